@@ -1,0 +1,41 @@
+"""How it is inferred: one algorithm a file, the resamplers, the search baselines."""
+
+from typing import TYPE_CHECKING
+
+from llmsmc._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from llmsmc.inference.adaptive import Adaptive as Adaptive
+    from llmsmc.inference.algorithm import Algorithm as Algorithm
+    from llmsmc.inference.best_of_n import BestOfN as BestOfN
+    from llmsmc.inference.bootstrap_filter import BootstrapFilter as BootstrapFilter
+    from llmsmc.inference.greedy import Greedy as Greedy
+    from llmsmc.inference.resamplers import Resampled as Resampled
+    from llmsmc.inference.resamplers import Resampler as Resampler
+    from llmsmc.inference.resamplers import multinomial as multinomial
+    from llmsmc.inference.resamplers import residual as residual
+    from llmsmc.inference.resamplers import stratified as stratified
+    from llmsmc.inference.resamplers import systematic as systematic
+    from llmsmc.inference.self_consistency import SelfConsistency as SelfConsistency
+    from llmsmc.inference.weighted_best_of_n import WeightedBestOfN as WeightedBestOfN
+
+__all__, __getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "llmsmc.inference.adaptive": ["Adaptive"],
+        "llmsmc.inference.algorithm": ["Algorithm"],
+        "llmsmc.inference.best_of_n": ["BestOfN"],
+        "llmsmc.inference.bootstrap_filter": ["BootstrapFilter"],
+        "llmsmc.inference.greedy": ["Greedy"],
+        "llmsmc.inference.resamplers": [
+            "Resampled",
+            "Resampler",
+            "multinomial",
+            "residual",
+            "stratified",
+            "systematic",
+        ],
+        "llmsmc.inference.self_consistency": ["SelfConsistency"],
+        "llmsmc.inference.weighted_best_of_n": ["WeightedBestOfN"],
+    },
+)

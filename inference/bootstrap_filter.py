@@ -1,0 +1,85 @@
+r"""The bootstrap particle filter: propagate by the model, weigh by the likelihood, resample.
+
+For t = 0, 1, ... and each of N particles, with $w_{-1}^n = 1/N$,
+
+$$A^n \sim \text{resample}(w_{t-1}), \qquad x_t^n \sim \text{transition}(t, x_{t-1}^{A^n}), \qquad
+w_t^n = w_\text{out}^n \; p(y_t \mid x_t^n),$$
+
+and $\hat Z_t = \sum_n w_t^n$ is at all times an unbiased estimate of $p(y_{0:t})$. The target is
+the law of the whole path given the observations.
+
+Reference: Gordon, Salmond, Smith (1993). Novel approach to nonlinear/non-Gaussian Bayesian state
+estimation.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from llmsmc.inference.adaptive import Adaptive
+from llmsmc.inference.algorithm import Algorithm, check_settings
+from llmsmc.inference.driver import Population, drive
+from llmsmc.inference.propagation import propagate, weigh
+from llmsmc.inference.resamplers import Resampler
+from llmsmc.particles import take
+from llmsmc.posterior import Guarantee, Posterior
+from llmsmc.randomness import RandomStreams
+from llmsmc.state_space_model import Observations, StateSpaceModel, Truncated
+from llmsmc.weights import uniform
+
+
+@dataclass(frozen=True)
+class BootstrapFilter(Algorithm):
+    """Settings of the bootstrap filter.
+
+    Attributes:
+        num_particles: N.
+        resampler: the scheme; it decides whether to resample, too.
+        truncated: what becomes of particles that are cut off unfinished.
+        record: whether the posterior keeps the population of every step, for `trajectories`.
+    """
+
+    guarantee: ClassVar[Guarantee] = "unbiased evidence"
+
+    num_particles: int
+    resampler: Resampler = Adaptive()
+    truncated: Truncated = "keep"
+    record: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_settings(self.num_particles, self.truncated)
+
+    def iterate(
+        self,
+        model: StateSpaceModel,
+        observations: Observations | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Iterator[Posterior]:
+        """Yield the posterior after every step; the last one is that of `run`."""
+        return drive(self, model, observations, seed=seed)
+
+    def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
+        """Draw the initial particles and weigh them."""
+        generator = streams.generator(0, "propagate")
+        particles = model.sample_initial(self.num_particles, generator=generator)
+        log_weights = weigh(model, 0, None, particles, y, uniform(self.num_particles))
+        return Population(particles, log_weights, torch.arange(self.num_particles))
+
+    def step(
+        self, model: StateSpaceModel, t: int, population: Population, y: Any, streams: RandomStreams
+    ) -> Population:
+        """Advance the particles that have not finished by one step."""
+        # Resample: the resampler decides whether, and returns the weights that remain.
+        generator = streams.generator(t, "resample")
+        ancestors, carried, resampled = self.resampler(population.log_weights, generator=generator)
+        previous = take(population.particles, ancestors) if resampled else population.particles
+        # Propagate
+        generator = streams.generator(t, "propagate")
+        particles = propagate(model, t, previous, generator=generator)
+        # Weigh
+        log_weights = weigh(model, t, previous, particles, y, carried)
+        return Population(particles, log_weights, ancestors, resampled)

@@ -1,0 +1,175 @@
+"""The loop that the algorithms share: step after step until all have finished, with a record.
+
+An algorithm says how a population begins and how it makes one step. The loop gives it the
+observations and the random streams, knows when to stop, applies the rule for truncated particles,
+keeps the history and tells a dead population.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from llmsmc.errors import DegenerateWeightsError, InputError
+from llmsmc.history import StepRecord
+from llmsmc.posterior import Guarantee, Posterior
+from llmsmc.randomness import RandomStreams
+from llmsmc.state_space_model import Observations, StateSpaceModel, Truncated
+from llmsmc.weights import LogWeights, effective_sample_size, log_evidence, normalize
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """The weighted particles after a step, and where they came from.
+
+    Attributes:
+        particles: N states.
+        log_weights: carried, never renormalised.
+        ancestors: the parents among the particles of the step before.
+        resampled: whether the parents were drawn anew.
+        acceptance_rate: of the moves made, if any.
+    """
+
+    particles: Any
+    log_weights: LogWeights
+    ancestors: Int64[Tensor, " N"]
+    resampled: bool = False
+    acceptance_rate: float | None = None
+
+
+@runtime_checkable
+class Stepper(Protocol):
+    """What the loop needs of an algorithm."""
+
+    guarantee: ClassVar[Guarantee]
+
+    @property
+    def truncated(self) -> Truncated:
+        """The rule for truncated particles."""
+        ...
+
+    @property
+    def record(self) -> bool:
+        """Whether to keep the population of every step."""
+        ...
+
+    def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
+        """Return the weighted particles of step 0."""
+        ...
+
+    def step(
+        self, model: StateSpaceModel, t: int, population: Population, y: Any, streams: RandomStreams
+    ) -> Population:
+        """Return the weighted particles of step t, given those of step t - 1."""
+        ...
+
+
+Conclude = Callable[[int, Population], Population]
+"""Reweighs the final population, of step t, after the truncated particles have been dealt with."""
+
+
+def drive(
+    algorithm: Stepper,
+    model: StateSpaceModel,
+    observations: Observations | None,
+    *,
+    seed: int | None,
+    conclude: Conclude | None = None,
+) -> Iterator[Posterior]:
+    """Yield the posterior after every step.
+
+    Raises:
+        DegenerateWeightsError: all particles have weight zero; carries the posterior.
+    """
+    streams = RandomStreams(seed)
+    horizon = num_steps(model, observations)
+    cost_before, seconds, started = model.cost(), 0.0, time.perf_counter()
+    population: Population | None = None
+    history: tuple[StepRecord, ...] = ()
+    recorded: tuple[Any, ...] = ()
+    t = 0
+    while True:
+        y = None if observations is None else observations[t]
+        if population is None:
+            population = algorithm.begin(model, y, streams)
+        else:
+            population = algorithm.step(model, t, population, y, streams)
+
+        finished = model.finished(population.particles).cpu()
+        is_last = t + 1 == horizon or bool(finished.all())
+        truncated = torch.zeros_like(finished)
+        if is_last and observations is None:
+            truncated = model.truncated(population.particles).cpu()
+        if is_last and algorithm.truncated == "reject":
+            population = rejecting(population, truncated)
+        if is_last and conclude is not None:
+            population = conclude(t, population)
+
+        particles = model.record(population.particles)
+        history += (summary(t, population, int(finished.sum())),)
+        recorded += (particles,) if algorithm.record else ()
+        seconds += time.perf_counter() - started
+        posterior = Posterior(
+            algorithm=type(algorithm).__name__,
+            guarantee=algorithm.guarantee,
+            seed=streams.seed,
+            particles=particles,
+            log_weights=population.log_weights,
+            log_evidence=history[-1].log_evidence,
+            history=history,
+            cost=replace(model.cost() - cost_before, seconds=seconds),
+            truncated=truncated,
+            recorded=recorded if algorithm.record else None,
+            metadata={"model": type(model).__name__},
+        )
+        if history[-1].max_weight == 0.0:
+            cause = f", {int(truncated.sum())} of them truncated" if truncated.any() else ""
+            raise DegenerateWeightsError(
+                f"All {len(finished)} particles have weight zero at step {t}{cause}.", posterior
+            )
+        yield posterior
+        if is_last:
+            return
+        t, started = t + 1, time.perf_counter()
+
+
+def num_steps(model: StateSpaceModel, observations: Observations | None) -> int | None:
+    """Return the number of steps of a run; None if only finishing ends it."""
+    if observations is not None and len(observations) == 0:
+        raise InputError("There is nothing to infer from. Got no observations; accepted: T >= 1.")
+    if observations is not None:
+        return len(observations)
+    if model.max_steps is None and not model.can_finish():
+        raise InputError(
+            "Without observations a run needs an end. Got a model without `max_steps` and without "
+            "`finished`; accepted: either of them, or observations."
+        )
+    return model.max_steps
+
+
+def rejecting(population: Population, truncated: Bool[Tensor, " N"]) -> Population:
+    """Give the truncated particles weight zero."""
+    return replace(
+        population, log_weights=population.log_weights.masked_fill(truncated, -torch.inf)
+    )
+
+
+def summary(t: int, population: Population, num_finished: int) -> StepRecord:
+    """Return the diagnostics of the population."""
+    evidence = log_evidence(population.log_weights)
+    alive = evidence > -torch.inf
+    return StepRecord(
+        step=t,
+        effective_sample_size=effective_sample_size(population.log_weights),
+        log_evidence=evidence,
+        ancestors=population.ancestors,
+        resampled=population.resampled,
+        num_finished=num_finished,
+        num_unique_ancestors=int(population.ancestors.bincount().count_nonzero()),
+        acceptance_rate=population.acceptance_rate,
+        max_weight=float(normalize(population.log_weights).max()) if alive else 0.0,
+    )

@@ -1,0 +1,63 @@
+"""One step of N particles side by side; those that have finished are absorbed.
+
+A finished particle keeps its state and its log-weight bit for bit: its potential is 1 from then
+on. So does a particle that is dead, whose weight of zero stays zero.
+"""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Generator, Tensor
+
+from llmsmc.errors import InputError, NumericalError
+from llmsmc.particles import where
+from llmsmc.state_space_model import StateSpaceModel
+from llmsmc.weights import LogWeights
+
+
+def propagate(model: StateSpaceModel, t: int, previous: Any, *, generator: Generator) -> Any:
+    """Draw x_t from the transition for the particles that have not finished."""
+    return absorb(model, model.sample_transition(t, previous, generator=generator), previous)
+
+
+def absorb(model: StateSpaceModel, proposed: Any, previous: Any) -> Any:
+    """Return the proposed particles, but those that had finished as they were."""
+    finished = model.finished(previous)
+    return where(~finished, proposed, previous) if bool(finished.any()) else proposed
+
+
+def weigh(
+    model: StateSpaceModel, t: int, previous: Any, particles: Any, y: Any, carried: LogWeights
+) -> LogWeights:
+    """Add log p(y_t given x_t) to the carried log-weights of the particles that go on."""
+    going_on = carried > -math.inf
+    if previous is not None:
+        going_on = going_on & ~model.finished(previous).cpu()
+    return add_potentials(carried, model.log_likelihood(t, previous, particles, y), going_on, t)
+
+
+def add_potentials(
+    log_weights: LogWeights, log_potentials: Tensor, mask: Bool[Tensor, " N"], t: int
+) -> LogWeights:
+    """Add the log-potentials of step t to the log-weights where `mask`.
+
+    Raises:
+        InputError: there is not one log-potential for each particle.
+        NumericalError: one of those in the mask is NaN or `+inf`.
+    """
+    if log_potentials.shape != log_weights.shape:
+        raise InputError(
+            f"Each particle has one log-potential. Got shape {tuple(log_potentials.shape)} at step "
+            f"{t}; accepted: {tuple(log_weights.shape)}."
+        )
+    log_potentials = log_potentials.detach().to(device="cpu", dtype=torch.float64)
+    log_potentials = torch.where(mask, log_potentials, 0.0)
+    if not log_potentials.max() < math.inf:
+        bad = int((log_potentials.isnan() | (log_potentials == math.inf)).nonzero()[0])
+        raise NumericalError(
+            f"The log-potential of particle {bad} at step {t} is {float(log_potentials[bad])}; "
+            "accepted: any number below +inf, and -inf to reject the particle."
+        )
+    return log_weights + log_potentials

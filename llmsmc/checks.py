@@ -1,0 +1,24 @@
+"""Checks of settings: each says what is wrong, what was got and what is accepted."""
+
+from collections.abc import Collection
+
+from llmsmc.errors import InputError
+
+
+def require_count(name: str, value: object, minimum: int = 1) -> None:
+    """Raise `InputError` unless `value` is an integer that is at least `minimum`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise InputError(f"{name} is a count. Got {value!r}; accepted: an integer >= {minimum}.")
+
+
+def require_fraction(name: str, value: object) -> None:
+    """Raise `InputError` unless `value` is a number in [0, 1]."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise InputError(f"{name} is a fraction. Got {value!r}; accepted: 0 <= {name} <= 1.")
+
+
+def require_choice(name: str, value: object, choices: Collection[str]) -> None:
+    """Raise `InputError` unless `value` is one of the named `choices`."""
+    if value not in choices:
+        accepted = ", ".join(repr(choice) for choice in choices)
+        raise InputError(f"{name} is one of a few words. Got {value!r}; accepted: {accepted}.")

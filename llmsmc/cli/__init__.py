@@ -1,0 +1,40 @@
+"""The command line: one command a file, nothing heavy imported before a command runs."""
+
+from typing import Annotated
+
+import typer
+
+from llmsmc import __version__
+from llmsmc.cli.errors import LineErrors
+from llmsmc.cli.evaluate import evaluate
+from llmsmc.cli.solve import solve
+from llmsmc.cli.train import train
+
+app = typer.Typer(
+    name="llmsmc",
+    cls=LineErrors,
+    help="Probabilistic inference over the reasoning of language models.",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("solve")(solve)
+app.command("eval")(evaluate)
+app.command("train")(train)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"llmsmc {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version.")
+    ] = False,
+) -> None:
+    """Probabilistic inference over the reasoning of language models."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

@@ -1,0 +1,49 @@
+"""The two streams of a terminal: results go to the one, everything that passes to the other."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from llmsmc.cli.characters import printable
+
+
+def results() -> Console:
+    """Return the console of the standard output."""
+    return _console(sys.stdout)
+
+
+def progress() -> Console:
+    """Return the console of the standard error, for what is gone when the command ends."""
+    return _console(sys.stderr)
+
+
+def is_animated(console: Console) -> bool:
+    """Return whether somebody is watching, on a terminal that can be redrawn."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show that something takes its time, if somebody is watching."""
+    console = progress()
+    if not is_animated(console):
+        yield
+        return
+    with console.status(Text(printable(what), style="dim")):
+        yield
+
+
+def foreign(text: str, style: str = "") -> Text:
+    """Return text that others wrote, without markup and without control characters."""
+    return Text(printable(text), style=style)
+
+
+def _console(stream: TextIO) -> Console:
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")  # an old terminal may lack a letter
+    return Console(file=stream, markup=False, emoji=False, highlight=False)

@@ -1,0 +1,182 @@
+"""The report at the end of `llmsmc solve`: tables made of a finished run, and nothing else.
+
+Everything that a model or a user wrote goes through `foreign`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from llmsmc import summary
+from llmsmc.cli.console import foreign
+from llmsmc.grading import equivalent
+from llmsmc.models.minimath.checker import Verdict
+from llmsmc.posterior import Posterior
+from llmsmc.summary import AnswerEstimate
+
+NOTHING: Final = "-"
+MAX_ANSWERS: Final = 8
+BAR_WIDTH: Final = 24
+CUT_OFF: Final = ("length", "max_steps", None)
+
+
+def report(
+    posterior: Posterior,
+    *,
+    algorithm: str,
+    seed: int,
+    loading_seconds: float,
+    reference: str | None = None,
+    verdicts: Sequence[Verdict] = (),
+) -> RenderableType:
+    """Return the report of a finished run.
+
+    Args:
+        posterior: the result.
+        algorithm: its name.
+        seed: the seed.
+        loading_seconds: how long it took to load the models.
+        reference: the true answer, where it is known.
+        verdicts: on the steps of the best solution, where they can be checked.
+    """
+    estimates = summary.answer_estimates(posterior)
+    best = summary.best_solution(posterior)
+    parts: list[RenderableType] = [
+        _heading("Answer", f"{algorithm}, {_particles(posterior)}, seed {seed}"),
+        answer_table(estimates),
+        _heading("Best solution", _remark(best)),
+        solution_table(best.steps, best.rewards, verdicts),
+    ]
+    if reference is not None:
+        parts += [_heading("Truth"), _truth(estimates, reference, verdicts)]
+    parts += [
+        _heading("Evidence and cost"),
+        cost_table(posterior, loading_seconds),
+    ]
+    warnings = summary.warnings(posterior)
+    if warnings:
+        parts += [_heading("Warnings"), *(_warning(text) for text in warnings)]
+    return Group(*parts)
+
+
+def answer_table(estimates: Sequence[AnswerEstimate]) -> Table:
+    """Return the law of the answer with its standard errors."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("answer", overflow="fold", max_width=40)
+    table.add_column("probability", justify="right")
+    table.add_column("std. error", justify="right")
+    table.add_column("")
+    for index, each in enumerate(estimates[:MAX_ANSWERS]):
+        table.add_row(
+            foreign(each.answer, "bold green" if index == 0 else ""),
+            f"{each.probability:.1%}",
+            NOTHING if each.standard_error is None else f"{each.standard_error:.1%}",
+            bar(each.probability),
+        )
+    others = estimates[MAX_ANSWERS:]
+    if others:
+        total = math.fsum(each.probability for each in others)
+        table.add_row(f"{len(others)} more", f"{total:.1%}", "", bar(total), style="dim")
+    return table
+
+
+def solution_table(
+    steps: Sequence[str], rewards: Sequence[float], verdicts: Sequence[Verdict] = ()
+) -> Table:
+    """Return the steps of a solution, numbered, with their scores and what is wrong with them."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("step", justify="right")
+    table.add_column("text", overflow="fold")
+    table.add_column("reward", justify="right")
+    for index, (step, reward) in enumerate(zip(steps, rewards, strict=True)):
+        text = foreign(step.strip())
+        if index < len(verdicts) and not verdicts[index].correct:
+            text.append_text(foreign(f"\nwrong: {verdicts[index].reason}", "red"))
+        table.add_row(str(index + 1), text, NOTHING if math.isnan(reward) else f"{reward:.3f}")
+    return table
+
+
+def cost_table(posterior: Posterior, loading_seconds: float) -> Table:
+    """Return what the run has found of the evidence, and what it has cost."""
+    cost = summary.cost_record(posterior)
+    seconds = cost["seconds"]
+
+    def share(part: float) -> str:
+        return f"{part:.2f} ({part / seconds:.0%})" if seconds > 0 else f"{part:.2f}"
+
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    rows: list[tuple[str, str]] = [
+        ("log-evidence", f"{posterior.log_evidence:.3f} ({posterior.guarantee})"),
+        ("effective sample size", f"{posterior.effective_sample_size:.1f}"),
+        ("steps", f"{len(posterior.history)}"),
+        ("tokens generated", f"{cost['generated_tokens']:,}"),
+        ("tokens scored", f"{cost['scored_tokens']:,}"),
+        ("model calls", f"{cost['model_calls']:,}"),
+        ("seconds", f"{seconds:.2f}"),
+        ("  in the policy", share(cost["policy_seconds"])),
+        ("  in the reward model", share(cost["reward_seconds"])),
+        ("  everything else", share(cost["other_seconds"])),
+        ("tokens a second", f"{cost['tokens_per_second']:,.0f}"),
+        ("peak memory, MB", f"{cost['peak_memory_bytes'] / 1e6:,.0f}"),
+        ("seconds of loading before", f"{loading_seconds:.2f}"),
+    ]
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def bar(share: float, width: int = BAR_WIDTH) -> ProgressBar:
+    """Return a bar that is filled to a share of its width."""
+    return ProgressBar(
+        total=1.0,
+        completed=min(max(share, 0.0), 1.0),
+        width=width,
+        complete_style="cyan",
+        finished_style="cyan",
+    )
+
+
+def _particles(posterior: Posterior) -> str:
+    count = posterior.num_particles
+    return "1 particle" if count == 1 else f"{count} particles"
+
+
+def _heading(title: str, remark: str = "") -> RenderableType:
+    text = Text(f"\n{title}", style="bold")
+    if remark:
+        text.append(f"  {remark}", style="not bold dim")
+    return text
+
+
+def _remark(best: Any) -> str:
+    which = "the heaviest particle" + ("" if best.answer is None else " with that answer")
+    return which + (", which was cut off" if best.finish_reason in CUT_OFF else "")
+
+
+def _truth(
+    estimates: Sequence[AnswerEstimate], reference: str, verdicts: Sequence[Verdict]
+) -> RenderableType:
+    right = equivalent(summary.leading_answer(estimates), reference)
+    text = foreign(f"The true answer is {reference}. The most probable one is ")
+    text.append("right" if right else "wrong", style="bold green" if right else "bold red")
+    probability = summary.probability_of(reference, estimates)
+    text.append(f"; the posterior gives the true one {probability:.1%}.\n")
+    wrong = [str(index + 1) for index, verdict in enumerate(verdicts) if not verdict.correct]
+    if wrong:
+        noun = "step" if len(wrong) == 1 else "steps"
+        text.append(f"Wrong in the best solution: {noun} {', '.join(wrong)}.")
+    else:
+        text.append("Every step of the best solution is right.")
+    return text
+
+
+def _warning(message: str) -> Text:
+    return Text(f"* {message}", style="yellow")

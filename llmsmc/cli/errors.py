@@ -1,0 +1,64 @@
+"""Errors as users of the command line see them: one line, and an exit code.
+
+| exit code | what happened |
+| --- | --- |
+| 1 | the run could not be completed |
+| 2 | something that was given cannot be used |
+| 130 | interrupted from the keyboard |
+"""
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any, Final
+
+import typer
+import typer.core
+
+from llmsmc.cli.characters import printable
+from llmsmc.errors import InputError, LlmsmcError
+
+FAILURE: Final = 1
+MISUSE: Final = 2
+INTERRUPTED: Final = 130
+
+_UsageError: Final = typer.BadParameter.__mro__[1]  # not public under a name of its own
+
+
+class LineErrors(typer.core.TyperGroup):
+    """A group of commands whose errors of usage are one line."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line; leaves by `SystemExit` unless `standalone_mode` is false."""
+        alone = extra.get("standalone_mode", True)
+        extra["standalone_mode"] = False
+        if not alone:
+            return super().main(*args, **extra)
+        try:
+            code = super().main(*args, **extra)
+        except (typer.Abort, KeyboardInterrupt):
+            sys.exit(INTERRUPTED)
+        except Exception as error:
+            if not isinstance(error, _UsageError):
+                raise
+            print_error(error.format_message())  # type: ignore[attr-defined]
+            sys.exit(MISUSE)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextlib.contextmanager
+def reported(debug: bool) -> Iterator[None]:
+    """Report the errors of the library on one line, and leave with the exit code of their kind."""
+    try:
+        yield
+    except LlmsmcError as error:
+        if debug:
+            traceback.print_exc()
+        print_error(str(error))
+        raise typer.Exit(MISUSE if isinstance(error, InputError) else FAILURE) from error
+
+
+def print_error(message: str) -> None:
+    """Print the error, with nothing in it that a terminal could act upon."""
+    typer.echo(f"llmsmc: error: {printable(' '.join(message.split()))}", err=True)

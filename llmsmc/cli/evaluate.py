@@ -1,0 +1,70 @@
+"""`llmsmc eval DATASET`: how often an algorithm is right on a set of questions."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmsmc import defaults
+from llmsmc.cli import console, options
+from llmsmc.cli.errors import reported
+
+
+def evaluate(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="minimath-500, minimath-dev, minimath-train, or a .jsonl file of objects with a "
+            "question (or problem) and an answer."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The folder of the results; an evaluation that lies there is taken up again.",
+            show_default="runs/DATASET-ALGORITHM-HASH",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Only the first N questions.", show_default="all"),
+    ] = None,
+    algorithm: options.AlgorithmOption = defaults.DEFAULT_ALGORITHM,
+    particles: options.ParticlesOption = None,
+    seed: options.SeedOption = defaults.DEFAULT_SEED,
+    policy: options.PolicyOption = defaults.DEFAULT_POLICY,
+    reward: options.RewardOption = defaults.DEFAULT_REWARD,
+    quantization: options.QuantizationOption = defaults.DEFAULT_QUANTIZATION,
+    device: options.DeviceOption = None,
+    temperature: options.TemperatureOption = defaults.DEFAULT_TEMPERATURE,
+    aggregation: options.AggregationOption = defaults.DEFAULT_AGGREGATION,
+    max_steps: options.MaxStepsOption = defaults.DEFAULT_MAX_STEPS,
+    max_tokens_per_step: options.MaxTokensOption = defaults.DEFAULT_MAX_TOKENS_PER_STEP,
+    system: options.SystemOption = None,
+    debug: options.DebugOption = False,
+) -> None:
+    """Evaluate an algorithm on a set of questions; can be interrupted and taken up again."""
+    with reported(debug):
+        with console.waiting("Starting"):
+            from llmsmc.algorithms import parse_algorithm
+            from llmsmc.cli import evaluate_run
+            from llmsmc.cli.quiet import quiet_libraries
+            from llmsmc.datasets import load
+            from llmsmc.solving import Settings
+
+            quiet_libraries(debug)
+            chosen = parse_algorithm(algorithm, particles)
+            settings = Settings(
+                policy=policy,
+                reward=reward,
+                quantization=quantization,
+                device=device,
+                temperature=temperature,
+                aggregation=aggregation,
+                max_steps=max_steps,
+                max_tokens_per_step=max_tokens_per_step,
+                system=system,
+            )
+            loaded = load(dataset, limit)
+        evaluate_run.evaluate(loaded, chosen, settings, seed, out)

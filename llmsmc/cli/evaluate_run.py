@@ -1,0 +1,103 @@
+"""What `llmsmc eval` does, once its options have been read."""
+
+from pathlib import Path
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from llmsmc.algorithms import describe_algorithm, needs_reward
+from llmsmc.cli import console
+from llmsmc.cli.errors import INTERRUPTED, print_error
+from llmsmc.cli.evaluation_table import evaluation_table
+from llmsmc.datasets import Dataset, Example
+from llmsmc.evaluation import Run, evaluate_each
+from llmsmc.evaluation_folder import Config, EvaluationFolder, hash_of
+from llmsmc.inference import Algorithm
+from llmsmc.posterior import Posterior
+from llmsmc.solving import Settings, loaded, reasoning
+
+
+def evaluate(
+    dataset: Dataset,
+    algorithm: Algorithm,
+    settings: Settings,
+    seed: int,
+    out: Path | None = None,
+) -> None:
+    """Run the algorithm on all examples that have no result yet, and print the figures of all.
+
+    Args:
+        dataset: the examples.
+        algorithm: how to solve them.
+        settings: with which models.
+        seed: from which, and from its id, that of each example is derived.
+        out: the folder of the results; by default one of that configuration alone.
+    """
+    config = settings.config() | {
+        "dataset": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "algorithm": describe_algorithm(algorithm),
+        "seed": seed,
+    }
+    folder = EvaluationFolder(out or _default_folder(config), config)
+    done = folder.done
+    left = [example for example in dataset.examples if example.id not in done]
+    try:
+        if left:
+            with console.waiting(f"Loading {settings.policy}"):
+                run = _runner(algorithm, settings)
+            _append_each(folder, left, run, seed, len(dataset.examples))
+    except KeyboardInterrupt:
+        count = len(folder.results)
+        print_error(f"interrupted after {count} results; the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+    screen = console.results()
+    screen.print(evaluation_table(folder.write_summary()))
+    screen.print(console.foreign(f"Results: {folder.path}", "dim"))
+
+
+def _default_folder(config: Config) -> Path:
+    name = f"{Path(config['dataset']).stem}-{config['algorithm']['name']}-{hash_of(config)}"
+    return Path("runs") / name
+
+
+def _runner(algorithm: Algorithm, settings: Settings) -> Run:
+    """Load the models once, and return the function that runs on one example."""
+    with_reward = needs_reward(algorithm)
+    models = loaded(settings, with_reward=with_reward)
+
+    def run(example: Example, seed: int) -> Posterior:
+        model = reasoning(example.question, models, with_reward=with_reward)
+        return algorithm.run(model, seed=seed)
+
+    return run
+
+
+def _append_each(
+    folder: EvaluationFolder, left: list[Example], run: Run, seed: int, total: int
+) -> None:
+    """Write one result after the other, with a bar that shows how far it is and how good."""
+    screen = console.progress()
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left, {task.fields[accuracy]} right"),
+        console=screen,
+        transient=True,
+        disable=not console.is_animated(screen),
+    ) as progress:
+        task = progress.add_task(
+            "Solving", total=total, completed=total - len(left), accuracy=_accuracy(folder)
+        )
+        for result in evaluate_each(left, run, seed):
+            folder.append(result)
+            progress.update(task, advance=1, accuracy=_accuracy(folder))
+
+
+def _accuracy(folder: EvaluationFolder) -> str:
+    results = folder.results
+    if not results:
+        return "-"
+    return f"{sum(bool(result['correct']) for result in results) / len(results):.1%}"

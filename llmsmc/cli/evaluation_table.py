@@ -1,0 +1,48 @@
+"""The figures of an evaluation as a table."""
+
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from llmsmc.cli.console import foreign
+
+
+def evaluation_table(figures: dict[str, Any]) -> Table:
+    """Return a table of the figures, by level and overall."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("level")
+    for title in (
+        "problems",
+        "accuracy",
+        "std. error",
+        "P(right)",
+        "tokens",
+        "seconds",
+        "truncated",
+        "errors",
+    ):
+        table.add_column(title, justify="right")
+    for group in figures["levels"]:
+        table.add_row(foreign(str(group["level"])), *_cells(group))
+    if figures["levels"]:
+        table.add_section()
+    table.add_row("all", *_cells(figures["overall"]), style="bold")
+    return table
+
+
+def _cells(group: dict[str, Any]) -> list[str]:
+    return [
+        str(group["num_problems"]),
+        _percent(group["accuracy"]),
+        _percent(group["standard_error"]),
+        _percent(group["probability_correct"]),
+        f"{group['tokens']:,.0f}",
+        f"{group['seconds']:.2f}",
+        _percent(group["truncated"]),
+        str(group["num_errors"]),
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"

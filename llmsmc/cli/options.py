@@ -1,0 +1,129 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmsmc.defaults import DEFAULT_NUM_PARTICLES
+
+_MODELS, _RUN, _REASONING = "Models", "Inference", "Reasoning"
+
+AlgorithmOption = Annotated[
+    str,
+    typer.Option(
+        "--algorithm",
+        metavar="NAME:KEY=VALUE,...",
+        help="greedy, self-consistency, best-of-n, weighted-best-of-n or bootstrap; options after "
+        "a colon, as in bootstrap:resampler=stratified,ess_threshold=0.3.",
+        rich_help_panel=_RUN,
+    ),
+]
+ParticlesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--particles",
+        metavar="N",
+        help="Number of particles.",
+        show_default=str(DEFAULT_NUM_PARTICLES),
+        rich_help_panel=_RUN,
+    ),
+]
+SeedOption = Annotated[
+    int,
+    typer.Option(
+        "--seed", metavar="INTEGER", help="The same seed, the same run.", rich_help_panel=_RUN
+    ),
+]
+PolicyOption = Annotated[
+    str,
+    typer.Option(
+        "--policy",
+        metavar="MODEL",
+        help="The language model: an embedded one (minimath-policy, minimath-policy-small), a "
+        "folder, or a name on the Hugging Face hub.",
+        rich_help_panel=_MODELS,
+    ),
+]
+RewardOption = Annotated[
+    str,
+    typer.Option(
+        "--reward",
+        metavar="MODEL",
+        help="The process reward model: minimath-reward, minimath-reward-weak, a folder, or a name "
+        "on the hub.",
+        rich_help_panel=_MODELS,
+    ),
+]
+QuantizationOption = Annotated[
+    str,
+    typer.Option(
+        "--quantization",
+        metavar="KIND",
+        help="Of the weights of the policy: none, int8, nf4 or fp4.",
+        rich_help_panel=_MODELS,
+    ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Where the models run: cpu, cuda, cuda:1, ...",
+        show_default="cuda if there is one, else cpu",
+        rich_help_panel=_MODELS,
+    ),
+]
+TemperatureOption = Annotated[
+    float,
+    typer.Option(
+        "--temperature",
+        metavar="NUMBER",
+        help="At which the policy is sampled.",
+        rich_help_panel=_REASONING,
+    ),
+]
+AggregationOption = Annotated[
+    str,
+    typer.Option(
+        "--aggregation",
+        metavar="NAME",
+        help="How the scores of the steps make that of a solution: product, last, min or model; "
+        "for reproduction, odds and exp.",
+        rich_help_panel=_REASONING,
+    ),
+]
+MaxStepsOption = Annotated[
+    int,
+    typer.Option(
+        "--max-steps",
+        metavar="T",
+        help="Solutions are cut off after so many steps.",
+        rich_help_panel=_REASONING,
+    ),
+]
+MaxTokensOption = Annotated[
+    int,
+    typer.Option(
+        "--max-tokens-per-step",
+        metavar="L",
+        help="A step is cut off after so many tokens.",
+        rich_help_panel=_REASONING,
+    ),
+]
+SystemOption = Annotated[
+    str | None,
+    typer.Option(
+        "--system",
+        metavar="TEXT",
+        help="A system prompt.",
+        show_default="that of the chat template",
+        rich_help_panel=_REASONING,
+    ),
+]
+DebugOption = Annotated[
+    bool, typer.Option("--debug", help="Show where an error comes from, and all warnings.")
+]
+OutFolder = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="The folder of the results.", show_default=True)
+]

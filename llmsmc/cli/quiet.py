@@ -1,0 +1,14 @@
+"""Libraries speak up while they load; on a command line that is noise, unless one debugs."""
+
+import warnings
+
+
+def quiet_libraries(debug: bool) -> None:
+    """Turn off what the libraries below say of themselves, unless `debug`."""
+    if debug:
+        return
+    warnings.simplefilter("ignore")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,102 @@
+"""`llmsmc solve QUESTION`: the posterior of the answer to one question."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from llmsmc import defaults
+from llmsmc.cli import console, options
+from llmsmc.cli.errors import reported
+from llmsmc.errors import InputError
+
+MAX_QUESTION: Final = 1_000_000  # characters
+
+
+def solve(
+    question: Annotated[
+        str | None, typer.Argument(help="The question; - reads it from the standard input.")
+    ] = None,
+    sample_problem: Annotated[
+        int | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="Draw a MiniMath problem of level 1 to 5 by the seed instead, and check the "
+            "solution at the end.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the whole run to a JSON file.")
+    ] = None,
+    algorithm: options.AlgorithmOption = defaults.DEFAULT_ALGORITHM,
+    particles: options.ParticlesOption = None,
+    seed: options.SeedOption = defaults.DEFAULT_SEED,
+    policy: options.PolicyOption = defaults.DEFAULT_POLICY,
+    reward: options.RewardOption = defaults.DEFAULT_REWARD,
+    quantization: options.QuantizationOption = defaults.DEFAULT_QUANTIZATION,
+    device: options.DeviceOption = None,
+    temperature: options.TemperatureOption = defaults.DEFAULT_TEMPERATURE,
+    aggregation: options.AggregationOption = defaults.DEFAULT_AGGREGATION,
+    max_steps: options.MaxStepsOption = defaults.DEFAULT_MAX_STEPS,
+    max_tokens_per_step: options.MaxTokensOption = defaults.DEFAULT_MAX_TOKENS_PER_STEP,
+    system: options.SystemOption = None,
+    debug: options.DebugOption = False,
+) -> None:
+    """Solve one question: its answers with their probabilities, and the best solution."""
+    with reported(debug):
+        text = read_question(question, sample_problem)
+        if out is not None:
+            from llmsmc.files import check_writable
+
+            check_writable(out)
+        with console.waiting("Starting"):
+            from llmsmc.algorithms import parse_algorithm
+            from llmsmc.cli import solve_run
+            from llmsmc.cli.quiet import quiet_libraries
+            from llmsmc.datasets import sample_problem as draw
+            from llmsmc.solving import Settings
+
+        quiet_libraries(debug)
+        chosen = parse_algorithm(algorithm, particles)
+        settings = Settings(
+            policy=policy,
+            reward=reward,
+            quantization=quantization,
+            device=device,
+            temperature=temperature,
+            aggregation=aggregation,
+            max_steps=max_steps,
+            max_tokens_per_step=max_tokens_per_step,
+            system=system,
+        )
+        problem = None if sample_problem is None else draw(sample_problem, seed)
+        solve_run.solve(text, chosen, settings, seed, problem=problem, out=out)
+
+
+def read_question(question: str | None, sample_problem: int | None) -> str:
+    """Return the question, read from where it is; empty where it is still to be drawn.
+
+    Raises:
+        InputError: there is no question, or none that can be asked.
+    """
+    if (question is None) == (sample_problem is None):
+        raise InputError(
+            f"There is one question. Got {'none' if question is None else 'two'}; accepted: "
+            "QUESTION, - for the standard input, or --sample-problem LEVEL."
+        )
+    if question is None:
+        return ""
+    if question == "-":
+        try:
+            question = sys.stdin.read(MAX_QUESTION + 1)
+        except UnicodeDecodeError as error:
+            raise InputError(f"The question is no text. Got {error}; accepted: UTF-8.") from error
+    if not question.strip():
+        raise InputError(f"The question is empty. Got {question[:20]!r}; accepted: a text.")
+    if len(question) > MAX_QUESTION:
+        raise InputError(
+            f"The question is too long. Got more than {MAX_QUESTION} characters; accepted: what "
+            "fits into the context of the policy."
+        )
+    return question.strip()

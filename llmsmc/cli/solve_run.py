@@ -1,0 +1,148 @@
+"""What `llmsmc solve` does, once its options have been read."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from llmsmc import summary
+from llmsmc.algorithms import describe_algorithm, needs_reward
+from llmsmc.cli import console, display
+from llmsmc.cli.errors import INTERRUPTED, print_error
+from llmsmc.cli.live import live_view
+from llmsmc.cost import Cost
+from llmsmc.errors import DegenerateWeightsError
+from llmsmc.files import write_json
+from llmsmc.inference import Algorithm
+from llmsmc.models import Reasoning
+from llmsmc.models.minimath.checker import check_steps
+from llmsmc.models.minimath.problem import Problem
+from llmsmc.posterior import Posterior
+from llmsmc.run_record import run_record
+from llmsmc.solving import Settings, reasoning
+
+
+@dataclass
+class Run:
+    """A run, as far as it has come.
+
+    Attributes:
+        question: what is asked.
+        algorithm: how it is solved.
+        settings: with which models.
+        seed: the seed.
+        problem: the problem that the question is of, where it is known.
+        loading_seconds: how long it took to load the models.
+        posterior: the last one that there is.
+        costs: what the run had cost after each step.
+    """
+
+    question: str
+    algorithm: Algorithm
+    settings: Settings
+    seed: int
+    problem: Problem | None = None
+    loading_seconds: float = 0.0
+    posterior: Posterior | None = None
+    costs: list[Cost] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The name of the algorithm."""
+        return str(describe_algorithm(self.algorithm)["name"])
+
+    def add(self, posterior: Posterior) -> None:
+        """Take the posterior after one more step."""
+        self.posterior = posterior
+        self.costs.append(posterior.cost)
+
+    def write(self, out: Path | None, error: str | None = None) -> None:
+        """Write the run to a file, if there is to be one."""
+        if out is not None:
+            config = {"algorithm": describe_algorithm(self.algorithm)} | self.settings.config()
+            record = run_record(
+                self.posterior,
+                config=config | {"seed": self.seed},
+                question=self.question,
+                seed=self.seed,
+                costs=self.costs,
+                loading_seconds=self.loading_seconds,
+                problem=None if self.problem is None else _known(self.problem),
+                error=error,
+            )
+            write_json(out, record)
+
+
+def solve(
+    question: str,
+    algorithm: Algorithm,
+    settings: Settings,
+    seed: int,
+    *,
+    problem: Problem | None = None,
+    out: Path | None = None,
+) -> None:
+    """Load the models, run the algorithm, write the file and print the report.
+
+    Args:
+        question: the question, unless there is a problem.
+        algorithm: how to solve it.
+        settings: with which models.
+        seed: the seed.
+        problem: a problem whose truth is known.
+        out: the file.
+    """
+    run = Run(question, algorithm, settings, seed, problem)
+    if problem is not None:
+        run.question = problem.question
+        console.results().print(console.foreign(problem.question))
+    started = time.perf_counter()
+    with console.waiting(f"Loading {settings.policy}"):
+        model = reasoning(run.question, settings, with_reward=needs_reward(algorithm))
+    run.loading_seconds = time.perf_counter() - started
+    try:
+        _advance(run, model)
+    except KeyboardInterrupt:
+        run.write(out, "interrupted")
+        print_error("interrupted" if out is None else f"interrupted; what there is, is in {out}")
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception as error:
+        if isinstance(error, DegenerateWeightsError) and error.posterior is not None:
+            run.add(error.posterior)
+        run.write(out, f"{type(error).__name__}: {error}")
+        raise
+    run.write(out)
+    _print_report(run)
+
+
+def _advance(run: Run, model: Reasoning) -> None:
+    """Run the algorithm, and show how it goes on."""
+    with live_view(console.progress(), run.question, run.name) as show:
+        for posterior in run.algorithm.iterate(model, seed=run.seed):
+            run.add(posterior)
+            show(posterior)
+
+
+def _print_report(run: Run) -> None:
+    assert run.posterior is not None, "a run has at least one step"
+    steps = summary.best_solution(run.posterior).steps
+    report = display.report(
+        run.posterior,
+        algorithm=run.name,
+        seed=run.seed,
+        loading_seconds=run.loading_seconds,
+        reference=None if run.problem is None else run.problem.answer,
+        verdicts=[] if run.problem is None else check_steps(run.problem, steps),
+    )
+    console.results().print(report)
+
+
+def _known(problem: Problem) -> dict[str, Any]:
+    return {
+        "id": problem.id,
+        "family": problem.family,
+        "level": problem.level,
+        "answer": problem.answer,
+    }

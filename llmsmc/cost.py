@@ -1,0 +1,42 @@
+"""What a run has cost."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counters of a run or of a model; costs of disjoint pieces of work can be added.
+
+    Attributes:
+        generated_tokens: tokens that the policy has drawn.
+        scored_tokens: tokens that the reward model has judged.
+        policy_positions: positions that went through the policy, padding included.
+        reward_positions: positions that went through the reward model, padding included.
+        model_calls: forward passes of either model.
+        seconds: wall-clock time of the run.
+        policy_seconds: the part of it spent in the policy.
+        reward_seconds: the part of it spent in the reward model.
+        peak_memory_bytes: the largest amount of memory held; a maximum, not a sum.
+    """
+
+    generated_tokens: int = 0
+    scored_tokens: int = 0
+    policy_positions: int = 0
+    reward_positions: int = 0
+    model_calls: int = 0
+    seconds: float = 0.0
+    policy_seconds: float = 0.0
+    reward_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """Return the cost of both: sums, and the larger of the two peaks."""
+        sums = {name: value + getattr(other, name) for name, value in vars(self).items()}
+        return Cost(
+            **sums | {"peak_memory_bytes": max(self.peak_memory_bytes, other.peak_memory_bytes)}
+        )
+
+    def __sub__(self, earlier: "Cost") -> "Cost":
+        """Return the cost since `earlier`; the peak stays."""
+        rest = {name: value - getattr(earlier, name) for name, value in vars(self).items()}
+        return Cost(**rest | {"peak_memory_bytes": self.peak_memory_bytes})

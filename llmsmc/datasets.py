@@ -1,0 +1,154 @@
+"""Sets of questions with known answers: the fixed MiniMath sets, and files of JSON lines."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from llmsmc.errors import InputError
+from llmsmc.grading import extract_answer
+from llmsmc.models.minimath import datasets as minimath
+from llmsmc.models.minimath.problem import LEVELS, Problem, draw_problem
+
+_QUESTION: Final = ("question", "problem", "prompt")
+_ID: Final = ("id", "unique_id", "name")
+_FAMILY: Final = ("family", "subject", "type")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question with its answer.
+
+    Attributes:
+        id: its name, the only one of that name in the set.
+        question: the question.
+        answer: the reference answer.
+        level: how difficult it is, if known.
+        family: of what kind it is, if known.
+    """
+
+    id: str
+    question: str
+    answer: str
+    level: int | str | None = None
+    family: str | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples in order, under a name and a fingerprint of what they are."""
+
+    name: str
+    fingerprint: str
+    examples: tuple[Example, ...]
+
+
+def load(name_or_path: str, limit: int | None = None) -> Dataset:
+    """Return a data set: "minimath-500", "minimath-dev", "minimath-train", or a `.jsonl` file.
+
+    Args:
+        name_or_path: which.
+        limit: only so many examples, the first ones.
+
+    Raises:
+        InputError: there is no such set, or the file is not one.
+    """
+    if name_or_path in minimath.NAMES:
+        problems = minimath.load(name_or_path)
+        return Dataset(name_or_path, name_or_path, tuple(islice(_minimath(problems), limit)))
+    path = Path(name_or_path)
+    if not _is_file(path):
+        raise InputError(
+            f"There is no such data set. Got {name_or_path!r}; accepted: "
+            f"{', '.join(minimath.NAMES)}, or a .jsonl file of objects with a question (or "
+            "problem) and an answer."
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The data set {name_or_path!r} cannot be read: {error}.") from error
+    examples = tuple(_read(path, text))
+    if not examples:
+        raise InputError(f"The data set is empty. Got {name_or_path!r}; accepted: JSON lines.")
+    fingerprint = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return Dataset(path.name, fingerprint, examples[:limit])
+
+
+def sample_problem(level: int, seed: int) -> Problem:
+    """Draw a problem of the development set.
+
+    Raises:
+        InputError: there is no such level.
+    """
+    if level not in LEVELS:
+        accepted = f"{min(LEVELS)} to {max(LEVELS)}"
+        raise InputError(f"Problems have a level. Got {level!r}; accepted: {accepted}.")
+    random = Random(f"sample/{level}/{seed}")
+    while True:
+        problem = draw_problem(random, level, id=f"sample/{level}/{seed}")
+        if minimath.set_of(problem.question) == minimath.DEV:
+            return problem
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no name of a file can be like that
+        return False
+
+
+def _minimath(problems: tuple[Problem, ...]) -> Iterator[Example]:
+    for problem in problems:
+        yield Example(problem.id, problem.question, problem.answer, problem.level, problem.family)
+
+
+def _read(path: Path, text: str) -> Iterator[Example]:
+    """Yield the examples of a file of JSON lines."""
+    seen: set[str] = set()
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"line {number} of {path.name}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"A data set is a file of JSON lines. Got at {where}: {error}.") from (
+                error
+            )
+        if not isinstance(row, dict):
+            raise InputError(f"A line holds an object. Got a {type(row).__name__} at {where}.")
+        example = _example(row, f"{path.stem}/{number}", where)
+        if example.id in seen:
+            raise InputError(f"Each example has an id of its own. Got {example.id!r} at {where}.")
+        seen.add(example.id)
+        yield example
+
+
+def _example(row: dict[str, Any], default_id: str, where: str) -> Example:
+    lowered = {key.lower(): value for key, value in row.items()}
+    question, answer = _first(lowered, _QUESTION), lowered.get("answer")
+    if not isinstance(question, str) or answer is None or isinstance(answer, bool | list | dict):
+        raise InputError(
+            "An example has a question (or problem) and an answer. Got the keys "
+            f"{', '.join(row) or 'none'} at {where}; accepted: texts, and numbers as answers."
+        )
+    reference = str(answer)
+    if "####" in reference or r"\boxed" in reference:  # a whole solution, as in GSM8K
+        reference = extract_answer(reference) or reference
+    name = _first(lowered, _ID)
+    level, family = lowered.get("level"), _first(lowered, _FAMILY)
+    return Example(
+        id=default_id if name is None else str(name),
+        question=question,
+        answer=reference.strip(),
+        level=level if isinstance(level, int | str) else None,
+        family=family if isinstance(family, str) else None,
+    )
+
+
+def _first(row: dict[str, Any], names: tuple[str, ...]) -> Any:
+    return next((row[name] for name in names if row.get(name) is not None), None)

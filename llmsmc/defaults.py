@@ -1,0 +1,14 @@
+"""What the doors use unless told otherwise; a module that imports nothing."""
+
+from typing import Final
+
+DEFAULT_ALGORITHM: Final = "bootstrap"
+DEFAULT_POLICY: Final = "minimath-policy"
+DEFAULT_REWARD: Final = "minimath-reward"
+DEFAULT_QUANTIZATION: Final = "nf4"
+DEFAULT_NUM_PARTICLES: Final = 32
+DEFAULT_SEED: Final = 0
+DEFAULT_AGGREGATION: Final = "product"
+DEFAULT_TEMPERATURE: Final = 1.0
+DEFAULT_MAX_STEPS: Final = 40
+DEFAULT_MAX_TOKENS_PER_STEP: Final = 512

@@ -1,0 +1,55 @@
+"""The exceptions of the library.
+
+* `LlmsmcError`
+    * `InputError` (a `ValueError`): something the caller gave cannot be used.
+    * `NumericalError` (an `ArithmeticError`): a number that must not occur has occurred.
+        * `DegenerateWeightsError`: every particle has weight zero.
+    * `ModelLawError` (an `AssertionError`): a model breaks a law that algorithms rely on.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmsmc.posterior import Posterior
+
+
+class LlmsmcError(Exception):
+    """Root of every exception that the library raises on purpose."""
+
+
+class InputError(LlmsmcError, ValueError):
+    """Input that cannot be used; says what is wrong, what was got and what is accepted."""
+
+
+class NumericalError(LlmsmcError, ArithmeticError):
+    """A NaN, or an infinity of the wrong sign, in a weight, a potential or a logit."""
+
+
+class DegenerateWeightsError(NumericalError):
+    """Every particle has weight zero.
+
+    Attributes:
+        posterior: what the run had computed when its last particle died: the particles,
+            log-weights that are all `-inf` and the history; None outside of a run.
+    """
+
+    def __init__(self, message: str, posterior: "Posterior | None" = None) -> None:
+        """Create the error; `posterior` is the state of the run it ended."""
+        super().__init__(message)
+        self.posterior = posterior
+
+
+class ModelLawError(LlmsmcError, AssertionError):
+    """A model that `check_model` has found wrong.
+
+    Attributes:
+        violations: for each law that is broken, how and by how much.
+    """
+
+    def __init__(self, model: str, violations: dict[str, str]) -> None:
+        """Create the error from the name of the model and its violations."""
+        lines = [f"  {law}: {violation}" for law, violation in violations.items()]
+        super().__init__(
+            "\n".join([f"{model} breaks {len(lines)} of the laws of a model:", *lines])
+        )
+        self.violations = violations

@@ -1,0 +1,107 @@
+"""Running an algorithm over a set of questions, one result a question, and what they amount to."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any
+
+from llmsmc import summary
+from llmsmc.cost import Cost
+from llmsmc.datasets import Example
+from llmsmc.errors import DegenerateWeightsError
+from llmsmc.grading import equivalent
+from llmsmc.posterior import Posterior
+
+Result = dict[str, Any]
+"""What is written about one question, as it stands in a JSON file."""
+
+Run = Callable[[Example, int], Posterior]
+"""Runs the algorithm on an example with a seed."""
+
+
+def evaluate_each(examples: Iterable[Example], run: Run, seed: int) -> Iterator[Result]:
+    """Yield the result of each example; one that fails counts as wrong."""
+    for example in examples:
+        yield result_of(example, run, seed_of(seed, example.id))
+
+
+def seed_of(seed: int, example_id: str) -> int:
+    """Return the seed of an example, which depends neither on its place nor on the others."""
+    digest = hashlib.blake2b(f"{seed}/{example_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def result_of(example: Example, run: Run, seed: int) -> Result:
+    """Return the result of one example, with the error if there was one."""
+    started = time.perf_counter()
+    posterior: Posterior | None = None
+    error = None
+    try:
+        posterior = run(example, seed)
+    except DegenerateWeightsError as failure:
+        posterior, error = failure.posterior, _line(failure)
+    except Exception as failure:  # whatever it is, the other questions can still be asked
+        error = _line(failure)
+    result = asdict(example) | {"reference": example.answer, "seed": seed}
+    result |= {"answer": None, "correct": False, "probability_correct": 0.0}
+    result |= {"log_evidence": None, "truncated": None, "num_steps": None, "num_particles": None}
+    if posterior is not None:
+        result |= _graded(example, posterior)
+    cost = Cost() if posterior is None else posterior.cost
+    seconds = time.perf_counter() - started
+    return result | {"seconds": seconds, "cost": asdict(cost), "error": error}
+
+
+def _graded(example: Example, posterior: Posterior) -> Result:
+    estimates = summary.answer_estimates(posterior)
+    answer = summary.leading_answer(estimates)
+    return {
+        "answer": answer,
+        "correct": equivalent(answer, example.answer),
+        "probability_correct": summary.probability_of(example.answer, estimates),
+        "log_evidence": posterior.log_evidence,
+        "truncated": summary.num_truncated(posterior),
+        "num_steps": len(posterior.history),
+        "num_particles": posterior.num_particles,
+    }
+
+
+def summarize(results: Sequence[Result]) -> dict[str, Any]:
+    """Return the figures of all results, and of each level by itself."""
+    levels = sorted({result["level"] for result in results} - {None}, key=lambda key: str(key))
+    return {
+        "overall": _figures(results),
+        "levels": [
+            {"level": level} | _figures([each for each in results if each["level"] == level])
+            for level in levels
+        ],
+    }
+
+
+def _figures(results: Sequence[Result]) -> dict[str, Any]:
+    """Return what is reported of a group of results; None where there is nothing to average."""
+    count = len(results)
+    if not count:
+        return {"num_problems": 0, "accuracy": None}
+    accuracy = fmean(bool(result["correct"]) for result in results)
+    ran = [result for result in results if result["num_particles"]]
+    return {
+        "num_problems": count,
+        "accuracy": accuracy,
+        "standard_error": math.sqrt(accuracy * (1 - accuracy) / count),
+        "probability_correct": fmean(result["probability_correct"] for result in results),
+        "tokens": fmean(result["cost"]["generated_tokens"] for result in results),
+        "seconds": fmean(result["seconds"] for result in results),
+        "truncated": fmean(each["truncated"] / each["num_particles"] for each in ran)
+        if ran
+        else None,
+        "num_errors": sum(result["error"] is not None for result in results),
+    }
+
+
+def _line(error: Exception) -> str:
+    """Return the error on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

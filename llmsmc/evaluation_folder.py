@@ -1,0 +1,151 @@
+"""The folder of an evaluation: one line a question, written as it goes, to be taken up again.
+
+* `manifest.json`: the configuration, its hash, the versions, and when it started;
+* `results.jsonl`: one object a question;
+* `summary.json`: the figures, after the last question.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llmsmc.errors import InputError
+from llmsmc.evaluation import Result, summarize
+from llmsmc.files import dumps, versions, write_json
+
+Config = dict[str, Any]
+
+
+class EvaluationFolder:
+    """A folder that belongs to one configuration.
+
+    Attributes:
+        path: where it is.
+        results: what has been written so far.
+    """
+
+    def __init__(self, path: Path, config: Config) -> None:
+        """Open the folder, or make it.
+
+        Raises:
+            InputError: it cannot be written to, or belongs to another configuration.
+        """
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            claim(path / "manifest.json", config)
+            self.results = read_results(path / "results.jsonl")
+            (path / "results.jsonl").touch()  # finds out whether it can be written
+        except (OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(
+                f"The results cannot be written ({reason}). Got {str(path)!r}; accepted: a folder, "
+                "or one that can be made."
+            ) from error
+
+    @property
+    def done(self) -> set[str]:
+        """The ids of the questions that have a result."""
+        return {str(result["id"]) for result in self.results}
+
+    def append(self, result: Result) -> None:
+        """Write one more result; it is on the disk when this returns."""
+        with (self.path / "results.jsonl").open("a", encoding="utf-8") as file:
+            file.write(dumps(result) + "\n")
+            file.flush()
+            with suppress(OSError):  # not every file can be synchronised
+                os.fsync(file.fileno())
+        self.results.append(result)
+
+    def write_summary(self) -> dict[str, Any]:
+        """Write and return the figures of all results."""
+        figures = summarize(self.results)
+        write_json(self.path / "summary.json", figures)
+        return figures
+
+
+def claim(path: Path, config: Config) -> None:
+    """Write the manifest, or check that the one that is there has the same configuration.
+
+    Raises:
+        InputError: it has another one; says in what it differs.
+    """
+    if not path.exists():
+        if path.with_name("results.jsonl").exists():
+            raise InputError(
+                f"There are results, but nothing says of what. Got {str(path.parent)!r} without a "
+                "manifest.json; accepted: an empty folder, or one of an earlier evaluation."
+            )
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        manifest = {"config": config, "config_hash": hash_of(config), "versions": versions()}
+        write_json(path, manifest | {"started": started})
+        return
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"This is not the manifest of an evaluation. Got {str(path)!r}; accepted: an empty "
+            "folder, or one of an earlier evaluation."
+        ) from error
+    changes = differences(there, json.loads(dumps(config)))
+    if changes:
+        raise InputError(
+            f"The folder belongs to another configuration. Got {'; '.join(changes)}. Accepted: the "
+            "same configuration, or another folder."
+        )
+
+
+def differences(there: Any, here: Any, name: str = "") -> list[str]:
+    """Return what differs between two configurations, in words."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        prefix = f"{name}." if name else ""
+        return [
+            change
+            for key in sorted(there.keys() | here.keys())
+            for change in differences(there.get(key), here.get(key), f"{prefix}{key}")
+        ]
+    return [] if there == here else [f"{name} {dumps(here)}, which is {dumps(there)} there"]
+
+
+def hash_of(config: Config) -> str:
+    """Return a short hash of a configuration."""
+    text = json.dumps(config, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def read_results(path: Path) -> list[Result]:
+    """Return the results in a file; a last line that was not finished is cut off.
+
+    Raises:
+        InputError: a line before the last is not a result.
+    """
+    if not path.exists():
+        return []
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    results = list(_parsed(path, whole))
+    if len(whole) < len(text):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return results
+
+
+def _parsed(path: Path, text: bytes) -> Iterator[Result]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            result = json.loads(line)
+        except ValueError:
+            result = None
+        if not isinstance(result, dict) or "id" not in result:
+            raise InputError(
+                f"A results file has one result a line. Got something else at line {number} of "
+                f"{str(path)!r}; accepted: the file as it was written."
+            )
+        yield result

@@ -1,0 +1,219 @@
+"""The result of a run: a weighted population, and everything that is read from it."""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from llmsmc import serialization
+from llmsmc.cost import Cost
+from llmsmc.errors import InputError
+from llmsmc.genealogy import lineages, variance_of_mean_over_lags
+from llmsmc.history import StepRecord
+from llmsmc.particles import element, is_tree, map_populations, take
+from llmsmc.randomness import RandomStreams
+from llmsmc.weights import LogWeights, effective_sample_size, normalize
+
+Guarantee = Literal[
+    "unbiased evidence", "properly weighted", "invariant", "consistent", "heuristic"
+]
+"""What an algorithm promises.
+
+* `unbiased evidence`: the evidence, not its log, is unbiased, and the particles are properly
+  weighted: the expectation of the sum of w h is the unnormalised target's integral of h;
+* `properly weighted`: the same up to a constant factor that is not known;
+* `invariant`: a draw from the target is mapped to a draw from the target;
+* `consistent`: right in the limit of many particles only;
+* `heuristic`: none of these.
+"""
+
+NO_ANSWER = "no answer"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Posterior:
+    """N weighted particles that stand for the target, with the record of how they came about.
+
+    Attributes:
+        algorithm: name of the algorithm.
+        guarantee: what the algorithm promises.
+        seed: the seed that repeats the run.
+        particles: the population, N states.
+        log_weights: carried and unnormalised; their logsumexp is `log_evidence`.
+        log_evidence: the log of the estimated normalising constant.
+        history: what happened at each step.
+        cost: what the run has cost.
+        truncated: particles that the last step has cut off before they had finished.
+        recorded: the population of each step, if recorded.
+        metadata: anything else worth keeping, as it would stand in a JSON file.
+    """
+
+    algorithm: str
+    guarantee: Guarantee
+    seed: int
+    particles: Any
+    log_weights: LogWeights
+    log_evidence: float
+    history: tuple[StepRecord, ...]
+    cost: Cost
+    truncated: Bool[Tensor, " N"]
+    recorded: tuple[Any, ...] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_particles(self) -> int:
+        """Return N."""
+        return len(self.log_weights)
+
+    @property
+    def normalized_weights(self) -> Float64[Tensor, " N"]:
+        """Return the probabilities of the particles."""
+        return normalize(self.log_weights)
+
+    @property
+    def effective_sample_size(self) -> float:
+        """Return the effective sample size of the weights."""
+        return effective_sample_size(self.log_weights)
+
+    def mean(self, function: Callable[[Any], Any]) -> Tensor:
+        """Return the expectation of `function`, which maps the N states to N numbers or arrays."""
+        values = _numbers(function(self.particles))
+        if values is None:
+            raise InputError(
+                "A mean is taken over numbers. Got something else from the function; accepted: a "
+                "tensor [N, ...] or N numbers (for other values there is `marginal`)."
+            )
+        weights = self.normalized_weights
+        alive = weights > 0
+        rows = values[alive].reshape(int(alive.sum()), -1)
+        return (weights[alive] @ rows).reshape(values.shape[1:])
+
+    def marginal(self, function: Callable[[Any], Any]) -> dict[Hashable, float]:
+        """Return the law of `function`, most probable value first: `{value: probability}`.
+
+        The function maps the N states to N values; rows of tensors become tuples.
+        """
+        weights = self.normalized_weights.tolist()
+        probabilities: dict[Hashable, float] = {}
+        for value, weight in zip(_values(function(self.particles)), weights, strict=True):
+            if weight > 0:
+                probabilities[value] = probabilities.get(value, 0.0) + weight
+        return dict(sorted(probabilities.items(), key=lambda pair: -pair[1]))
+
+    def standard_error(self, function: Callable[[Any], Any]) -> Any:
+        """Return the estimated standard error of `mean(function)` or `marginal(function)`.
+
+        Read from the genealogy of this single run (see `llmsmc.genealogy`). Numbers and arrays give
+        that of the mean, as a float or a tensor; N other values give `{value: standard error}`.
+        """
+        result = function(self.particles)
+        numbers = _numbers(result)
+        if numbers is not None:
+            variance = self._variance(numbers.reshape(len(numbers), -1))
+            errors = variance.sqrt().reshape(numbers.shape[1:])
+            return float(errors) if errors.dim() == 0 else errors
+        values = _values(result)
+        support = list(self.marginal(lambda particles: values))
+        column = {value: k for k, value in enumerate(support)}
+        indicators = torch.zeros(self.num_particles, len(support), dtype=torch.float64)
+        for n, value in enumerate(values):
+            if value in column:
+                indicators[n, column[value]] = 1.0
+        return dict(zip(support, self._variance(indicators).sqrt().tolist(), strict=True))
+
+    def answers(self) -> dict[str, float]:
+        """Return the law of the answer, most probable first; for models of text."""
+        return {str(answer): weight for answer, weight in self.marginal(answer_labels).items()}
+
+    def best(self) -> Any:
+        """Return the particle with the largest weight."""
+        return element(self.particles, int(self.log_weights.argmax()))
+
+    def trajectories(self) -> Any:
+        """Return the whole path x_0, ..., x_T of each particle, followed through its ancestors.
+
+        Tensors `[N, ...]` become `[N, T, ...]`; populations of a model's own kind become a tuple
+        of T populations, in which particle n is the forefather of the final particle n.
+        """
+        if self.recorded is None:
+            raise InputError(
+                "Trajectories need the population of every step. Got a run that did not keep "
+                "them; accepted: algorithms with record=True."
+            )
+        indices = lineages([record.ancestors for record in self.history])
+        paths = [take(state, row) for state, row in zip(self.recorded, indices, strict=True)]
+        if isinstance(paths[0], Tensor) or is_tree(paths[0]):
+            return map_populations(lambda *states: torch.stack(states, dim=1), *paths)
+        return tuple(paths)
+
+    def sample(self, num_samples: int, *, seed: int | None = None) -> Any:
+        """Draw states from the weighted population, with replacement."""
+        generator = RandomStreams(seed).generator(0, "sample")
+        weights = self.normalized_weights
+        return take(
+            self.particles, weights.multinomial(num_samples, replacement=True, generator=generator)
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the posterior into the folder `path`, as JSON and safetensors."""
+        serialization.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, types: Iterable[type] = ()) -> "Posterior":
+        """Read a posterior; `types` are the dataclasses of your own that its particles use."""
+        posterior = serialization.load(path, types)
+        if not isinstance(posterior, cls):
+            raise InputError(f"{path} holds a {type(posterior).__name__}; accepted: a Posterior.")
+        return posterior
+
+    def __repr__(self) -> str:
+        """Show what fits on a line."""
+        return (
+            f"Posterior({self.algorithm}, {self.num_particles} particles, "
+            f"{len(self.history)} steps, log_evidence={self.log_evidence:.4f}, "
+            f"effective_sample_size={self.effective_sample_size:.1f})"
+        )
+
+    def _variance(self, values: Float64[Tensor, "N K"]) -> Float64[Tensor, " K"]:
+        ancestors = [record.ancestors for record in self.history]
+        return variance_of_mean_over_lags(self.normalized_weights, values, ancestors)
+
+
+def answer_labels(particles: Any) -> list[str]:
+    """Return the answer of each particle of text, equal answers spelt alike.
+
+    Raises:
+        InputError: the population has no answers.
+    """
+    if not hasattr(particles, "answers"):
+        raise InputError(
+            f"Only models of text have answers. Got {type(particles).__name__}; accepted: "
+            "populations with a method `answers` (for others there is `marginal`)."
+        )
+    return [NO_ANSWER if answer is None else answer for answer in particles.answers()]
+
+
+def _numbers(values: Any) -> Tensor | None:
+    """Return an array [N, ...] or N numbers as a float64 tensor; None for any other values."""
+    if not isinstance(values, Tensor | np.ndarray):
+        if not all(isinstance(value, int | float | Tensor) for value in values):
+            return None
+    return torch.as_tensor(values).detach().to(device="cpu", dtype=torch.float64)
+
+
+def _values(values: Any) -> Sequence[Hashable]:
+    """Return N values that can be compared."""
+    if isinstance(values, Tensor):
+        values = values.tolist()
+    return [_frozen(value) for value in values]
+
+
+def _frozen(value: Any) -> Hashable:
+    if isinstance(value, Tensor):
+        value = value.tolist()
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

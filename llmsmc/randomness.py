@@ -1,0 +1,63 @@
+"""Randomness as an argument: one seed, one stream for each step and purpose, no global state.
+
+A stream is keyed by a hash of (seed, step, purpose), so that what is drawn for one purpose does
+not depend on how much was drawn for another, and a run can be taken up again at any step.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from llmsmc.errors import InputError
+
+_SEED_BITS = 63
+
+
+class RandomStreams:
+    """The random streams of one run.
+
+    Attributes:
+        seed: the seed given, or the one drawn from the system's entropy when none was.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        """Open the streams of `seed`; None draws a fresh seed."""
+        if seed is None:
+            seed = secrets.randbits(_SEED_BITS)
+        elif not isinstance(seed, int) or isinstance(seed, bool):
+            raise InputError(f"seed names a run. Got {seed!r}; accepted: an integer or None.")
+        self.seed = seed
+
+    def generator(self, step: int, purpose: str) -> Generator:
+        """Return a fresh CPU generator for `purpose` at `step`: equal keys, equal draws."""
+        key = f"{self.seed}/{step}/{purpose}".encode()
+        digest = hashlib.blake2b(key, digest_size=8).digest()
+        return Generator().manual_seed(int.from_bytes(digest, "little") >> (64 - _SEED_BITS))
+
+    def __repr__(self) -> str:
+        """Show the seed, which is all there is."""
+        return f"RandomStreams(seed={self.seed})"
+
+
+def draw_seed(generator: Generator) -> int:
+    """Draw a seed for another source of randomness; consumes `generator`."""
+    return int(torch.randint(2**_SEED_BITS - 1, (), generator=generator, device=generator.device))
+
+
+def sample(distribution: Distribution, shape: Sequence[int], generator: Generator) -> Tensor:
+    """Draw from a distribution that takes no generator; consumes `generator` only.
+
+    torch and Pyro distributions draw from the global generators. These are seeded from
+    `generator` for the length of the call and then put back exactly as they were.
+    """
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    seed = draw_seed(generator)
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            torch.cuda.manual_seed_all(seed)
+        return distribution.sample(torch.Size(shape))

@@ -1,0 +1,161 @@
+"""From a question to the posterior of its answer, with the models given by name."""
+
+import math
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from llmsmc.algorithms import needs_reward, parse_algorithm
+from llmsmc.checks import require_choice, require_count
+from llmsmc.defaults import (
+    DEFAULT_AGGREGATION,
+    DEFAULT_ALGORITHM,
+    DEFAULT_MAX_STEPS,
+    DEFAULT_MAX_TOKENS_PER_STEP,
+    DEFAULT_POLICY,
+    DEFAULT_QUANTIZATION,
+    DEFAULT_REWARD,
+    DEFAULT_TEMPERATURE,
+)
+from llmsmc.errors import InputError
+from llmsmc.inference import Algorithm
+from llmsmc.models import LanguageModel, Reasoning, RewardModel
+from llmsmc.models.aggregation import aggregation
+from llmsmc.models.pretrained import resolve
+from llmsmc.models.quantization import QUANTIZATIONS
+from llmsmc.posterior import Posterior
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which models reason, and how.
+
+    Attributes:
+        policy: the language model: a name, a folder, or one that is loaded already.
+        reward: the process reward model, likewise.
+        quantization: of the weights of the policy: None (or "none"), "int8", "nf4" or "fp4".
+        aggregation: how the scores of the steps make that of the solution.
+        temperature: at which steps are drawn.
+        max_steps: number of steps after which solutions are cut off.
+        max_tokens_per_step: number of tokens at which a step is cut off.
+        system: a system prompt; by default what the chat template provides.
+        device: where the models run; by default the CUDA device if there is one, else the CPU.
+    """
+
+    policy: str | Path | LanguageModel = DEFAULT_POLICY
+    reward: str | Path | RewardModel = DEFAULT_REWARD
+    quantization: str | None = DEFAULT_QUANTIZATION
+    aggregation: str = DEFAULT_AGGREGATION
+    temperature: float = DEFAULT_TEMPERATURE
+    max_steps: int = DEFAULT_MAX_STEPS
+    max_tokens_per_step: int = DEFAULT_MAX_TOKENS_PER_STEP
+    system: str | None = None
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check everything that can be checked before a model is loaded."""
+        require_choice("quantization", self.quantization or "none", QUANTIZATIONS)
+        require_count("max_steps", self.max_steps)
+        require_count("max_tokens_per_step", self.max_tokens_per_step)
+        aggregation(self.aggregation)
+        if not 0 <= self.temperature < math.inf:
+            raise InputError(
+                f"temperature is a number. Got {self.temperature!r}; accepted: 0 <= temperature < "
+                "infinity."
+            )
+        for model in (self.policy, self.reward):
+            if isinstance(model, str | Path):
+                resolve(model)
+
+    def config(self) -> dict[str, Any]:
+        """Return the settings as they would stand in a JSON file."""
+        config: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for role in ("policy", "reward"):
+            model = config[role]
+            config[role] = str(model) if isinstance(model, str | Path) else model.name
+        quantization = self.quantization
+        if isinstance(self.policy, LanguageModel):
+            quantization = self.policy.quantization
+        return config | {"quantization": quantization or "none"}
+
+
+def load_policy(settings: Settings) -> LanguageModel:
+    """Return the language model of the settings, loaded."""
+    if isinstance(settings.policy, LanguageModel):
+        return settings.policy
+    return LanguageModel.from_pretrained(
+        settings.policy, quantization=settings.quantization, device=settings.device
+    )
+
+
+def load_reward(settings: Settings) -> RewardModel:
+    """Return the reward model of the settings, loaded."""
+    if isinstance(settings.reward, RewardModel):
+        return settings.reward
+    return RewardModel.from_pretrained(settings.reward, device=settings.device)
+
+
+def loaded(settings: Settings, *, with_reward: bool = True) -> Settings:
+    """Return the settings with models in place of their names."""
+    settings = replace(settings, policy=load_policy(settings))
+    return replace(settings, reward=load_reward(settings)) if with_reward else settings
+
+
+def reasoning(question: str, settings: Settings, *, with_reward: bool = True) -> Reasoning:
+    """Return the state-space model of a question, loading what is not loaded yet.
+
+    The question is checked before the reward model is loaded.
+    """
+    model = Reasoning(
+        load_policy(settings),
+        None,
+        question,
+        aggregation=settings.aggregation,
+        temperature=settings.temperature,
+        max_steps=settings.max_steps,
+        max_tokens_per_step=settings.max_tokens_per_step,
+        system=settings.system,
+    )
+    return replace(model, reward=load_reward(settings)) if with_reward else model
+
+
+def solve(
+    question: str,
+    algorithm: str | Algorithm = DEFAULT_ALGORITHM,
+    seed: int | None = None,
+    particles: int | None = None,
+    **settings: Any,
+) -> Posterior:
+    """Return the posterior of the solutions of a question; `.answers()` is that of the answer.
+
+    ```python
+    posterior = llmsmc.solve("Ann has 3 apples. She buys 4 more. How many has she?", seed=0)
+    posterior.answers()  # {answer: probability}
+    ```
+
+    Args:
+        question: the question.
+        algorithm: `NAME[:key=value,...]` as on the command line, or an algorithm.
+        seed: repeats a run; without one, every run is a new one.
+        particles: number of particles, for an algorithm given by name.
+        settings: the fields of `Settings`. For many questions, load the models once and pass
+            them as `policy=` and `reward=`.
+
+    Raises:
+        InputError: the question or a setting cannot be used.
+        DegenerateWeightsError: no particle is left with a weight; carries the posterior.
+    """
+    accepted = [field.name for field in fields(Settings)]
+    for name in settings:
+        require_choice("The name of a setting", name, ["algorithm", "seed", "particles", *accepted])
+    chosen = Settings(**settings)
+    if isinstance(algorithm, str):
+        algorithm = parse_algorithm(algorithm, particles)
+    elif particles is not None:
+        raise InputError(
+            f"An algorithm has its own number of particles. Got particles={particles!r} beside "
+            f"{algorithm!r}; accepted: either of them."
+        )
+    return algorithm.run(
+        reasoning(question, chosen, with_reward=needs_reward(algorithm)), seed=seed
+    )

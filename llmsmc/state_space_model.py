@@ -1,0 +1,173 @@
+r"""State-space models: what there is to infer.
+
+$$x_0 \sim \text{initial}, \qquad x_t \sim \text{transition}(t, x_{t-1}), \qquad
+y_t \sim \text{observation}(t, x_t)$$
+
+A model is three methods that return distributions. The algorithms do not call these three but
+the methods built on them (`sample_initial`, `sample_transition`, `log_likelihood`, ...), which a
+model may override instead, when its states are not tensors or its laws not distributions.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from llmsmc.cost import Cost
+from llmsmc.errors import InputError
+from llmsmc.particles import num_particles
+from llmsmc.randomness import sample
+
+Observations = Sequence[Any] | Tensor | NDArray[Any]
+"""The observations y_0, y_1, ..., any of which may be None where it is missing."""
+
+Truncated = Literal["keep", "reject"]
+"""What becomes of the particles that a run without observations cuts off unfinished.
+
+* `keep`: they stay with the weights they have; the target is that of the last step.
+* `reject`: they get weight zero; the target is conditioned on finishing, and the evidence is that
+  of the finished particles alone.
+"""
+
+
+class StateSpaceModel:
+    """A state-space model with N particles side by side in the first dimension.
+
+    A state is a tensor `[N, ...]`, or anything that `llmsmc.particles` can gather.
+
+    >>> import pyro.distributions as dist
+    >>> class LocalLevel(StateSpaceModel):
+    ...     def initial(self):
+    ...         return dist.Normal(0.0, 1.0)
+    ...
+    ...     def transition(self, t, previous):
+    ...         return dist.Normal(previous, 0.5)
+    ...
+    ...     def observation(self, t, state):
+    ...         return dist.Normal(state, 1.0)
+
+    Attributes:
+        max_steps: number of steps of a run without observations; None if only `finished` ends it.
+        remembers_path: whether a state contains its whole past, so that the model can give the
+            likelihood of all steps at once, in `path_log_likelihood`.
+    """
+
+    max_steps: int | None = None
+    remembers_path: bool = False
+
+    # What a model is.
+
+    def initial(self) -> Distribution:
+        """Return the law of x_0, of a single particle."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `initial`.")
+
+    def transition(self, t: int, previous: Any) -> Distribution:
+        """Return the law of x_t given the N states x_{t-1}; t >= 1."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `transition`.")
+
+    def observation(self, t: int, state: Any) -> Distribution:
+        """Return the law of y_t given the N states x_t."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `observation`.")
+
+    def finished(self, state: Any) -> Bool[Tensor, " N"]:
+        """Return which particles are complete: no longer extended, nor weighed again."""
+        return torch.zeros(num_particles(state), dtype=torch.bool)
+
+    def log_likelihood(self, t: int, previous: Any, state: Any, y: Any) -> Tensor:
+        """Return log p(y_t given x_t) for each particle, `[N]`; `previous` is None at t = 0.
+
+        As it stands: the log-density of `observation`, summed over the dimensions of y, and zero
+        where y is None, an observation that is missing. Override it in place of `observation`
+        where the likelihood has no observation, or sees the previous state as well.
+        """
+        count = num_particles(state)
+        if y is None:
+            return torch.zeros(count, dtype=torch.float64)
+        return _log_density(self.observation(t, state), torch.as_tensor(y), count)
+
+    # What the algorithms call.
+
+    def sample_initial(self, num_particles: int, *, generator: Generator) -> Any:
+        """Draw N particles x_0; consumes `generator`."""
+        return sample(self.initial(), (num_particles,), generator)
+
+    def sample_transition(self, t: int, previous: Any, *, generator: Generator) -> Any:
+        """Draw x_t for each of the N particles x_{t-1}; consumes `generator`."""
+        law = self.transition(t, previous)
+        return sample(law, _missing_batch(law, previous), generator)
+
+    def mode_initial(self, num_particles: int) -> Any:
+        """Return N copies of the most probable x_0."""
+        mode = _mode(self.initial())
+        return mode.expand(num_particles, *mode.shape).clone()
+
+    def mode_transition(self, t: int, previous: Any) -> Any:
+        """Return the most probable x_t for each of the N particles x_{t-1}."""
+        law = self.transition(t, previous)
+        mode = _mode(law)
+        return mode.expand(*_missing_batch(law, previous), *mode.shape).clone()
+
+    def path_log_likelihood(self, t: int, state: Any, observations: Observations | None) -> Tensor:
+        """Return the sum over s = 0..t of the log-likelihoods of step s, `[N]`.
+
+        Called only on models that declare `remembers_path`. Particles that finished earlier
+        count the steps up to that one.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `path_log_likelihood`.")
+
+    def truncated(self, particles: Any) -> Bool[Tensor, " N"]:
+        """Return which particles a run without observations has cut off at its last step.
+
+        These are the unfinished ones, if the model can finish at all; else the horizon is its
+        natural end.
+        """
+        if not self.can_finish():
+            return torch.zeros(num_particles(particles), dtype=torch.bool)
+        return ~self.finished(particles)
+
+    def can_finish(self) -> bool:
+        """Return whether the model says of some states that they are finished."""
+        return type(self).finished is not StateSpaceModel.finished
+
+    def record(self, particles: Any) -> Any:
+        """Return the population to be kept in the posterior, without caches and the like."""
+        return particles
+
+    def cost(self) -> Cost:
+        """Return what the model has cost so far, over all its runs."""
+        return Cost()
+
+
+def _missing_batch(law: Distribution, previous: Any) -> tuple[int, ...]:
+    """Return `(N,)` where the transition does not depend on the N previous states."""
+    shape = law.batch_shape + law.event_shape
+    if isinstance(previous, Tensor) and len(shape) < previous.dim():
+        return (num_particles(previous),)
+    return ()
+
+
+def _mode(law: Distribution) -> Tensor:
+    try:
+        return law.mode
+    except NotImplementedError as error:
+        raise InputError(
+            f"A greedy run follows the modes of the laws. Got a {type(law).__name__}, which has "
+            "none; accepted: distributions with a `mode`, or models with `mode_transition`."
+        ) from error
+
+
+def _log_density(law: Distribution, y: Tensor, count: int) -> Tensor:
+    """Return log p(y), `[N]`, for N independent laws of the whole of y."""
+    num_event_dims = len(law.event_shape) + max(len(law.batch_shape) - 1, 0)
+    if y.dim() > num_event_dims:
+        raise InputError(
+            f"An observation is a single y_t. Got shape {tuple(y.shape)}, for an observation law "
+            f"with batch shape {tuple(law.batch_shape)} and event shape {tuple(law.event_shape)}; "
+            f"accepted: at most {num_event_dims} dimensions."
+        )
+    density = law.log_prob(y)
+    return density.expand(count) if density.dim() == 0 else density.reshape(count, -1).sum(1)

@@ -1,0 +1,135 @@
+"""What people want to know of a finished run on text, read from its posterior."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from llmsmc.genealogy import num_surviving
+from llmsmc.grading import equivalent
+from llmsmc.posterior import NO_ANSWER, Posterior, answer_labels
+
+_COLLAPSED = 1.5  # an effective sample size that is as good as one particle
+
+
+@dataclass(frozen=True)
+class AnswerEstimate:
+    """An answer, its probability, and the standard error of that; None where there is none."""
+
+    answer: str
+    probability: float
+    standard_error: float | None
+
+
+def is_dead(posterior: Posterior) -> bool:
+    """Return whether all particles have weight zero."""
+    return posterior.effective_sample_size == 0.0
+
+
+def has_spread(posterior: Posterior) -> bool:
+    """Return whether the population has anything to say about its own error.
+
+    A single particle, or one with all the weight, has not.
+    """
+    return posterior.effective_sample_size > 1.0 + 1e-9
+
+
+def answer_estimates(posterior: Posterior) -> list[AnswerEstimate]:
+    """Return the law of the answer, most probable first; empty if all particles are dead."""
+    if is_dead(posterior):
+        return []
+    labels = answer_labels(posterior.particles)
+    probabilities = posterior.marginal(lambda particles: labels)
+    errors = posterior.standard_error(lambda particles: labels)
+    spread = has_spread(posterior)
+    return [
+        AnswerEstimate(str(answer), probability, errors[answer] if spread else None)
+        for answer, probability in probabilities.items()
+    ]
+
+
+def leading_answer(estimates: Iterable[AnswerEstimate]) -> str | None:
+    """Return the most probable of the answers that were given."""
+    return next((each.answer for each in estimates if each.answer != NO_ANSWER), None)
+
+
+def probability_of(reference: str, estimates: Iterable[AnswerEstimate]) -> float:
+    """Return the probability of all answers that say the same as `reference`."""
+    return math.fsum(each.probability for each in estimates if equivalent(each.answer, reference))
+
+
+def best_solution(posterior: Posterior) -> Any:
+    """Return the particle of largest weight among those that give the leading answer.
+
+    Without any answer, the particle of largest weight.
+    """
+    answer = leading_answer(answer_estimates(posterior))
+    if answer is None:
+        return posterior.best()
+    labels = answer_labels(posterior.particles)
+    log_weights = posterior.log_weights.tolist()
+    indices = [n for n, label in enumerate(labels) if label == answer]
+    return posterior.particles[max(indices, key=lambda n: log_weights[n])]
+
+
+def num_truncated(posterior: Posterior) -> int:
+    """Return how many particles were cut off before they had finished."""
+    return int(posterior.truncated.sum())
+
+
+def warnings(posterior: Posterior) -> list[str]:
+    """Return what should keep a reader from trusting the run, in plain words."""
+    found = [_truncation(posterior), _collapse(posterior), _common_ancestor(posterior)]
+    return [warning for warning in found if warning is not None]
+
+
+def cost_record(posterior: Posterior) -> dict[str, Any]:
+    """Return the cost as it would stand in a JSON file, with the seconds outside of the models."""
+    cost = posterior.cost
+    other = max(cost.seconds - cost.policy_seconds - cost.reward_seconds, 0.0)
+    return asdict(cost) | {
+        "other_seconds": other,
+        "tokens_per_second": cost.generated_tokens / cost.seconds if cost.seconds > 0 else 0.0,
+    }
+
+
+def _truncation(posterior: Posterior) -> str | None:
+    count, total = num_truncated(posterior), posterior.num_particles
+    if not count:
+        return None
+    share = ""
+    if not is_dead(posterior):
+        probability = float(posterior.normalized_weights[posterior.truncated].sum())
+        share = f", with {probability:.1%} of the probability"
+    return (
+        f"{count} of {total} particles were cut off before they had finished{share}: more steps "
+        "or more tokens a step would let them end."
+    )
+
+
+def _collapse(posterior: Posterior) -> str | None:
+    """Say where a run that approximates a law has rested on a single particle."""
+    if posterior.guarantee == "heuristic" or posterior.num_particles == 1:
+        return None
+    sizes = {record.step: record.effective_sample_size for record in posterior.history}
+    steps = [step for step, size in sizes.items() if 0 < size < _COLLAPSED]
+    if not steps:
+        return None
+    where = ", ".join(str(step + 1) for step in steps[:5]) + (", ..." if len(steps) > 5 else "")
+    return (
+        f"The effective sample size fell to about 1 at step {where}: the result rests on a single "
+        "particle there. More particles, or a less decisive reward, would help."
+    )
+
+
+def _common_ancestor(posterior: Posterior) -> str | None:
+    if posterior.num_particles == 1 or len(posterior.history) < 2:
+        return None
+    surviving = num_surviving([record.ancestors for record in posterior.history])
+    if surviving[0] > 1:
+        return None
+    last = max(step for step, count in enumerate(surviving) if count == 1)
+    return (
+        f"All particles descend from a single one of step {last + 1}: what was random up to there "
+        "is not in the standard errors, which are too small."
+    )

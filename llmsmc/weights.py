@@ -1,0 +1,126 @@
+r"""Arithmetic of log-weights: pure functions that never change what they are given.
+
+Log-weights $\log w^n$ are unnormalised, of type float64 and on the CPU. The normalised weights
+$W^n = w^n / \sum_m w^m$ are a view that is derived when it is needed. A weight of zero is
+`-inf`; NaN and `+inf` are errors.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from llmsmc.errors import DegenerateWeightsError, InputError, NumericalError
+
+LogWeights = Float64[Tensor, " N"]
+
+
+def as_log_weights(values: Tensor | Sequence[float] | Any) -> LogWeights:
+    """Return `values` as float64 log-weights on the CPU.
+
+    Raises:
+        InputError: the values are not a vector of at least one number.
+        NumericalError: one of the values is NaN or `+inf`.
+    """
+    log_weights = torch.as_tensor(values).detach().to(device="cpu", dtype=torch.float64)
+    if log_weights.dim() != 1 or len(log_weights) == 0:
+        shape = tuple(log_weights.shape)
+        raise InputError(f"Log-weights are a vector [N]. Got shape {shape}; accepted: N >= 1.")
+    # The maximum alone decides: it is NaN or +inf if any value is.
+    if not log_weights.max() < math.inf:
+        bad = int((log_weights.isnan() | (log_weights == math.inf)).nonzero()[0])
+        raise NumericalError(
+            f"Log-weight of particle {bad} is {float(log_weights[bad])}; accepted: any number "
+            "below +inf, and -inf for a weight of zero."
+        )
+    return log_weights
+
+
+def uniform(num_particles: int) -> LogWeights:
+    """Return N equal log-weights of total mass one, `-log N` each.
+
+    >>> uniform(4).exp()
+    tensor([0.2500, 0.2500, 0.2500, 0.2500], dtype=torch.float64)
+    """
+    return torch.full((num_particles,), -math.log(num_particles), dtype=torch.float64)
+
+
+def scaled(log_weights: LogWeights) -> LogWeights:
+    """Return the weights divided by the largest of them: linear, in [0, 1], safe from overflow.
+
+    Raises:
+        DegenerateWeightsError: all weights are zero.
+    """
+    log_weights = as_log_weights(log_weights)
+    largest = log_weights.max()
+    if largest == -math.inf:
+        raise DegenerateWeightsError(f"All {len(log_weights)} weights are zero.")
+    return (log_weights - largest).exp()
+
+
+def normalize(log_weights: LogWeights) -> LogWeights:
+    r"""Return the probabilities $W^n = w^n / \sum_m w^m$.
+
+    Raises:
+        DegenerateWeightsError: all weights are zero.
+    """
+    weights = scaled(log_weights)
+    return weights / weights.sum()
+
+
+def log_evidence(log_weights: LogWeights) -> float:
+    r"""Return $\log \sum_n w^n$; `-inf` if all weights are zero.
+
+    Carried log-weights that start at `-log N` and are never renormalised make this the
+    log-evidence at all times.
+    """
+    return float(as_log_weights(log_weights).logsumexp(0))
+
+
+def log_mean_exp(log_weights: LogWeights) -> float:
+    r"""Return $\log \frac{1}{N} \sum_n w^n$; `-inf` if all weights are zero."""
+    return log_evidence(log_weights) - math.log(len(log_weights))
+
+
+def log_evidence_increment(before: Float64[Tensor, " M"], after: Float64[Tensor, " N"]) -> float:
+    """Return the log of the factor by which the total weight has grown.
+
+    Raises:
+        DegenerateWeightsError: all weights are zero before.
+    """
+    start = log_evidence(before)
+    if start == -math.inf:
+        raise DegenerateWeightsError(f"All {len(before)} weights are zero.")
+    return log_evidence(after) - start
+
+
+def effective_sample_size(log_weights: LogWeights) -> float:
+    r"""Return $(\sum_n w^n)^2 / \sum_n (w^n)^2$, between 1 and N; 0.0 if all weights are zero.
+
+    >>> effective_sample_size(as_log_weights([0.0, 0.0, -float("inf")]))
+    2.0
+    """
+    try:
+        weights = scaled(log_weights)
+    except DegenerateWeightsError:
+        return 0.0
+    size = float(weights.sum() ** 2 / weights.square().sum())
+    return min(max(size, 1.0), float(len(weights)))
+
+
+def temper(log_weights: LogWeights, inverse_temperature: float) -> LogWeights:
+    """Return the log-weights of `w ** inverse_temperature`; a weight of zero stays zero.
+
+    Raises:
+        InputError: the inverse temperature is not a finite number >= 0.
+    """
+    if not 0 <= inverse_temperature < math.inf:
+        raise InputError(
+            f"inverse_temperature is an exponent. Got {inverse_temperature!r}; accepted: any "
+            "finite number >= 0."
+        )
+    log_weights = as_log_weights(log_weights)
+    return torch.where(log_weights > -math.inf, log_weights * inverse_temperature, -math.inf)

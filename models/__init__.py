@@ -1,0 +1,27 @@
+"""What is inferred: state-space models."""
+
+from typing import TYPE_CHECKING
+
+from llmsmc._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from llmsmc.models.hidden_markov import HiddenMarkov as HiddenMarkov
+    from llmsmc.models.language_model import LanguageModel as LanguageModel
+    from llmsmc.models.linear_gaussian import LinearGaussian as LinearGaussian
+    from llmsmc.models.reasoning import Reasoning as Reasoning
+    from llmsmc.models.reward_model import RewardModel as RewardModel
+    from llmsmc.models.stochastic_volatility import StochasticVolatility as StochasticVolatility
+    from llmsmc.models.tabular_language_model import TabularLanguageModel as TabularLanguageModel
+
+__all__, __getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "llmsmc.models.hidden_markov": ["HiddenMarkov"],
+        "llmsmc.models.language_model": ["LanguageModel"],
+        "llmsmc.models.linear_gaussian": ["LinearGaussian"],
+        "llmsmc.models.reasoning": ["Reasoning"],
+        "llmsmc.models.reward_model": ["RewardModel"],
+        "llmsmc.models.stochastic_volatility": ["StochasticVolatility"],
+        "llmsmc.models.tabular_language_model": ["TabularLanguageModel"],
+    },
+)

@@ -1,0 +1,83 @@
+"""Putting a question to a model: what may stand in a prompt, and how it becomes ids."""
+
+import unicodedata
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from transformers import PreTrainedTokenizerBase
+
+from llmsmc.errors import InputError
+
+# Templates that print the date of today would make a prompt depend on the day of the run.
+PROMPT_DATE: Final = "01 Jan 2025"
+
+
+def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> tuple[int, ...]:
+    """Return the ids of a chat up to where the assistant's text begins.
+
+    Rendered as text first: the template writes the special tokens that a chat starts with, so the
+    tokenizer must not add them once more.
+    """
+    rendered = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, date_string=PROMPT_DATE
+    )
+    assert isinstance(rendered, str)
+    ids = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    if not ids:
+        raise InputError("The chat template of the tokenizer renders a question as nothing.")
+    return tuple(ids)
+
+
+def checked_text(
+    tokenizer: PreTrainedTokenizerBase, name: str, text: object, markers: Collection[str] = ()
+) -> str:
+    """Return the text as it may stand in a prompt.
+
+    Special tokens and `markers` written out in it are taken apart: they are data, not markup.
+
+    Raises:
+        InputError: the text is empty, contains control characters, or has characters that the
+            tokenizer does not know.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"The {name} is a text. Got {text!r}; accepted: a string, not blank.")
+    for character in text:
+        category = unicodedata.category(character)
+        if category == "Cs" or (category == "Cc" and character not in "\n\r\t"):
+            raise InputError(
+                f"The {name} contains a control character. Got {character!r}; accepted: printed "
+                "characters, spaces, tabs and line breaks."
+            )
+    text = neutralized(tokenizer, text, markers)
+    decoded = decode(tokenizer, tokenizer.encode(text, add_special_tokens=False))
+    lost = set(_letters(text)) - set(_letters(decoded))
+    if lost:
+        raise InputError(
+            f"The {name} has characters that the tokenizer does not know. Got "
+            f"{''.join(sorted(lost))[:20]!r}; accepted: text that it can represent."
+        )
+    return text
+
+
+def neutralized(
+    tokenizer: PreTrainedTokenizerBase, text: str, markers: Collection[str] = ()
+) -> str:
+    """Return the text with special tokens and markers written out in it broken by a space."""
+    special = {*markers, *(str(token) for token in tokenizer.all_special_tokens)}
+    special |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    for token in sorted(special, key=len, reverse=True):
+        if len(token) > 1:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
+def _letters(text: str) -> str:
+    """Return the text up to spacing and to ways of writing one character."""
+    return "".join(unicodedata.normalize("NFKC", text).split())
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
+    """Return the text of the ids, without special tokens and with its spaces as they are."""
+    text = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    assert isinstance(text, str)
+    return text

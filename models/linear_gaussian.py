@@ -1,0 +1,140 @@
+r"""The linear-Gaussian model, solved exactly by the Kalman filter.
+
+$$x_0 \sim N(m_0, P_0), \qquad x_t \sim N(A x_{t-1}, Q), \qquad y_t \sim N(H x_t, R).$$
+
+References:
+    1. Kalman (1960). A new approach to linear filtering and prediction problems.
+    2. Rauch, Tung, Striebel (1965). Maximum likelihood estimates of linear dynamic systems.
+"""
+
+from typing import Any, NamedTuple
+
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from llmsmc.errors import InputError
+from llmsmc.state_space_model import Observations, StateSpaceModel
+
+
+class Gaussians(NamedTuple):
+    """The laws of x_0, ..., x_{T-1} given the observations, each on its own."""
+
+    means: Float64[Tensor, "T d"]
+    covariances: Float64[Tensor, "T d d"]
+
+
+class LinearGaussian(StateSpaceModel):
+    """A linear-Gaussian model with states `[N, d]` and observations `[k]`; numbers are 1 x 1.
+
+    >>> walk = LinearGaussian(
+    ...     initial_mean=0.0,
+    ...     initial_covariance=1.0,
+    ...     transition_matrix=1.0,
+    ...     transition_covariance=0.25,
+    ...     observation_matrix=1.0,
+    ...     observation_covariance=1.0,
+    ... )
+    >>> round(walk.log_evidence([0.0]), 4)  # N(0; 0, 2)
+    -1.2655
+    """
+
+    def __init__(
+        self,
+        *,
+        initial_mean: Any,
+        initial_covariance: Any,
+        transition_matrix: Any,
+        transition_covariance: Any,
+        observation_matrix: Any,
+        observation_covariance: Any,
+    ) -> None:
+        """Create the model; covariances are positive definite."""
+        self.initial_mean = torch.as_tensor(initial_mean, dtype=torch.float64).reshape(-1)
+        self.initial_covariance = _matrix(initial_covariance)
+        self.transition_matrix = _matrix(transition_matrix)
+        self.transition_covariance = _matrix(transition_covariance)
+        self.observation_matrix = _matrix(observation_matrix)
+        self.observation_covariance = _matrix(observation_covariance)
+        self._check_shapes()
+        self._initial_scale = torch.linalg.cholesky(self.initial_covariance)
+        self._transition_scale = torch.linalg.cholesky(self.transition_covariance)
+        self._observation_scale = torch.linalg.cholesky(self.observation_covariance)
+
+    def initial(self) -> Any:
+        """Return the law of x_0."""
+        return dist.MultivariateNormal(self.initial_mean, scale_tril=self._initial_scale)
+
+    def transition(self, t: int, previous: Float64[Tensor, "N d"]) -> Any:
+        """Return the law of x_t."""
+        mean = previous @ self.transition_matrix.T
+        return dist.MultivariateNormal(mean, scale_tril=self._transition_scale)
+
+    def observation(self, t: int, state: Float64[Tensor, "N d"]) -> Any:
+        """Return the law of y_t."""
+        mean = state @ self.observation_matrix.T
+        return dist.MultivariateNormal(mean, scale_tril=self._observation_scale)
+
+    def log_evidence(self, observations: Observations) -> float:
+        """Return log p(y_0, ..., y_{T-1})."""
+        return self._kalman_filter(observations)[0]
+
+    def filter(self, observations: Observations) -> Gaussians:
+        """Return the laws of x_t given y_0, ..., y_t."""
+        return self._kalman_filter(observations)[1]
+
+    def smoother(self, observations: Observations) -> Gaussians:
+        """Return the laws of x_t given all observations."""
+        filtered = self.filter(observations)
+        means, covariances = list(filtered.means), list(filtered.covariances)
+        for t in reversed(range(len(means) - 1)):
+            mean, covariance = self._predict(means[t], covariances[t])
+            gain = torch.linalg.solve(covariance, self.transition_matrix @ covariances[t]).T
+            means[t] = means[t] + gain @ (means[t + 1] - mean)
+            covariances[t] = covariances[t] + gain @ (covariances[t + 1] - covariance) @ gain.T
+        return Gaussians(torch.stack(means), torch.stack(covariances))
+
+    def _predict(self, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and covariance one step ahead."""
+        ahead = self.transition_matrix @ covariance @ self.transition_matrix.T
+        return self.transition_matrix @ mean, ahead + self.transition_covariance
+
+    def _kalman_filter(self, observations: Observations) -> tuple[float, Gaussians]:
+        mean, covariance = self.initial_mean, self.initial_covariance
+        log_evidence, means, covariances = 0.0, [], []
+        for t, y in enumerate(observations):
+            if t > 0:
+                mean, covariance = self._predict(mean, covariance)
+            if y is not None:
+                y = torch.as_tensor(y, dtype=torch.float64).reshape(-1)
+                expected = self.observation_matrix @ mean
+                cross = self.observation_matrix @ covariance
+                innovation = cross @ self.observation_matrix.T + self.observation_covariance
+                predicted: Any = dist.MultivariateNormal(expected, innovation)
+                log_evidence += float(predicted.log_prob(y))
+                gain = torch.linalg.solve(innovation, cross).T
+                mean = mean + gain @ (y - expected)
+                covariance = covariance - gain @ cross
+            means.append(mean)
+            covariances.append(covariance)
+        return log_evidence, Gaussians(torch.stack(means), torch.stack(covariances))
+
+    def _check_shapes(self) -> None:
+        size, num_observed = len(self.initial_mean), len(self.observation_matrix)
+        accepted = {
+            "initial_covariance": (size, size),
+            "transition_matrix": (size, size),
+            "transition_covariance": (size, size),
+            "observation_matrix": (num_observed, size),
+            "observation_covariance": (num_observed, num_observed),
+        }
+        for name, shape in accepted.items():
+            got = tuple(getattr(self, name).shape)
+            if got != shape:
+                raise InputError(f"{name} does not fit. Got shape {got}; accepted: {shape}.")
+
+
+def _matrix(values: Any) -> Tensor:
+    matrix = torch.as_tensor(values, dtype=torch.float64)
+    return matrix.reshape(1, 1) if matrix.dim() == 0 else matrix

@@ -1,0 +1,137 @@
+"""Chains of definitions with precedence.
+
+``Let a = 7 + 4 * 12. Let b = a - 9. What is b?``
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+from llmsmc.models.minimath.arithmetic import Calculator, Exact
+from llmsmc.models.minimath.facts import Facts
+
+LETTERS = "abcdefghijklmnopqrs"
+LARGEST = 199
+IN_WORDS = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
+
+
+@dataclass(frozen=True)
+class Definition:
+    """``letter = start operation operand [* factor]``; `start` is a number or an earlier letter."""
+
+    letter: str
+    start: int | str
+    operation: str
+    operand: int
+    factor: int | None = None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Letters defined one from another, the last one asked for."""
+
+    definitions: tuple[Definition, ...]
+    worded: bool
+
+    @staticmethod
+    def draw(random: Random, num_steps: int) -> "Chain":
+        """Draw a chain of `num_steps` definitions whose values stay within 0 to 199."""
+        values: dict[str, int] = {}
+        definitions = []
+        for letter in LETTERS[:num_steps]:
+            definition = _draw_definition(random, letter, values)
+            values[letter] = _value(definition, values, Exact())[1]
+            definitions.append(definition)
+        return Chain(tuple(definitions), worded=random.random() < 0.5)
+
+    def question(self) -> str:
+        """Return the problem in plain words."""
+        words = IN_WORDS if self.worded else {}
+        verb = "be" if self.worded else "="
+        sentences = []
+        for d in self.definitions:
+            text = f"{d.start} {words.get(d.operation, d.operation)} {d.operand}"
+            if d.factor is not None:
+                text += f" {words.get('*', '*')} {d.factor}"
+            sentences.append(f"Let {d.letter} {verb} {text}.")
+        return " ".join([*sentences, f"What is {self.definitions[-1].letter}?"])
+
+    def solve(self, calculator: Calculator) -> tuple[list[str], int]:
+        """Return the steps of a solution, without the answer line, and the answer."""
+        values: dict[str, int] = {}
+        steps = []
+        for definition in self.definitions:
+            text, values[definition.letter] = _value(definition, values, calculator)
+            steps.append(text)
+        return steps, values[self.definitions[-1].letter]
+
+    def facts(self) -> Facts:
+        """Return what is true of the problem."""
+        values: dict[str, int] = {}
+        for definition in self.definitions:
+            values[definition.letter] = _value(definition, values, Exact())[1]
+        return Facts(answer=values[self.definitions[-1].letter], variables=values)
+
+
+def _value(d: Definition, values: dict[str, int], calculator: Calculator) -> tuple[str, int]:
+    """The step that works out a definition, and the value it arrives at."""
+    start = values[d.start] if isinstance(d.start, str) else d.start
+    operate = {
+        "+": calculator.add,
+        "-": calculator.subtract,
+        "*": calculator.multiply,
+        "/": calculator.divide,
+    }
+    if d.factor is None:
+        result = operate[d.operation](start, d.operand)
+        return f"{d.letter} = {start} {d.operation} {d.operand} = {result}.", result
+    if calculator.confuses("precedence"):
+        first = operate[d.operation](start, d.operand)
+        result = calculator.multiply(first, d.factor)
+        return (
+            f"{start} {d.operation} {d.operand} = {first}, "
+            f"{d.letter} = {first} * {d.factor} = {result}."
+        ), result
+    product = calculator.multiply(d.operand, d.factor)
+    result = operate[d.operation](start, product)
+    return (
+        f"{d.operand} * {d.factor} = {product}, "
+        f"{d.letter} = {start} {d.operation} {product} = {result}."
+    ), result
+
+
+def _draw_definition(random: Random, letter: str, values: dict[str, int]) -> Definition:
+    if not values:
+        start: int | str = random.randint(2, 60)
+        value = start
+    else:
+        start = letter_before = max(values)
+        if len(values) > 2 and random.random() < 0.2:
+            start = random.choice(sorted(values))
+        value = values[start] if values[start] <= LARGEST else values[letter_before]
+    assert isinstance(value, int)
+    while True:
+        kind = random.random()
+        if kind < 0.25:
+            operand = random.randint(2, 90)
+            if value + operand <= LARGEST:
+                return Definition(letter, start, "+", operand)
+        elif kind < 0.5:
+            operand = random.randint(2, 90)
+            if value - operand >= 1:
+                return Definition(letter, start, "-", operand)
+        elif kind < 0.65:
+            operand, factor = random.randint(2, 9), random.randint(2, 15)
+            if value + operand * factor <= LARGEST:
+                return Definition(letter, start, "+", operand, factor)
+        elif kind < 0.8:
+            operand, factor = random.randint(2, 9), random.randint(2, 15)
+            if value - operand * factor >= 1:
+                return Definition(letter, start, "-", operand, factor)
+        elif kind < 0.88:
+            operand = random.randint(2, 9)
+            if 2 <= value <= 20:
+                return Definition(letter, start, "*", operand)
+        else:
+            operand = random.randint(2, 9)
+            if value % operand == 0 and 2 <= value // operand <= 30:
+                return Definition(letter, start, "/", operand)

@@ -1,0 +1,1 @@
+"""Training of the embedded models from scratch: data, loop, recipes."""

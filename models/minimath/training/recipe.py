@@ -1,0 +1,347 @@
+"""The whole training of the embedded models: tokenizer, policies, samples, reward models.
+
+Each stage writes into a folder of its own and is passed over where its result lies there already;
+a stage that was interrupted goes on from its checkpoint. `run` yields progress and prints nothing.
+
+======== ================= ==========================================================
+stage    starts from       learns
+======== ================= ==========================================================
+clean    random weights    exact solutions (not shipped: the ground for two others)
+policy   clean             solutions with misconceptions
+small    random weights    exact solutions, then misconceptions with blind spots
+samples  policy            (no training) the default policy solves training problems
+reward   clean, two layers misconceptions drawn, then the policy's own samples
+weak     small, one layer  the same, for a fraction of the time, at the markers alone
+======== ================= ==========================================================
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2ForCausalLM
+
+from llmsmc.models.minimath.arithmetic import Rates
+from llmsmc.models.minimath.problem import STEP_SEPARATOR, Problem
+from llmsmc.models.minimath.tokenizer import STEP_MARKER, train_tokenizer
+from llmsmc.models.minimath.training.cards import write_card
+from llmsmc.models.minimath.training.corpus import (
+    Batches,
+    Example,
+    Mixture,
+    encode,
+    policy_examples,
+    token_id,
+)
+from llmsmc.models.minimath.training.loop import Objective, Progress, Schedule, train
+from llmsmc.models.minimath.training.policy import NextToken, Size, new_policy
+from llmsmc.models.minimath.training.reward import (
+    Losses,
+    StepLabels,
+    new_reward_model,
+    sampled_examples,
+    synthetic_examples,
+)
+from llmsmc.models.minimath.training.samples import sample_solutions, training_problems
+from llmsmc.models.prm_head import Qwen2ForProcessRewardModel
+
+STAGES = ("clean", "policy", "samples", "small", "reward", "weak")
+
+NAMES = {
+    "policy": "minimath-policy",
+    "small": "minimath-policy-small",
+    "reward": "minimath-reward",
+    "weak": "minimath-reward-weak",
+}
+"""Stage -> the name under which its model is shipped."""
+
+NATURAL = Rates()
+BLIND = Rates(quotient=(1.0, 0.05), method={**Rates().method, "fewer": 1.0})
+"""The small policy never gets a quotient of 8 or more right, nor a story with "fewer"."""
+
+LARGE_SIZE = Size()
+SMALL_SIZE = Size(hidden=128, intermediate=384, layers=3, heads=4, key_value_heads=2)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long each stage trains, and on how many samples.
+
+    Attributes:
+        clean, policy, small, reward, weak: schedules.
+        num_samples: solutions drawn from the default policy for the reward models.
+        num_tokens: tokens in a batch.
+    """
+
+    clean: Schedule = Schedule(6000)
+    policy: Schedule = Schedule(1400, learning_rate=8e-4, num_warmup=50)
+    small: Schedule = Schedule(5000)
+    reward: Schedule = Schedule(6000, learning_rate=1e-3)
+    weak: Schedule = Schedule(2000, learning_rate=1e-3)
+    num_samples: int = 8000
+    num_tokens: int = 2000
+
+
+def brief() -> Recipe:
+    """A recipe of a few updates a stage, for trying the machinery."""
+    few = Schedule(4, num_warmup=1)
+    return Recipe(few, few, few, few, few, num_samples=12, num_tokens=400)
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """Progress of one stage."""
+
+    stage: str
+    progress: Progress
+
+
+def run(
+    folder: Path,
+    *,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    only: Sequence[str] = STAGES,
+    device: str | None = None,
+    compiled: bool | None = None,
+) -> Iterator[StageProgress]:
+    """Train the stages of `only`, in order, each with all that it starts from in `folder`.
+
+    Args:
+        folder: one folder a stage; `folder/models` holds the finished models in the ordinary
+            Hugging Face layout, 16-bit safetensors, each with its card and loss curve.
+        recipe: the lengths; by default those of the shipped models.
+        seed: of weights and problems.
+        only: stages to run.
+        device: by default the CUDA device if there is one, else the CPU.
+        compiled: whether to compile the networks; by default where a C++ compiler is at hand.
+
+    Raises:
+        ValueError: a stage in `only` does not exist, or lacks what it starts from.
+    """
+    unknown = [stage for stage in only if stage not in STAGES]
+    if unknown:
+        raise ValueError(f"Got stage {unknown[0]!r}; accepted: {', '.join(STAGES)}.")
+    workshop = Workshop(
+        folder,
+        recipe or Recipe(),
+        seed,
+        torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")),
+        shutil.which("g++") is not None if compiled is None else compiled,
+    )
+    for stage in STAGES:
+        if stage in only:
+            for progress in _RUNNERS[stage](workshop):
+                yield StageProgress(stage, progress)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where, how and on what the stages are trained."""
+
+    folder: Path
+    recipe: Recipe
+    seed: int
+    device: torch.device
+    compiled: bool
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer; trained where there is none yet."""
+        path = self.folder / "tokenizer"
+        if not path.exists():
+            train_tokenizer(self.seed).save_pretrained(path)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        return tokenizer
+
+    def policy(self, stage: str) -> Qwen2ForCausalLM:
+        """The policy of a finished stage."""
+        size = SMALL_SIZE if stage == "small" else LARGE_SIZE
+        model = new_policy(size, self.tokenizer(), self.seed)
+        _load(model, self.folder / stage)
+        return model
+
+    def is_done(self, stage: str) -> bool:
+        """Whether a stage has been finished."""
+        return (self.folder / stage / "done").exists()
+
+    def train(
+        self, stage: str, model: nn.Module, objective: Objective, schedule: Schedule
+    ) -> Iterator[Progress]:
+        """Run the loop of a stage and mark it as finished."""
+        model.to(self.device)
+        network = model.model  # of a policy or a reward model: all but the head
+        assert isinstance(network, nn.Module)
+        if self.compiled:
+            network.forward = torch.compile(network.forward, dynamic=True)
+        yield from train(model, objective, schedule, self.folder / stage)
+        (self.folder / stage / "done").touch()
+
+    def ship(
+        self, stage: str, model: Qwen2ForCausalLM | Qwen2ForProcessRewardModel, recipe: str
+    ) -> None:
+        """Save a finished model in 16 bits, with tokenizer, card and loss curve."""
+        target = self.folder / "models" / NAMES[stage]
+        target.mkdir(parents=True, exist_ok=True)
+        if "forward" in vars(model.model):
+            del model.model.forward  # the compiled one
+        model.config.use_cache = True
+        nn.Module.to(model, "cpu", torch.float16)
+        model.save_pretrained(target)
+        self.tokenizer().save_pretrained(target)
+        shutil.copy(self.folder / stage / "losses.jsonl", target / "losses.jsonl")
+        write_card(target, NAMES[stage], recipe, sum(p.numel() for p in model.parameters()))
+
+
+def _run_clean(workshop: Workshop) -> Iterator[Progress]:
+    if workshop.is_done("clean"):
+        return
+    tokenizer = workshop.tokenizer()
+    model = new_policy(LARGE_SIZE, tokenizer, workshop.seed)
+    draw = policy_examples(tokenizer, Mixture(), NATURAL)
+    schedule = workshop.recipe.clean
+    yield from workshop.train(
+        "clean", model, NextToken(model, _batches(workshop, "policy", draw, schedule)), schedule
+    )
+
+
+def _run_policy(workshop: Workshop) -> Iterator[Progress]:
+    if workshop.is_done("policy"):
+        return
+    tokenizer = workshop.tokenizer()
+    model = workshop.policy("clean")
+    draw = policy_examples(tokenizer, Mixture(drills=0.15, misconceived=1.0), NATURAL)
+    schedule = workshop.recipe.policy
+    batches = _batches(workshop, "misconceptions", draw, schedule)
+    yield from workshop.train("policy", model, NextToken(model, batches), schedule)
+    workshop.ship("policy", model, f"clean: {workshop.recipe.clean}\nthen: {schedule}\n{NATURAL}")
+
+
+def _run_small(workshop: Workshop) -> Iterator[Progress]:
+    if workshop.is_done("small"):
+        return
+    tokenizer = workshop.tokenizer()
+    model = new_policy(SMALL_SIZE, tokenizer, workshop.seed)
+    exact = policy_examples(tokenizer, Mixture(), BLIND)
+    misconceived = policy_examples(tokenizer, Mixture(misconceived=1.0), BLIND)
+
+    def draw(random: Random, progress: float) -> Example:
+        return (exact if progress < 0.6 else misconceived)(random, progress)
+
+    schedule = workshop.recipe.small
+    batches = _batches(workshop, "small", draw, schedule)
+    yield from workshop.train("small", model, NextToken(model, batches), schedule)
+    workshop.ship("small", model, f"{schedule}\n{BLIND}")
+
+
+def _run_samples(workshop: Workshop) -> Iterator[Progress]:
+    if workshop.is_done("samples"):
+        return
+    path = workshop.folder / "samples"
+    path.mkdir(parents=True, exist_ok=True)
+    policy = workshop.policy("policy")
+    nn.Module.to(policy, workshop.device)
+    problems = _sampled_problems(workshop)
+    number = {id(problem): index for index, problem in enumerate(problems)}
+    with (path / "solutions.jsonl").open("w") as file:
+        solutions = sample_solutions(policy, workshop.tokenizer(), problems, seed=workshop.seed)
+        for done, (problem, steps) in enumerate(solutions, start=1):
+            file.write(json.dumps({"problem": number[id(problem)], "steps": steps}) + "\n")
+            if done % 192 == 0 or done == len(problems):
+                yield Progress(done, len(problems), float("nan"), {}, 0.0, 0.0)
+    (path / "done").touch()
+
+
+def _sampled_problems(workshop: Workshop) -> list[Problem]:
+    seed = f"minimath-train/samples/{workshop.seed}"
+    return training_problems(seed, workshop.recipe.num_samples)
+
+
+def read_samples(workshop: Workshop) -> list[tuple[Problem, tuple[str, ...]]]:
+    """The policy's samples, with the problems drawn anew from their seed."""
+    if not workshop.is_done("samples"):
+        raise ValueError(f"The stage 'samples' has to be run first. Got none in {workshop.folder}.")
+    problems = _sampled_problems(workshop)
+    lines = (workshop.folder / "samples" / "solutions.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    return [(problems[r["problem"]], tuple(r["steps"])) for r in records if r["steps"]]
+
+
+def _run_reward(workshop: Workshop) -> Iterator[Progress]:
+    yield from _train_reward(workshop, "reward", "clean", 2, workshop.recipe.reward, Losses())
+
+
+def _run_weak(workshop: Workshop) -> Iterator[Progress]:
+    at_markers = Losses(token=0.0, language=0.1)
+    yield from _train_reward(workshop, "weak", "small", 1, workshop.recipe.weak, at_markers)
+
+
+def _train_reward(
+    workshop: Workshop,
+    stage: str,
+    ground: str,
+    extra_layers: int,
+    schedule: Schedule,
+    losses: Losses,
+) -> Iterator[Progress]:
+    if workshop.is_done(stage):
+        return
+    tokenizer = workshop.tokenizer()
+    policy = workshop.policy(ground)
+    marker = token_id(tokenizer, STEP_MARKER)
+    (separator,) = encode(tokenizer, STEP_SEPARATOR)
+    model = new_reward_model(policy, extra_layers, separator, marker, workshop.seed + 1)
+    synthetic = synthetic_examples(tokenizer, Mixture(), NATURAL)
+    own = cache(lambda: sampled_examples(tokenizer, read_samples(workshop)))
+
+    def draw(random: Random, progress: float) -> Example:
+        from_samples = progress > 0.5 and random.random() < 0.8
+        return (own() if from_samples else synthetic)(random, progress)
+
+    batches = _batches(workshop, stage, draw, schedule)
+    language_layer = int(policy.config.num_hidden_layers)
+    objective = StepLabels(model, batches, marker, language_layer, losses)
+    yield from workshop.train(stage, model, objective, schedule)
+    workshop.ship(stage, model, f"{schedule}\n{losses}")
+
+
+_RUNNERS: dict[str, Callable[[Workshop], Iterator[Progress]]] = {
+    "clean": _run_clean,
+    "policy": _run_policy,
+    "small": _run_small,
+    "samples": _run_samples,
+    "reward": _run_reward,
+    "weak": _run_weak,
+}
+
+
+def _batches(
+    workshop: Workshop,
+    stage: str,
+    draw: Callable[[Random, float], Example],
+    schedule: Schedule,
+) -> Batches:
+    return Batches(
+        draw,
+        seed=f"minimath-train/{stage}/{workshop.seed}",
+        num_updates=schedule.num_updates,
+        num_tokens=workshop.recipe.num_tokens,
+    )
+
+
+def _load(model: nn.Module, folder: Path) -> None:
+    """Load the weights of a finished stage into a model."""
+    if not (folder / "done").exists():
+        raise ValueError(
+            f"The stage {folder.name!r} has to be trained first. Got none in {folder}."
+        )
+    tensors = load_file(folder / "checkpoint" / "state.safetensors")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[f"model.{name}"])

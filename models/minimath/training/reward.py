@@ -1,0 +1,209 @@
+"""Recipe of the reward models: a policy's network, more layers on top, labels at every token.
+
+To check a step is to compute it, then to compare. The layers taken from the clean policy do the
+first, and go on being trained to (the right next token, as long as the solution is right); the
+layers on top have the computed value at hand one position on, where they see the written one.
+Labels stand at every token, "all is right so far", and count once more at the markers, which are
+all that is read in the end.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
+
+from llmsmc.models.minimath.arithmetic import Misconceived, Rates
+from llmsmc.models.minimath.checker import num_correct_steps
+from llmsmc.models.minimath.problem import Problem
+from llmsmc.models.minimath.tokenizer import STEP_MARKER, SYSTEM_PROMPT
+from llmsmc.models.minimath.training.corpus import (
+    IGNORED,
+    Batches,
+    Example,
+    Mixture,
+    encode,
+    prompt_ids,
+    token_id,
+)
+from llmsmc.models.prm_head import Qwen2ForProcessRewardModel
+
+ERRORFUL = Rates(
+    carry=(0.6, 0.4), borrow=(0.6, 0.4), product=(0.55, 0.3), quotient=(0.5, 0.3), slip=0.1
+)
+"""For the beginning: about as many wrong one-step solutions as right ones."""
+
+
+def new_reward_model(
+    policy: Qwen2ForCausalLM, extra_layers: int, separator_id: int, marker_id: int, seed: int
+) -> Qwen2ForProcessRewardModel:
+    """A reward model that starts from a policy's embeddings and layers.
+
+    The layers on top begin as the identity (their outputs are zero), and the marker as the
+    step separator, whose place it takes.
+    """
+    config = type(policy.config)(**policy.config.to_dict())
+    config.num_hidden_layers = policy.config.num_hidden_layers + extra_layers
+    config.layer_types = None
+    config.architectures = None
+    config.num_labels = 2
+    config = type(config)(**{k: v for k, v in config.to_dict().items() if k != "layer_types"})
+    config._attn_implementation = "sdpa"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2ForProcessRewardModel(config)
+    missing, _ = model.model.load_state_dict(policy.model.state_dict(), strict=False)
+    assert all(name.startswith("layers.") for name in missing)
+    with torch.no_grad():
+        for layer in model.model.layers[policy.config.num_hidden_layers :]:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        embeddings = model.model.embed_tokens.weight
+        embeddings[marker_id] = embeddings[separator_id]
+    return model
+
+
+def labelled(tokenizer: PreTrainedTokenizerBase, problem: Problem, steps: Sequence[str]) -> Example:
+    """One solution in the layout of the reward model, with its labels.
+
+    Returns:
+        Token ids; whether all is right up to and with each token (1, 0, or ignored in the
+        prompt); and the token that rightly comes there, as long as all before it is right.
+    """
+    marker = token_id(tokenizer, STEP_MARKER)
+    ids = prompt_ids(tokenizer, problem.question, SYSTEM_PROMPT)
+    right, due = [IGNORED] * len(ids), [IGNORED] * len(ids)
+    num_correct = num_correct_steps(problem, steps)
+    reference = problem.solution()
+    for index, step in enumerate(steps):
+        written = [*encode(tokenizer, step), marker]
+        if index < num_correct:
+            right += [1] * len(written)
+            due += written
+        elif index > num_correct:
+            right += [0] * len(written)
+            due += [IGNORED] * len(written)
+        else:
+            expected = encode(tokenizer, reference[index]) if index < len(reference) else []
+            pairs = enumerate(zip(written, expected, strict=False))
+            first = next((k for k, (a, b) in pairs if a != b), 0)
+            right += [1] * first + [0] * (len(written) - first)
+            due += [*written[:first], *expected[first : first + 1]] or [IGNORED]
+            due += [IGNORED] * (len(written) - first - 1)
+            if not expected:
+                due[len(ids)] = IGNORED
+        ids += written
+    return ids, right, due
+
+
+def synthetic_examples(
+    tokenizer: PreTrainedTokenizerBase, mixture: Mixture, rates: Rates
+) -> Callable[[Random, float], Example]:
+    """Draws solutions with misconceptions: many errors at first, then those of `rates`."""
+
+    def draw(random: Random, progress: float) -> Example:
+        problem = mixture.draw(random, progress)
+        errorful = random.random() < max(0.2, 0.8 - 2 * progress)
+        steps = problem.solution(Misconceived(random, ERRORFUL if errorful else rates))
+        return labelled(tokenizer, problem, _cut(random, problem, steps))
+
+    return draw
+
+
+def sampled_examples(
+    tokenizer: PreTrainedTokenizerBase, samples: Sequence[tuple[Problem, Sequence[str]]]
+) -> Callable[[Random, float], Example]:
+    """Draws from a policy's own samples."""
+
+    def draw(random: Random, progress: float) -> Example:
+        problem, steps = samples[random.randrange(len(samples))]
+        return labelled(tokenizer, problem, _cut(random, problem, steps))
+
+    return draw
+
+
+def _cut(random: Random, problem: Problem, steps: Sequence[str]) -> Sequence[str]:
+    """Four times in five, stop soon after the first error: what follows teaches little."""
+    if random.random() < 0.2:
+        return steps
+    return steps[: num_correct_steps(problem, steps) + random.randint(1, 3)]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Weights of the three parts of the objective."""
+
+    token: float = 1.0
+    marker: float = 1.0
+    language: float = 0.5
+
+
+class StepLabels:
+    """Cross-entropy of the labels at all tokens and at the markers, and of the right next token."""
+
+    def __init__(
+        self,
+        model: Qwen2ForProcessRewardModel,
+        batches: Batches,
+        marker_id: int,
+        language_layer: int,
+        weights: Losses | None = None,
+    ) -> None:
+        """Train a reward model.
+
+        Args:
+            model: the reward model.
+            batches: of `labelled` examples.
+            marker_id: the token at which scores are read.
+            language_layer: number of layers after which the next token is predicted.
+            weights: of the parts.
+        """
+        self.model = model
+        self.batches = batches
+        self.marker_id = marker_id
+        self.language_layer = language_layer
+        self.weights = weights or Losses()
+
+    def __call__(self, update: int) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of an update, its parts, and the share of markers judged rightly."""
+        batch = self.batches[update]
+        device = self.model.device
+        ids, right, due = (t.to(device) for t in (batch.token_ids, *batch.labels))
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            lower, upper = hidden_states(self.model, ids, self.language_layer)
+            labelled = right != IGNORED
+            logits = self.model.score(upper[labelled]).float()
+            wanted = due[:, 1:]
+            kept = wanted != IGNORED
+            lower = self.model.model.norm(lower[:, :-1][kept])
+            words = nn.functional.linear(lower, self.model.model.embed_tokens.weight).float()
+        marked = (ids == self.marker_id)[labelled]
+        labels = right[labelled]
+        token = cross_entropy(logits, labels)
+        marker = cross_entropy(logits[marked], labels[marked])
+        language = cross_entropy(words, wanted[kept])
+        loss = (
+            self.weights.token * token
+            + self.weights.marker * marker
+            + self.weights.language * language
+        )
+        hits = (logits[marked].argmax(-1) == labels[marked]).float().mean()
+        figures = {
+            "token": float(token.detach()),
+            "marker": float(marker.detach()),
+            "language": float(language.detach()),
+            "accuracy": float(hits),
+            "tokens": float(ids.numel()),
+        }
+        return loss, figures
+
+
+def hidden_states(
+    model: Qwen2ForProcessRewardModel, ids: Tensor, layer: int
+) -> tuple[Tensor, Tensor]:
+    """Hidden states after `layer` layers, not normalised, and after all, normalised."""
+    output = model.model(ids, output_hidden_states=True)
+    return output.hidden_states[layer], output.last_hidden_state

@@ -1,0 +1,208 @@
+"""Loading models and tokenizers: the embedded ones by short name, folders, or the hub.
+
+No code of a checkpoint is ever executed (`trust_remote_code` is off) and weights are read from
+safetensors files only.
+"""
+
+import contextlib
+import importlib.resources
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from llmsmc.errors import InputError
+from llmsmc.models.quantization import quantization_config
+
+EMBEDDED: Final = {
+    "minimath-policy": "policy",
+    "minimath-policy-small": "policy-small",
+    "minimath-reward": "reward",
+    "minimath-reward-weak": "reward-weak",
+}
+
+_HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def resolve(name_or_path: str | Path) -> str:
+    """Return a folder or a hub name for what the user wrote.
+
+    Raises:
+        InputError: it is neither an embedded model, nor a folder, nor like a name on the hub.
+    """
+    name = str(name_or_path)
+    if name in EMBEDDED:
+        folder = importlib.resources.files("llmsmc.models") / "embedded" / EMBEDDED[name]
+        if not folder.is_dir():
+            raise InputError(f"The embedded model {name!r} is not part of this installation.")
+        return str(folder)
+    if Path(name).is_dir() or (_HUB_NAME.fullmatch(name) and not isinstance(name_or_path, Path)):
+        return name
+    raise InputError(f"There is no such model. {_got_and_accepted(name)}")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and in which precision a model is loaded.
+
+    Attributes:
+        device: the device; by default the first CUDA device if there is one, else the CPU.
+        dtype: the precision; by default single on the CPU, and elsewhere that of the checkpoint.
+        quantization: None, "int8", "nf4" or "fp4".
+    """
+
+    device: torch.device | str | None = None
+    dtype: torch.dtype | str | None = None
+    quantization: str | None = None
+
+    def load(
+        self, cls: Any, source: str, full_precision: Sequence[str] | None = None, **settings: Any
+    ) -> Any:
+        """Return `cls.from_pretrained(source, ...)` in evaluation mode.
+
+        Modules named in `full_precision` are not quantised.
+        """
+        device = self._device()
+        dtype = self._dtype(device)
+        # Computing in 4 bit needs to know a precision before the checkpoint has been read.
+        compute_dtype = dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
+        quantized = quantization_config(self.quantization, compute_dtype, full_precision)
+        if quantized is not None:
+            settings |= {"quantization_config": quantized, "device_map": {"": device}}
+        with loading_errors(source), _progress_of_downloads_only(source):
+            loaded = cls.from_pretrained(
+                source,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                trust_remote_code=False,
+                use_safetensors=True,
+                **settings,
+            )
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.eval().requires_grad_(False)
+        if quantized is None:
+            model.to(device)
+        return loaded
+
+    def warm_up(self, forward: Callable[[], object]) -> None:
+        """Run a quantised model once: some layers repack their weights at the first call.
+
+        Raises:
+            InputError: the kernels for the quantised weights cannot run this model here.
+        """
+        if self.quantized is None:
+            return
+        try:
+            forward()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise InputError(
+                f"This model cannot run with quantization={self.quantization!r} on this device: "
+                f"{error}. Accepted: another quantization, another device, or None."
+            ) from error
+
+    @property
+    def quantized(self) -> str | None:
+        """The quantization, None if there is none."""
+        return None if self.quantization == "none" else self.quantization
+
+    def _device(self) -> torch.device:
+        if self.device is None:
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            return torch.device(self.device)
+        except RuntimeError as error:
+            raise InputError(
+                f"device names where a model runs. Got {self.device!r}; accepted: 'cpu', 'cuda', "
+                "'cuda:1' and what else torch.device takes."
+            ) from error
+
+    def _dtype(self, device: torch.device) -> torch.dtype | str:
+        if self.dtype is None:
+            return torch.float32 if device.type == "cpu" else "auto"
+        dtype = self.dtype if isinstance(self.dtype, torch.dtype) else _dtypes().get(self.dtype)
+        if dtype is None or not dtype.is_floating_point:
+            raise InputError(
+                f"dtype is a floating-point precision. Got {self.dtype!r}; accepted: "
+                f"{', '.join(_dtypes())}."
+            )
+        return dtype
+
+
+def _dtypes() -> dict[str, torch.dtype]:
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a checkpoint, which must have a chat template."""
+    with loading_errors(source):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source, trust_remote_code=False
+        )
+    if not tokenizer.chat_template:
+        raise InputError(
+            f"The tokenizer of {source} has no chat template, so how a question is put to the "
+            "model is not known. Accepted: instruction-tuned checkpoints (chat_template in "
+            "tokenizer_config.json, or chat_template.jinja)."
+        )
+    return tokenizer
+
+
+@contextlib.contextmanager
+def loading_errors(source: str) -> Iterator[None]:
+    """Turn the many ways in which loading fails into an `InputError` that names the source."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        message = f"This model cannot be loaded: {reason} {_got_and_accepted(source)}"
+        raise InputError(message) from error
+
+
+@contextlib.contextmanager
+def _progress_of_downloads_only(source: str) -> Iterator[None]:
+    """Show no progress bar while a folder is read; it is for what is slow."""
+    if not (Path(source).is_dir() and logging.is_progress_bar_enabled()):
+        yield
+        return
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def context_length(config: Any) -> int:
+    """Return the number of positions for which a model is built.
+
+    Up to the length of a sliding window, attention within it is full attention.
+
+    Raises:
+        InputError: the model has layers whose state is not a list of keys and values.
+    """
+    text_config = config.get_text_config()
+    kinds = set(getattr(text_config, "layer_types", None) or ())
+    unknown = kinds - {"full_attention", "sliding_attention"}
+    if unknown:
+        raise InputError(
+            "Only models with plain attention can be run step by step here. Got layers of type "
+            f"{', '.join(sorted(unknown))}; accepted: full_attention, sliding_attention."
+        )
+    length = getattr(text_config, "max_position_embeddings", None) or 2**31
+    window = getattr(text_config, "sliding_window", None)
+    sliding = "sliding_attention" in kinds or (window is not None and not kinds)
+    return min(length, window) if sliding and window else int(length)
+
+
+def _got_and_accepted(name: str) -> str:
+    return (
+        f"Got {name!r}; accepted: {', '.join(EMBEDDED)}, a folder with config.json, a tokenizer "
+        "and safetensors weights, or a name on the Hugging Face hub (which must be reachable or "
+        "in its cache)."
+    )

@@ -1,0 +1,364 @@
+r"""Reasoning as a state-space model.
+
+$$x_t \sim p(\text{next step} \mid \text{question}, x_{t-1}), \qquad
+\log G_t = \beta \, (\log A(r_1, \dots, r_t) - \log A(r_1, \dots, r_{t-1}))$$
+
+The state $x_t$ is the solution after t + 1 steps. The transition appends one step, drawn from a
+language model; the likelihood is that of the observation "accepted" under a process reward model
+with scores r, put together by the aggregation A. The target is $p(x) A(r_1, \dots, r_T)^\beta$.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Generator, Tensor
+
+from llmsmc.checks import require_count
+from llmsmc.cost import Cost
+from llmsmc.errors import InputError
+from llmsmc.grading import boxed_answer
+from llmsmc.models import stopping
+from llmsmc.models.aggregation import Aggregation, aggregation
+from llmsmc.models.cache_rows import CacheRows
+from llmsmc.models.language_model import LanguageModel
+from llmsmc.models.memory_use import peak_memory_bytes
+from llmsmc.models.reasoning_particles import (
+    ANSWER,
+    EOS,
+    LENGTH,
+    MAX_STEPS,
+    UNFINISHED,
+    ReasoningParticles,
+    appended,
+    concatenate,
+    padded,
+)
+from llmsmc.models.reward_model import RewardModel, Solution
+from llmsmc.models.sampling import UniformTable
+from llmsmc.models.stopping import StepRule, step_rule
+from llmsmc.models.token_loop import StepTokens
+from llmsmc.state_space_model import StateSpaceModel
+
+
+@dataclass
+class _Meter:
+    """What a model has cost so far; the one thing about it that changes."""
+
+    cost: Cost = Cost()
+
+    def add(self, cost: Cost) -> None:
+        self.cost = self.cost + cost
+
+
+@dataclass(frozen=True, eq=False)
+class Reasoning(StateSpaceModel):
+    r"""A question to be reasoned about by a language model, judged by a process reward model.
+
+    Attributes:
+        policy: the language model.
+        reward: the process reward model; None for algorithms that never ask for a likelihood.
+        question: the question.
+        aggregation: how the scores of the steps make that of the solution: "product", "last",
+            "min", "model", or one of the heuristics "odds" and "exp"
+            (see `llmsmc.models.aggregation`).
+        temperature: at which steps are drawn; 0 takes the most probable token each time.
+        step: where a step ends: a delimiter, a number of tokens, or a rule of one's own.
+        max_steps: number of steps after which solutions are cut off.
+        max_tokens_per_step: number of tokens at which a step, and with it the solution, is cut off.
+        max_tokens: the same for the whole solution, within what the context of the model allows.
+        inverse_temperature: the exponent beta of the score.
+        system: a system prompt; by default what the chat template provides.
+        stop_at_answer: whether a solution is complete with the step in which it gives its answer
+            in ``\boxed{}``, even if the language model would go on.
+    """
+
+    policy: LanguageModel
+    reward: RewardModel | None
+    question: str
+    aggregation: str | Aggregation = "product"
+    temperature: float = 1.0
+    step: str | int | StepRule = "\n\n"
+    max_steps: int | None = 40
+    max_tokens_per_step: int = 512
+    max_tokens: int | None = None
+    inverse_temperature: float = 1.0
+    system: str | None = None
+    stop_at_answer: bool = True
+    _meter: _Meter = field(init=False, repr=False, default_factory=_Meter)
+
+    remembers_path = True
+
+    def __post_init__(self) -> None:
+        """Check the settings and the question."""
+        for name in ("max_steps", "max_tokens_per_step", "max_tokens"):
+            if name == "max_tokens_per_step" or getattr(self, name) is not None:
+                require_count(name, getattr(self, name))
+        _require_not_negative("temperature", self.temperature)
+        _require_not_negative("inverse_temperature", self.inverse_temperature)
+        _ = self._aggregation, self._rule, self.prompt_ids
+        if self.reward is not None:
+            _ = self._reward_prefix_ids
+
+    @cached_property
+    def prompt_ids(self) -> tuple[int, ...]:
+        """The tokens of the prompt."""
+        return self.policy.prompt_ids(self.question, self.system)
+
+    @cached_property
+    def _rule(self) -> StepRule:
+        return step_rule(self.step)
+
+    @cached_property
+    def _aggregation(self) -> Aggregation:
+        return aggregation(self.aggregation)
+
+    @cached_property
+    def _reward_prefix_ids(self) -> tuple[int, ...]:
+        return self._reward_model().prefix_ids(self.question)
+
+    def sample_initial(self, num_particles: int, *, generator: Generator) -> ReasoningParticles:
+        """Draw the first step of N solutions; consumes `generator`."""
+        nothing = ReasoningParticles.empty(self.question, self.prompt_ids, num_particles)
+        return self._extend(0, nothing, self.temperature, generator)
+
+    def sample_transition(
+        self, t: int, previous: ReasoningParticles, *, generator: Generator
+    ) -> ReasoningParticles:
+        """Draw one more step of each unfinished solution; consumes `generator`."""
+        return self._extend(t, previous, self.temperature, generator)
+
+    def mode_initial(self, num_particles: int) -> ReasoningParticles:
+        """Return N copies of the first step that greedy decoding gives."""
+        nothing = ReasoningParticles.empty(self.question, self.prompt_ids, 1)
+        first = self._extend(0, nothing, 0.0, None)
+        return first[torch.zeros(num_particles, dtype=torch.long)]
+
+    def mode_transition(self, t: int, previous: ReasoningParticles) -> ReasoningParticles:
+        """Append the step that greedy decoding gives."""
+        return self._extend(t, previous, 0.0, None)
+
+    def finished(self, state: ReasoningParticles) -> Bool[Tensor, " N"]:
+        """Return which solutions are complete, or cut off for good by a limit on tokens."""
+        return state.finished
+
+    def truncated(self, particles: ReasoningParticles) -> Bool[Tensor, " N"]:
+        """Return which solutions have been, or are by now, cut off before their end."""
+        return particles.truncated
+
+    def log_likelihood(
+        self, t: int, previous: ReasoningParticles | None, state: ReasoningParticles, y: Any
+    ) -> Float64[Tensor, " N"]:
+        """Return log G_t; zero for solutions that had finished before."""
+        before = 0.0 if previous is None else self._log_score(previous)
+        return self.inverse_temperature * (self._log_score(state) - before)
+
+    def path_log_likelihood(
+        self, t: int, state: ReasoningParticles, observations: Any
+    ) -> Float64[Tensor, " N"]:
+        """Return the sum of log G over all steps, read by the reward model in one pass."""
+        return self.inverse_temperature * self._log_score(state)
+
+    def record(self, particles: ReasoningParticles) -> ReasoningParticles:
+        """Return the particles with nothing cached."""
+        return particles.without_memory()
+
+    def cost(self) -> Cost:
+        """Return what the model has cost so far, over all its runs."""
+        return replace(self._meter.cost, peak_memory_bytes=peak_memory_bytes(self.policy.device))
+
+    def rewind(self, particles: ReasoningParticles, num_steps: Tensor) -> ReasoningParticles:
+        """Return the particles after their first `num_steps` steps, unfinished where steps went.
+
+        What is cached of the steps that remain stays cached.
+        """
+        num_steps = torch.minimum(num_steps, particles.num_steps)
+        shortened = num_steps < particles.num_steps
+        ends = torch.cat([torch.zeros(len(particles), 1).long(), particles.step_ends], dim=1)
+        num_tokens = ends.gather(1, num_steps[:, None]).squeeze(1)
+        num_tokens = torch.where(shortened, num_tokens, particles.num_tokens)
+        steps = tuple(
+            texts[:count] for texts, count in zip(particles.steps, num_steps.tolist(), strict=True)
+        )
+        kept = torch.arange(particles.token_ids.shape[1]) < num_tokens[:, None]
+        scored = torch.arange(particles.log_odds.shape[1]) < num_steps[:, None]
+        policy_memory, reward_memory = particles.policy_memory, particles.reward_memory
+        if policy_memory is not None:
+            # All but the last token is cached, the prompt's where nothing is left.
+            policy_memory = policy_memory.truncate(num_tokens + len(particles.prompt_ids) - 1)
+        if reward_memory is not None:
+            reward_memory = self._rewound_reward_memory(reward_memory, steps, shortened)
+        return replace(
+            particles,
+            token_ids=particles.token_ids.where(kept, 0),
+            num_tokens=num_tokens,
+            log_probs=particles.log_probs.where(kept, 0.0),
+            proposal_log_probs=particles.proposal_log_probs.where(kept, 0.0),
+            steps=steps,
+            step_ends=particles.step_ends.where(scored, 0),
+            log_odds=particles.log_odds.where(scored, torch.nan),
+            num_scored=torch.minimum(particles.num_scored, num_steps),
+            finish_codes=particles.finish_codes.where(~shortened, UNFINISHED),
+            policy_memory=policy_memory,
+            reward_memory=reward_memory,
+        )
+
+    def _rewound_reward_memory(
+        self, memory: CacheRows, steps: tuple[tuple[str, ...], ...], shortened: Tensor
+    ) -> CacheRows:
+        if self._aggregation.reading == "prefix":  # the end of a step was not cached as such
+            return memory.keep(~shortened)
+        reward, prefix = self._reward_model(), self._reward_prefix_ids
+        return memory.truncate(torch.tensor([reward.kept_length(prefix, s) for s in steps]))
+
+    def _extend(
+        self,
+        t: int,
+        previous: ReasoningParticles,
+        temperature: float,
+        generator: Generator | None,
+    ) -> ReasoningParticles:
+        """Append one step to each unfinished solution."""
+        going_on = ~previous.finished
+        rows = going_on.nonzero().squeeze(1)
+        if not len(rows):
+            return previous
+        uniforms = None
+        if temperature > 0:
+            assert generator is not None
+            uniforms = UniformTable(len(previous), generator)
+        active = previous[rows]
+        drawn, cost = self.policy.sample_step(
+            self.prompt_ids,
+            active.token_ids,
+            active.num_tokens,
+            active.policy_memory or CacheRows.none(len(active)),
+            rule=self._rule,
+            max_tokens=self.max_tokens_per_step,
+            max_total_tokens=self.max_tokens,
+            temperature=temperature,
+            uniforms=uniforms,
+            particles=rows,
+            step=t,
+        )
+        self._meter.add(cost)
+        extended = self._appended(t, active, drawn)
+        rest = (~going_on).nonzero().squeeze(1)
+        order = torch.cat([rows, rest]).argsort()
+        return concatenate([extended, previous[rest]])[order] if len(rest) else extended
+
+    def _appended(
+        self, t: int, particles: ReasoningParticles, drawn: StepTokens
+    ) -> ReasoningParticles:
+        """Return the particles with the tokens drawn behind them, as a step of their text."""
+        lengths, counts = particles.num_tokens, drawn.num_tokens
+        token_ids = appended(particles.token_ids, lengths, drawn.token_ids, counts)
+        num_tokens = lengths + counts
+        steps, ends = self._with_new_steps(particles, token_ids, num_tokens)
+        codes = self._finish_codes(t, steps, drawn.stop_reasons)
+        unfinished = codes == UNFINISHED
+        return replace(
+            particles,
+            token_ids=token_ids,
+            num_tokens=num_tokens,
+            log_probs=appended(particles.log_probs, lengths, drawn.log_probs, counts),
+            proposal_log_probs=appended(
+                particles.proposal_log_probs, lengths, drawn.proposal_log_probs, counts
+            ),
+            steps=steps,
+            step_ends=ends,
+            log_odds=padded(particles.log_odds, ends.shape[1], torch.nan),
+            finish_codes=codes,
+            # Those that are cut off by max_steps would go on in a longer run.
+            policy_memory=drawn.memory.keep(unfinished | (codes == MAX_STEPS)),
+        )
+
+    def _with_new_steps(
+        self, particles: ReasoningParticles, token_ids: Tensor, num_tokens: Tensor
+    ) -> tuple[tuple[tuple[str, ...], ...], Tensor]:
+        """Return the texts and the ends of the steps, with what is new as one more step.
+
+        What is blank is no step: it belongs to the one before, or to the one that comes.
+        """
+        texts: list[tuple[str, ...]] = []
+        ends: list[list[int]] = []
+        for n, count in enumerate(num_tokens.tolist()):
+            old = particles.steps[n]
+            old_ends = particles.step_ends[n, : len(old)].tolist()
+            ids = token_ids[n, :count].tolist()
+            start = old_ends[-1] if old_ends else 0
+            text = self.policy.decode(ids[start:], after=ids[:start])
+            if text.strip():
+                texts.append((*old, text))
+                ends.append([*old_ends, count])
+            else:
+                texts.append((*old[:-1], old[-1] + text) if old else ())
+                ends.append([*old_ends[:-1], count] if old else [])
+        width = max(particles.step_ends.shape[1], *(len(row) for row in ends))
+        return tuple(texts), torch.tensor(
+            [row + [0] * (width - len(row)) for row in ends], dtype=torch.long
+        ).reshape(len(ends), width)
+
+    def _finish_codes(
+        self, t: int, steps: tuple[tuple[str, ...], ...], stop_reasons: Tensor
+    ) -> Tensor:
+        codes = []
+        is_last = self.max_steps is not None and t + 1 >= self.max_steps
+        for texts, reason in zip(steps, stop_reasons.tolist(), strict=True):
+            if reason == stopping.EOS:
+                codes.append(EOS)
+            elif self.stop_at_answer and boxed_answer("".join(texts)) is not None:
+                codes.append(ANSWER)
+            elif reason == stopping.LENGTH:
+                codes.append(LENGTH)
+            else:
+                codes.append(MAX_STEPS if is_last else UNFINISHED)
+        return torch.tensor(codes, dtype=torch.long)
+
+    def _log_score(self, particles: ReasoningParticles) -> Float64[Tensor, " N"]:
+        """Return log A of all steps, of which the new ones are scored first."""
+        self._score(particles)
+        counted = torch.arange(particles.log_odds.shape[1]) < particles.num_steps[:, None]
+        counted = counted & ~particles.log_odds.isnan()
+        return self._aggregation.log_score(particles.log_odds, counted)
+
+    def _score(self, particles: ReasoningParticles) -> None:
+        """Fill in the scores of the steps that have none, in one pass over all particles."""
+        num_scored, num_steps = particles.num_scored.tolist(), particles.num_steps
+        if bool((particles.num_scored >= num_steps).all()):
+            return
+        solutions = [
+            Solution(texts[:count], texts[count:])
+            for texts, count in zip(particles.steps, num_scored, strict=True)
+        ]
+        scores, memory, cost = self._reward_model().score_steps(
+            self._reward_prefix_ids,
+            solutions,
+            particles.reward_memory or CacheRows.none(len(particles)),
+            reading=self._aggregation.reading,
+        )
+        self._meter.add(cost)
+        log_odds = particles.log_odds.clone()
+        for n, values in enumerate(scores):
+            if values:  # a single one, where the whole solution was read
+                stop = len(particles.steps[n])
+                log_odds[n, stop - len(values) : stop] = torch.tensor(values, dtype=torch.float64)
+        particles.log_odds, particles.num_scored = log_odds, num_steps
+        particles.reward_memory = memory.keep(~particles.finished)
+
+    def _reward_model(self) -> RewardModel:
+        if self.reward is None:
+            raise InputError(
+                "This algorithm asks for a likelihood. Got Reasoning(reward=None); accepted: a "
+                "RewardModel, or an algorithm that needs none (Greedy, SelfConsistency)."
+            )
+        return self.reward
+
+
+def _require_not_negative(name: str, value: object) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < math.inf:  # type: ignore[operator]
+        raise InputError(f"{name} is a number. Got {value!r}; accepted: 0 <= {name} < infinity.")

@@ -1,0 +1,151 @@
+"""A row of the cache holds its own tokens and nothing else, whatever was done to the others."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from llmsmc.models.cache_rows import CacheRows, join
+from llmsmc.models.language_model import LanguageModel
+from llmsmc.models.row_cache import BLOCK, RowCache, RowLayer, concatenate
+
+
+class Rows:
+    """A cache under test, beside the token ids that its rows must hold."""
+
+    def __init__(self, policy: LanguageModel, num_rows: int) -> None:
+        self.policy, self.cache = policy, RowCache(num_rows)
+        self.ids: list[list[int]] = [[] for _ in range(num_rows)]
+
+    def feed(self, new: list[list[int]]) -> Tensor:
+        """Append ragged rows; return the logits behind the last position of the padded batch."""
+        width = max(len(row) for row in new)
+        padded = torch.tensor([row + [7] * (width - len(row)) for row in new])
+        with torch.no_grad():
+            logits = self.policy._forward(self.cache, padded)
+        self.cache.commit(torch.tensor([len(row) for row in new]))
+        for row, tokens in zip(self.ids, new, strict=True):
+            row.extend(tokens)
+        return logits
+
+    def check(self) -> None:
+        """Feed one more token and compare with an uncached pass over each row."""
+        assert self.cache.lengths.tolist() == [len(row) for row in self.ids]
+        logits = self.feed([[n + 1] for n in range(len(self.ids))])
+        for row, cached in zip(self.ids, logits, strict=True):
+            torch.testing.assert_close(cached, uncached(self.policy, row), rtol=0.0, atol=1e-5)
+
+
+def uncached(policy: LanguageModel, ids: list[int]) -> Tensor:
+    with torch.no_grad():
+        logits: Tensor = policy.model(torch.tensor([ids]), use_cache=False).logits[0, -1]
+    return logits
+
+
+def test_ragged_growth(any_policy: LanguageModel) -> None:
+    rows = Rows(any_policy, 3)
+    rows.feed([[5, 6, 7], [8], [9, 10]])
+    rows.check()
+    rows.feed([[1], [2, 3, 4, 5, 6], []])
+    rows.feed([[1, 2], [], [3] * 90])  # beyond the first buffer
+    rows.check()
+
+
+def test_resampling_with_duplicates_and_drops(any_policy: LanguageModel) -> None:
+    rows = Rows(any_policy, 3)
+    rows.feed([[5, 6, 7], [8], [9, 10]])
+    for indices in ([2, 2, 0], [0, 0, 0, 1, 2], [3], [0, 0]):
+        rows.cache.reorder_cache(torch.tensor(indices))
+        rows.ids = [list(rows.ids[n]) for n in indices]
+        rows.check()
+        rows.feed([list(range(3, 4 + n)) for n in range(len(indices))])
+
+
+def test_fan_out_of_a_shared_prompt(any_policy: LanguageModel) -> None:
+    rows = Rows(any_policy, 1)
+    rows.feed([list(range(5, 30))])
+    rows.cache.reorder_cache(torch.zeros(4, dtype=torch.long))
+    rows.ids = [list(rows.ids[0]) for _ in range(4)]
+    rows.feed([[1], [2], [3], [4]])
+    rows.check()
+
+
+def test_truncated_rows_forget(any_policy: LanguageModel) -> None:
+    rows = Rows(any_policy, 3)
+    rows.feed([[5, 6, 7, 8], [8, 9], [9, 10, 11]])
+    rows.cache.truncate(torch.tensor([1, 9, 2]))
+    rows.ids = [rows.ids[0][:1], rows.ids[1], rows.ids[2][:2]]
+    rows.check()
+    rows.cache.crop(-1)
+    rows.ids = [row[:-1] for row in rows.ids]
+    rows.check()
+
+
+def test_selected_rows_are_independent(policy: LanguageModel) -> None:
+    rows = Rows(policy, 2)
+    rows.feed([[5, 6, 7], [8]])
+    other = Rows(policy, 0)
+    other.cache, other.ids = rows.cache.select(torch.tensor([1, 0, 1])), [[8], [5, 6, 7], [8]]
+    other.feed([[1], [2], [3, 4, 5]])
+    rows.check()
+    other.check()
+
+
+def test_concatenated_caches(policy: LanguageModel) -> None:
+    first, second, joined = Rows(policy, 2), Rows(policy, 1), Rows(policy, 0)
+    first.feed([[5, 6, 7], [8]])
+    second.feed([list(range(5, 90))])
+    empty = RowCache(2)
+    joined.cache = concatenate([first.cache, empty, second.cache])
+    joined.ids = [list(row) for row in [*first.ids, [], [], *second.ids]]
+    joined.check()
+    first.check()
+
+
+def test_a_token_costs_no_copy_of_the_cache(policy: LanguageModel) -> None:
+    rows = Rows(policy, 2)
+    buffers = set()
+    for _ in range(6 * BLOCK):
+        rows.feed([[1], [2]])
+        layer = rows.cache.layers[0]
+        assert isinstance(layer, RowLayer)
+        buffers.add(layer.keys.data_ptr())
+    assert len(buffers) <= 6
+    assert rows.cache.num_bytes > 0
+
+
+def test_a_forward_pass_must_be_announced(policy: LanguageModel) -> None:
+    with pytest.raises(RuntimeError, match="begin"):
+        policy.model(
+            torch.tensor([[1]]), past_key_values=RowCache(1), attention_mask=torch.ones(1, 1, 1, 1)
+        )
+
+
+def test_cache_rows_share_until_they_are_copied(policy: LanguageModel) -> None:
+    rows = Rows(policy, 3)
+    rows.feed([[5, 6, 7], [8], [9, 10]])
+    memory = CacheRows.of(rows.cache, torch.tensor([3, 0, 1]), 5)
+    assert memory.present.tolist() == [True, True, False, True, False]
+    assert memory.lengths.tolist() == [1, 2, 0, 3, 0]
+    resampled = memory.take(torch.tensor([3, 3, 0]))
+    assert resampled.cache is memory.cache
+    copy = Rows(policy, 0)
+    copy.cache = resampled.truncate(torch.tensor([2, 9, 9])).copy(torch.arange(3))
+    copy.ids = [[5, 6], [5, 6, 7], [8]]
+    copy.check()
+    rows.check()  # not written to
+
+
+def test_cache_rows_of_different_caches_are_joined(policy: LanguageModel) -> None:
+    one, two = Rows(policy, 2), Rows(policy, 2)
+    one.feed([[5, 6, 7], [8]])
+    two.feed([[9, 10], [11]])
+    first = CacheRows.of(one.cache, torch.tensor([0, 1]), 3)
+    second = CacheRows.of(two.cache, torch.tensor([1, 0]), 2)
+    joined = join([first, second.keep(torch.tensor([False, True])), CacheRows.none(1)])
+    assert joined.present.tolist() == [True, True, False, False, True, False]
+    copy = Rows(policy, 0)
+    copy.cache, copy.ids = joined.copy(torch.tensor([4, 1])), [[9, 10], [8]]
+    copy.check()
+    alone = join([first, CacheRows.none(2)])
+    assert alone.cache is one.cache
+    assert first.keep(torch.zeros(3, dtype=torch.bool)).cache is None

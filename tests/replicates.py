@@ -1,0 +1,80 @@
+"""Many independent runs of a filter at once, for tests of unbiasedness.
+
+R blocks of N particles run side by side as one population; each block is resampled on its own, so
+that the blocks are independent filters of N particles.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from llmsmc import Posterior, StateSpaceModel
+from llmsmc.inference import BootstrapFilter
+from llmsmc.inference.resamplers import Resampled, Resampler
+from llmsmc.state_space_model import Observations, Truncated
+
+
+@dataclass(frozen=True)
+class InBlocks:
+    """Resample each block on its own; a block that is dead stays so."""
+
+    resampler: Resampler
+    num_blocks: int
+
+    def __call__(
+        self, log_weights: Tensor, *, generator: Generator, num_offspring: int | None = None
+    ) -> Resampled:
+        size = len(log_weights) // self.num_blocks
+        outcomes = []
+        for start in range(0, len(log_weights), size):
+            block = log_weights[start : start + size]
+            if block.max() == -math.inf:
+                outcomes.append((torch.arange(size) + start, block))
+                continue
+            ancestors, carried, _ = self.resampler(block, generator=generator)
+            outcomes.append((ancestors + start, carried))
+        return Resampled(torch.cat([a for a, _ in outcomes]), torch.cat([w for _, w in outcomes]))
+
+
+@dataclass(frozen=True, eq=False)
+class Replicates:
+    """R independent runs.
+
+    Attributes:
+        posterior: all of them as one population of R N particles.
+        weights: unnormalised, `[R, N]`; they sum to the evidence of each run.
+    """
+
+    posterior: Posterior
+    weights: Tensor
+
+    @property
+    def evidence(self) -> Tensor:
+        return self.weights.sum(1)
+
+    def measure(self, indicators: Tensor) -> Tensor:
+        """The sums over n of w^n h(x^n), `[R, K]`, for K functions given as `[R N, K]`."""
+        weighted = self.weights.reshape(-1, 1) * indicators
+        return weighted.reshape(*self.weights.shape, -1).sum(1)
+
+
+def replicates(
+    model: StateSpaceModel,
+    observations: Observations | None = None,
+    *,
+    num_particles: int,
+    resampler: Resampler,
+    num_replicates: int = 600,
+    seed: int = 0,
+    truncated: Truncated = "keep",
+    algorithm: type[BootstrapFilter] = BootstrapFilter,
+) -> Replicates:
+    posterior = algorithm(
+        num_particles=num_particles * num_replicates,
+        resampler=InBlocks(resampler, num_replicates),
+        truncated=truncated,
+    ).run(model, observations, seed=seed)
+    weights = posterior.log_weights.exp() * num_replicates
+    return Replicates(posterior, weights.reshape(num_replicates, num_particles))

@@ -1,0 +1,27 @@
+"""Thresholds for statistical tests, all with fixed seeds.
+
+The suite as a whole is to fail once in 50 000 times for a correct library: a two-sided |z| of 5.2
+for some hundred comparisons, 5.6 for some thousand.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+MAX_Z = 5.2
+"""For a test with one comparison, one of about a hundred such tests."""
+
+MAX_Z_OF_MANY = 5.6
+"""For the largest of the comparisons of a test that makes many."""
+
+
+def z_scores(replicates: Sequence[float] | Tensor, exact: float | Tensor) -> Tensor:
+    """How many standard errors the mean of independent replicates `[R, ...]` is off."""
+    values = torch.as_tensor(replicates, dtype=torch.float64)
+    error = values.std(0) / len(values) ** 0.5
+    return (values.mean(0) - torch.as_tensor(exact)) / error.clamp(min=1e-12)
+
+
+def z_score(replicates: Sequence[float], exact: float) -> float:
+    return float(z_scores(replicates, exact))

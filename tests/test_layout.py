@@ -1,0 +1,107 @@
+"""The tree, the build and the names agree; imports point one way."""
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import llmsmc
+import llmsmc.inference
+import llmsmc.models
+
+ROOT = Path(__file__).resolve().parent.parent
+SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+packages = pytest.mark.parametrize(
+    "package", [llmsmc, llmsmc.models, llmsmc.inference], ids=lambda package: package.__name__
+)
+
+
+def python(code: str) -> str:
+    """What a fresh interpreter prints."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_every_package_is_shipped() -> None:
+    modules = pkgutil.walk_packages(llmsmc.__path__, "llmsmc.")
+    found = {module.name for module in modules if module.ispkg}
+    assert set(SETUPTOOLS["packages"]) == {"llmsmc", *found}
+
+
+def test_symlinks_mirror_the_build_mapping() -> None:
+    for name, folder in SETUPTOOLS["package-dir"].items():
+        assert ROOT.joinpath(*name.split(".")).resolve() == ROOT / folder
+    assert (ROOT / "llmsmc" / "models").is_symlink()
+    assert (ROOT / "llmsmc" / "inference").is_symlink()
+
+
+def test_import_names() -> None:
+    assert llmsmc.models.__name__ == "llmsmc.models"
+    assert "models" not in sys.modules and "inference" not in sys.modules
+
+
+@packages
+def test_every_exported_name_exists(package: ModuleType) -> None:
+    assert package.__all__ == sorted(set(package.__all__))
+    for name in package.__all__:
+        value = getattr(package, name)
+        assert getattr(value, "__name__", name) == name
+        assert name in dir(package)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = package.Nothing
+
+
+@packages
+def test_type_checkers_see_the_exported_names(package: ModuleType) -> None:
+    """The imports under TYPE_CHECKING are those of the table, name by name."""
+    assert package.__file__ is not None
+    tree = ast.parse(Path(package.__file__).read_text())
+    seen = {}
+    for block in (node for node in tree.body if isinstance(node, ast.If)):
+        for statement in block.body:
+            assert isinstance(statement, ast.ImportFrom)
+            for alias in statement.names:
+                assert alias.name == alias.asname
+                seen[alias.name] = statement.module
+    assert sorted(seen) == package.__all__
+    for name, module in seen.items():
+        assert module is not None
+        assert getattr(importlib.import_module(module), name) is getattr(package, name)
+
+
+def test_importing_the_library_imports_nothing_heavy() -> None:
+    heavy = python(
+        "import sys, llmsmc, llmsmc.models, llmsmc.inference\n"
+        "print([name for name in ('torch', 'numpy', 'pyro', 'transformers') if name in sys.modules])"
+    )
+    assert heavy.strip() == "[]"
+
+
+def test_the_version_is_that_of_the_build() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert llmsmc.__version__ == project["version"]
+    assert project["version"] in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_imports_point_one_way() -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    result = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_nobody_imports_the_folders_by_their_own_name() -> None:
+    for path in [*ROOT.glob("*/**/*.py")]:
+        if ".venv" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                assert name.split(".")[0] not in ("models", "inference"), (path, name)

@@ -1,0 +1,88 @@
+import json
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from llmsmc.cost import Cost
+from llmsmc.errors import InputError
+from llmsmc.serialization import load, save
+
+
+class Point(NamedTuple):
+    x: Tensor
+    y: float
+
+
+@dataclass(frozen=True)
+class Box:
+    corner: Point
+    label: str | None
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    shared = torch.arange(6.0).reshape(2, 3).T  # not contiguous
+    value = {
+        "numbers": [1, 2.5, math.inf, -math.inf, True, None],
+        "tensors": (shared, shared, torch.tensor([True]), torch.tensor(3.0, dtype=torch.bfloat16)),
+        "box": Box(Point(torch.zeros(0), 1e-300), 'ünïcode \x00 "quoted"'),
+        "cost": Cost(seconds=1.0),
+        "empty": ({}, [], ()),
+    }
+    save(value, tmp_path / "deep" / "value")
+    back = load(tmp_path / "deep" / "value", types=[Point, Box])
+    assert back["numbers"] == value["numbers"]
+    assert back["cost"] == value["cost"]
+    assert back["empty"] == value["empty"]
+    for one, other in zip(back["tensors"], value["tensors"], strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+    assert isinstance(back["box"], Box) and isinstance(back["box"].corner, Point)
+    assert back["box"].corner.y == 1e-300
+    assert back["box"].label == value["box"].label  # type: ignore[attr-defined]
+
+
+def test_dictionaries_that_look_like_tags_come_back(tmp_path: Path) -> None:
+    value = {"tensor": "0", "nested": {"type": "os:system", "fields": {"dict": {}}}}
+    save(value, tmp_path)
+    assert load(tmp_path) == value
+
+
+@pytest.mark.parametrize("value", [{1: 2}, {1, 2}, object(), Cost], ids=repr)
+def test_what_cannot_be_saved_is_an_error_and_leaves_nothing(value: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be saved"):
+        save(value, tmp_path / "value")
+    assert not (tmp_path / "value").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os:system",
+        "tests.test_serialization:Box",
+        "llmsmc.serialization:Path",
+        "llmsmc.inference.nothing:Nothing",
+        "llmsmc.__main__:main",
+    ],
+)
+def test_files_cannot_name_any_type(name: str, tmp_path: Path) -> None:
+    save({}, tmp_path)
+    document = {"type": name, "fields": {"dict": {}}}
+    (tmp_path / "document.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="not known here"):
+        load(tmp_path)
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Nothing saved"):
+        load(tmp_path / "nowhere")
+
+
+def test_ordered_dictionaries_are_dictionaries(tmp_path: Path) -> None:
+    save(OrderedDict(a=1), tmp_path)
+    assert load(tmp_path) == {"a": 1}
