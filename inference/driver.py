@@ -5,6 +5,7 @@ observations and the random streams, knows when to stop, applies the rule for tr
 keeps the history and tells a dead population.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from llmsmc.history import StepRecord
 from llmsmc.posterior import Guarantee, Posterior
 from llmsmc.randomness import RandomStreams
 from llmsmc.state_space_model import Observations, StateSpaceModel, Truncated
-from llmsmc.weights import LogWeights, effective_sample_size, log_evidence, normalize
+from llmsmc.weights import LogWeights, effective_sample_size, log_evidence
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +162,7 @@ def rejecting(population: Population, truncated: Bool[Tensor, " N"]) -> Populati
 def summary(t: int, population: Population, num_finished: int) -> StepRecord:
     """Return the diagnostics of the population."""
     evidence = log_evidence(population.log_weights)
-    alive = evidence > -torch.inf
+    largest = float(population.log_weights.max())
     return StepRecord(
         step=t,
         effective_sample_size=effective_sample_size(population.log_weights),
@@ -171,5 +172,5 @@ def summary(t: int, population: Population, num_finished: int) -> StepRecord:
         num_finished=num_finished,
         num_unique_ancestors=int(population.ancestors.bincount().count_nonzero()),
         acceptance_rate=population.acceptance_rate,
-        max_weight=float(normalize(population.log_weights).max()) if alive else 0.0,
+        max_weight=math.exp(largest - evidence) if evidence > -math.inf else 0.0,
     )

@@ -51,7 +51,7 @@ def result_of(example: Example, run: Run, seed: int) -> Result:
     if posterior is not None:
         result |= _graded(example, posterior)
     cost = Cost() if posterior is None else posterior.cost
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started if posterior is None else cost.seconds
     return result | {"seconds": seconds, "cost": asdict(cost), "error": error}
 
 
@@ -70,7 +70,7 @@ def _graded(example: Example, posterior: Posterior) -> Result:
 
 
 def summarize(results: Sequence[Result]) -> dict[str, Any]:
-    """Return the figures of all results, and of each level by itself."""
+    """Return the figures of all results, at least one, and of each level by itself."""
     levels = sorted({result["level"] for result in results} - {None}, key=lambda key: str(key))
     return {
         "overall": _figures(results),
@@ -84,8 +84,6 @@ def summarize(results: Sequence[Result]) -> dict[str, Any]:
 def _figures(results: Sequence[Result]) -> dict[str, Any]:
     """Return what is reported of a group of results; None where there is nothing to average."""
     count = len(results)
-    if not count:
-        return {"num_problems": 0, "accuracy": None}
     accuracy = fmean(bool(result["correct"]) for result in results)
     ran = [result for result in results if result["num_particles"]]
     return {

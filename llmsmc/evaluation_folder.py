@@ -7,16 +7,14 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from llmsmc.errors import InputError
 from llmsmc.evaluation import Result, summarize
-from llmsmc.files import dumps, versions, write_json
+from llmsmc.files import dumps, unwritable, versions, write_json
 
 Config = dict[str, Any]
 
@@ -44,11 +42,7 @@ class EvaluationFolder:
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            reason = getattr(error, "strerror", None) or str(error)
-            raise InputError(
-                f"The results cannot be written ({reason}). Got {str(path)!r}; accepted: a folder, "
-                "or one that can be made."
-            ) from error
+            raise unwritable(path, error) from error
 
     @property
     def done(self) -> set[str]:
@@ -56,12 +50,17 @@ class EvaluationFolder:
         return {str(result["id"]) for result in self.results}
 
     def append(self, result: Result) -> None:
-        """Write one more result; it is on the disk when this returns."""
-        with (self.path / "results.jsonl").open("a", encoding="utf-8") as file:
-            file.write(dumps(result) + "\n")
-            file.flush()
-            with suppress(OSError):  # not every file can be synchronised
-                os.fsync(file.fileno())
+        """Write one more result.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        path = self.path / "results.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(dumps(result) + "\n")
+        except OSError as error:
+            raise unwritable(path, error) from error
         self.results.append(result)
 
     def write_summary(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,12 +36,19 @@ def check_writable(path: Path) -> None:
     try:
         reason = _obstacle(path.resolve())
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        raise unwritable(path, error) from error
     if reason is not None:
-        raise InputError(
-            f"The result cannot be written ({reason}). Got {str(path)!r}; accepted: a file in a "
-            "folder that exists and may be written to."
-        )
+        raise unwritable(path, reason)
+
+
+def unwritable(path: Path, reason: str | Exception) -> InputError:
+    """Return the error that says why something cannot be written."""
+    if isinstance(reason, Exception):
+        reason = getattr(reason, "strerror", None) or str(reason)
+    return InputError(
+        f"The result cannot be written ({reason}). Got {str(path)!r}; accepted: a place that "
+        "exists, with room, that may be written to."
+    )
 
 
 def _obstacle(target: Path) -> str | None:
@@ -58,14 +66,21 @@ def _obstacle(target: Path) -> str | None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file; a reader sees the old one or the new one, never half of each."""
+    """Write a JSON file; a reader sees the old one or the new one, never half of each.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     target = path.resolve()
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         partial.write_text(dumps(value, indent=2) + "\n", encoding="utf-8")
         partial.replace(target)
+    except OSError as error:
+        raise unwritable(path, error) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def dumps(value: Any, indent: int | None = None) -> str:

@@ -46,7 +46,7 @@ class Settings:
     reward: str | Path | RewardModel = DEFAULT_REWARD
     quantization: str | None = DEFAULT_QUANTIZATION
     aggregation: str = DEFAULT_AGGREGATION
-    temperature: float = DEFAULT_TEMPERATURE
+    temperature: float | int = DEFAULT_TEMPERATURE
     max_steps: int = DEFAULT_MAX_STEPS
     max_tokens_per_step: int = DEFAULT_MAX_TOKENS_PER_STEP
     system: str | None = None

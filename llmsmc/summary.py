@@ -55,7 +55,8 @@ def leading_answer(estimates: Iterable[AnswerEstimate]) -> str | None:
 
 def probability_of(reference: str, estimates: Iterable[AnswerEstimate]) -> float:
     """Return the probability of all answers that say the same as `reference`."""
-    return math.fsum(each.probability for each in estimates if equivalent(each.answer, reference))
+    given = (each for each in estimates if each.answer != NO_ANSWER)
+    return math.fsum(each.probability for each in given if equivalent(each.answer, reference))
 
 
 def best_solution(posterior: Posterior) -> Any:

@@ -177,8 +177,8 @@ def _check_finished(step: _Step, state: Any) -> Iterator[Finding]:
 
 
 def _check_likelihood(step: _Step, state: Any) -> Iterator[Finding]:
-    before = _snapshot(step, state)
     values = step.log_likelihood(state)
+    before = _snapshot(step, state)  # behind the first reading, which may fill in scores for good
     right = values.shape == (step.num_particles,)
     bad = f"shape {tuple(values.shape)} in place of ({step.num_particles},)"
     yield "each particle has one log-likelihood", None if right else bad

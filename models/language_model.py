@@ -160,7 +160,7 @@ class LanguageModel:
         rule: StepRule,
         max_tokens: int,
         max_total_tokens: int | None = None,
-        temperature: float = 1.0,
+        temperature: float | int = 1.0,
         uniforms: UniformTable | None = None,
         particles: Int[Tensor, " B"] | None = None,
         step: int = 0,

@@ -111,8 +111,7 @@ class LinearGaussian(StateSpaceModel):
                 expected = self.observation_matrix @ mean
                 cross = self.observation_matrix @ covariance
                 innovation = cross @ self.observation_matrix.T + self.observation_covariance
-                predicted: Any = dist.MultivariateNormal(expected, innovation)
-                log_evidence += float(predicted.log_prob(y))
+                log_evidence += float(dist.MultivariateNormal(expected, innovation).log_prob(y))
                 gain = torch.linalg.solve(innovation, cross).T
                 mean = mean + gain @ (y - expected)
                 covariance = covariance - gain @ cross

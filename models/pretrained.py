@@ -19,12 +19,13 @@ from transformers.utils import logging
 from llmsmc.errors import InputError
 from llmsmc.models.quantization import quantization_config
 
-EMBEDDED: Final = {
-    "minimath-policy": "policy",
-    "minimath-policy-small": "policy-small",
-    "minimath-reward": "reward",
-    "minimath-reward-weak": "reward-weak",
-}
+EMBEDDED: Final = (
+    "minimath-policy",
+    "minimath-policy-small",
+    "minimath-reward",
+    "minimath-reward-weak",
+)
+"""Models that ship with the package, in a folder of their name."""
 
 _HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
@@ -37,7 +38,7 @@ def resolve(name_or_path: str | Path) -> str:
     """
     name = str(name_or_path)
     if name in EMBEDDED:
-        folder = importlib.resources.files("llmsmc.models") / "embedded" / EMBEDDED[name]
+        folder = importlib.resources.files("llmsmc.models") / "embedded" / name
         if not folder.is_dir():
             raise InputError(f"The embedded model {name!r} is not part of this installation.")
         return str(folder)

@@ -80,12 +80,12 @@ class Reasoning(StateSpaceModel):
     reward: RewardModel | None
     question: str
     aggregation: str | Aggregation = "product"
-    temperature: float = 1.0
+    temperature: float | int = 1.0
     step: str | int | StepRule = "\n\n"
     max_steps: int | None = 40
     max_tokens_per_step: int = 512
     max_tokens: int | None = None
-    inverse_temperature: float = 1.0
+    inverse_temperature: float | int = 1.0
     system: str | None = None
     stop_at_answer: bool = True
     _meter: _Meter = field(init=False, repr=False, default_factory=_Meter)
@@ -218,7 +218,7 @@ class Reasoning(StateSpaceModel):
         self,
         t: int,
         previous: ReasoningParticles,
-        temperature: float,
+        temperature: float | int,
         generator: Generator | None,
     ) -> ReasoningParticles:
         """Append one step to each unfinished solution."""
@@ -308,7 +308,9 @@ class Reasoning(StateSpaceModel):
         codes = []
         is_last = self.max_steps is not None and t + 1 >= self.max_steps
         for texts, reason in zip(steps, stop_reasons.tolist(), strict=True):
-            if reason == stopping.EOS:
+            if not self._can_be_scored(texts):
+                codes.append(LENGTH)
+            elif reason == stopping.EOS:
                 codes.append(EOS)
             elif self.stop_at_answer and boxed_answer("".join(texts)) is not None:
                 codes.append(ANSWER)
@@ -317,6 +319,15 @@ class Reasoning(StateSpaceModel):
             else:
                 codes.append(MAX_STEPS if is_last else UNFINISHED)
         return torch.tensor(codes, dtype=torch.long)
+
+    def _can_be_scored(self, steps: tuple[str, ...]) -> bool:
+        """Return whether the reward model, if there is one, has room for the steps.
+
+        A solution that outgrows it is cut off there; the step that does not fit has no score.
+        """
+        if self.reward is None:
+            return True
+        return self.reward.fits(self._reward_prefix_ids, steps, self._aggregation.reading)
 
     def _log_score(self, particles: ReasoningParticles) -> Float64[Tensor, " N"]:
         """Return log A of all steps, of which the new ones are scored first."""
@@ -331,7 +342,7 @@ class Reasoning(StateSpaceModel):
         if bool((particles.num_scored >= num_steps).all()):
             return
         solutions = [
-            Solution(texts[:count], texts[count:])
+            Solution(texts[:count], texts[count:] if self._can_be_scored(texts) else ())
             for texts, count in zip(particles.steps, num_scored, strict=True)
         ]
         scores, memory, cost = self._reward_model().score_steps(

@@ -6,7 +6,7 @@ particles of a population answer one question.
 Shapes: N particles, L generated tokens, K steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, overload
 
@@ -145,6 +145,10 @@ class ReasoningParticles:
                 gathered[field.name] = value.take(indices)
         gathered["steps"] = tuple(self.steps[n] for n in indices.tolist())
         return replace(self, **gathered)
+
+    def __iter__(self) -> Iterator[ReasoningParticle]:
+        """Return the particles one by one."""
+        return (self[n] for n in range(len(self)))
 
     def select(self, mask: Bool[Tensor, " N"], other: "ReasoningParticles") -> "ReasoningParticles":
         """Return these particles where `mask`, and those of `other` elsewhere."""

@@ -162,7 +162,16 @@ class RewardModel:
 
     def prefix_ids(self, question: str) -> tuple[int, ...]:
         """Return the ids of everything that stands before the first step."""
-        return self.convention.prefix_ids(question)
+        ids = self.convention.prefix_ids(question)
+        self._check_length(len(ids) + 1)
+        return ids
+
+    def fits(
+        self, prefix_ids: tuple[int, ...], steps: Sequence[str], reading: Reading = "steps"
+    ) -> bool:
+        """Return whether these steps can be scored within the context."""
+        fed = _PLANS[reading](self.convention, Solution((), tuple(steps))).ids if steps else ()
+        return len(prefix_ids) + len(fed) <= self.context_length
 
     def score_steps(
         self,
@@ -185,7 +194,7 @@ class RewardModel:
             The log-odds of each solution, the cached rows for the next call, and the cost.
         """
         start = time.perf_counter()
-        plan = {"steps": _plan_steps, "prefix": _plan_prefix}[reading]
+        plan = _PLANS[reading]
         scores: list[list[float]] = [[] for _ in solutions]
         parts, order = [], []
         cost = Cost()
@@ -298,6 +307,9 @@ def _plan_prefix(convention: QwenConvention, solution: Solution) -> Plan:
         ids += convention.step_ids(step)
     ids += [*convention.step_ids(steps[-1].rstrip()), convention.marker_id]
     return Plan(drop, tuple(ids), (len(ids) - 1,), keep=len(ids) - 1)
+
+
+_PLANS: Final = {"steps": _plan_steps, "prefix": _plan_prefix}
 
 
 def _from_start(solution: Solution) -> Solution:

@@ -34,6 +34,7 @@ BLOCK: Final = 64  # capacities are multiples of this many tokens
 class Slots:
     """Where the q new tokens of each of B rows are written, and what each of them attends to."""
 
+    rows: Int[Tensor, "B 1"]
     position_ids: Int[Tensor, "B q"]
     attention_mask: Bool[Tensor, "B 1 q extent"]
 
@@ -69,9 +70,8 @@ class RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         self.reserve(slots.extent)
-        rows = torch.arange(key_states.shape[0], device=key_states.device)[:, None]
-        self.keys[rows, :, slots.position_ids] = key_states.transpose(1, 2)
-        self.values[rows, :, slots.position_ids] = value_states.transpose(1, 2)
+        self.keys[slots.rows, :, slots.position_ids] = key_states.transpose(1, 2)
+        self.values[slots.rows, :, slots.position_ids] = value_states.transpose(1, 2)
         return self.keys[:, :, : slots.extent], self.values[:, :, : slots.extent]
 
     def reserve(self, capacity: int) -> None:
@@ -129,11 +129,11 @@ class RowCache(Cache):
 
     def begin(self, num_new: int) -> Slots:
         """Announce a forward pass over `num_new` tokens a row."""
-        offsets = torch.arange(num_new, device=self.lengths.device)
-        positions = self.lengths[:, None] + offsets
-        extent = self.get_seq_length() + num_new
-        visible = torch.arange(extent, device=self.lengths.device) <= positions[:, :, None]
-        self._slots = Slots(positions, visible[:, None])
+        device, extent = self.lengths.device, self.get_seq_length() + num_new
+        rows = torch.arange(self.num_rows, device=device)[:, None]
+        positions = self.lengths[:, None] + torch.arange(num_new, device=device)
+        visible = torch.arange(extent, device=device) <= positions[:, :, None]
+        self._slots = Slots(rows, positions, visible[:, None])
         return self._slots
 
     def update(

@@ -62,7 +62,7 @@ class StepLimits:
     automaton: StepAutomaton
     eos_ids: tuple[int, ...]
     max_tokens: int
-    temperature: float
+    temperature: float | int
 
 
 class TokenLoop:

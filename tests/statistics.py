@@ -20,8 +20,9 @@ def z_scores(replicates: Sequence[float] | Tensor, exact: float | Tensor) -> Ten
     """How many standard errors the mean of independent replicates `[R, ...]` is off."""
     values = torch.as_tensor(replicates, dtype=torch.float64)
     error = values.std(0) / len(values) ** 0.5
-    return (values.mean(0) - torch.as_tensor(exact)) / error.clamp(min=1e-12)
+    z: Tensor = (values.mean(0) - torch.as_tensor(exact)) / error.clamp(min=1e-12)
+    return z
 
 
-def z_score(replicates: Sequence[float], exact: float) -> float:
+def z_score(replicates: Sequence[float] | Tensor, exact: float) -> float:
     return float(z_scores(replicates, exact))

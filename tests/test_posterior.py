@@ -70,7 +70,8 @@ def test_a_mean_needs_numbers() -> None:
 
 def test_marginals_are_sorted_and_merge_equal_values() -> None:
     law = posterior(torch.tensor([4, 7, 4]), [0.3, 0.5, 0.3]).marginal(lambda x: x)
-    assert list(law.items()) == [(4, pytest.approx(6 / 11)), (7, pytest.approx(5 / 11))]
+    assert list(law) == [4, 7]
+    assert list(law.values()) == pytest.approx([6 / 11, 5 / 11])
     rows = EXAMPLE.marginal(lambda x: x)
     assert list(rows) == [(3.0, 4.0), (1.0, 2.0)]
     assert EXAMPLE.marginal(lambda x: ["a", None, "dead"]) == {

@@ -27,7 +27,7 @@ class Box:
 
 def test_everything_comes_back(tmp_path: Path) -> None:
     shared = torch.arange(6.0).reshape(2, 3).T  # not contiguous
-    value = {
+    value: dict[str, Any] = {
         "numbers": [1, 2.5, math.inf, -math.inf, True, None],
         "tensors": (shared, shared, torch.tensor([True]), torch.tensor(3.0, dtype=torch.bfloat16)),
         "box": Box(Point(torch.zeros(0), 1e-300), 'ünïcode \x00 "quoted"'),
@@ -44,7 +44,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
         assert torch.equal(one, other)
     assert isinstance(back["box"], Box) and isinstance(back["box"].corner, Point)
     assert back["box"].corner.y == 1e-300
-    assert back["box"].label == value["box"].label  # type: ignore[attr-defined]
+    assert back["box"].label == value["box"].label
 
 
 def test_dictionaries_that_look_like_tags_come_back(tmp_path: Path) -> None:

@@ -88,9 +88,9 @@ class WrongSign(Good):
         return -super().log_likelihood(t, previous, state, y)
 
 
-class HalfADensity(dist.Normal):  # type: ignore[misc]
+class HalfADensity(dist.Normal):
     def log_prob(self, value: Tensor) -> Any:
-        return super().log_prob(value) - 0.6931
+        return dist.Normal.log_prob(self, value) - 0.6931
 
 
 class Unnormalised(Good):
@@ -98,9 +98,9 @@ class Unnormalised(Good):
         return HalfADensity(state, 1.0)
 
 
-class MissingMass(dist.Categorical):  # type: ignore[misc]
+class MissingMass(dist.Categorical):
     def log_prob(self, value: Tensor) -> Any:
-        return super().log_prob(value) - 0.1
+        return dist.Categorical.log_prob(self, value) - 0.1
 
 
 class UnnormalisedSymbols(Good):
@@ -113,7 +113,7 @@ class WrongPath(TabularLanguageModel):
         return super().path_log_likelihood(t, state, observations) + t
 
 
-WRONG = {
+WRONG: dict[type[StateSpaceModel], tuple[str, str]] = {
     Shrinks: ("a step keeps the number of particles", "7 in place of 8, at step 1"),
     UsesTheGlobalGenerator: ("global random generators are left alone", "changed, at step 1"),
     EditsItsParents: ("a step leaves the particles", "edited in place, at step 1"),

@@ -22,19 +22,17 @@ app.command("eval")(evaluate)
 app.command("train")(train)
 
 
-def _show_version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"llmsmc {__version__}")
         raise typer.Exit
+    return wanted
 
 
-@app.callback(invoke_without_command=True)
+@app.callback()
 def main(
-    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version.")
     ] = False,
 ) -> None:
     """Probabilistic inference over the reasoning of language models."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())

@@ -4,7 +4,6 @@ import contextlib
 import io
 import sys
 from collections.abc import Iterator
-from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -14,12 +13,12 @@ from llmsmc.cli.characters import printable
 
 def results() -> Console:
     """Return the console of the standard output."""
-    return _console(sys.stdout)
+    return _console(to_errors=False)
 
 
 def progress() -> Console:
     """Return the console of the standard error, for what is gone when the command ends."""
-    return _console(sys.stderr)
+    return _console(to_errors=True)
 
 
 def is_animated(console: Console) -> bool:
@@ -43,7 +42,8 @@ def foreign(text: str, style: str = "") -> Text:
     return Text(printable(text), style=style)
 
 
-def _console(stream: TextIO) -> Console:
+def _console(to_errors: bool) -> Console:
+    stream = sys.stderr if to_errors else sys.stdout
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")  # an old terminal may lack a letter
     return Console(file=stream, markup=False, emoji=False, highlight=False)

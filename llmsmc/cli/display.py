@@ -16,7 +16,7 @@ from rich.text import Text
 from llmsmc import summary
 from llmsmc.cli.console import foreign
 from llmsmc.grading import equivalent
-from llmsmc.models.minimath.checker import Verdict
+from llmsmc.models.minimath.checker import NOTHING_STATED, Verdict
 from llmsmc.posterior import Posterior
 from llmsmc.summary import AnswerEstimate
 
@@ -47,8 +47,10 @@ def report(
     """
     estimates = summary.answer_estimates(posterior)
     best = summary.best_solution(posterior)
+    count = posterior.num_particles
+    particles = "1 particle" if count == 1 else f"{count} particles"
     parts: list[RenderableType] = [
-        _heading("Answer", f"{algorithm}, {_particles(posterior)}, seed {seed}"),
+        _heading("Answer", f"{algorithm} ({posterior.guarantee}), {particles}, seed {seed}"),
         answer_table(estimates),
         _heading("Best solution", _remark(best)),
         solution_table(best.steps, best.rewards, verdicts),
@@ -72,9 +74,10 @@ def answer_table(estimates: Sequence[AnswerEstimate]) -> Table:
     table.add_column("probability", justify="right")
     table.add_column("std. error", justify="right")
     table.add_column("")
-    for index, each in enumerate(estimates[:MAX_ANSWERS]):
+    leading = summary.leading_answer(estimates)
+    for each in estimates[:MAX_ANSWERS]:
         table.add_row(
-            foreign(each.answer, "bold green" if index == 0 else ""),
+            foreign(each.answer, "bold green" if each.answer == leading else ""),
             f"{each.probability:.1%}",
             NOTHING if each.standard_error is None else f"{each.standard_error:.1%}",
             bar(each.probability),
@@ -107,29 +110,31 @@ def cost_table(posterior: Posterior, loading_seconds: float) -> Table:
     cost = summary.cost_record(posterior)
     seconds = cost["seconds"]
 
-    def share(part: float) -> str:
-        return f"{part:.2f} ({part / seconds:.0%})" if seconds > 0 else f"{part:.2f}"
+    def share(part: float) -> tuple[str, str]:
+        return f"{part:.2f}", f"{part / seconds:.0%}" if seconds > 0 else ""
 
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim")
-    table.add_column(justify="right")
-    rows: list[tuple[str, str]] = [
-        ("log-evidence", f"{posterior.log_evidence:.3f} ({posterior.guarantee})"),
+    rewarded = cost["scored_tokens"] > 0
+    rows: list[tuple[str, ...]] = [
+        ("log-evidence", f"{posterior.log_evidence:.3f}" if rewarded else NOTHING),
         ("effective sample size", f"{posterior.effective_sample_size:.1f}"),
         ("steps", f"{len(posterior.history)}"),
         ("tokens generated", f"{cost['generated_tokens']:,}"),
         ("tokens scored", f"{cost['scored_tokens']:,}"),
         ("model calls", f"{cost['model_calls']:,}"),
         ("seconds", f"{seconds:.2f}"),
-        ("  in the policy", share(cost["policy_seconds"])),
-        ("  in the reward model", share(cost["reward_seconds"])),
-        ("  everything else", share(cost["other_seconds"])),
+        ("  in the policy", *share(cost["policy_seconds"])),
+        ("  in the reward model", *share(cost["reward_seconds"])),
+        ("  everything else", *share(cost["other_seconds"])),
         ("tokens a second", f"{cost['tokens_per_second']:,.0f}"),
         ("peak memory, MB", f"{cost['peak_memory_bytes'] / 1e6:,.0f}"),
         ("seconds of loading before", f"{loading_seconds:.2f}"),
     ]
-    for name, value in rows:
-        table.add_row(name, value)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    table.add_column(justify="right")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -137,16 +142,11 @@ def bar(share: float, width: int = BAR_WIDTH) -> ProgressBar:
     """Return a bar that is filled to a share of its width."""
     return ProgressBar(
         total=1.0,
-        completed=min(max(share, 0.0), 1.0),
+        completed=round(share, 6),
         width=width,
         complete_style="cyan",
         finished_style="cyan",
     )
-
-
-def _particles(posterior: Posterior) -> str:
-    count = posterior.num_particles
-    return "1 particle" if count == 1 else f"{count} particles"
 
 
 def _heading(title: str, remark: str = "") -> RenderableType:
@@ -164,15 +164,20 @@ def _remark(best: Any) -> str:
 def _truth(
     estimates: Sequence[AnswerEstimate], reference: str, verdicts: Sequence[Verdict]
 ) -> RenderableType:
-    right = equivalent(summary.leading_answer(estimates), reference)
-    text = foreign(f"The true answer is {reference}. The most probable one is ")
-    text.append("right" if right else "wrong", style="bold green" if right else "bold red")
+    answer = summary.leading_answer(estimates)
+    right = equivalent(answer, reference)
+    text = foreign(f"The true answer is {reference}. ")
+    text.append("No answer was given" if answer is None else "The most probable one is ")
+    if answer is not None:
+        text.append("right" if right else "wrong", style="bold green" if right else "bold red")
     probability = summary.probability_of(reference, estimates)
     text.append(f"; the posterior gives the true one {probability:.1%}.\n")
     wrong = [str(index + 1) for index, verdict in enumerate(verdicts) if not verdict.correct]
     if wrong:
         noun = "step" if len(wrong) == 1 else "steps"
         text.append(f"Wrong in the best solution: {noun} {', '.join(wrong)}.")
+    elif all(verdict.reason == NOTHING_STATED for verdict in verdicts):
+        text.append("The best solution states nothing that can be checked.")
     else:
         text.append("Every step of the best solution is right.")
     return text

@@ -27,7 +27,11 @@ _UsageError: Final = typer.BadParameter.__mro__[1]  # not public under a name of
 
 
 class LineErrors(typer.core.TyperGroup):
-    """A group of commands whose errors of usage are one line."""
+    """A group of commands whose errors of usage are one line; no command asks for help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        return super().parse_args(ctx, args or ["--help"])
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line; leaves by `SystemExit` unless `standalone_mode` is false."""

@@ -48,13 +48,15 @@ def evaluate(
     with reported(debug):
         with console.waiting("Starting"):
             from llmsmc.algorithms import parse_algorithm
+
+            chosen = parse_algorithm(algorithm, particles)
+
             from llmsmc.cli import evaluate_run
             from llmsmc.cli.quiet import quiet_libraries
             from llmsmc.datasets import load
             from llmsmc.solving import Settings
 
             quiet_libraries(debug)
-            chosen = parse_algorithm(algorithm, particles)
             settings = Settings(
                 policy=policy,
                 reward=reward,

@@ -12,16 +12,7 @@ def evaluation_table(figures: dict[str, Any]) -> Table:
     """Return a table of the figures, by level and overall."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("level")
-    for title in (
-        "problems",
-        "accuracy",
-        "std. error",
-        "P(right)",
-        "tokens",
-        "seconds",
-        "truncated",
-        "errors",
-    ):
+    for title in ("n", "accuracy", "±", "P(right)", "tokens", "seconds", "cut off", "errors"):
         table.add_column(title, justify="right")
     for group in figures["levels"]:
         table.add_row(foreign(str(group["level"])), *_cells(group))

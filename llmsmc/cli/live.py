@@ -78,15 +78,14 @@ def _figures(posterior: Posterior) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
-    table.add_row("step", str(record.step + 1), "resampled" if record.resampled else "")
-    table.add_row("effective sample size", bar(size / count), f"{size:.1f} of {count}")
+    table.add_row("step", f"{record.step + 1}{', resampled' if record.resampled else ''}")
+    table.add_row("effective sample size", f"{size:.1f} of {count}", bar(size / count))
     table.add_row("log-evidence", f"{record.log_evidence:.3f}")
-    table.add_row(
-        "tokens",
-        f"{cost.generated_tokens:,}",
-        f"{cost.generated_tokens / seconds:,.0f} a second",
-    )
-    table.add_row("particles", f"{going_on} going on, {finished} finished, {cut} truncated")
+    speed = cost.generated_tokens / seconds
+    table.add_row("tokens", f"{cost.generated_tokens:,}, {speed:,.0f} a second")
+    table.add_row("going on", str(going_on), bar(going_on / count))
+    table.add_row("finished", str(finished), bar(finished / count))
+    table.add_row("truncated", str(cut), bar(cut / count))
     return table
 
 

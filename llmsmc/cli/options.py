@@ -1,6 +1,5 @@
 """Options that several commands share."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -123,7 +122,4 @@ SystemOption = Annotated[
 ]
 DebugOption = Annotated[
     bool, typer.Option("--debug", help="Show where an error comes from, and all warnings.")
-]
-OutFolder = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="The folder of the results.", show_default=True)
 ]

@@ -1,5 +1,6 @@
 """Libraries speak up while they load; on a command line that is noise, unless one debugs."""
 
+import logging
 import warnings
 
 
@@ -8,7 +9,8 @@ def quiet_libraries(debug: bool) -> None:
     if debug:
         return
     warnings.simplefilter("ignore")
-    from transformers.utils import logging
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -52,13 +52,15 @@ def solve(
             check_writable(out)
         with console.waiting("Starting"):
             from llmsmc.algorithms import parse_algorithm
+
+            chosen = parse_algorithm(algorithm, particles)
+
             from llmsmc.cli import solve_run
             from llmsmc.cli.quiet import quiet_libraries
             from llmsmc.datasets import sample_problem as draw
             from llmsmc.solving import Settings
 
         quiet_libraries(debug)
-        chosen = parse_algorithm(algorithm, particles)
         settings = Settings(
             policy=policy,
             reward=reward,
@@ -87,11 +89,12 @@ def read_question(question: str | None, sample_problem: int | None) -> str:
         )
     if question is None:
         return ""
-    if question == "-":
-        try:
+    try:
+        if question == "-":
             question = sys.stdin.read(MAX_QUESTION + 1)
-        except UnicodeDecodeError as error:
-            raise InputError(f"The question is no text. Got {error}; accepted: UTF-8.") from error
+        question.encode()  # bytes that are no text come as halves of characters
+    except UnicodeError as error:
+        raise InputError(f"The question is no text. Got {error}; accepted: UTF-8.") from error
     if not question.strip():
         raise InputError(f"The question is empty. Got {question[:20]!r}; accepted: a text.")
     if len(question) > MAX_QUESTION:

@@ -113,8 +113,10 @@ def solve(
             run.add(error.posterior)
         run.write(out, f"{type(error).__name__}: {error}")
         raise
-    run.write(out)
-    _print_report(run)
+    try:
+        run.write(out)
+    finally:
+        _print_report(run)
 
 
 def _advance(run: Run, model: Reasoning) -> None:

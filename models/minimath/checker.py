@@ -164,7 +164,8 @@ _PAIR = re.compile(r"(\d{1,30}) and (\d{1,30})")
 _ANSWER = re.compile(r"\banswer\b[^\d=]*?(-?\d{1,30}(?:\.\d{1,30})?)")
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
 _SENTENCE_END = re.compile(r"(?<=[.;!?])\s+|\n+")
-_CLAUSE_END = re.compile(r",\s+|:\s+|\s+(?:so|then|hence|thus|therefore|because|since|as)\s+")
+_CLAUSE_END = re.compile(r",\s+|:\s+|\s+(?:so|then|hence|thus|therefore|because|since)\s+")
+_COMPARED_WITH = re.compile(r"\b(?:than|as(?! many| much)) \w+(?: and \w+)?")
 _WORDS = (
     (re.compile(r"\bplus\b"), "+"),
     (re.compile(r"\bminus\b"), "-"),
@@ -208,6 +209,7 @@ def _mentions(text: str, word: str) -> bool:
 def _subjects_in(clause: str, facts: Facts) -> tuple[tuple[Subject, ...], str]:
     """The subjects that a clause names, and the clause without a number that is part of a name."""
     named = []
+    spoken_of = _COMPARED_WITH.sub(" ", clause)  # "than Ann": of Ann nothing is said
     for subject in facts.subjects:
         *words, last = subject.words
         if last.isdigit():  # "term 5": the number belongs to the name
@@ -215,7 +217,7 @@ def _subjects_in(clause: str, facts: Facts) -> tuple[tuple[Subject, ...], str]:
             if re.search(pattern, clause, re.IGNORECASE):
                 named.append(subject)
                 clause = re.sub(pattern, " ", clause, flags=re.IGNORECASE)
-        elif all(_mentions(clause, word) for word in subject.words):
+        elif all(_mentions(spoken_of, word) for word in subject.words):
             named.append(subject)
     return tuple(named), clause
 

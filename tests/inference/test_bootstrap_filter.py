@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmsmc import StateSpaceModel
 from llmsmc.inference import (
     Adaptive,
     BootstrapFilter,
@@ -66,7 +65,7 @@ def test_evidence_and_measure_are_unbiased(
     # A path that hardly ever occurs has no normal distribution to compare with.
     frequent = h.sum(0) >= 30
     z = z_scores(runs.measure(h), exact)[frequent]
-    assert len(z) >= 5 and float(z.abs().max()) < MAX_Z_OF_MANY
+    assert len(z) >= min(num_particles, 5) and float(z.abs().max()) < MAX_Z_OF_MANY
 
 
 @each_configuration
@@ -77,7 +76,7 @@ def test_evidence_is_that_of_the_kalman_filter(num_particles: int, resampler: Re
     assert abs(z_score(runs.evidence / exact, 1.0)) < MAX_Z
 
 
-def kalman_instance() -> tuple[StateSpaceModel, Observations]:
+def kalman_instance() -> tuple[LinearGaussian, Observations]:
     model = LinearGaussian(
         initial_mean=[0.0, 1.0],
         initial_covariance=[[1.0, 0.2], [0.2, 0.5]],
@@ -129,7 +128,6 @@ def test_many_particles_find_the_posterior() -> None:
 
 def test_filter_means_are_those_of_the_kalman_filter() -> None:
     model, observations = kalman_instance()
-    assert isinstance(model, LinearGaussian)
     for t, posterior in enumerate(BootstrapFilter(20_000).iterate(model, observations, seed=0)):
         mean, error = posterior.mean(lambda x: x), posterior.standard_error(lambda x: x)
         z = (mean - model.filter(observations).means[t]) / error

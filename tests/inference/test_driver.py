@@ -39,7 +39,7 @@ SCHEMES: list[Resampler] = [multinomial, residual, stratified, systematic]
 class Walk(StateSpaceModel):
     """A random walk whose potentials are whatever a test wants."""
 
-    max_steps = 3
+    max_steps: int | None = 3
 
     def initial(self) -> Any:
         return dist.Normal(0.0, 1.0)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +41,9 @@ def texts(particles: ReasoningParticles) -> list[tuple[str, ...]]:
     return [particles[n].steps for n in range(len(particles))]
 
 
-@dataclass(frozen=True, eq=False)
-class WithoutScores(Reasoning):
-    """Scores are filled in when they are first asked for; all else must stay as it is."""
-
-    def record(self, particles: ReasoningParticles) -> ReasoningParticles:
-        nothing = torch.full_like(particles.log_odds, torch.nan)
-        unscored = torch.zeros_like(particles.num_scored)
-        return replace(super().record(particles), log_odds=nothing, num_scored=unscored)
-
-
 @pytest.mark.parametrize("name", AGGREGATIONS)
 def test_the_laws_of_a_model(policy: LanguageModel, reward: RewardModel, name: str) -> None:
-    model = WithoutScores(policy, reward, QUESTION, name, max_steps=5, max_tokens_per_step=60)
+    model = Reasoning(policy, reward, QUESTION, name, max_steps=5, max_tokens_per_step=60)
     laws = check_model(model, num_particles=8, num_steps=4)
     assert any("path" in law for law in laws)
 
@@ -249,6 +239,26 @@ def test_truncation_by_tokens(model: Reasoning) -> None:
     whole = replace(endless, max_tokens_per_step=50, max_tokens=7)
     posterior = SelfConsistency(num_particles=4).run(whole, seed=0)
     assert posterior.particles.num_tokens.max() == 7
+
+
+@pytest.mark.parametrize("aggregation", ["product", "model"])
+def test_a_solution_that_outgrows_the_reward_model(
+    model: Reasoning, reward: RewardModel, aggregation: str
+) -> None:
+    """It is cut off and scored as far as it fits; the others go on."""
+    short = RewardModel(reward.model, reward.tokenizer)
+    short.context_length = len(short.prefix_ids(QUESTION)) + 20
+    model = replace(model, reward=short, aggregation=aggregation, inverse_temperature=0.1)
+    posterior = BootstrapFilter(num_particles=16).run(model, seed=0)
+    cut = [p for p in posterior.particles if p.finish_reason == "length"]
+    assert cut and len(cut) < 16
+    assert bool(posterior.log_weights.isfinite().all())
+    for particle in cut:
+        assert math.isnan(particle.rewards[-1])
+        assert not short.fits(model._reward_prefix_ids, particle.steps, model._aggregation.reading)
+    short.context_length = len(short.prefix_ids("1")) + 1
+    with pytest.raises(InputError, match="does not fit"):
+        replace(model)
 
 
 def test_an_answer_ends_a_particle(model: Reasoning, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -98,7 +99,7 @@ def test_draws_have_the_law_that_is_scored(model: TabularLanguageModel) -> None:
 
 
 @pytest.mark.parametrize("toy", [table_instance, language_with_eos, independent_steps])
-def test_the_laws_of_a_model(toy: type[TabularLanguageModel]) -> None:
+def test_the_laws_of_a_model(toy: Callable[[], TabularLanguageModel]) -> None:
     assert "the likelihood of a path is the product of those of its steps" in check_model(toy())
 
 

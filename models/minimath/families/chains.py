@@ -73,7 +73,10 @@ class Chain:
 
 
 def _value(d: Definition, values: dict[str, int], calculator: Calculator) -> tuple[str, int]:
-    """The step that works out a definition, and the value it arrives at."""
+    """The step that works out a definition, and the value it arrives at.
+
+    The definition is copied first, then its letter replaced: one thing at a time.
+    """
     start = values[d.start] if isinstance(d.start, str) else d.start
     operate = {
         "+": calculator.add,
@@ -81,22 +84,19 @@ def _value(d: Definition, values: dict[str, int], calculator: Calculator) -> tup
         "*": calculator.multiply,
         "/": calculator.divide,
     }
+    stages = [f"{d.operation} {d.operand}" + ("" if d.factor is None else f" * {d.factor}")]
+    stages = [f"{at} {stages[0]}" for at in dict.fromkeys((d.start, start))]
     if d.factor is None:
         result = operate[d.operation](start, d.operand)
-        return f"{d.letter} = {start} {d.operation} {d.operand} = {result}.", result
-    if calculator.confuses("precedence"):
+    elif calculator.confuses("precedence"):
         first = operate[d.operation](start, d.operand)
         result = calculator.multiply(first, d.factor)
-        return (
-            f"{start} {d.operation} {d.operand} = {first}, "
-            f"{d.letter} = {first} * {d.factor} = {result}."
-        ), result
-    product = calculator.multiply(d.operand, d.factor)
-    result = operate[d.operation](start, product)
-    return (
-        f"{d.operand} * {d.factor} = {product}, "
-        f"{d.letter} = {start} {d.operation} {product} = {result}."
-    ), result
+        stages.append(f"{first} * {d.factor}")
+    else:
+        product = calculator.multiply(d.operand, d.factor)
+        result = operate[d.operation](start, product)
+        stages.append(f"{start} {d.operation} {product}")
+    return f"{d.letter} = {' = '.join(stages)} = {result}.", result
 
 
 def _draw_definition(random: Random, letter: str, values: dict[str, int]) -> Definition:

@@ -88,7 +88,7 @@ def _draw_pair(random: Random) -> tuple[int, int]:
         second = divisor * random.randint(1, 12)
         first = divisor * random.randint(2, LARGEST // divisor)
         if second < first <= LARGEST and all(
-            times <= (9 if smaller <= 20 else 3) for times, smaller in _quotients(first, second)
+            times <= (6 if smaller <= 20 else 3) for times, smaller in _quotients(first, second)
         ):
             return first, second
 

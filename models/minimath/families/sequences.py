@@ -28,7 +28,7 @@ class Recurrence:
         if random.random() < 0.5:
             increase = random.randrange(11, 90, 2)
             return Recurrence("halving", random.randint(10, 110), increase, 0, 0, num_steps + 1)
-        threshold = random.randint(40, 100)
+        threshold = random.randint(4, 10) * 10
         increase, decrease = random.randint(11, 90), random.randint(11, threshold)
         start = random.randint(5, 100)
         return Recurrence("falling", start, increase, threshold, decrease, num_steps + 1)

@@ -108,7 +108,7 @@ def _sentence(relation: Relation) -> str:
 
 def _value(r: Relation, values: dict[Quantity, int], calculator: Calculator) -> tuple[str, int]:
     source = values[r.source]
-    person, thing = r.quantity
+    thing = r.quantity[1]
     if r.kind == "together":
         assert r.second is not None
         amount, operation = values[r.second], "+"
@@ -126,7 +126,8 @@ def _value(r: Relation, values: dict[Quantity, int], calculator: Calculator) -> 
         "/": calculator.divide,
     }[operation]
     result = operate(source, amount)
-    return f"{person} has {source} {operation} {amount} = {result} {thing}.", result
+    relation = _sentence(r).rstrip(".")  # copied first: then all that is needed stands near
+    return f"{relation}, {source} {operation} {amount} = {result} {thing}.", result
 
 
 def _draw_relation(random: Random, quantity: Quantity, values: dict[Quantity, int]) -> Relation:

@@ -66,6 +66,9 @@ NATURAL = Rates()
 BLIND = Rates(quotient=(1.0, 0.05), method={**Rates().method, "fewer": 1.0})
 """The small policy never gets a quotient of 8 or more right, nor a story with "fewer"."""
 
+SAMPLES_FROM = 0.85
+"""How far a reward model has come when most of its examples become the policy's own samples."""
+
 LARGE_SIZE = Size()
 SMALL_SIZE = Size(hidden=128, intermediate=384, layers=3, heads=4, key_value_heads=2)
 
@@ -77,22 +80,24 @@ class Recipe:
     Attributes:
         clean, policy, small, reward, weak: schedules.
         num_samples: solutions drawn from the default policy for the reward models.
-        num_tokens: tokens in a batch.
+        num_tokens: tokens in a batch of a policy.
+        num_reward_tokens: tokens in a batch of a reward model.
     """
 
-    clean: Schedule = Schedule(6000)
-    policy: Schedule = Schedule(1400, learning_rate=8e-4, num_warmup=50)
+    clean: Schedule = Schedule(4500)
+    policy: Schedule = Schedule(1600, learning_rate=1e-3, num_warmup=50)
     small: Schedule = Schedule(5000)
-    reward: Schedule = Schedule(6000, learning_rate=1e-3)
+    reward: Schedule = Schedule(7000, learning_rate=1e-3)
     weak: Schedule = Schedule(2000, learning_rate=1e-3)
-    num_samples: int = 8000
+    num_samples: int = 6000
     num_tokens: int = 2000
+    num_reward_tokens: int = 1400
 
 
 def brief() -> Recipe:
     """A recipe of a few updates a stage, for trying the machinery."""
     few = Schedule(4, num_warmup=1)
-    return Recipe(few, few, few, few, few, num_samples=12, num_tokens=400)
+    return Recipe(few, few, few, few, few, 12, 400, 400)
 
 
 @dataclass(frozen=True)
@@ -290,23 +295,23 @@ def _train_reward(
     schedule: Schedule,
     losses: Losses,
 ) -> Iterator[Progress]:
+    """Train `extra_layers` on top of the policy of the stage `ground`, and that with them."""
     if workshop.is_done(stage):
         return
     tokenizer = workshop.tokenizer()
     policy = workshop.policy(ground)
     marker = token_id(tokenizer, STEP_MARKER)
     (separator,) = encode(tokenizer, STEP_SEPARATOR)
-    model = new_reward_model(policy, extra_layers, separator, marker, workshop.seed + 1)
+    model = new_reward_model(policy, extra_layers, separator, marker, workshop.seed)
     synthetic = synthetic_examples(tokenizer, Mixture(), NATURAL)
     own = cache(lambda: sampled_examples(tokenizer, read_samples(workshop)))
 
     def draw(random: Random, progress: float) -> Example:
-        from_samples = progress > 0.5 and random.random() < 0.8
+        from_samples = progress > SAMPLES_FROM and random.random() < 0.8
         return (own() if from_samples else synthetic)(random, progress)
 
     batches = _batches(workshop, stage, draw, schedule)
-    language_layer = int(policy.config.num_hidden_layers)
-    objective = StepLabels(model, batches, marker, language_layer, losses)
+    objective = StepLabels(model, batches, marker, int(policy.config.num_hidden_layers), losses)
     yield from workshop.train(stage, model, objective, schedule)
     workshop.ship(stage, model, f"{schedule}\n{losses}")
 
@@ -327,11 +332,12 @@ def _batches(
     draw: Callable[[Random, float], Example],
     schedule: Schedule,
 ) -> Batches:
+    judges = stage in ("reward", "weak")
     return Batches(
         draw,
         seed=f"minimath-train/{stage}/{workshop.seed}",
         num_updates=schedule.num_updates,
-        num_tokens=workshop.recipe.num_tokens,
+        num_tokens=workshop.recipe.num_reward_tokens if judges else workshop.recipe.num_tokens,
     )
 
 

@@ -1,10 +1,9 @@
-"""Recipe of the reward models: a policy's network, more layers on top, labels at every token.
+"""Recipe of the reward models: a network that computes, layers on top that compare.
 
-To check a step is to compute it, then to compare. The layers taken from the clean policy do the
-first, and go on being trained to (the right next token, as long as the solution is right); the
-layers on top have the computed value at hand one position on, where they see the written one.
-Labels stand at every token, "all is right so far", and count once more at the markers, which are
-all that is read in the end.
+To check a step is to compute it, then to compare. The lower layers learn the first, as a policy
+does: the right next token, as long as the solution is right. The layers on top have the computed
+value at hand one position on, where they see the written one. Labels stand at every token, "all is
+right so far", and count once more at the markers, which are all that is read in the end.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
-from llmsmc.models.minimath.arithmetic import Misconceived, Rates
+from llmsmc.models.minimath.arithmetic import Exact, Misconceived, Rates
 from llmsmc.models.minimath.checker import num_correct_steps
 from llmsmc.models.minimath.problem import Problem
 from llmsmc.models.minimath.tokenizer import STEP_MARKER, SYSTEM_PROMPT
@@ -36,6 +35,9 @@ ERRORFUL = Rates(
 )
 """For the beginning: about as many wrong one-step solutions as right ones."""
 
+EXACT = 0.25
+"""Share of solutions without any error, from which the lower layers learn most."""
+
 
 def new_reward_model(
     policy: Qwen2ForCausalLM, extra_layers: int, separator_id: int, marker_id: int, seed: int
@@ -45,13 +47,12 @@ def new_reward_model(
     The layers on top begin as the identity (their outputs are zero), and the marker as the
     step separator, whose place it takes.
     """
-    config = type(policy.config)(**policy.config.to_dict())
-    config.num_hidden_layers = policy.config.num_hidden_layers + extra_layers
-    config.layer_types = None
-    config.architectures = None
+    settings = policy.config.to_dict()
+    for derived in ("layer_types", "architectures", "num_labels", "id2label", "label2id"):
+        settings.pop(derived, None)
+    settings["num_hidden_layers"] += extra_layers
+    config = type(policy.config)(**settings)
     config.num_labels = 2
-    config = type(config)(**{k: v for k, v in config.to_dict().items() if k != "layer_types"})
-    config._attn_implementation = "sdpa"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2ForProcessRewardModel(config)
@@ -106,8 +107,9 @@ def synthetic_examples(
 
     def draw(random: Random, progress: float) -> Example:
         problem = mixture.draw(random, progress)
-        errorful = random.random() < max(0.2, 0.8 - 2 * progress)
-        steps = problem.solution(Misconceived(random, ERRORFUL if errorful else rates))
+        errorful = random.random() < max(0.2, 0.7 - 1.5 * progress)
+        calculator = Misconceived(random, ERRORFUL if errorful else rates)
+        steps = problem.solution(Exact() if random.random() < EXACT else calculator)
         return labelled(tokenizer, problem, _cut(random, problem, steps))
 
     return draw
@@ -138,7 +140,7 @@ class Losses:
 
     token: float = 1.0
     marker: float = 1.0
-    language: float = 0.5
+    language: float = 1.0
 
 
 class StepLabels:

@@ -1,0 +1,137 @@
+"""What is shown of a run: all of it, and nothing that a model wrote as more than text."""
+
+import io
+import sys
+from dataclasses import replace
+
+import pytest
+from rich.console import Console, RenderableType
+
+from llmsmc.cli import console
+from llmsmc.cli.characters import printable
+from llmsmc.cli.display import report
+from llmsmc.cli.live import LiveView, live_view
+from llmsmc.models.minimath.checker import NOTHING_STATED, Verdict
+from llmsmc.posterior import Posterior
+from tests.solutions import answering, population, posterior
+
+NASTY = "[bold red]x[/bold red] [/nothing] \x1b]0;title\x07 \x1b[2J \u202e :smile: {0} %s"
+
+
+def shown(renderable: RenderableType, **settings: object) -> str:
+    stream = io.StringIO()
+    options = {"force_terminal": True, "width": 100, "color_system": None} | settings
+    screen = Console(file=stream, markup=False, emoji=False, highlight=False, **options)  # type: ignore[arg-type]
+    screen.print(renderable)
+    return stream.getvalue()
+
+
+def reported(result: Posterior, **truth: object) -> str:
+    return shown(report(result, algorithm="bootstrap", seed=0, loading_seconds=1.5, **truth))  # type: ignore[arg-type]
+
+
+def test_the_report_says_it_all() -> None:
+    text = reported(posterior(answering("7", "8", "7", None), [1, 1, 1, 1], num_cut_off=1))
+    for part in (
+        *(
+            "bootstrap (unbiased evidence), 4 particles, seed 0",
+            "50.0%",
+            "25.0%",
+            "no answer",
+            "First step.",
+        ),
+        *("0.881", "in the policy", "1.00  50%", "0.50  25%", "1.50"),
+        *("everything else", "Warnings", "1 of 4 particles were cut off"),
+    ):
+        assert part in text
+
+
+def test_rare_answers_are_summed_up() -> None:
+    text = reported(posterior(answering(*map(str, range(12))), [1] * 12))
+    assert "4 more" in text and "33.3%" in text
+
+
+def test_a_single_particle_has_no_error_to_report() -> None:
+    text = reported(posterior(answering("7"), [1]))
+    table = text.split("Best")[0]
+    assert "1 particle," in table and "100.0%" in table and " 0.0%" not in table
+
+
+def test_the_truth() -> None:
+    result = posterior(answering("7", "8"), [3, 1])
+    verdicts = [Verdict(True, ""), Verdict(False, "3 + 4 is 7, not [b]8")]
+    text = reported(result, reference="8", verdicts=verdicts)
+    assert "The true answer is 8. The most probable one is wrong" in text
+    assert "gives the true one 25.0%" in text
+    assert "wrong: 3 + 4 is 7, not [b]8" in text
+    assert "Wrong in the best solution: step 2." in text
+    right = reported(result, reference="7.0", verdicts=[verdicts[0]] * 2)
+    assert "one is right" in right and "Every step of the best solution is right." in right
+
+
+def test_solutions_that_say_nothing() -> None:
+    result = posterior([["Hm."], ["Well."]], [3, 1])
+    text = reported(result, reference="8", verdicts=[Verdict(True, NOTHING_STATED)])
+    assert "No answer was given" in text and "states nothing that can be checked" in text
+
+
+def nasty() -> Posterior:
+    result = posterior(answering("7", "8"), [3, 1])
+    steps = [[NASTY, rf"\boxed{{{NASTY}}}"], [NASTY]]
+    return replace(result, particles=population(steps))
+
+
+@pytest.mark.parametrize("what", ["report", "live"])
+def test_what_a_model_wrote_is_text(what: str) -> None:
+    if what == "report":
+        text = reported(nasty(), reference="7")
+    else:
+        view = LiveView(NASTY, "bootstrap")
+        view.update(nasty())
+        text = shown(view)
+    assert "[bold red]x[/bold red]" in text and ":smile:" in text and "{0} %s" in text
+    # What is left are the styles of our own.
+    for character in ("\x1b]", "\x1b[2J", "\x07", "\u202e"):
+        assert character not in text
+
+
+def test_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = report(nasty(), algorithm="bootstrap", seed=0, loading_seconds=0.0)
+    assert "\x1b[1;32m" in shown(view, color_system="standard")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[1;32m" not in shown(view, color_system="standard")
+
+
+def test_narrow_terminals() -> None:
+    for width in (20, 40):
+        assert shown(report(nasty(), algorithm="b", seed=0, loading_seconds=0.0), width=width)
+
+
+def test_terminals_that_lack_a_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    console.results().print(console.foreign("é ≤"))
+    sys.stdout.flush()
+    assert raw.getvalue() == b"? ?\n"
+
+
+def test_a_live_view_ends_without_a_trace() -> None:
+    stream = io.StringIO()
+    screen = Console(file=stream, force_terminal=True, width=80)
+    with live_view(screen, "What is 3 + 4?", "bootstrap") as show:
+        show(posterior(answering("7", None), [3, 1], num_cut_off=1))
+    assert "effective sample size" in stream.getvalue()
+    assert "none yet" in stream.getvalue()
+
+
+def test_nobody_is_watching() -> None:
+    stream = io.StringIO()
+    with live_view(Console(file=stream), "What is 3 + 4?", "bootstrap") as show:
+        show(posterior(answering("7"), [1]))
+    assert stream.getvalue() == ""
+
+
+def test_printable_keeps_what_people_write() -> None:
+    text = "naïve ∑ 数学 \n\tमानक \N{ZERO WIDTH JOINER}"
+    assert printable(text) == text
+    assert printable("\r\x00\x9b\ud800\u2066") == "\ufffd" * 5

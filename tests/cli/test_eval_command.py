@@ -1,0 +1,125 @@
+"""`llmsmc eval`: results as they come, taken up again, and what they amount to."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmsmc.cli import evaluate_run
+from llmsmc.datasets import Example
+from llmsmc.evaluation import summarize
+from llmsmc.evaluation_folder import EvaluationFolder
+from tests.cli.conftest import Command, error_line
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> str:
+    rows: list[dict[str, Any]] = [
+        {"question": f"What is {n} + 1?", "answer": n + 1, "level": 1 + n % 2} for n in range(4)
+    ]
+    rows[2]["question"] = "a bell \x07"
+    (tmp_path / "sums.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return "sums.jsonl"
+
+
+def lines(tmp_path: Path) -> list[Any]:
+    return [json.loads(line) for line in (tmp_path / "run/results.jsonl").read_text().splitlines()]
+
+
+def test_an_evaluation_in_two_parts(
+    command: Command, tiny: list[str], dataset: str, tmp_path: Path
+) -> None:
+    options = [*tiny, "--algorithm", "best-of-n", "--out", "run"]
+    first = command("eval", dataset, *options, "--limit", "2")
+    assert first.exit_code == 0, first.output
+    assert [line["id"] for line in lines(tmp_path)] == ["sums/1", "sums/2"]
+    second = command("eval", dataset, *options)
+    assert second.exit_code == 0, second.output
+    written = lines(tmp_path)
+    assert [line["id"] for line in written] == [f"sums/{n}" for n in (1, 2, 3, 4)]
+    assert [line["error"] is None for line in written] == [True, True, False, True]
+    assert written[2]["error"].startswith("InputError: The question contains a control character")
+    assert "accuracy" in second.stdout and "\x1b" not in second.output
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary == summarize(written)
+    assert summary["overall"]["num_errors"] == 1
+    manifest = json.loads((tmp_path / "run/manifest.json").read_text())
+    assert manifest["config"]["algorithm"] == {
+        "name": "best-of-n",
+        "num_particles": 4,
+        "truncated": "keep",
+        "record": True,
+    }
+
+
+def test_results_do_not_depend_on_the_order(
+    command: Command, tiny: list[str], dataset: str, tmp_path: Path
+) -> None:
+    command("eval", dataset, *tiny, "--out", "run")
+    whole = {line["id"]: line for line in lines(tmp_path)}
+    (tmp_path / "run/results.jsonl").write_text(json.dumps(whole["sums/2"]) + "\n")
+    command("eval", dataset, *tiny, "--out", "run")
+    for line in lines(tmp_path):
+        for key in ("answer", "log_evidence", "seed"):
+            assert line[key] == whole[line["id"]][key]
+
+
+def test_nothing_is_loaded_where_nothing_is_left(
+    command: Command,
+    tiny: list[str],
+    dataset: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = [*tiny, "--out", "run", "--limit", "1"]
+    assert command("eval", dataset, *options).exit_code == 0
+    monkeypatch.setattr(evaluate_run, "_runner", None)
+    assert command("eval", dataset, *options).exit_code == 0
+    assert len(lines(tmp_path)) == 1
+
+
+def test_another_configuration_in_the_same_folder(
+    command: Command, tiny: list[str], dataset: str, tmp_path: Path
+) -> None:
+    EvaluationFolder(tmp_path / "run", {"seed": 0})
+    said = error_line(command("eval", dataset, *tiny, "--out", "run", "--seed", "1"))
+    assert "seed 1, which is 0 there" in said
+
+
+def test_without_a_folder_the_configuration_names_it(
+    command: Command, tiny: list[str], dataset: str, tmp_path: Path
+) -> None:
+    for seed in "01":
+        assert command("eval", dataset, *tiny, "--limit", "1", "--seed", seed).exit_code == 0
+    folders = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert len(folders) == 2 and all(name.startswith("sums-bootstrap-") for name in folders)
+
+
+def test_an_interrupt_leaves_what_can_be_taken_up(
+    command: Command,
+    tiny: list[str],
+    dataset: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    actual = evaluate_run._runner
+
+    def interrupted(*args: Any) -> Any:
+        run = actual(*args)
+
+        def wrapped(example: Example, seed: int) -> Any:
+            if example.id == "sums/2":
+                raise KeyboardInterrupt
+            return run(example, seed)
+
+        return wrapped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate_run, "_runner", interrupted)
+        result = command("eval", dataset, *tiny, "--out", "run")
+    assert result.exit_code == 130
+    assert result.stderr.startswith("llmsmc: error: interrupted after 1 results")
+    assert len(lines(tmp_path)) == 1
+    assert command("eval", dataset, *tiny, "--out", "run").exit_code == 0
+    assert len(lines(tmp_path)) == 4

@@ -1,0 +1,45 @@
+"""Asking for help is quick: nothing heavy is imported before a command runs."""
+
+import resource
+import subprocess
+import sys
+
+import llmsmc
+from tests.cli.conftest import Command
+
+HEAVY = ("torch", "transformers", "numpy", "pyro", "rich.live", "rich.progress")
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    code = f"import sys, llmsmc.cli; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_help_takes_less_than_half_a_second() -> None:
+    times = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, "-m", "llmsmc", "--help"]
+        subprocess.run(command, capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(times) < 0.5
+
+
+def test_version(command: Command) -> None:
+    result = command("--version")
+    assert (result.exit_code, result.stdout) == (0, f"llmsmc {llmsmc.__version__}\n")
+
+
+def test_no_command_is_a_question_for_help(command: Command) -> None:
+    result = command()
+    assert result.exit_code == 0
+    assert all(name in result.stdout for name in ("solve", "eval", "train"))
+
+
+def test_every_command_has_the_common_options(command: Command) -> None:
+    for name in ("solve", "eval"):
+        shown = command(name, "--help", env={"COLUMNS": "200"}).stdout
+        for option in ("algorithm", "policy", "reward", "quantization", "particles", "seed", "out"):
+            assert f"--{option}" in shown

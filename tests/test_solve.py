@@ -1,0 +1,78 @@
+"""The one-liner."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import llmsmc
+import llmsmc.solving
+from llmsmc.errors import InputError
+from llmsmc.inference import BestOfN, SelfConsistency
+from llmsmc.models import LanguageModel, RewardModel
+from llmsmc.solving import Settings
+from tests.models.conftest import (  # noqa: F401 - fixtures
+    policy,
+    policy_folder,
+    reward,
+    reward_folder,
+    reward_network,
+    tokenizer,
+)
+
+QUESTION = "What is 3 + 4?"
+
+
+@pytest.fixture
+def settings(policy: LanguageModel, reward: RewardModel) -> dict[str, Any]:  # noqa: F811
+    return {"policy": policy, "reward": reward, "max_steps": 3}
+
+
+def test_a_posterior_of_answers(settings: dict[str, Any]) -> None:
+    posterior = llmsmc.solve(QUESTION, seed=1, particles=4, **settings)
+    assert posterior.algorithm == "BootstrapFilter" and posterior.num_particles == 4
+    assert sum(posterior.answers().values()) == pytest.approx(1)
+    again = llmsmc.solve(QUESTION, "bootstrap:num_particles=4", 1, **settings)
+    assert again.log_evidence == posterior.log_evidence
+    assert llmsmc.solve(QUESTION, particles=4, **settings).seed != 1
+
+
+def test_models_by_name(policy_folder: Path, reward_folder: Path) -> None:  # noqa: F811
+    posterior = llmsmc.solve(
+        QUESTION,
+        "best-of-n",
+        particles=2,
+        policy=policy_folder,
+        reward=str(reward_folder),
+        quantization=None,
+        max_steps=2,
+    )
+    assert posterior.algorithm == "BestOfN"
+
+
+def test_an_algorithm_as_it_is(settings: dict[str, Any]) -> None:
+    posterior = llmsmc.solve(QUESTION, SelfConsistency(3), seed=0, **settings)
+    assert posterior.num_particles == 3
+    with pytest.raises(InputError, match="Got particles=4 beside BestOfN"):
+        llmsmc.solve(QUESTION, BestOfN(2), particles=4, **settings)
+
+
+def test_settings_that_do_not_exist(settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="Got 'temprature'; accepted: .*'temperature'"):
+        llmsmc.solve(QUESTION, temprature=2.0, **settings)
+
+
+def test_the_configuration_names_what_was_used(
+    policy: LanguageModel,  # noqa: F811
+    reward: RewardModel,  # noqa: F811
+    policy_folder: Path,  # noqa: F811
+) -> None:
+    config = Settings(policy=policy, reward=reward, quantization="nf4").config()
+    assert config["policy"] == policy.name and config["reward"] == reward.name
+    assert config["quantization"] == "none"  # that of the model, not the one asked for
+    config = Settings(policy=policy_folder, reward=reward, quantization=None).config()
+    assert config["policy"] == str(policy_folder) and config["quantization"] == "none"
+
+
+def test_the_name_is_the_function() -> None:
+    assert callable(llmsmc.solve) and "solve" in llmsmc.__all__
