@@ -102,6 +102,7 @@ def train(
         fused=True,
     )
     start, seconds_before = _resume(model, optimizer, schedule, folder / "checkpoint")
+    _forget_reports_after(start, folder / "losses.jsonl")
     began = time.perf_counter()
     losses: list[float] = []
     sums: dict[str, float] = {}
@@ -180,6 +181,14 @@ def _resume(
                     "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(parameter.device),
                 }
     return update, float(record["seconds"])
+
+
+def _forget_reports_after(update: int, path: Path) -> None:
+    """Drop what was reported after the checkpoint: it will be reported again."""
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+        kept = [line for line in lines if json.loads(line)["update"] <= update]
+        path.write_text("".join(f"{line}\n" for line in kept))
 
 
 def _metadata(path: Path) -> dict[str, str]:

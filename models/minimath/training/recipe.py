@@ -10,8 +10,8 @@ clean    random weights    exact solutions (not shipped: the ground for two othe
 policy   clean             solutions with misconceptions
 small    random weights    exact solutions, then misconceptions with blind spots
 samples  policy            (no training) the default policy solves training problems
-reward   clean, two layers misconceptions drawn, then the policy's own samples
-weak     small, one layer  the same, for a fraction of the time, at the markers alone
+reward   clean, + 3 layers misconceptions drawn, then the policy's own samples
+weak     small, + 1 layer  the same, for a fraction of the time, at the markers alone
 ======== ================= ==========================================================
 """
 
@@ -87,7 +87,7 @@ class Recipe:
     clean: Schedule = Schedule(4500)
     policy: Schedule = Schedule(1600, learning_rate=1e-3, num_warmup=50)
     small: Schedule = Schedule(5000)
-    reward: Schedule = Schedule(7000, learning_rate=1e-3)
+    reward: Schedule = Schedule(6000, learning_rate=1.2e-3)
     weak: Schedule = Schedule(2000, learning_rate=1e-3)
     num_samples: int = 6000
     num_tokens: int = 2000
@@ -279,11 +279,11 @@ def read_samples(workshop: Workshop) -> list[tuple[Problem, tuple[str, ...]]]:
 
 
 def _run_reward(workshop: Workshop) -> Iterator[Progress]:
-    yield from _train_reward(workshop, "reward", "clean", 2, workshop.recipe.reward, Losses())
+    yield from _train_reward(workshop, "reward", "clean", 3, workshop.recipe.reward, Losses())
 
 
 def _run_weak(workshop: Workshop) -> Iterator[Progress]:
-    at_markers = Losses(token=0.0, language=0.1)
+    at_markers = Losses(token=0.0, language=0.1, surprise=0.0)
     yield from _train_reward(workshop, "weak", "small", 1, workshop.recipe.weak, at_markers)
 
 
@@ -313,6 +313,7 @@ def _train_reward(
     batches = _batches(workshop, stage, draw, schedule)
     objective = StepLabels(model, batches, marker, int(policy.config.num_hidden_layers), losses)
     yield from workshop.train(stage, model, objective, schedule)
+    del model.surprise
     workshop.ship(stage, model, f"{schedule}\n{losses}")
 
 

@@ -1,9 +1,11 @@
 """Recipe of the reward models: a network that computes, layers on top that compare.
 
-To check a step is to compute it, then to compare. The lower layers learn the first, as a policy
-does: the right next token, as long as the solution is right. The layers on top have the computed
-value at hand one position on, where they see the written one. Labels stand at every token, "all is
-right so far", and count once more at the markers, which are all that is read in the end.
+To check a step is to compute it, then to compare. The lower layers come from a policy and do the
+first: they go on predicting the right next token, as long as the solution is right. The layers on
+top have the computed value at hand one position on, where they see the written one; the first of
+them is taught to tell how much it surprises the lower ones, minus the log-probability of the token
+that is there. Labels stand at every token, "all is right so far", and count once more at the
+markers, which are all that is read in the end.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +14,7 @@ from random import Random
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, smooth_l1_loss
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from llmsmc.models.minimath.arithmetic import Exact, Misconceived, Rates
@@ -34,6 +36,9 @@ ERRORFUL = Rates(
     carry=(0.6, 0.4), borrow=(0.6, 0.4), product=(0.55, 0.3), quotient=(0.5, 0.3), slip=0.1
 )
 """For the beginning: about as many wrong one-step solutions as right ones."""
+
+LARGEST_SURPRISE = 5.0
+"""Nats; beyond that a token is simply wrong."""
 
 EXACT = 0.25
 """Share of solutions without any error, from which the lower layers learn most."""
@@ -136,15 +141,16 @@ def _cut(random: Random, problem: Problem, steps: Sequence[str]) -> Sequence[str
 
 @dataclass(frozen=True)
 class Losses:
-    """Weights of the three parts of the objective."""
+    """Weights of the parts of the objective."""
 
     token: float = 1.0
     marker: float = 1.0
-    language: float = 1.0
+    language: float = 0.5
+    surprise: float = 0.5
 
 
 class StepLabels:
-    """Cross-entropy of the labels at all tokens and at the markers, and of the right next token."""
+    """Cross-entropy of labels and of the right next token; error of the surprise told."""
 
     def __init__(
         self,
@@ -168,6 +174,9 @@ class StepLabels:
         self.marker_id = marker_id
         self.language_layer = language_layer
         self.weights = weights or Losses()
+        # Part of the model as long as it is trained, so that it is trained and saved with it.
+        model.surprise = nn.Linear(model.config.hidden_size, 1)
+        self.surprise: nn.Module = model.surprise
 
     def __call__(self, update: int) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of an update, its parts, and the share of markers judged rightly."""
@@ -175,37 +184,35 @@ class StepLabels:
         device = self.model.device
         ids, right, due = (t.to(device) for t in (batch.token_ids, *batch.labels))
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            lower, upper = hidden_states(self.model, ids, self.language_layer)
+            output = self.model.model(ids, output_hidden_states=True)
             labelled = right != IGNORED
-            logits = self.model.score(upper[labelled]).float()
-            wanted = due[:, 1:]
-            kept = wanted != IGNORED
-            lower = self.model.model.norm(lower[:, :-1][kept])
-            words = nn.functional.linear(lower, self.model.model.embed_tokens.weight).float()
-        marked = (ids == self.marker_id)[labelled]
-        labels = right[labelled]
+            logits = self.model.score(output.last_hidden_state[labelled]).float()
+            # What the lower layers predict at the position before each labelled token.
+            lower, middle = output.hidden_states[self.language_layer : self.language_layer + 2]
+            here = labelled[:, 1:]
+            before = self.model.model.norm(lower[:, :-1][here])
+            words = nn.functional.linear(before, self.model.model.embed_tokens.weight).float()
+            told = self.surprise(middle[:, 1:][here]).float().squeeze(-1)
+        labels, wanted, written = right[labelled], due[:, 1:][here], ids[:, 1:][here]
+        marked = ids[labelled] == self.marker_id
         token = cross_entropy(logits, labels)
         marker = cross_entropy(logits[marked], labels[marked])
-        language = cross_entropy(words, wanted[kept])
+        language = cross_entropy(words, wanted, ignore_index=IGNORED)
+        felt = cross_entropy(words.detach(), written, reduction="none").clamp(max=LARGEST_SURPRISE)
+        surprise = smooth_l1_loss(told, felt)
         loss = (
             self.weights.token * token
             + self.weights.marker * marker
             + self.weights.language * language
+            + self.weights.surprise * surprise
         )
         hits = (logits[marked].argmax(-1) == labels[marked]).float().mean()
         figures = {
             "token": float(token.detach()),
             "marker": float(marker.detach()),
             "language": float(language.detach()),
+            "surprise": float(surprise.detach()),
             "accuracy": float(hits),
             "tokens": float(ids.numel()),
         }
         return loss, figures
-
-
-def hidden_states(
-    model: Qwen2ForProcessRewardModel, ids: Tensor, layer: int
-) -> tuple[Tensor, Tensor]:
-    """Hidden states after `layer` layers, not normalised, and after all, normalised."""
-    output = model.model(ids, output_hidden_states=True)
-    return output.hidden_states[layer], output.last_hidden_state

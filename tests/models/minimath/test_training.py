@@ -66,6 +66,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, tokenize
             if not reports:  # else it is stopped here, after its first checkpoint
                 reports = [progress.update for progress in updates]
             assert reports == ([[3], [6]][part] if interrupted else [3, 6])
+        curve = (folder / "losses.jsonl").read_text().splitlines()
+        assert [json.loads(line)["update"] for line in curve] == [3, 6]
         weights.append([p.detach().clone() for p in model.parameters()])
     for one, other in zip(*weights, strict=True):
         assert torch.equal(one, other)
