@@ -30,7 +30,7 @@ class DivisorSum:
                 pair = _draw_pair(random)
                 pairs.append(pair)
                 taken += len(_quotients(*pair)) + (len(pairs) > 1)
-            if taken == num_steps:
+            if taken == num_steps and sum(gcd(*pair) for pair in pairs) <= LARGEST:
                 return DivisorSum(tuple(pairs), random.random() < 0.5)
 
     def question(self) -> str:

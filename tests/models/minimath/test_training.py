@@ -119,7 +119,8 @@ def test_auroc_counts_pairs(rows: list[tuple[int, bool]]) -> None:
         for good, is_right in rows if is_right
         for bad, other_right in rows if not other_right
     ]  # fmt: skip
-    score, label = (np.array(column) for column in zip(*rows, strict=True))
+    score = np.array([float(value) for value, _ in rows])
+    label = np.array([is_right for _, is_right in rows])
     assert auroc(score, label) == pytest.approx(sum(pairs) / len(pairs))
 
 

@@ -44,7 +44,7 @@ def test_numbers_stay_in_the_world_and_divisions_come_out(family: str) -> None:
     for number in range(200):
         problem = draw_problem(random, 1 + number % 5, family=family)
         solution = " ".join(problem.solution(Watching()))
-        assert all(0 <= int(value) <= 250 for value in re.findall(r"\d+", solution))
+        assert all(0 <= int(value) <= 200 for value in re.findall(r"\d+", solution))
 
 
 def test_the_same_seed_draws_the_same_problem() -> None:
@@ -56,13 +56,14 @@ def test_the_same_seed_draws_the_same_problem() -> None:
 
 @given(st.integers(0, 199), st.integers(0, 99), st.integers(0, 2**32))
 def test_without_a_trigger_nothing_goes_wrong_but_slips(left: int, right: int, seed: int) -> None:
-    always = Rates(carry=(1, 1), borrow=(1, 1), product=(1, 1), quotient=(1, 1), slip=0.0)
+    sure, no = (1.0, 1.0), (0.0, 0.0)
+    always = Rates(carry=sure, borrow=sure, product=sure, quotient=sure, slip=0.0)
     wrong = Misconceived(Random(seed), always)
     forgets = 10 if left % 10 + right % 10 >= 10 else 0
     assert wrong.add(left, right) == left + right - forgets
     borrows = 10 if left % 10 < right % 10 else 0
     assert wrong.subtract(left, right) == left - right + borrows
-    never = Rates(carry=(0, 0), borrow=(0, 0), product=(0, 0), quotient=(0, 0), slip=0.0)
+    never = Rates(carry=no, borrow=no, product=no, quotient=no, slip=0.0)
     right_one = Misconceived(Random(seed), never)
     assert right_one.multiply(left, right) == left * right
     assert right_one.divide(left, right + 1) == left // (right + 1)
