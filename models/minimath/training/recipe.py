@@ -26,7 +26,12 @@ from random import Random
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2ForCausalLM
+from transformers import (
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Qwen2ForCausalLM,
+)
 
 from llmsmc.models.minimath.arithmetic import Rates
 from llmsmc.models.minimath.problem import STEP_SEPARATOR, Problem
@@ -177,10 +182,12 @@ class Workshop:
         return (self.folder / stage / "done").exists()
 
     def train(
-        self, stage: str, model: nn.Module, objective: Objective, schedule: Schedule
+        self, stage: str, model: PreTrainedModel, objective: Objective, schedule: Schedule
     ) -> Iterator[Progress]:
         """Run the loop of a stage and mark it as finished."""
-        model.to(self.device)
+        nn.Module.to(model, self.device)
+        if self.device.type == "cpu":  # fused attention is slow there on short sequences
+            model.set_attn_implementation("eager")
         network = model.model  # of a policy or a reward model: all but the head
         assert isinstance(network, nn.Module)
         if self.compiled:
