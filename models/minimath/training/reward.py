@@ -99,8 +99,6 @@ def labelled(tokenizer: PreTrainedTokenizerBase, problem: Problem, steps: Sequen
             right += [1] * first + [0] * (len(written) - first)
             due += [*written[:first], *expected[first : first + 1]] or [IGNORED]
             due += [IGNORED] * (len(written) - first - 1)
-            if not expected:
-                due[len(ids)] = IGNORED
         ids += written
     return ids, right, due
 
