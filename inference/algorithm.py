@@ -1,13 +1,12 @@
-"""What an algorithm is, and the settings that most of them share."""
+"""What an algorithm is."""
 
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
-from typing import ClassVar, get_args
+from typing import ClassVar
 
-from llmsmc.checks import require_choice, require_count
 from llmsmc.posterior import Guarantee, Posterior
-from llmsmc.state_space_model import Observations, StateSpaceModel, Truncated
+from llmsmc.state_space_model import Observations, StateSpaceModel
 
 
 class Algorithm(ABC):
@@ -45,9 +44,3 @@ class Algorithm(ABC):
             seed: repeats a run bit for bit; without one, every run is a new one.
         """
         return deque(self.iterate(model, observations, seed=seed), maxlen=1).pop()
-
-
-def check_settings(num_particles: int, truncated: Truncated) -> None:
-    """Raise `InputError` unless the settings can be used."""
-    require_count("num_particles", num_particles)
-    require_choice("truncated", truncated, get_args(Truncated))

@@ -12,55 +12,33 @@ Reference: Gordon, Salmond, Smith (1993). Novel approach to nonlinear/non-Gaussi
 estimation.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 
 from llmsmc.inference.adaptive import Adaptive
-from llmsmc.inference.algorithm import Algorithm, check_settings
-from llmsmc.inference.driver import Population, drive
+from llmsmc.inference.driver import Population, Stepwise
 from llmsmc.inference.propagation import propagate, weigh
 from llmsmc.inference.resamplers import Resampler
 from llmsmc.particles import take
-from llmsmc.posterior import Guarantee, Posterior
+from llmsmc.posterior import Guarantee
 from llmsmc.randomness import RandomStreams
-from llmsmc.state_space_model import Observations, StateSpaceModel, Truncated
+from llmsmc.state_space_model import StateSpaceModel
 from llmsmc.weights import uniform
 
 
 @dataclass(frozen=True)
-class BootstrapFilter(Algorithm):
-    """Settings of the bootstrap filter.
+class BootstrapFilter(Stepwise):
+    """Settings of the bootstrap filter, beside those of `Stepwise`.
 
     Attributes:
-        num_particles: N.
         resampler: the scheme; it decides whether to resample, too.
-        truncated: what becomes of particles that are cut off unfinished.
-        record: whether the posterior keeps the population of every step, for `trajectories`.
     """
 
     guarantee: ClassVar[Guarantee] = "unbiased evidence"
 
-    num_particles: int
     resampler: Resampler = Adaptive()
-    truncated: Truncated = "keep"
-    record: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        check_settings(self.num_particles, self.truncated)
-
-    def iterate(
-        self,
-        model: StateSpaceModel,
-        observations: Observations | None = None,
-        *,
-        seed: int | None = None,
-    ) -> Iterator[Posterior]:
-        """Yield the posterior after every step; the last one is that of `run`."""
-        return drive(self, model, observations, seed=seed)
 
     def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
         """Draw the initial particles and weigh them."""

@@ -7,17 +7,20 @@ keeps the history and tells a dead population.
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from llmsmc.checks import require_choice, require_count
 from llmsmc.errors import DegenerateWeightsError, InputError
 from llmsmc.history import StepRecord
-from llmsmc.posterior import Guarantee, Posterior
+from llmsmc.inference.algorithm import Algorithm
+from llmsmc.posterior import Posterior
 from llmsmc.randomness import RandomStreams
 from llmsmc.state_space_model import Observations, StateSpaceModel, Truncated
 from llmsmc.weights import LogWeights, effective_sample_size, log_evidence
@@ -42,44 +45,63 @@ class Population:
     acceptance_rate: float | None = None
 
 
-@runtime_checkable
-class Stepper(Protocol):
-    """What the loop needs of an algorithm."""
+@dataclass(frozen=True)
+class Stepwise(Algorithm):
+    """An algorithm that goes once through the steps of the model, with N particles.
 
-    guarantee: ClassVar[Guarantee]
+    Attributes:
+        num_particles: N.
+        truncated: what becomes of particles that are cut off unfinished.
+        record: whether the posterior keeps the population of every step, for `trajectories`.
+    """
 
-    @property
-    def truncated(self) -> Truncated:
-        """The rule for truncated particles."""
-        ...
+    num_particles: int
+    _: KW_ONLY
+    truncated: Truncated = "keep"
+    record: bool = True
 
-    @property
-    def record(self) -> bool:
-        """Whether to keep the population of every step."""
-        ...
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        require_count("num_particles", self.num_particles)
+        require_choice("truncated", self.truncated, get_args(Truncated))
 
+    def iterate(
+        self,
+        model: StateSpaceModel,
+        observations: Observations | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Iterator[Posterior]:
+        """Yield the posterior after every step; the last one is that of `run`."""
+        return drive(self, model, observations, seed=seed)
+
+    @abstractmethod
     def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
         """Return the weighted particles of step 0."""
-        ...
 
+    @abstractmethod
     def step(
         self, model: StateSpaceModel, t: int, population: Population, y: Any, streams: RandomStreams
     ) -> Population:
         """Return the weighted particles of step t, given those of step t - 1."""
-        ...
 
-
-Conclude = Callable[[int, Population], Population]
-"""Reweighs the final population, of step t, after the truncated particles have been dealt with."""
+    def conclude(
+        self,
+        model: StateSpaceModel,
+        t: int,
+        population: Population,
+        observations: Observations | None,
+    ) -> Population:
+        """Reweigh the last population, after the truncated particles have been dealt with."""
+        return population
 
 
 def drive(
-    algorithm: Stepper,
+    algorithm: Stepwise,
     model: StateSpaceModel,
     observations: Observations | None,
     *,
     seed: int | None,
-    conclude: Conclude | None = None,
 ) -> Iterator[Posterior]:
     """Yield the posterior after every step.
 
@@ -107,8 +129,8 @@ def drive(
             truncated = model.truncated(population.particles).cpu()
         if is_last and algorithm.truncated == "reject":
             population = rejecting(population, truncated)
-        if is_last and conclude is not None:
-            population = conclude(t, population)
+        if is_last:
+            population = algorithm.conclude(model, t, population, observations)
 
         particles = model.record(population.particles)
         history += (summary(t, population, int(finished.sum())),)

@@ -3,48 +3,29 @@
 For a language model this is decoding at temperature zero. The likelihood is never looked at.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
 
-from llmsmc.inference.algorithm import Algorithm, check_settings
-from llmsmc.inference.driver import Population, drive
+from llmsmc.inference.driver import Population, Stepwise
 from llmsmc.inference.propagation import absorb
-from llmsmc.posterior import Guarantee, Posterior
+from llmsmc.posterior import Guarantee
 from llmsmc.randomness import RandomStreams
-from llmsmc.state_space_model import Observations, StateSpaceModel, Truncated
+from llmsmc.state_space_model import StateSpaceModel
 from llmsmc.weights import uniform
 
 
 @dataclass(frozen=True)
-class Greedy(Algorithm):
+class Greedy(Stepwise):
     """Settings of the greedy run; it never evaluates a potential and draws nothing.
 
-    Attributes:
-        truncated: what becomes of the particle if it is cut off unfinished.
-        record: whether the posterior keeps the particle of every step, for `trajectories`.
+    There is one particle; `truncated` and `record` are those of `Stepwise`.
     """
 
     guarantee: ClassVar[Guarantee] = "heuristic"
 
-    truncated: Truncated = "keep"
-    record: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        check_settings(1, self.truncated)
-
-    def iterate(
-        self,
-        model: StateSpaceModel,
-        observations: Observations | None = None,
-        *,
-        seed: int | None = None,
-    ) -> Iterator[Posterior]:
-        """Yield the posterior after every step; the last one is that of `run`."""
-        return drive(self, model, observations, seed=seed)
+    num_particles: int = field(default=1, init=False, repr=False)
 
     def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
         """Take the most probable initial state."""

@@ -7,47 +7,24 @@ Reference: Wang et al. (2023). Self-consistency improves chain of thought reason
 models.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from llmsmc.inference import independent_runs
-from llmsmc.inference.algorithm import Algorithm, check_settings
-from llmsmc.inference.driver import Population, drive
-from llmsmc.posterior import Guarantee, Posterior
+from llmsmc.inference.driver import Population, Stepwise
+from llmsmc.posterior import Guarantee
 from llmsmc.randomness import RandomStreams
-from llmsmc.state_space_model import Observations, StateSpaceModel, Truncated
+from llmsmc.state_space_model import StateSpaceModel
 
 
 @dataclass(frozen=True)
-class SelfConsistency(Algorithm):
+class SelfConsistency(Stepwise):
     """Settings of self-consistency; it never evaluates a potential.
 
-    Attributes:
-        num_particles: N.
-        truncated: what becomes of particles that are cut off unfinished.
-        record: whether the posterior keeps the population of every step, for `trajectories`.
+    They are those of `Stepwise`: `num_particles`, `truncated` and `record`.
     """
 
     guarantee: ClassVar[Guarantee] = "heuristic"
-
-    num_particles: int
-    truncated: Truncated = "keep"
-    record: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        check_settings(self.num_particles, self.truncated)
-
-    def iterate(
-        self,
-        model: StateSpaceModel,
-        observations: Observations | None = None,
-        *,
-        seed: int | None = None,
-    ) -> Iterator[Posterior]:
-        """Yield the posterior after every step; the last one is that of `run`."""
-        return drive(self, model, observations, seed=seed)
 
     def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
         """Draw the initial particles."""

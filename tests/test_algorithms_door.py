@@ -40,7 +40,7 @@ from llmsmc.inference import (
         ("bootstrap:ess_threshold=1", BootstrapFilter(32, Adaptive(systematic, 1.0))),
         (
             "bootstrap: resampler = multinomial , ess_threshold=0.2,truncated=reject",
-            BootstrapFilter(32, Adaptive(multinomial, 0.2), "reject"),
+            BootstrapFilter(32, Adaptive(multinomial, 0.2), truncated="reject"),
         ),
         ("greedy:record=no", Greedy(record=False)),
     ],

@@ -60,8 +60,8 @@ def test_potentials_are_evaluated_only_where_needed(algorithm: Algorithm, path_c
 @pytest.mark.parametrize("truncated", ["keep", "reject"])
 def test_a_path_weighs_the_same_at_once_or_step_by_step(kind: Any, truncated: Any) -> None:
     model = language_with_eos()
-    at_once = kind(30, truncated).run(model, seed=0)
-    stepwise = kind(30, truncated).run(copy_as(Stepwise, model), seed=0)
+    at_once = kind(30, truncated=truncated).run(model, seed=0)
+    stepwise = kind(30, truncated=truncated).run(copy_as(Stepwise, model), seed=0)
     torch.testing.assert_close(at_once.log_weights, stepwise.log_weights)
     assert torch.equal(at_once.particles, stepwise.particles)
 

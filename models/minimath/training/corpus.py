@@ -51,11 +51,13 @@ class Mixture:
             over the first third of the training.
         levels: weights of the levels 1 to 5 among the others.
         misconceived: share of solutions with misconceptions, constant.
+        families: drawn from evenly; one that is named twice comes twice as often.
     """
 
     drills: float = 0.6
     levels: tuple[float, ...] = (0.15, 0.2, 0.25, 0.2, 0.2)
     misconceived: float = 0.0
+    families: tuple[str, ...] = tuple(sorted(FAMILIES))
 
     def draw(self, random: Random, progress: float) -> Problem:
         """Draw a training problem at a stage of the training, from 0.0 to 1.0."""
@@ -67,9 +69,10 @@ class Mixture:
     def _draw(self, random: Random, progress: float) -> Problem:
         drills = self.drills * max(0.25, 1 - 0.75 * progress * 3)
         if random.random() < drills:
-            family = random.choice(sorted(FAMILIES))
+            family = random.choice(self.families)
             return Problem("", family, 1, FAMILIES[family](random, 1))
-        return draw_problem(random, random.choices((1, 2, 3, 4, 5), self.levels)[0])
+        level = random.choices((1, 2, 3, 4, 5), self.levels)[0]
+        return draw_problem(random, level, family=random.choice(self.families))
 
 
 def policy_examples(

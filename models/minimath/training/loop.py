@@ -37,6 +37,8 @@ class Schedule:
         momentum: of Muon.
         betas: of AdamW.
         clip: largest norm of the gradient.
+        ground_share: share of the rate of Muon at which the layers of the ground are trained,
+            those that have been trained before and are to keep what they know.
     """
 
     num_updates: int
@@ -48,6 +50,7 @@ class Schedule:
     momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = 1.0
+    ground_share: float = 1.0
 
     def share(self, update: int) -> float:
         """The share of the peak rates at an update, counted from 0."""
@@ -85,19 +88,20 @@ def train(
     schedule: Schedule,
     folder: Path,
     *,
+    num_ground_layers: int = 0,
     report_every: int = 50,
     checkpoint_every: int = 500,
 ) -> Iterator[Progress]:
     """Train `model` in place, yielding a `Progress` every `report_every` updates.
 
-    The loss curve goes to ``folder/losses.jsonl`` and checkpoints to ``folder/checkpoint``;
+    The first `num_ground_layers` layers are the ground. The loss curve goes to ``folder/losses.jsonl`` and checkpoints to ``folder/checkpoint``;
     where a checkpoint lies there, training goes on from it.
 
     Raises:
         ValueError: the checkpoint in `folder` was made under another schedule.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    optimizers = _optimizers(model, schedule)
+    optimizers = _optimizers(model, schedule, num_ground_layers)
     start, seconds_before = _resume(model, optimizers, schedule, folder / "checkpoint")
     _forget_reports_after(start, folder / "losses.jsonl")
     began = time.perf_counter()
@@ -143,19 +147,23 @@ OUTER = ("embed_tokens", "lm_head", "score", "surprise")
 """Parts of the networks that do not belong to the hidden layers."""
 
 
-def _optimizers(model: nn.Module, schedule: Schedule) -> tuple[torch.optim.Optimizer, ...]:
+def _optimizers(
+    model: nn.Module, schedule: Schedule, num_ground_layers: int
+) -> tuple[torch.optim.Optimizer, ...]:
     """Muon for the matrices of the hidden layers, AdamW for the rest."""
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    hidden, outer, vectors = [], [], []
+    grounds = tuple(f"model.layers.{layer}." for layer in range(num_ground_layers))
+    hidden, ground, outer, vectors = [], [], [], []
     for name, parameter in trained:
         if parameter.ndim < 2:
             vectors.append(parameter)
         elif any(part in name.split(".") for part in OUTER):
             outer.append(parameter)
         else:
-            hidden.append(parameter)
+            (ground if name.startswith(grounds) else hidden).append(parameter)
+    slow = {"params": ground, "lr": schedule.ground_share * schedule.learning_rate}
     muon = torch.optim.Muon(
-        hidden,
+        [{"params": hidden}, slow] if ground else hidden,
         lr=schedule.learning_rate,
         weight_decay=schedule.weight_decay,
         momentum=schedule.momentum,

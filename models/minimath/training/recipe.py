@@ -34,6 +34,7 @@ from transformers import (
 )
 
 from llmsmc.models.minimath.arithmetic import Rates
+from llmsmc.models.minimath.families import FAMILIES
 from llmsmc.models.minimath.problem import STEP_SEPARATOR, Problem
 from llmsmc.models.minimath.tokenizer import STEP_MARKER, train_tokenizer
 from llmsmc.models.minimath.training.cards import write_card
@@ -71,6 +72,10 @@ NATURAL = Rates()
 BLIND = Rates(quotient=(1.0, 0.05), method={**Rates().method, "fewer": 1.0})
 """The small policy never gets a quotient of 8 or more right, nor a story with "fewer"."""
 
+LOOKED_UP = (*sorted(FAMILIES), "chains", "stories", "stories")
+"""Families as the later stages draw them: more often those in which much has to be looked up,
+which are learned last."""
+
 SAMPLES_FROM = 0.85
 """How far a reward model has come when most of its examples become the policy's own samples."""
 
@@ -92,8 +97,8 @@ class Recipe:
     clean: Schedule = Schedule(6000)
     policy: Schedule = Schedule(1600, learning_rate=8e-3, adam_rate=1e-3, num_warmup=50)
     small: Schedule = Schedule(5000)
-    reward: Schedule = Schedule(6000, learning_rate=1e-2, adam_rate=1e-3)
-    weak: Schedule = Schedule(2000, learning_rate=1e-2, adam_rate=1e-3)
+    reward: Schedule = Schedule(5000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.5)
+    weak: Schedule = Schedule(2000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.5)
     num_samples: int = 6000
     num_tokens: int = 2000
     num_reward_tokens: int = 1400
@@ -182,7 +187,12 @@ class Workshop:
         return (self.folder / stage / "done").exists()
 
     def train(
-        self, stage: str, model: PreTrainedModel, objective: Objective, schedule: Schedule
+        self,
+        stage: str,
+        model: PreTrainedModel,
+        objective: Objective,
+        schedule: Schedule,
+        num_ground_layers: int = 0,
     ) -> Iterator[Progress]:
         """Run the loop of a stage and mark it as finished."""
         nn.Module.to(model, self.device)
@@ -192,7 +202,9 @@ class Workshop:
         assert isinstance(network, nn.Module)
         if self.compiled:
             network.forward = torch.compile(network.forward, dynamic=True)
-        yield from train(model, objective, schedule, self.folder / stage)
+        yield from train(
+            model, objective, schedule, self.folder / stage, num_ground_layers=num_ground_layers
+        )
         (self.folder / stage / "done").touch()
 
     def ship(
@@ -228,7 +240,9 @@ def _run_policy(workshop: Workshop) -> Iterator[Progress]:
         return
     tokenizer = workshop.tokenizer()
     model = workshop.policy("clean")
-    draw = policy_examples(tokenizer, Mixture(drills=0.15, misconceived=1.0), NATURAL)
+    draw = policy_examples(
+        tokenizer, Mixture(drills=0.15, misconceived=1.0, families=LOOKED_UP), NATURAL
+    )
     schedule = workshop.recipe.policy
     batches = _batches(workshop, "misconceptions", draw, schedule)
     yield from workshop.train("policy", model, NextToken(model, batches), schedule)
@@ -310,7 +324,7 @@ def _train_reward(
     marker = token_id(tokenizer, STEP_MARKER)
     (separator,) = encode(tokenizer, STEP_SEPARATOR)
     model = new_reward_model(policy, extra_layers, separator, marker, workshop.seed)
-    synthetic = synthetic_examples(tokenizer, Mixture(), NATURAL)
+    synthetic = synthetic_examples(tokenizer, Mixture(families=LOOKED_UP), NATURAL)
     own = cache(lambda: sampled_examples(tokenizer, read_samples(workshop)))
 
     def draw(random: Random, progress: float) -> Example:
@@ -318,9 +332,10 @@ def _train_reward(
         return (own() if from_samples else synthetic)(random, progress)
 
     batches = _batches(workshop, stage, draw, schedule)
-    objective = StepLabels(model, batches, marker, int(policy.config.num_hidden_layers), losses)
-    yield from workshop.train(stage, model, objective, schedule)
-    del model.surprise
+    num_ground_layers = int(policy.config.num_hidden_layers)
+    objective = StepLabels(model, batches, marker, num_ground_layers, losses)
+    yield from workshop.train(stage, model, objective, schedule, num_ground_layers)
+    objective.release()
     workshop.ship(stage, model, f"{schedule}\n{losses}")
 
 

@@ -1,8 +1,9 @@
 """Recipe of the reward models: a network that computes, layers on top that compare.
 
 To check a step is to compute it, then to compare. The lower layers come from a policy and do the
-first: they go on predicting the right next token, as long as the solution is right. The layers on
-top have the computed value at hand one position on, where they see the written one; the first of
+first: they go on learning to predict the right next token, as long as the solution is right, and
+nothing else; no gradient of the labels reaches them, which would blunt what they know. The layers
+on top have the computed value at hand one position on, where they see the written one; the first of
 them is taught to tell how much it surprises the lower ones, minus the log-probability of the token
 that is there. Labels stand at every token, "all is right so far", and count once more at the
 markers, which are all that is read in the end.
@@ -95,7 +96,8 @@ def labelled(tokenizer: PreTrainedTokenizerBase, problem: Problem, steps: Sequen
         else:
             expected = encode(tokenizer, reference[index]) if index < len(reference) else []
             pairs = enumerate(zip(written, expected, strict=False))
-            first = next((k for k, (a, b) in pairs if a != b), 0)
+            agreed = min(len(written), len(expected))
+            first = next((k for k, (a, b) in pairs if a != b), agreed)
             right += [1] * first + [0] * (len(written) - first)
             due += [*written[:first], *expected[first : first + 1]] or [IGNORED]
             due += [IGNORED] * (len(written) - first - 1)
@@ -143,7 +145,7 @@ class Losses:
 
     token: float = 1.0
     marker: float = 1.0
-    language: float = 0.5
+    language: float = 1.0
     surprise: float = 0.5
 
 
@@ -175,6 +177,13 @@ class StepLabels:
         # Part of the model as long as it is trained, so that it is trained and saved with it.
         model.surprise = nn.Linear(model.config.hidden_size, 1)
         self.surprise: nn.Module = model.surprise
+        upper = model.model.layers[language_layer]
+        self._cut = upper.register_forward_pre_hook(_detached)
+
+    def release(self) -> None:
+        """Leave the model as it is used: without what was there for the training alone."""
+        self._cut.remove()
+        del self.model.surprise
 
     def __call__(self, update: int) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of an update, its parts, and the share of markers judged rightly."""
@@ -214,3 +223,8 @@ class StepLabels:
             "tokens": float(ids.numel()),
         }
         return loss, figures
+
+
+def _detached(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Hand a layer its input without its history."""
+    return (inputs[0].detach(), *inputs[1:])
