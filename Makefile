@@ -1,8 +1,9 @@
-# make solve   the first answer, from a fresh clone
+# make solve   the first answer, from a fresh clone; QUANTIZATION=nf4, fp4, int8 or none
 # make test    the whole suite
 # make lint    format, lint, types, direction of imports
 
 PYTHON ?= python3
+QUANTIZATION ?= nf4
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -10,7 +11,7 @@ INSTALLED := .venv/.installed
 .DEFAULT_GOAL := test
 
 solve: $(INSTALLED)
-	$(BIN)/llmsmc solve --sample-problem 3
+	$(BIN)/llmsmc solve --sample-problem 3 --quantization $(QUANTIZATION)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q

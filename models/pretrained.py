@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
 from llmsmc.errors import InputError
@@ -136,12 +137,18 @@ def _dtypes() -> dict[str, torch.dtype]:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+GENERIC_TOKENIZERS: Final = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Classes that do what tokenizer.json says and nothing else."""
+
+
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a checkpoint, which must have a chat template."""
     with loading_errors(source):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source, trust_remote_code=False
-        )
+        # `AutoTokenizer` prefers the class of the architecture, which splits texts in its own way,
+        # even where the checkpoint says that tokenizer.json is all there is to its tokenizer.
+        declared = get_tokenizer_config(source).get("tokenizer_class")
+        loader = PreTrainedTokenizerFast if declared in GENERIC_TOKENIZERS else AutoTokenizer
+        tokenizer: PreTrainedTokenizerBase = loader.from_pretrained(source, trust_remote_code=False)
     if not tokenizer.chat_template:
         raise InputError(
             f"The tokenizer of {source} has no chat template, so how a question is put to the "

@@ -19,11 +19,12 @@ from llmsmc.inference.resamplers import (
     stratified,
     systematic,
 )
+from llmsmc.inference.ssp import ssp
 from llmsmc.randomness import RandomStreams
 from llmsmc.weights import as_log_weights, log_evidence, normalize
 from tests.statistics import MAX_Z_OF_MANY, z_scores
 
-SCHEMES = [multinomial, residual, stratified, systematic]
+SCHEMES = [multinomial, residual, stratified, systematic, ssp]
 ALMOST_ONE = math.nextafter(1.0, 0.0)
 
 each_scheme = pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.__name__)
@@ -70,7 +71,7 @@ def test_as_many_offspring_as_particles_unless_told(scheme: Resampler) -> None:
     assert len(scheme(as_log_weights([0.0, -1.0, -2.0]), generator=generator()).ancestors) == 3
 
 
-@pytest.mark.parametrize(("scheme", "most"), [(systematic, 1), (residual, math.inf)])
+@pytest.mark.parametrize(("scheme", "most"), [(systematic, 1), (ssp, 1), (residual, math.inf)])
 @given(log_weights=live_weights, size=st.integers(1, 20), seed=st.integers(0, 2**32))
 def test_expected_offspring_are_rounded(
     scheme: Resampler, most: float, log_weights: Tensor, size: int, seed: int

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from llmsmc import InputError
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.language_model import LanguageModel
-from llmsmc.models.pretrained import EMBEDDED, resolve
+from llmsmc.models.pretrained import EMBEDDED, load_tokenizer, resolve
 from llmsmc.models.quantization import quantization_config
 from llmsmc.models.reward_model import RewardModel
 from llmsmc.models.stopping import TokenCount
@@ -30,6 +31,16 @@ def copied(folder: Path, target: Path, **config: object) -> Path:
     path = target / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | config))
     return target
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_the_file_of_the_tokenizer_has_the_last_word(name: str) -> None:
+    # Not so for `AutoTokenizer`, which splits texts as the class of the architecture does.
+    text = "Solve 2x + 16 = 380.\n\nThe answer is \\boxed{182}."
+    file = Tokenizer.from_file(str(Path(resolve(name)) / "tokenizer.json"))
+    assert load_tokenizer(resolve(name)).encode(text, add_special_tokens=False) == (
+        file.encode(text, add_special_tokens=False).ids
+    )
 
 
 def test_policy_from_a_folder(policy: LanguageModel, policy_folder: Path) -> None:

@@ -94,8 +94,9 @@ def train(
 ) -> Iterator[Progress]:
     """Train `model` in place, yielding a `Progress` every `report_every` updates.
 
-    The first `num_ground_layers` layers are the ground. The loss curve goes to ``folder/losses.jsonl`` and checkpoints to ``folder/checkpoint``;
-    where a checkpoint lies there, training goes on from it.
+    The first `num_ground_layers` layers are the ground. The loss curve goes to
+    ``folder/losses.jsonl`` and checkpoints to ``folder/checkpoint``; where a checkpoint lies
+    there, training goes on from it.
 
     Raises:
         ValueError: the checkpoint in `folder` was made under another schedule.
@@ -153,7 +154,7 @@ def _optimizers(
     """Muon for the matrices of the hidden layers, AdamW for the rest."""
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     grounds = tuple(f"model.layers.{layer}." for layer in range(num_ground_layers))
-    hidden, ground, outer, vectors = [], [], [], []
+    hidden, ground, outer, vectors = (list[nn.Parameter]() for _ in range(4))
     for name, parameter in trained:
         if parameter.ndim < 2:
             vectors.append(parameter)
@@ -161,9 +162,12 @@ def _optimizers(
             outer.append(parameter)
         else:
             (ground if name.startswith(grounds) else hidden).append(parameter)
-    slow = {"params": ground, "lr": schedule.ground_share * schedule.learning_rate}
+    layers: list[dict[str, Any]] = [{"params": hidden}]
+    if ground:
+        slow = schedule.ground_share * schedule.learning_rate
+        layers.append({"params": ground, "lr": slow})
     muon = torch.optim.Muon(
-        [{"params": hidden}, slow] if ground else hidden,
+        layers,
         lr=schedule.learning_rate,
         weight_decay=schedule.weight_decay,
         momentum=schedule.momentum,

@@ -97,8 +97,8 @@ class Recipe:
     clean: Schedule = Schedule(6000)
     policy: Schedule = Schedule(1600, learning_rate=8e-3, adam_rate=1e-3, num_warmup=50)
     small: Schedule = Schedule(5000)
-    reward: Schedule = Schedule(5000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.5)
-    weak: Schedule = Schedule(2000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.5)
+    reward: Schedule = Schedule(5000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.3)
+    weak: Schedule = Schedule(2000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.3)
     num_samples: int = 6000
     num_tokens: int = 2000
     num_reward_tokens: int = 1400

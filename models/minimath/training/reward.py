@@ -1,12 +1,12 @@
 """Recipe of the reward models: a network that computes, layers on top that compare.
 
 To check a step is to compute it, then to compare. The lower layers come from a policy and do the
-first: they go on learning to predict the right next token, as long as the solution is right, and
-nothing else; no gradient of the labels reaches them, which would blunt what they know. The layers
-on top have the computed value at hand one position on, where they see the written one; the first of
-them is taught to tell how much it surprises the lower ones, minus the log-probability of the token
-that is there. Labels stand at every token, "all is right so far", and count once more at the
-markers, which are all that is read in the end.
+first: they go on learning to predict the right next token, as long as the solution is right; the
+labels move them little, which would blunt what they know. The layers on top have the computed value
+at hand one position on, where they see the written one; the first of them is taught to tell how
+much it surprises the lower ones, minus the log-probability of the token that is there. Labels stand
+at every token, "all is right so far", and count once more at the markers, which are all that is
+read in the end.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,6 +40,9 @@ ERRORFUL = Rates(
 
 LARGEST_SURPRISE = 5.0
 """Nats; beyond that a token is simply wrong."""
+
+GROUND_GRADIENT = 0.2
+"""Share of the gradient of labels and surprise that reaches the lower layers."""
 
 EXACT = 0.25
 """Share of solutions without any error, from which the lower layers learn most."""
@@ -178,11 +181,11 @@ class StepLabels:
         model.surprise = nn.Linear(model.config.hidden_size, 1)
         self.surprise: nn.Module = model.surprise
         upper = model.model.layers[language_layer]
-        self._cut = upper.register_forward_pre_hook(_detached)
+        self._brake = upper.register_forward_pre_hook(_braked)
 
     def release(self) -> None:
         """Leave the model as it is used: without what was there for the training alone."""
-        self._cut.remove()
+        self._brake.remove()
         del self.model.surprise
 
     def __call__(self, update: int) -> tuple[Tensor, dict[str, float]]:
@@ -225,6 +228,8 @@ class StepLabels:
         return loss, figures
 
 
-def _detached(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Hand a layer its input without its history."""
-    return (inputs[0].detach(), *inputs[1:])
+def _braked(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Hand a layer its input, through which only a part of the gradient goes back."""
+    states = inputs[0]
+    share = GROUND_GRADIENT * states + (1 - GROUND_GRADIENT) * states.detach()
+    return (share, *inputs[1:])
