@@ -45,6 +45,16 @@ class Checked(Reasoning):
         return torch.tensor(values, dtype=torch.float64)
 
 
+def is_solved(policy: LanguageModel, problem: Problem, num_particles: int, seed: int) -> bool:
+    """Return whether the most probable answer is right, under a filter with the checker."""
+    model = Checked(policy, None, problem.question, problem=problem)
+    try:
+        answers = BootstrapFilter(num_particles, record=False).run(model, seed=seed).answers()
+    except DegenerateWeightsError:
+        return False
+    return next(iter(answers)) == problem.answer
+
+
 def main() -> None:
     """Measure and print the share of problems solved, by level and by family."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
@@ -55,15 +65,9 @@ def main() -> None:
     parser.add_argument("--particles", type=int, default=32)
     arguments = parser.parse_args()
     policy = LanguageModel.from_pretrained(arguments.policy, arguments.quantization)
-    algorithm = BootstrapFilter(arguments.particles, record=False)
     solved: dict[str, list[bool]] = defaultdict(list)
     for number, problem in enumerate(load(arguments.dataset)[: arguments.limit]):
-        model = Checked(policy, None, problem.question, problem=problem)
-        try:
-            answers = algorithm.run(model, seed=number).answers()
-            right = next(iter(answers)) == problem.answer
-        except DegenerateWeightsError:
-            right = False
+        right = is_solved(policy, problem, arguments.particles, seed=number)
         solved[f"level {problem.level}"].append(right)
         solved[problem.family].append(right)
     print("| group | solved, % | problems |\n| --- | --- | --- |")

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from llmsmc.inference.best_of_n import BestOfN as BestOfN
     from llmsmc.inference.bootstrap_filter import BootstrapFilter as BootstrapFilter
     from llmsmc.inference.greedy import Greedy as Greedy
+    from llmsmc.inference.killing_resampler import killing as killing
+    from llmsmc.inference.optimal_resampler import optimal as optimal
     from llmsmc.inference.resamplers import Resampled as Resampled
     from llmsmc.inference.resamplers import Resampler as Resampler
     from llmsmc.inference.resamplers import multinomial as multinomial
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from llmsmc.inference.resamplers import stratified as stratified
     from llmsmc.inference.resamplers import systematic as systematic
     from llmsmc.inference.self_consistency import SelfConsistency as SelfConsistency
+    from llmsmc.inference.ssp_resampler import ssp as ssp
     from llmsmc.inference.weighted_best_of_n import WeightedBestOfN as WeightedBestOfN
 
 __all__, __getattr__, __dir__ = lazy_exports(
@@ -27,6 +30,8 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.inference.best_of_n": ["BestOfN"],
         "llmsmc.inference.bootstrap_filter": ["BootstrapFilter"],
         "llmsmc.inference.greedy": ["Greedy"],
+        "llmsmc.inference.killing_resampler": ["killing"],
+        "llmsmc.inference.optimal_resampler": ["optimal"],
         "llmsmc.inference.resamplers": [
             "Resampled",
             "Resampler",
@@ -36,6 +41,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
             "systematic",
         ],
         "llmsmc.inference.self_consistency": ["SelfConsistency"],
+        "llmsmc.inference.ssp_resampler": ["ssp"],
         "llmsmc.inference.weighted_best_of_n": ["WeightedBestOfN"],
     },
 )

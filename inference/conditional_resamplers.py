@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 
 from llmsmc.errors import InputError
 from llmsmc.inference.adaptive import Adaptive
-from llmsmc.inference.killing import killing
+from llmsmc.inference.killing_resampler import killing
 from llmsmc.inference.resamplers import (
     Resampled,
     Resampler,

@@ -25,7 +25,7 @@ ALGORITHMS: Final = {
 }
 """Name in one line -> name in `llmsmc.inference`."""
 
-RESAMPLERS: Final = ("multinomial", "residual", "stratified", "systematic")
+RESAMPLERS: Final = ("multinomial", "residual", "stratified", "systematic", "ssp", "killing")
 
 _UNREWARDED: Final = ("Greedy", "SelfConsistency")
 _THRESHOLD: Final = "ess_threshold"

@@ -5,7 +5,7 @@ from typing import Final
 DEFAULT_ALGORITHM: Final = "bootstrap"
 DEFAULT_POLICY: Final = "minimath-policy"
 DEFAULT_REWARD: Final = "minimath-reward"
-DEFAULT_QUANTIZATION: Final = "nf4"
+DEFAULT_QUANTIZATION: Final = "none"
 DEFAULT_NUM_PARTICLES: Final = 32
 DEFAULT_SEED: Final = 0
 DEFAULT_AGGREGATION: Final = "product"

@@ -71,7 +71,7 @@ class LanguageModel:
         """Load a model by its embedded name, its folder, or its name on the hub.
 
         Args:
-            name_or_path: "minimath-policy", a folder in the Hugging
+            name_or_path: "minimath-policy", "minimath-policy-small", a folder in the Hugging
                 Face layout with safetensors weights, or a name on the hub.
             quantization: None (or "none"), "int8", "nf4" or "fp4", by bitsandbytes.
             device: by default the CUDA device if there is one, else the CPU.

@@ -22,7 +22,9 @@ from llmsmc.models.quantization import quantization_config
 
 EMBEDDED: Final = (
     "minimath-policy",
+    "minimath-policy-small",
     "minimath-reward",
+    "minimath-reward-weak",
 )
 """Models that ship with the package, in a folder of their name."""
 

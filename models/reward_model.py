@@ -103,7 +103,7 @@ class RewardModel:
         """Load a model by its embedded name, its folder, or its name on the hub.
 
         Args:
-            name_or_path: "minimath-reward", a folder in the Hugging Face
+            name_or_path: "minimath-reward", "minimath-reward-weak", a folder in the Hugging Face
                 layout with safetensors weights, or a name on the hub.
             convention: the layout on which the model was trained.
             device: by default the CUDA device if there is one, else the CPU.

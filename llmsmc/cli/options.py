@@ -39,7 +39,7 @@ PolicyOption = Annotated[
     typer.Option(
         "--policy",
         metavar="MODEL",
-        help="The language model: an embedded one (minimath-policy), a "
+        help="The language model: an embedded one (minimath-policy, minimath-policy-small), a "
         "folder, or a name on the Hugging Face hub.",
         rich_help_panel=_MODELS,
     ),
@@ -49,7 +49,8 @@ RewardOption = Annotated[
     typer.Option(
         "--reward",
         metavar="MODEL",
-        help="The process reward model: minimath-reward, a folder, or a name on the hub.",
+        help="The process reward model: minimath-reward, minimath-reward-weak, a folder, or a "
+        "name on the hub.",
         rich_help_panel=_MODELS,
     ),
 ]

@@ -19,7 +19,7 @@ from llmsmc.inference.resamplers import (
     stratified,
     systematic,
 )
-from llmsmc.inference.ssp import ssp
+from llmsmc.inference.ssp_resampler import ssp
 from llmsmc.randomness import RandomStreams
 from llmsmc.weights import as_log_weights, log_evidence, normalize
 from tests.statistics import MAX_Z_OF_MANY, z_scores

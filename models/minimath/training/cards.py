@@ -25,7 +25,8 @@ tags: [llmsmc, minimath]
 {purpose}.
 
 Qwen2 architecture, {parameters:,} parameters, float16 safetensors, byte-level BPE tokenizer with
-single digits. {layout}
+single digits. {layout} `llmsmc` reads the tokenizer as its file says; elsewhere load it with
+`PreTrainedTokenizerFast`, since `AutoTokenizer` gives it the splitting rule of the original Qwen2.
 
 Trained from scratch by `llmsmc train minimath` on problems of the generated world MiniMath
 (`minimath-train`; no question of `minimath-dev` or `minimath-500` among them). The loss curve is

@@ -11,6 +11,7 @@ policy   clean             solutions with misconceptions
 small    random weights    exact solutions, then misconceptions with blind spots
 samples  policy            (no training) the default policy solves training problems
 reward   clean, + 3 layers misconceptions drawn, then the policy's own samples
+tuned    reward            the policy's own samples, and errors of inattention
 weak     small, + 1 layer  the same, for a fraction of the time, at the markers alone
 ======== ================= ==========================================================
 """
@@ -51,6 +52,7 @@ from llmsmc.models.minimath.training.policy import NextToken, Size, new_policy
 from llmsmc.models.minimath.training.reward import (
     Losses,
     StepLabels,
+    inattentive_examples,
     new_reward_model,
     sampled_examples,
     synthetic_examples,
@@ -58,12 +60,12 @@ from llmsmc.models.minimath.training.reward import (
 from llmsmc.models.minimath.training.samples import sample_solutions, training_problems
 from llmsmc.models.prm_head import Qwen2ForProcessRewardModel
 
-STAGES = ("clean", "policy", "samples", "small", "reward", "weak")
+STAGES = ("clean", "policy", "samples", "small", "reward", "tuned", "weak")
 
 NAMES = {
     "policy": "minimath-policy",
     "small": "minimath-policy-small",
-    "reward": "minimath-reward",
+    "tuned": "minimath-reward",
     "weak": "minimath-reward-weak",
 }
 """Stage -> the name under which its model is shipped."""
@@ -88,7 +90,7 @@ class Recipe:
     """How long each stage trains, and on how many samples.
 
     Attributes:
-        clean, policy, small, reward, weak: schedules.
+        clean, policy, small, reward, tuned, weak: schedules.
         num_samples: solutions drawn from the default policy for the reward models.
         num_tokens: tokens in a batch of a policy.
         num_reward_tokens: tokens in a batch of a reward model.
@@ -98,6 +100,9 @@ class Recipe:
     policy: Schedule = Schedule(1600, learning_rate=8e-3, adam_rate=1e-3, num_warmup=50)
     small: Schedule = Schedule(5000)
     reward: Schedule = Schedule(5000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.3)
+    tuned: Schedule = Schedule(
+        1200, learning_rate=5e-3, adam_rate=5e-4, num_warmup=50, ground_share=0.3
+    )
     weak: Schedule = Schedule(2000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.3)
     num_samples: int = 6000
     num_tokens: int = 2000
@@ -107,7 +112,7 @@ class Recipe:
 def brief() -> Recipe:
     """A recipe of a few updates a stage, for trying the machinery."""
     few = Schedule(4, num_warmup=1)
-    return Recipe(few, few, few, few, few, 12, 400, 400)
+    return Recipe(few, few, few, few, few, few, 12, 400, 400)
 
 
 @dataclass(frozen=True)
@@ -300,43 +305,62 @@ def read_samples(workshop: Workshop) -> list[tuple[Problem, tuple[str, ...]]]:
 
 
 def _run_reward(workshop: Workshop) -> Iterator[Progress]:
-    yield from _train_reward(workshop, "reward", "clean", 3, workshop.recipe.reward, Losses())
+    if workshop.is_done("reward"):
+        return
+    model, objective, schedule = _judge(workshop, "reward", "clean", 3, Losses())
+    yield from workshop.train("reward", model, objective, schedule, objective.language_layer)
+
+
+def _run_tuned(workshop: Workshop) -> Iterator[Progress]:
+    if workshop.is_done("tuned"):
+        return
+    model, objective, schedule = _judge(workshop, "tuned", "clean", 3, Losses())
+    _load(model, workshop.folder / "reward")
+    yield from workshop.train("tuned", model, objective, schedule, objective.language_layer)
+    objective.release()
+    recipe = f"{workshop.recipe.reward}\nthen: {schedule}\n{objective.weights}"
+    workshop.ship("tuned", model, recipe)
 
 
 def _run_weak(workshop: Workshop) -> Iterator[Progress]:
-    at_markers = Losses(token=0.0, language=0.1, surprise=0.0)
-    yield from _train_reward(workshop, "weak", "small", 1, workshop.recipe.weak, at_markers)
-
-
-def _train_reward(
-    workshop: Workshop,
-    stage: str,
-    ground: str,
-    extra_layers: int,
-    schedule: Schedule,
-    losses: Losses,
-) -> Iterator[Progress]:
-    """Train `extra_layers` on top of the policy of the stage `ground`, and that with them."""
-    if workshop.is_done(stage):
+    if workshop.is_done("weak"):
         return
+    at_markers = Losses(token=0.0, language=0.1, surprise=0.0)
+    model, objective, schedule = _judge(workshop, "weak", "small", 1, at_markers)
+    yield from workshop.train("weak", model, objective, schedule, objective.language_layer)
+    objective.release()
+    workshop.ship("weak", model, f"{schedule}\n{at_markers}")
+
+
+def _judge(
+    workshop: Workshop, stage: str, ground: str, extra_layers: int, losses: Losses
+) -> tuple[Qwen2ForProcessRewardModel, StepLabels, Schedule]:
+    """A reward model of `extra_layers` on top of the policy of the stage `ground`, to be trained.
+
+    The stage `tuned` sees the policy's own samples from the start, and errors of inattention.
+    """
     tokenizer = workshop.tokenizer()
     policy = workshop.policy(ground)
     marker = token_id(tokenizer, STEP_MARKER)
     (separator,) = encode(tokenizer, STEP_SEPARATOR)
     model = new_reward_model(policy, extra_layers, separator, marker, workshop.seed)
-    synthetic = synthetic_examples(tokenizer, Mixture(families=LOOKED_UP), NATURAL)
+    mixture = Mixture(families=LOOKED_UP)
+    synthetic = synthetic_examples(tokenizer, mixture, NATURAL)
+    inattentive = inattentive_examples(tokenizer, mixture, NATURAL)
     own = cache(lambda: sampled_examples(tokenizer, read_samples(workshop)))
 
-    def draw(random: Random, progress: float) -> Example:
+    def early(random: Random, progress: float) -> Example:
         from_samples = progress > SAMPLES_FROM and random.random() < 0.8
         return (own() if from_samples else synthetic)(random, progress)
 
-    batches = _batches(workshop, stage, draw, schedule)
-    num_ground_layers = int(policy.config.num_hidden_layers)
-    objective = StepLabels(model, batches, marker, num_ground_layers, losses)
-    yield from workshop.train(stage, model, objective, schedule, num_ground_layers)
-    objective.release()
-    workshop.ship(stage, model, f"{schedule}\n{losses}")
+    def late(random: Random, progress: float) -> Example:
+        (source,) = random.choices((own(), inattentive, synthetic), (0.5, 0.3, 0.2))
+        return source(random, 1.0)
+
+    schedule: Schedule = getattr(workshop.recipe, stage)
+    batches = _batches(workshop, stage, late if stage == "tuned" else early, schedule)
+    layers = int(policy.config.num_hidden_layers)
+    return model, StepLabels(model, batches, marker, layers, losses), schedule
 
 
 _RUNNERS: dict[str, Callable[[Workshop], Iterator[Progress]]] = {
@@ -345,6 +369,7 @@ _RUNNERS: dict[str, Callable[[Workshop], Iterator[Progress]]] = {
     "small": _run_small,
     "samples": _run_samples,
     "reward": _run_reward,
+    "tuned": _run_tuned,
     "weak": _run_weak,
 }
 
@@ -355,7 +380,7 @@ def _batches(
     draw: Callable[[Random, float], Example],
     schedule: Schedule,
 ) -> Batches:
-    judges = stage in ("reward", "weak")
+    judges = stage in ("reward", "tuned", "weak")
     return Batches(
         draw,
         seed=f"minimath-train/{stage}/{workshop.seed}",

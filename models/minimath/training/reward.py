@@ -9,6 +9,7 @@ at every token, "all is right so far", and count once more at the markers, which
 read in the end.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -133,6 +134,41 @@ def sampled_examples(
         return labelled(tokenizer, problem, _cut(random, problem, steps))
 
     return draw
+
+
+def inattentive_examples(
+    tokenizer: PreTrainedTokenizerBase, mixture: Mixture, rates: Rates
+) -> Callable[[Random, float], Example]:
+    """Draws solutions with misconceptions in which a digit, a letter or a name is another one.
+
+    A policy makes such errors too, of any kind and any size, and a reward model that knows the
+    misconceptions alone overlooks them.
+    """
+
+    def draw(random: Random, progress: float) -> Example:
+        problem = mixture.draw(random, progress)
+        steps = list(problem.solution(Misconceived(random, rates)))
+        # Where all is right as yet, since an error behind another one teaches nothing.
+        index = random.randrange(min(len(steps), num_correct_steps(problem, steps) + 1))
+        steps[index] = _miswritten(random, steps[index], problem.question)
+        return labelled(tokenizer, problem, _cut(random, problem, steps))
+
+    return draw
+
+
+KINDS = (r"\d", r"(?<![A-Za-z])[a-z](?![a-z])", r"[A-Z][a-z]{2}(?![a-z])")
+"""What is mistaken for another of its kind: digits, letters that stand for numbers, names."""
+
+
+def _miswritten(random: Random, step: str, question: str) -> str:
+    """Return the step with one digit, letter or name replaced by another one of the question."""
+    found = [(kind, match) for kind in KINDS for match in re.finditer(kind, step)]
+    if not found:
+        return step
+    kind, match = random.choice(found)
+    others = list("0123456789") if kind == KINDS[0] else sorted(set(re.findall(kind, question)))
+    others = [other for other in others if other != match[0]] or [match[0]]
+    return step[: match.start()] + random.choice(others) + step[match.end() :]
 
 
 def _cut(random: Random, problem: Problem, steps: Sequence[str]) -> Sequence[str]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from llmsmc.errors import DegenerateWeightsError, InputError
-from llmsmc.inference.optimal import optimal, threshold
+from llmsmc.inference.optimal_resampler import optimal, threshold
 from llmsmc.randomness import RandomStreams
 from llmsmc.weights import as_log_weights, log_evidence
 from tests.statistics import MAX_Z_OF_MANY, z_scores
