@@ -7,9 +7,11 @@ from llmsmc._lazy import lazy_exports
 if TYPE_CHECKING:
     from llmsmc.inference.adaptive import Adaptive as Adaptive
     from llmsmc.inference.algorithm import Algorithm as Algorithm
+    from llmsmc.inference.auxiliary_filter import AuxiliaryFilter as AuxiliaryFilter
     from llmsmc.inference.best_of_n import BestOfN as BestOfN
     from llmsmc.inference.bootstrap_filter import BootstrapFilter as BootstrapFilter
     from llmsmc.inference.greedy import Greedy as Greedy
+    from llmsmc.inference.guided_filter import GuidedFilter as GuidedFilter
     from llmsmc.inference.killing_resampler import killing as killing
     from llmsmc.inference.optimal_resampler import optimal as optimal
     from llmsmc.inference.resamplers import Resampled as Resampled
@@ -27,9 +29,11 @@ __all__, __getattr__, __dir__ = lazy_exports(
     {
         "llmsmc.inference.adaptive": ["Adaptive"],
         "llmsmc.inference.algorithm": ["Algorithm"],
+        "llmsmc.inference.auxiliary_filter": ["AuxiliaryFilter"],
         "llmsmc.inference.best_of_n": ["BestOfN"],
         "llmsmc.inference.bootstrap_filter": ["BootstrapFilter"],
         "llmsmc.inference.greedy": ["Greedy"],
+        "llmsmc.inference.guided_filter": ["GuidedFilter"],
         "llmsmc.inference.killing_resampler": ["killing"],
         "llmsmc.inference.optimal_resampler": ["optimal"],
         "llmsmc.inference.resamplers": [

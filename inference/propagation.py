@@ -22,6 +22,37 @@ def propagate(model: StateSpaceModel, t: int, previous: Any, *, generator: Gener
     return absorb(model, model.sample_transition(t, previous, generator=generator), previous)
 
 
+def advance(
+    model: StateSpaceModel,
+    t: int,
+    previous: Any,
+    y: Any,
+    carried: LogWeights,
+    *,
+    generator: Generator,
+) -> tuple[Any, LogWeights]:
+    """Draw x_t from the proposal of the model, if it has one, and weigh; `previous` None at t = 0.
+
+    The log-potential is that of the likelihood, plus the log of transition over proposal density.
+    """
+    if not model.can_propose():
+        if previous is None:
+            particles = model.sample_initial(len(carried), generator=generator)
+        else:
+            particles = propagate(model, t, previous, generator=generator)
+        return particles, weigh(model, t, previous, particles, y, carried)
+    proposed, log_ratio = model.propose(t, previous, y, len(carried), generator=generator)
+    particles = proposed if previous is None else absorb(model, proposed, previous)
+    log_potentials = model.log_likelihood(t, previous, particles, y) + log_ratio
+    return particles, add_potentials(carried, log_potentials, going_on(model, previous, carried), t)
+
+
+def going_on(model: StateSpaceModel, previous: Any, carried: LogWeights) -> Bool[Tensor, " N"]:
+    """Return which particles are neither dead nor finished."""
+    alive = carried > -math.inf
+    return alive if previous is None else alive & ~model.finished(previous).cpu()
+
+
 def absorb(model: StateSpaceModel, proposed: Any, previous: Any) -> Any:
     """Return the proposed particles, but those that had finished as they were."""
     finished = model.finished(previous)
@@ -32,10 +63,8 @@ def weigh(
     model: StateSpaceModel, t: int, previous: Any, particles: Any, y: Any, carried: LogWeights
 ) -> LogWeights:
     """Add log p(y_t given x_t) to the carried log-weights of the particles that go on."""
-    going_on = carried > -math.inf
-    if previous is not None:
-        going_on = going_on & ~model.finished(previous).cpu()
-    return add_potentials(carried, model.log_likelihood(t, previous, particles, y), going_on, t)
+    log_potentials = model.log_likelihood(t, previous, particles, y)
+    return add_potentials(carried, log_potentials, going_on(model, previous, carried), t)
 
 
 def add_potentials(

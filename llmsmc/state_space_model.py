@@ -89,6 +89,23 @@ class StateSpaceModel:
             return torch.zeros(count, dtype=torch.float64)
         return _log_density(self.observation(t, state), torch.as_tensor(y), count)
 
+    # What some algorithms can use besides.
+
+    def proposal(self, t: int, previous: Any, y: Any) -> Distribution:
+        """Return a law of x_t that knows y_t; `previous` is None at t = 0, for a single particle.
+
+        It is positive wherever the product of transition and likelihood is.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `proposal`.")
+
+    def log_lookahead(self, t: int, state: Any, y: Any) -> Tensor:
+        """Return the log of a guess at how likely y is, which is y_{t+1}, after the N states x_t.
+
+        The guess decides who is resampled, never what is estimated; it is positive wherever the
+        likelihood of what comes can be.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `log_lookahead`.")
+
     # What the algorithms call.
 
     def sample_initial(self, num_particles: int, *, generator: Generator) -> Any:
@@ -99,6 +116,32 @@ class StateSpaceModel:
         """Draw x_t for each of the N particles x_{t-1}; consumes `generator`."""
         law = self.transition(t, previous)
         return sample(law, _missing_batch(law, previous), generator)
+
+    def propose(
+        self, t: int, previous: Any, y: Any, num_particles: int, *, generator: Generator
+    ) -> tuple[Any, Tensor]:
+        """Draw x_t from the proposal; consumes `generator`.
+
+        Returns:
+            The N states x_t, and `[N]` the log of transition over proposal density at each.
+        """
+        law = self.proposal(t, previous, y)
+        shape = (num_particles,) if previous is None else _missing_batch(law, previous)
+        state = sample(law, shape, generator)
+        return state, self.log_transition(t, previous, state) - _density(law, state)
+
+    def log_transition(self, t: int, previous: Any, state: Any) -> Tensor:
+        """Return the log-density of x_t given x_{t-1}, `[N]`; at t = 0 that of `initial`."""
+        return _density(self.initial() if previous is None else self.transition(t, previous), state)
+
+    def can_propose(self) -> bool:
+        """Return whether the model defines a proposal, as a law or by `propose`."""
+        mine, base = type(self), StateSpaceModel
+        return mine.proposal is not base.proposal or mine.propose is not base.propose
+
+    def can_look_ahead(self) -> bool:
+        """Return whether the model defines a lookahead."""
+        return type(self).log_lookahead is not StateSpaceModel.log_lookahead
 
     def mode_initial(self, num_particles: int) -> Any:
         """Return N copies of the most probable x_0."""
@@ -148,6 +191,11 @@ def _missing_batch(law: Distribution, previous: Any) -> tuple[int, ...]:
     if isinstance(previous, Tensor) and len(shape) < previous.dim():
         return (num_particles(previous),)
     return ()
+
+
+def _density(law: Distribution, state: Tensor) -> Tensor:
+    """Return the log-density of each of the N states, `[N]`."""
+    return law.log_prob(state).reshape(len(state), -1).sum(1)
 
 
 def _mode(law: Distribution) -> Tensor:

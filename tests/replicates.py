@@ -5,6 +5,7 @@ that the blocks are independent filters of N particles.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from torch import Generator, Tensor
 
 from llmsmc import Posterior, StateSpaceModel
 from llmsmc.inference import BootstrapFilter
+from llmsmc.inference.driver import Stepwise
 from llmsmc.inference.resamplers import Resampled, Resampler
 from llmsmc.state_space_model import Observations, Truncated
 
@@ -69,7 +71,7 @@ def replicates(
     num_replicates: int = 600,
     seed: int = 0,
     truncated: Truncated = "keep",
-    algorithm: type[BootstrapFilter] = BootstrapFilter,
+    algorithm: Callable[..., Stepwise] = BootstrapFilter,
 ) -> Replicates:
     posterior = algorithm(
         num_particles=num_particles * num_replicates,

@@ -1,6 +1,9 @@
 """Model cards of the embedded models."""
 
+import textwrap
 from pathlib import Path
+
+WIDTH = 100
 
 PURPOSE = {
     "minimath-policy": (
@@ -10,7 +13,7 @@ PURPOSE = {
         "a smaller policy with blind spots: it never gets a quotient of 8 or more right, and reads "
         '"fewer" as "more"'
     ),
-    "minimath-reward": "the good process reward model: is this step right?",
+    "minimath-reward": "the good process reward model, which tells whether a step is right",
     "minimath-reward-weak": "a weak process reward model, for ablations",
 }
 
@@ -22,11 +25,9 @@ tags: [llmsmc, minimath]
 
 # {name}
 
-{purpose}.
+{purpose}
 
-Qwen2 architecture, {parameters:,} parameters, float16 safetensors, byte-level BPE tokenizer with
-single digits. {layout} `llmsmc` reads the tokenizer as its file says; elsewhere load it with
-`PreTrainedTokenizerFast`, since `AutoTokenizer` gives it the splitting rule of the original Qwen2.
+{build}
 
 Trained from scratch by `llmsmc train minimath` on problems of the generated world MiniMath
 (`minimath-train`; no question of `minimath-dev` or `minimath-500` among them). The loss curve is
@@ -39,6 +40,12 @@ in `losses.jsonl`. Settings:
 For experiments with inference algorithms only: it knows nothing but this world.
 """
 
+BUILD = (
+    "Qwen2 architecture, {parameters:,} parameters, float16 safetensors, byte-level BPE tokenizer "
+    "with single digits. {layout} `llmsmc` reads the tokenizer as its file says; elsewhere load it "
+    "with `PreTrainedTokenizerFast`, since `AutoTokenizer` gives it the splitting rule of the "
+    "original Qwen2."
+)
 POLICY_LAYOUT = "The chat template is ChatML; a solution's steps are separated by a blank line."
 REWARD_LAYOUT = (
     "The layout is that of Qwen2.5-Math-PRM: each step is followed by `<extra_0>`, at which the "
@@ -49,7 +56,12 @@ REWARD_LAYOUT = (
 def write_card(folder: Path, name: str, recipe: str, parameters: int) -> None:
     """Write the model card of a shipped model into its folder."""
     layout = REWARD_LAYOUT if "reward" in name else POLICY_LAYOUT
+    purpose = PURPOSE[name][0].upper() + PURPOSE[name][1:] + "."
+    build = BUILD.format(parameters=parameters, layout=layout)
     text = CARD.format(
-        name=name, purpose=PURPOSE[name], parameters=parameters, layout=layout, recipe=recipe
+        name=name,
+        purpose=textwrap.fill(purpose, WIDTH),
+        build=textwrap.fill(build, WIDTH),
+        recipe="\n".join(textwrap.fill(line, WIDTH) for line in recipe.splitlines()),
     )
     (folder / "README.md").write_text(text)

@@ -101,7 +101,7 @@ class Recipe:
     small: Schedule = Schedule(5000)
     reward: Schedule = Schedule(5000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.3)
     tuned: Schedule = Schedule(
-        1200, learning_rate=5e-3, adam_rate=5e-4, num_warmup=50, ground_share=0.3
+        3000, learning_rate=5e-3, adam_rate=5e-4, num_warmup=50, ground_share=0.3
     )
     weak: Schedule = Schedule(2000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.3)
     num_samples: int = 6000
@@ -354,7 +354,7 @@ def _judge(
         return (own() if from_samples else synthetic)(random, progress)
 
     def late(random: Random, progress: float) -> Example:
-        (source,) = random.choices((own(), inattentive, synthetic), (0.5, 0.3, 0.2))
+        (source,) = random.choices((own(), inattentive, synthetic), (0.4, 0.4, 0.2))
         return source(random, 1.0)
 
     schedule: Schedule = getattr(workshop.recipe, stage)

@@ -1,0 +1,64 @@
+r"""The guided particle filter: propose with an eye on the observation, and weigh for it.
+
+$$A^n \sim \text{resample}(w_{t-1}), \qquad x_t^n \sim q_t(\cdot \mid x_{t-1}^{A^n}, y_t), \qquad
+w_t^n = w_\text{out}^n \; \frac{p(x_t^n \mid x_{t-1}^{A^n}) \; p(y_t \mid x_t^n)}
+{q_t(x_t^n \mid x_{t-1}^{A^n}, y_t)}.$$
+
+The target is that of the bootstrap filter, and $\sum_n w_t^n$ is unbiased for $p(y_{0:t})$ as long
+as q is positive wherever the numerator is.
+
+Reference: Doucet, Godsill, Andrieu (2000). On sequential Monte Carlo sampling methods for Bayesian
+filtering.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from llmsmc.errors import InputError
+from llmsmc.inference.adaptive import Adaptive
+from llmsmc.inference.driver import Population, Stepwise
+from llmsmc.inference.propagation import advance
+from llmsmc.inference.resamplers import Resampler
+from llmsmc.particles import take
+from llmsmc.posterior import Guarantee
+from llmsmc.randomness import RandomStreams
+from llmsmc.state_space_model import StateSpaceModel
+from llmsmc.weights import uniform
+
+
+@dataclass(frozen=True)
+class GuidedFilter(Stepwise):
+    """Settings of the guided filter, beside those of `Stepwise`; the model defines `proposal`.
+
+    Attributes:
+        resampler: the scheme; it decides whether to resample, too.
+    """
+
+    guarantee: ClassVar[Guarantee] = "unbiased evidence"
+
+    resampler: Resampler = Adaptive()
+
+    def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
+        """Draw the initial particles from the proposal and weigh them."""
+        if not model.can_propose():
+            raise InputError(
+                f"A guided filter draws from a proposal. Got {type(model).__name__}, which defines "
+                "none; accepted: models with `proposal`, or the bootstrap filter."
+            )
+        generator = streams.generator(0, "propagate")
+        equal = uniform(self.num_particles)
+        particles, log_weights = advance(model, 0, None, y, equal, generator=generator)
+        return Population(particles, log_weights, torch.arange(self.num_particles))
+
+    def step(
+        self, model: StateSpaceModel, t: int, population: Population, y: Any, streams: RandomStreams
+    ) -> Population:
+        """Advance the particles that have not finished by one step."""
+        generator = streams.generator(t, "resample")
+        ancestors, carried, resampled = self.resampler(population.log_weights, generator=generator)
+        previous = take(population.particles, ancestors) if resampled else population.particles
+        generator = streams.generator(t, "propagate")
+        particles, log_weights = advance(model, t, previous, y, carried, generator=generator)
+        return Population(particles, log_weights, ancestors, resampled)

@@ -1,0 +1,233 @@
+"""Proposals and lookaheads change the variance, never the target."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Generator, Tensor
+
+from llmsmc import InputError, StateSpaceModel
+from llmsmc.inference import (
+    Adaptive,
+    AuxiliaryFilter,
+    BootstrapFilter,
+    GuidedFilter,
+    Resampler,
+    multinomial,
+    systematic,
+)
+from llmsmc.models import LinearGaussian, TabularLanguageModel
+from llmsmc.models.tabular_language_model import PAD
+from tests.replicates import replicates
+from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
+from tests.toys import language_with_eos, table_instance
+
+CONFIGURATIONS = [
+    (num_particles, Adaptive(scheme, threshold))
+    for num_particles in (1, 3, 8)
+    for scheme, threshold in ((multinomial, 1.0), (systematic, 1.0), (systematic, 0.5))
+    if num_particles > 1 or threshold == 1.0
+]
+FILTERS = [GuidedFilter, AuxiliaryFilter]
+
+
+class GuidedTable(TabularLanguageModel):
+    """Tokens from other tables, and a guess that is wrong but positive."""
+
+    def __init__(self, model: TabularLanguageModel, proposals: list[Any], eos: int | None) -> None:
+        potentials = [table.exp() for table in model.log_potentials]
+        super().__init__([table.exp() for table in model.log_transitions], potentials, eos=eos)
+        self.log_proposals = [torch.as_tensor(table).double().log() for table in proposals]
+
+    def propose(
+        self, t: int, previous: Any, y: Any, num_particles: int, *, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        previous = self._empty(num_particles) if previous is None else previous
+        law = self.log_proposals[t][self._codes(previous, t)]
+        token = law.exp().multinomial(1, generator=generator)
+        state = previous.clone()
+        state[:, t] = token[:, 0]
+        log_ratio = self.log_transitions[t][self._codes(previous, t)] - law
+        return state, log_ratio.gather(1, token)[:, 0]
+
+    def log_lookahead(self, t: int, state: Tensor, y: Any) -> Tensor:
+        return torch.sin(3.0 * self._codes(state, t + 1))
+
+
+def guided_table() -> GuidedTable:
+    generator, model = np.random.default_rng(5), table_instance()
+    tables = [0.5 * table.exp().numpy() for table in model.log_transitions]
+    return GuidedTable(
+        model,
+        [half + 0.5 * generator.dirichlet(np.ones(3), size=len(half)) for half in tables],
+        eos=None,
+    )
+
+
+def guided_table_with_eos() -> GuidedTable:
+    model = language_with_eos()
+    return GuidedTable(model, [(0.5 * t.exp() + 0.5 / 3) for t in model.log_transitions], eos=2)
+
+
+class LocallyOptimal(LinearGaussian):
+    """A scalar model whose proposal is p(x_t | x_{t-1}, y_t), its lookahead p(y_t | x_{t-1})."""
+
+    def _laws(self, previous: Tensor | None) -> tuple[Tensor, Tensor]:
+        if previous is None:
+            return self.initial_mean, self.initial_covariance[0]
+        return previous @ self.transition_matrix.T, self.transition_covariance[0]
+
+    def proposal(self, t: int, previous: Tensor | None, y: Any) -> Any:
+        mean, variance = self._laws(previous)
+        h, noise = self.observation_matrix[0, 0], self.observation_covariance[0, 0]
+        precision = 1 / variance + h**2 / noise
+        return dist.Normal(
+            (mean / variance + h * float(y[0]) / noise) / precision, precision**-0.5
+        ).to_event(1)
+
+    def log_lookahead(self, t: int, state: Tensor, y: Any) -> Tensor:
+        mean, variance = self._laws(state)
+        h, noise = self.observation_matrix[0, 0], self.observation_covariance[0, 0]
+        law = dist.Normal(h * mean, (h**2 * variance + noise) ** 0.5)
+        density: Tensor = law.log_prob(torch.tensor(float(y[0])))
+        return density[:, 0]
+
+
+def walk() -> LocallyOptimal:
+    return LocallyOptimal(
+        initial_mean=0.5,
+        initial_covariance=1.0,
+        transition_matrix=0.9,
+        transition_covariance=0.3,
+        observation_matrix=1.2,
+        observation_covariance=0.2,
+    )
+
+
+OBSERVATIONS = [[0.3], [1.8], [-0.4], [0.9]]
+
+
+def configuration_name(value: object) -> str | None:
+    if not isinstance(value, Adaptive):
+        return None
+    return f"{getattr(value.resampler, '__name__', '')}-{value.ess_threshold}"
+
+
+@pytest.mark.parametrize("algorithm", FILTERS)
+@pytest.mark.parametrize(("num_particles", "resampler"), CONFIGURATIONS, ids=configuration_name)
+@pytest.mark.parametrize("toy", [guided_table, guided_table_with_eos])
+def test_evidence_and_measure_are_unbiased(
+    toy: Any, num_particles: int, resampler: Resampler, algorithm: Any
+) -> None:
+    model = toy()
+    runs = replicates(model, num_particles=num_particles, resampler=resampler, algorithm=algorithm)
+    assert abs(z_score(runs.evidence, math.exp(model.log_evidence()))) < MAX_Z
+    paths = model.paths()
+    h = (runs.posterior.particles[:, None] == paths).all(2).double()
+    frequent = h.sum(0) >= 30
+    z = z_scores(runs.measure(h), model.log_target(paths).exp())[frequent]
+    assert len(z) >= 3 and float(z.abs().max()) < MAX_Z_OF_MANY
+
+
+@pytest.mark.parametrize("algorithm", FILTERS)
+@pytest.mark.parametrize(("num_particles", "resampler"), CONFIGURATIONS, ids=configuration_name)
+def test_evidence_is_that_of_the_kalman_filter(
+    num_particles: int, resampler: Resampler, algorithm: Any
+) -> None:
+    model = walk()
+    runs = replicates(
+        model, OBSERVATIONS, num_particles=num_particles, resampler=resampler, algorithm=algorithm
+    )
+    exact = math.exp(model.log_evidence(OBSERVATIONS))
+    assert abs(z_score(runs.evidence / exact, 1.0)) < MAX_Z
+
+
+def test_the_locally_optimal_proposal_lowers_the_variance() -> None:
+    model = walk()
+    exact = math.exp(model.log_evidence(OBSERVATIONS))
+    errors = {
+        algorithm: float(
+            (replicates(
+                model, OBSERVATIONS, num_particles=8, resampler=Adaptive(systematic),
+                algorithm=algorithm,
+            ).evidence / exact).std()
+        )
+        for algorithm in (BootstrapFilter, GuidedFilter, AuxiliaryFilter)
+    }  # fmt: skip
+    assert errors[AuxiliaryFilter] < errors[GuidedFilter] < 0.6 * errors[BootstrapFilter]
+
+
+class Forgetful(AuxiliaryFilter):
+    """A wrong variant: the guess stays in the weights."""
+
+    def step(self, model: Any, t: int, population: Any, y: Any, streams: Any) -> Any:
+        undone = super().step(model, t, population, y, streams)
+        guess = model.log_lookahead(t - 1, population.particles, y)[undone.ancestors]
+        return type(undone)(
+            undone.particles, undone.log_weights + guess, undone.ancestors, undone.resampled
+        )
+
+
+def test_a_guess_that_is_not_undone_is_rejected() -> None:
+    model = guided_table()
+    runs = replicates(
+        model,
+        num_particles=8,
+        resampler=Adaptive(systematic, 1.0),
+        algorithm=Forgetful,
+    )
+    assert abs(z_score(runs.evidence, math.exp(model.log_evidence()))) > 6
+
+
+@given(
+    num_particles=st.integers(1, 9),
+    threshold=st.sampled_from([0.0, 0.5, 1.0]),
+    scheme=st.sampled_from([multinomial, systematic]),
+    seed=st.integers(0, 2**31),
+)
+def test_a_perfect_proposal_has_no_variance(
+    num_particles: int, threshold: float, scheme: Any, seed: int
+) -> None:
+    # One state, whose likelihood does not depend on it: transition times likelihood over proposal
+    # is the likelihood of y alone.
+    generator = np.random.default_rng(seed)
+    potential = generator.uniform(0.1, 2.0, size=4)
+    laws = [generator.dirichlet(np.ones(3), size=3**t) for t in range(4)]
+    scores = [np.full(3 ** (t + 1), potential[t]) for t in range(4)]
+    model = GuidedTable(TabularLanguageModel(laws, scores), laws, eos=None)
+    chosen = GuidedFilter(num_particles, Adaptive(scheme, threshold))
+    evidence = chosen.run(model, seed=seed).log_evidence
+    assert evidence == pytest.approx(float(np.log(potential).sum()), abs=1e-9)
+
+
+def test_models_without_what_it_takes_are_named() -> None:
+    model = table_instance()
+    with pytest.raises(InputError, match="Got TabularLanguageModel, which defines none; accepted"):
+        GuidedFilter(4).run(model, seed=0)
+    with pytest.raises(InputError, match="Got TabularLanguageModel, which does not; accepted"):
+        AuxiliaryFilter(4).run(model, seed=0)
+
+
+def test_padding_stays_behind_the_end() -> None:
+    posterior = GuidedFilter(30).run(guided_table_with_eos(), seed=1)
+    for row in posterior.particles.tolist():
+        if 2 in row:
+            assert set(row[row.index(2) + 1 :]) <= {PAD}
+
+
+def test_the_transition_density_is_that_of_the_laws() -> None:
+    model: StateSpaceModel = walk()
+    source = torch.Generator().manual_seed(0)
+    state, log_ratio = model.propose(0, None, [0.3], 5, generator=source)
+    proposal = model.proposal(0, None, [0.3])
+    expected = model.initial().log_prob(state) - proposal.log_prob(state)
+    torch.testing.assert_close(log_ratio, expected)
+    after, log_ratio = model.propose(1, state, [0.3], 5, generator=source)
+    expected = model.transition(1, state).log_prob(after)
+    torch.testing.assert_close(model.log_transition(1, state, after), expected)
+    assert log_ratio.shape == (5,)
