@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from llmsmc.inference.bootstrap_filter import BootstrapFilter as BootstrapFilter
     from llmsmc.inference.greedy import Greedy as Greedy
     from llmsmc.inference.guided_filter import GuidedFilter as GuidedFilter
+    from llmsmc.inference.island_filter import IslandFilter as IslandFilter
     from llmsmc.inference.killing_resampler import killing as killing
     from llmsmc.inference.optimal_resampler import optimal as optimal
     from llmsmc.inference.resamplers import Resampled as Resampled
@@ -34,6 +35,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.inference.bootstrap_filter": ["BootstrapFilter"],
         "llmsmc.inference.greedy": ["Greedy"],
         "llmsmc.inference.guided_filter": ["GuidedFilter"],
+        "llmsmc.inference.island_filter": ["IslandFilter"],
         "llmsmc.inference.killing_resampler": ["killing"],
         "llmsmc.inference.optimal_resampler": ["optimal"],
         "llmsmc.inference.resamplers": [

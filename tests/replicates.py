@@ -4,40 +4,17 @@ R blocks of N particles run side by side as one population; each block is resamp
 that the blocks are independent filters of N particles.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from llmsmc import Posterior, StateSpaceModel
 from llmsmc.inference import BootstrapFilter
 from llmsmc.inference.driver import Stepwise
-from llmsmc.inference.resamplers import Resampled, Resampler
+from llmsmc.inference.in_blocks import InBlocks
+from llmsmc.inference.resamplers import Resampler
 from llmsmc.state_space_model import Observations, Truncated
-
-
-@dataclass(frozen=True)
-class InBlocks:
-    """Resample each block on its own; a block that is dead stays so."""
-
-    resampler: Resampler
-    num_blocks: int
-
-    def __call__(
-        self, log_weights: Tensor, *, generator: Generator, num_offspring: int | None = None
-    ) -> Resampled:
-        size = len(log_weights) // self.num_blocks
-        outcomes = []
-        for start in range(0, len(log_weights), size):
-            block = log_weights[start : start + size]
-            if block.max() == -math.inf:
-                outcomes.append((torch.arange(size) + start, block))
-                continue
-            ancestors, carried, _ = self.resampler(block, generator=generator)
-            outcomes.append((ancestors + start, carried))
-        return Resampled(torch.cat([a for a, _ in outcomes]), torch.cat([w for _, w in outcomes]))
 
 
 @dataclass(frozen=True, eq=False)
