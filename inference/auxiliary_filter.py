@@ -16,7 +16,7 @@ References:
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,10 +26,9 @@ from llmsmc.inference.adaptive import Adaptive
 from llmsmc.inference.driver import Population, Stepwise
 from llmsmc.inference.propagation import add_potentials, advance, going_on
 from llmsmc.inference.resamplers import Resampler
+from llmsmc.inference.run import Run
 from llmsmc.particles import take
 from llmsmc.posterior import Guarantee
-from llmsmc.randomness import RandomStreams
-from llmsmc.state_space_model import StateSpaceModel
 from llmsmc.weights import LogWeights, uniform
 
 
@@ -45,33 +44,29 @@ class AuxiliaryFilter(Stepwise):
 
     resampler: Resampler = Adaptive()
 
-    def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
+    def begin(self, run: Run) -> Population:
         """Draw the initial particles and weigh them."""
-        if not model.can_look_ahead():
+        if not run.model.can_look_ahead():
             raise InputError(
-                f"An auxiliary filter looks ahead. Got {type(model).__name__}, which does not; "
+                f"An auxiliary filter looks ahead. Got {type(run.model).__name__}, which does not; "
                 "accepted: models with `log_lookahead`, or the bootstrap filter."
             )
-        generator = streams.generator(0, "propagate")
-        equal = uniform(self.num_particles)
-        particles, log_weights = advance(model, 0, None, y, equal, generator=generator)
+        particles, log_weights = advance(run, 0, None, uniform(self.num_particles))
         return Population(particles, log_weights, torch.arange(self.num_particles))
 
-    def step(
-        self, model: StateSpaceModel, t: int, population: Population, y: Any, streams: RandomStreams
-    ) -> Population:
+    def step(self, run: Run, t: int, population: Population) -> Population:
         """Advance the particles that have not finished by one step."""
         # Resample by the weights with the guess, and undo it.
-        mask = going_on(model, population.particles, population.log_weights)
-        guess = model.log_lookahead(t - 1, population.particles, y).detach().cpu().double()
+        mask = going_on(run.model, population.particles, population.log_weights)
+        guess = run.model.log_lookahead(t - 1, population.particles, run.y(t))
+        guess = guess.detach().cpu().double()
         guessed = add_potentials(population.log_weights, guess, mask, t - 1)
-        generator = streams.generator(t, "resample")
+        generator = run.generator(t, "resample")
         ancestors, carried, resampled = self.resampler(guessed, generator=generator)
         carried = undone(carried, torch.where(mask, guess, 0.0)[ancestors])
         # Advance
         previous = take(population.particles, ancestors) if resampled else population.particles
-        generator = streams.generator(t, "propagate")
-        particles, log_weights = advance(model, t, previous, y, carried, generator=generator)
+        particles, log_weights = advance(run, t, previous, carried)
         return Population(particles, log_weights, ancestors, resampled)
 
 

@@ -7,15 +7,14 @@ Reference: Cobbe et al. (2021). Training verifiers to solve math word problems.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from llmsmc.inference import independent_runs
 from llmsmc.inference.driver import Population, Stepwise
+from llmsmc.inference.run import Run
 from llmsmc.posterior import Guarantee
-from llmsmc.randomness import RandomStreams
-from llmsmc.state_space_model import Observations, StateSpaceModel
 from llmsmc.weights import LogWeights, log_evidence
 
 
@@ -25,25 +24,17 @@ class BestOfN(Stepwise):
 
     guarantee: ClassVar[Guarantee] = "heuristic"
 
-    def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
+    def begin(self, run: Run) -> Population:
         """Draw the initial particles."""
-        return independent_runs.begin_weighted(model, self.num_particles, y, streams)
+        return independent_runs.begin_weighted(run, self.num_particles)
 
-    def step(
-        self, model: StateSpaceModel, t: int, population: Population, y: Any, streams: RandomStreams
-    ) -> Population:
+    def step(self, run: Run, t: int, population: Population) -> Population:
         """Advance the particles that have not finished by one step."""
-        return independent_runs.step_weighted(model, t, population, y, streams)
+        return independent_runs.step_weighted(run, t, population)
 
-    def conclude(
-        self,
-        model: StateSpaceModel,
-        t: int,
-        population: Population,
-        observations: Observations | None,
-    ) -> Population:
+    def conclude(self, run: Run, t: int, population: Population) -> Population:
         """Weigh the paths and move all weight to the best."""
-        weighed = independent_runs.weigh_paths(model, t, population, observations)
+        weighed = independent_runs.weigh_paths(run, t, population)
         return replace(weighed, log_weights=point_mass(weighed.log_weights))
 
 

@@ -13,7 +13,7 @@ estimation.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -21,10 +21,9 @@ from llmsmc.inference.adaptive import Adaptive
 from llmsmc.inference.driver import Population, Stepwise
 from llmsmc.inference.propagation import propagate, weigh
 from llmsmc.inference.resamplers import Resampler
+from llmsmc.inference.run import Run
 from llmsmc.particles import take
 from llmsmc.posterior import Guarantee
-from llmsmc.randomness import RandomStreams
-from llmsmc.state_space_model import StateSpaceModel
 from llmsmc.weights import uniform
 
 
@@ -40,24 +39,22 @@ class BootstrapFilter(Stepwise):
 
     resampler: Resampler = Adaptive()
 
-    def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
+    def begin(self, run: Run) -> Population:
         """Draw the initial particles and weigh them."""
-        generator = streams.generator(0, "propagate")
-        particles = model.sample_initial(self.num_particles, generator=generator)
-        log_weights = weigh(model, 0, None, particles, y, uniform(self.num_particles))
+        generator = run.generator(0, "propagate")
+        particles = run.model.sample_initial(self.num_particles, generator=generator)
+        log_weights = weigh(run.model, 0, None, particles, run.y(0), uniform(self.num_particles))
         return Population(particles, log_weights, torch.arange(self.num_particles))
 
-    def step(
-        self, model: StateSpaceModel, t: int, population: Population, y: Any, streams: RandomStreams
-    ) -> Population:
+    def step(self, run: Run, t: int, population: Population) -> Population:
         """Advance the particles that have not finished by one step."""
         # Resample: the resampler decides whether, and returns the weights that remain.
-        generator = streams.generator(t, "resample")
+        generator = run.generator(t, "resample")
         ancestors, carried, resampled = self.resampler(population.log_weights, generator=generator)
         previous = take(population.particles, ancestors) if resampled else population.particles
         # Propagate
-        generator = streams.generator(t, "propagate")
-        particles = propagate(model, t, previous, generator=generator)
+        generator = run.generator(t, "propagate")
+        particles = propagate(run.model, t, previous, generator=generator)
         # Weigh
-        log_weights = weigh(model, t, previous, particles, y, carried)
+        log_weights = weigh(run.model, t, previous, particles, run.y(t), carried)
         return Population(particles, log_weights, ancestors, resampled)

@@ -20,6 +20,7 @@ from llmsmc.checks import require_choice, require_count
 from llmsmc.errors import DegenerateWeightsError, InputError
 from llmsmc.history import StepRecord
 from llmsmc.inference.algorithm import Algorithm
+from llmsmc.inference.run import Run
 from llmsmc.posterior import Posterior
 from llmsmc.randomness import RandomStreams
 from llmsmc.state_space_model import Observations, StateSpaceModel, Truncated
@@ -76,22 +77,14 @@ class Stepwise(Algorithm):
         return drive(self, model, observations, seed=seed)
 
     @abstractmethod
-    def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
+    def begin(self, run: Run) -> Population:
         """Return the weighted particles of step 0."""
 
     @abstractmethod
-    def step(
-        self, model: StateSpaceModel, t: int, population: Population, y: Any, streams: RandomStreams
-    ) -> Population:
+    def step(self, run: Run, t: int, population: Population) -> Population:
         """Return the weighted particles of step t, given those of step t - 1."""
 
-    def conclude(
-        self,
-        model: StateSpaceModel,
-        t: int,
-        population: Population,
-        observations: Observations | None,
-    ) -> Population:
+    def conclude(self, run: Run, t: int, population: Population) -> Population:
         """Reweigh the last population, after the truncated particles have been dealt with."""
         return population
 
@@ -108,7 +101,7 @@ def drive(
     Raises:
         DegenerateWeightsError: all particles have weight zero; carries the posterior.
     """
-    streams = RandomStreams(seed)
+    run = Run(model, observations, RandomStreams(seed))
     horizon = num_steps(model, observations)
     cost_before, seconds, started = model.cost(), 0.0, time.perf_counter()
     population: Population | None = None
@@ -116,11 +109,9 @@ def drive(
     recorded: tuple[Any, ...] = ()
     t = 0
     while True:
-        y = None if observations is None else observations[t]
-        if population is None:
-            population = algorithm.begin(model, y, streams)
-        else:
-            population = algorithm.step(model, t, population, y, streams)
+        population = (
+            algorithm.begin(run) if population is None else algorithm.step(run, t, population)
+        )
 
         finished = model.finished(population.particles).cpu()
         is_last = t + 1 == horizon or bool(finished.all())
@@ -130,7 +121,7 @@ def drive(
         if is_last and algorithm.truncated == "reject":
             population = rejecting(population, truncated)
         if is_last:
-            population = algorithm.conclude(model, t, population, observations)
+            population = algorithm.conclude(run, t, population)
 
         particles = model.record(population.particles)
         history += (summary(t, population, int(finished.sum())),)
@@ -139,7 +130,7 @@ def drive(
         posterior = Posterior(
             algorithm=type(algorithm).__name__,
             guarantee=algorithm.guarantee,
-            seed=streams.seed,
+            seed=run.streams.seed,
             particles=particles,
             log_weights=population.log_weights,
             log_evidence=history[-1].log_evidence,

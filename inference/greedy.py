@@ -4,15 +4,14 @@ For a language model this is decoding at temperature zero. The likelihood is nev
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from llmsmc.inference.driver import Population, Stepwise
 from llmsmc.inference.propagation import absorb
+from llmsmc.inference.run import Run
 from llmsmc.posterior import Guarantee
-from llmsmc.randomness import RandomStreams
-from llmsmc.state_space_model import StateSpaceModel
 from llmsmc.weights import uniform
 
 
@@ -27,14 +26,12 @@ class Greedy(Stepwise):
 
     num_particles: int = field(default=1, init=False, repr=False)
 
-    def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
+    def begin(self, run: Run) -> Population:
         """Take the most probable initial state."""
-        return Population(model.mode_initial(1), uniform(1), torch.arange(1))
+        return Population(run.model.mode_initial(1), uniform(1), torch.arange(1))
 
-    def step(
-        self, model: StateSpaceModel, t: int, population: Population, y: Any, streams: RandomStreams
-    ) -> Population:
+    def step(self, run: Run, t: int, population: Population) -> Population:
         """Take the most probable next state."""
         previous = population.particles
-        particles = absorb(model, model.mode_transition(t, previous), previous)
+        particles = absorb(run.model, run.model.mode_transition(t, previous), previous)
         return replace(population, particles=particles)

@@ -12,7 +12,7 @@ filtering.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -21,10 +21,9 @@ from llmsmc.inference.adaptive import Adaptive
 from llmsmc.inference.driver import Population, Stepwise
 from llmsmc.inference.propagation import advance
 from llmsmc.inference.resamplers import Resampler
+from llmsmc.inference.run import Run
 from llmsmc.particles import take
 from llmsmc.posterior import Guarantee
-from llmsmc.randomness import RandomStreams
-from llmsmc.state_space_model import StateSpaceModel
 from llmsmc.weights import uniform
 
 
@@ -40,25 +39,20 @@ class GuidedFilter(Stepwise):
 
     resampler: Resampler = Adaptive()
 
-    def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
+    def begin(self, run: Run) -> Population:
         """Draw the initial particles from the proposal and weigh them."""
-        if not model.can_propose():
+        if not run.model.can_propose():
             raise InputError(
-                f"A guided filter draws from a proposal. Got {type(model).__name__}, which defines "
-                "none; accepted: models with `proposal`, or the bootstrap filter."
+                f"A guided filter draws from a proposal. Got {type(run.model).__name__}, which "
+                "defines none; accepted: models with `proposal`, or the bootstrap filter."
             )
-        generator = streams.generator(0, "propagate")
-        equal = uniform(self.num_particles)
-        particles, log_weights = advance(model, 0, None, y, equal, generator=generator)
+        particles, log_weights = advance(run, 0, None, uniform(self.num_particles))
         return Population(particles, log_weights, torch.arange(self.num_particles))
 
-    def step(
-        self, model: StateSpaceModel, t: int, population: Population, y: Any, streams: RandomStreams
-    ) -> Population:
+    def step(self, run: Run, t: int, population: Population) -> Population:
         """Advance the particles that have not finished by one step."""
-        generator = streams.generator(t, "resample")
+        generator = run.generator(t, "resample")
         ancestors, carried, resampled = self.resampler(population.log_weights, generator=generator)
         previous = take(population.particles, ancestors) if resampled else population.particles
-        generator = streams.generator(t, "propagate")
-        particles, log_weights = advance(model, t, previous, y, carried, generator=generator)
+        particles, log_weights = advance(run, t, previous, carried)
         return Population(particles, log_weights, ancestors, resampled)

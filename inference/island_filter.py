@@ -14,7 +14,7 @@ Monte Carlo methods: the island particle model.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from llmsmc.checks import require_count
 from llmsmc.errors import InputError
@@ -23,9 +23,8 @@ from llmsmc.inference.bootstrap_filter import BootstrapFilter
 from llmsmc.inference.driver import Population, Stepwise
 from llmsmc.inference.in_blocks import InBlocks
 from llmsmc.inference.resamplers import Resampler
+from llmsmc.inference.run import Run
 from llmsmc.posterior import Guarantee
-from llmsmc.randomness import RandomStreams
-from llmsmc.state_space_model import StateSpaceModel
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,10 @@ class IslandFilter(Stepwise):
     def _filter(self) -> BootstrapFilter:
         return BootstrapFilter(self.num_particles, InBlocks(self.resampler, self.num_islands))
 
-    def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
+    def begin(self, run: Run) -> Population:
         """Draw the initial particles of all islands and weigh them."""
-        return self._filter.begin(model, y, streams)
+        return self._filter.begin(run)
 
-    def step(
-        self, model: StateSpaceModel, t: int, population: Population, y: Any, streams: RandomStreams
-    ) -> Population:
+    def step(self, run: Run, t: int, population: Population) -> Population:
         """Resample within the islands, and advance by one step."""
-        return self._filter.step(model, t, population, y, streams)
+        return self._filter.step(run, t, population)

@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from torch import Generator, Tensor
 
 from llmsmc.errors import InputError, NumericalError
+from llmsmc.inference.run import Run
 from llmsmc.particles import where
 from llmsmc.state_space_model import StateSpaceModel
 from llmsmc.weights import LogWeights
@@ -22,19 +23,13 @@ def propagate(model: StateSpaceModel, t: int, previous: Any, *, generator: Gener
     return absorb(model, model.sample_transition(t, previous, generator=generator), previous)
 
 
-def advance(
-    model: StateSpaceModel,
-    t: int,
-    previous: Any,
-    y: Any,
-    carried: LogWeights,
-    *,
-    generator: Generator,
-) -> tuple[Any, LogWeights]:
+def advance(run: Run, t: int, previous: Any, carried: LogWeights) -> tuple[Any, LogWeights]:
     """Draw x_t from the proposal of the model, if it has one, and weigh; `previous` None at t = 0.
 
     The log-potential is that of the likelihood, plus the log of transition over proposal density.
     """
+    model, y = run.model, run.y(t)
+    generator = run.generator(t, "propagate")
     if not model.can_propose():
         if previous is None:
             particles = model.sample_initial(len(carried), generator=generator)

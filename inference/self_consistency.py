@@ -8,13 +8,12 @@ models.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from llmsmc.inference import independent_runs
 from llmsmc.inference.driver import Population, Stepwise
+from llmsmc.inference.run import Run
 from llmsmc.posterior import Guarantee
-from llmsmc.randomness import RandomStreams
-from llmsmc.state_space_model import StateSpaceModel
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,10 @@ class SelfConsistency(Stepwise):
 
     guarantee: ClassVar[Guarantee] = "heuristic"
 
-    def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
+    def begin(self, run: Run) -> Population:
         """Draw the initial particles."""
-        return independent_runs.begin(model, self.num_particles, streams)
+        return independent_runs.begin(run, self.num_particles)
 
-    def step(
-        self, model: StateSpaceModel, t: int, population: Population, y: Any, streams: RandomStreams
-    ) -> Population:
+    def step(self, run: Run, t: int, population: Population) -> Population:
         """Advance the particles that have not finished by one step."""
-        return independent_runs.step(model, t, population, streams)
+        return independent_runs.step(run, t, population)

@@ -9,13 +9,12 @@ Reference: Li et al. (2023). Making language models better reasoners with step-a
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from llmsmc.inference import independent_runs
 from llmsmc.inference.driver import Population, Stepwise
+from llmsmc.inference.run import Run
 from llmsmc.posterior import Guarantee
-from llmsmc.randomness import RandomStreams
-from llmsmc.state_space_model import Observations, StateSpaceModel
 
 
 @dataclass(frozen=True)
@@ -24,22 +23,14 @@ class WeightedBestOfN(Stepwise):
 
     guarantee: ClassVar[Guarantee] = "unbiased evidence"
 
-    def begin(self, model: StateSpaceModel, y: Any, streams: RandomStreams) -> Population:
+    def begin(self, run: Run) -> Population:
         """Draw the initial particles."""
-        return independent_runs.begin_weighted(model, self.num_particles, y, streams)
+        return independent_runs.begin_weighted(run, self.num_particles)
 
-    def step(
-        self, model: StateSpaceModel, t: int, population: Population, y: Any, streams: RandomStreams
-    ) -> Population:
+    def step(self, run: Run, t: int, population: Population) -> Population:
         """Advance the particles that have not finished by one step."""
-        return independent_runs.step_weighted(model, t, population, y, streams)
+        return independent_runs.step_weighted(run, t, population)
 
-    def conclude(
-        self,
-        model: StateSpaceModel,
-        t: int,
-        population: Population,
-        observations: Observations | None,
-    ) -> Population:
+    def conclude(self, run: Run, t: int, population: Population) -> Population:
         """Weigh the paths."""
-        return independent_runs.weigh_paths(model, t, population, observations)
+        return independent_runs.weigh_paths(run, t, population)

@@ -21,6 +21,8 @@ from llmsmc.inference import (
     multinomial,
     systematic,
 )
+from llmsmc.inference.driver import Population
+from llmsmc.inference.run import Run
 from llmsmc.models import LinearGaussian, TabularLanguageModel
 from llmsmc.models.tabular_language_model import PAD
 from tests.replicates import replicates
@@ -165,9 +167,9 @@ def test_the_locally_optimal_proposal_lowers_the_variance() -> None:
 class Forgetful(AuxiliaryFilter):
     """A wrong variant: the guess stays in the weights."""
 
-    def step(self, model: Any, t: int, population: Any, y: Any, streams: Any) -> Any:
-        undone = super().step(model, t, population, y, streams)
-        guess = model.log_lookahead(t - 1, population.particles, y)[undone.ancestors]
+    def step(self, run: Run, t: int, population: Population) -> Population:
+        undone = super().step(run, t, population)
+        guess = run.model.log_lookahead(t - 1, population.particles, None)[undone.ancestors]
         return type(undone)(
             undone.particles, undone.log_weights + guess, undone.ancestors, undone.resampled
         )

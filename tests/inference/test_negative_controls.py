@@ -5,16 +5,15 @@ Every control runs beside the right version, through the same comparison with th
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
 from torch import Generator, Tensor
 
-from llmsmc import StateSpaceModel
 from llmsmc.inference import Adaptive, BootstrapFilter, multinomial, systematic
 from llmsmc.inference.driver import Population
 from llmsmc.inference.resamplers import Resampled, Resampler
+from llmsmc.inference.run import Run
 from llmsmc.models import TabularLanguageModel
 from llmsmc.randomness import RandomStreams
 from llmsmc.weights import effective_sample_size, log_evidence
@@ -94,12 +93,10 @@ def test_ratio_increments_without_preserved_mass(resampler: Resampler, wrong: bo
 
 @dataclass(frozen=True)
 class WeighsFinishedAgain(BootstrapFilter):
-    def step(
-        self, model: StateSpaceModel, t: int, population: Population, y: Any, streams: RandomStreams
-    ) -> Population:
-        after = super().step(model, t, population, y, streams)
-        assert isinstance(model, TabularLanguageModel)
-        ended_before = (after.particles[:, :t] == model.eos).any(1)
+    def step(self, run: Run, t: int, population: Population) -> Population:
+        after = super().step(run, t, population)
+        assert isinstance(run.model, TabularLanguageModel)
+        ended_before = (after.particles[:, :t] == run.model.eos).any(1)
         again = torch.where(ended_before, math.log(0.6), 0.0)
         return Population(after.particles, after.log_weights + again, after.ancestors)
 
