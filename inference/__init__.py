@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from llmsmc.inference.guided_filter import GuidedFilter as GuidedFilter
     from llmsmc.inference.island_filter import IslandFilter as IslandFilter
     from llmsmc.inference.killing_resampler import killing as killing
+    from llmsmc.inference.move import Move as Move
+    from llmsmc.inference.move import Moved as Moved
     from llmsmc.inference.optimal_resampler import optimal as optimal
+    from llmsmc.inference.random_walk import RandomWalk as RandomWalk
+    from llmsmc.inference.regenerate_suffix import RegenerateSuffix as RegenerateSuffix
+    from llmsmc.inference.resample_move import ResampleMove as ResampleMove
     from llmsmc.inference.resamplers import Resampled as Resampled
     from llmsmc.inference.resamplers import Resampler as Resampler
     from llmsmc.inference.resamplers import multinomial as multinomial
@@ -37,7 +42,11 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.inference.guided_filter": ["GuidedFilter"],
         "llmsmc.inference.island_filter": ["IslandFilter"],
         "llmsmc.inference.killing_resampler": ["killing"],
+        "llmsmc.inference.move": ["Move", "Moved"],
         "llmsmc.inference.optimal_resampler": ["optimal"],
+        "llmsmc.inference.random_walk": ["RandomWalk"],
+        "llmsmc.inference.regenerate_suffix": ["RegenerateSuffix"],
+        "llmsmc.inference.resample_move": ["ResampleMove"],
         "llmsmc.inference.resamplers": [
             "Resampled",
             "Resampler",

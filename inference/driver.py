@@ -37,6 +37,7 @@ class Population:
         ancestors: the parents among the particles of the step before.
         resampled: whether the parents were drawn anew.
         acceptance_rate: of the moves made, if any.
+        previous: the states of the step before that the particles come from, if they are kept.
     """
 
     particles: Any
@@ -44,6 +45,7 @@ class Population:
     ancestors: Int64[Tensor, " N"]
     resampled: bool = False
     acceptance_rate: float | None = None
+    previous: Any = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ ALGORITHMS: Final = {
     "best-of-n": "BestOfN",
     "weighted-best-of-n": "WeightedBestOfN",
     "bootstrap": "BootstrapFilter",
+    "resample-move": "ResampleMove",
     "islands": "IslandFilter",
 }
 """Name in one line -> name in `llmsmc.inference`."""

@@ -162,6 +162,21 @@ class StateSpaceModel:
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `path_log_likelihood`.")
 
+    def num_steps(self, state: Any) -> Tensor:
+        """Return how many steps each path has, `[N]`; for models that can be rewound."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `num_steps`.")
+
+    def rewind(self, state: Any, num_steps: Tensor) -> Any:
+        """Return the paths after their first `num_steps[n]` steps, unfinished where steps went.
+
+        From there `sample_transition` goes on, at t = 0 too. For models that remember the path.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `rewind`.")
+
+    def can_rewind(self) -> bool:
+        """Return whether the model defines `rewind`."""
+        return type(self).rewind is not StateSpaceModel.rewind
+
     def truncated(self, particles: Any) -> Bool[Tensor, " N"]:
         """Return which particles a run without observations has cut off at its last step.
 

@@ -170,6 +170,10 @@ class Reasoning(StateSpaceModel):
         """Return what the model has cost so far, over all its runs."""
         return replace(self._meter.cost, peak_memory_bytes=peak_memory_bytes(self.policy.device))
 
+    def num_steps(self, state: ReasoningParticles) -> Tensor:
+        """Return how many steps each solution has."""
+        return state.num_steps
+
     def rewind(self, particles: ReasoningParticles, num_steps: Tensor) -> ReasoningParticles:
         """Return the particles after their first `num_steps` steps, unfinished where steps went.
 

@@ -118,6 +118,16 @@ class TabularLanguageModel(StateSpaceModel):
             total = total + torch.where(state[:, s] != PAD, log_potential, 0.0)
         return total
 
+    def num_steps(self, state: Int64[Tensor, "N T"]) -> Int64[Tensor, " N"]:
+        """Return how many tokens each sequence has."""
+        return (state != PAD).sum(1)
+
+    def rewind(
+        self, state: Int64[Tensor, "N T"], num_steps: Int64[Tensor, " N"]
+    ) -> Int64[Tensor, "N T"]:
+        """Return the first `num_steps[n]` tokens of each sequence."""
+        return state.masked_fill(torch.arange(state.shape[1]) >= num_steps[:, None], PAD)
+
     # The exact answers
 
     def paths(self) -> Int64[Tensor, "P T"]:

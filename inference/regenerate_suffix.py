@@ -1,0 +1,83 @@
+r"""Regenerate a suffix: rewind to a step, draw on from the model, accept by what is likelier.
+
+A path x of L steps is cut behind its first k steps, k uniform in 0..L-1, and drawn anew from
+there, up to the step t that it is in. The new path x' of L' steps is accepted with probability
+
+$$\min\Bigl(1, \; \frac{L}{L'} \prod_{s \ge k} \frac{p(y_s \mid x'_{0:s})}{p(y_s \mid x_{0:s})}
+\Bigr):$$
+
+the transition cancels, since the suffix is drawn from it, and so does the prefix. This is the
+independence sampler of Metropolis and Hastings, with a random block.
+
+Reference: Hastings (1970). Monte Carlo sampling methods using Markov chains and their applications.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Generator, Tensor
+
+from llmsmc.errors import InputError
+from llmsmc.inference.driver import Population
+from llmsmc.inference.move import Moved
+from llmsmc.inference.resamplers import uniforms
+from llmsmc.inference.run import Run
+from llmsmc.particles import num_particles, take, where
+
+
+@dataclass(frozen=True)
+class RegenerateSuffix:
+    """The move, for models whose states remember their path and can be rewound.
+
+    Attributes:
+        inverse_temperature: the exponent of the likelihood in the target.
+    """
+
+    inverse_temperature: float | int = 1.0
+
+    def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
+        """Move each particle of step t; consumes `generator`."""
+        model, old = run.model, population.particles
+        if not model.can_rewind():
+            raise InputError(
+                "A suffix is regenerated behind a prefix. Got "
+                f"{type(model).__name__}, whose states cannot be rewound; accepted: models with "
+                "`rewind`, `num_steps` and `path_log_likelihood`."
+            )
+        num_steps = model.num_steps(old)
+        kept = (uniforms(len(num_steps), generator) * num_steps).long()
+        new = regenerated(run, t, old, kept, generator)
+        log_ratio = self.inverse_temperature * (
+            _path_log_likelihood(run, t, new) - _path_log_likelihood(run, t, old)
+        )
+        new_num_steps = model.num_steps(new)
+        log_ratio = log_ratio + num_steps.log() - new_num_steps.log()
+        # A dead particle stays so; a path without a step could not be cut on the way back.
+        possible = (population.log_weights > -math.inf) & (new_num_steps > 0)
+        accepted = possible & (uniforms(len(num_steps), generator).log() < log_ratio)
+        return Moved(replace(population, particles=where(accepted, new, old)), accepted)
+
+
+def regenerated(
+    run: Run, t: int, particles: Any, kept: Int64[Tensor, " N"], generator: Generator
+) -> Any:
+    """Return the paths behind their first `kept` steps drawn anew, up to step t or their end."""
+    model = run.model
+    new = model.rewind(particles, kept)
+    for s in range(int(kept.min()), t + 1):
+        going_on = (kept <= s) & ~model.finished(new).cpu()
+        rows = going_on.nonzero().squeeze(1)
+        if len(rows):
+            extended = model.sample_transition(s, take(new, rows), generator=generator)
+            place = torch.zeros(num_particles(new), dtype=torch.int64)
+            place[rows] = torch.arange(len(rows))
+            new = where(going_on, take(extended, place), new)
+    return new
+
+
+def _path_log_likelihood(run: Run, t: int, particles: Any) -> Float64[Tensor, " N"]:
+    values = run.model.path_log_likelihood(t, particles, run.observations)
+    return values.detach().to(device="cpu", dtype=torch.float64)

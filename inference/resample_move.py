@@ -1,0 +1,92 @@
+r"""The resample-move filter: a bootstrap filter whose resampled particles are moved apart.
+
+$$A^n \sim \text{resample}(w_{t-1}), \qquad
+\tilde x_{0:t-1}^n \sim K_{t-1}(\cdot \mid x_{0:t-1}^{A^n}), \qquad
+x_t^n \sim \text{transition}(t, \tilde x_{t-1}^n), \qquad
+w_t^n = w_\text{out}^n \; p(y_t \mid x_t^n).$$
+
+The kernel K leaves the law of the path given y_0, ..., y_{t-1} as it is, so the weights stay, and
+$\sum_n w_t^n$ is unbiased as in the bootstrap filter; copies become different particles again.
+
+Reference: Gilks, Berzuini (2001). Following a moving target: Monte Carlo inference for dynamic
+Bayesian models.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+
+from llmsmc.checks import require_count
+from llmsmc.inference.adaptive import Adaptive
+from llmsmc.inference.driver import Population, Stepwise
+from llmsmc.inference.move import Move
+from llmsmc.inference.propagation import propagate, weigh
+from llmsmc.inference.regenerate_suffix import RegenerateSuffix
+from llmsmc.inference.resamplers import Resampler
+from llmsmc.inference.run import Run
+from llmsmc.particles import take
+from llmsmc.posterior import Guarantee
+from llmsmc.weights import uniform
+
+
+@dataclass(frozen=True)
+class ResampleMove(Stepwise):
+    """Settings of the resample-move filter, beside those of `Stepwise`.
+
+    Nothing is recorded for `trajectories`: a move changes the past of a particle.
+
+    Attributes:
+        resampler: the scheme; it decides whether to resample, too.
+        move: the kernel.
+        num_moves: how often it is applied after each resampling.
+    """
+
+    guarantee: ClassVar[Guarantee] = "unbiased evidence"
+
+    resampler: Resampler = Adaptive()
+    move: Move = RegenerateSuffix()
+    num_moves: int = 1
+    record: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        require_count("num_moves", self.num_moves)
+
+    def begin(self, run: Run) -> Population:
+        """Draw the initial particles and weigh them."""
+        generator = run.generator(0, "propagate")
+        particles = run.model.sample_initial(self.num_particles, generator=generator)
+        equal = uniform(self.num_particles)
+        log_weights = weigh(run.model, 0, None, particles, run.y(0), equal)
+        return Population(particles, log_weights, torch.arange(self.num_particles))
+
+    def step(self, run: Run, t: int, population: Population) -> Population:
+        """Resample, move, and advance the particles that have not finished by one step."""
+        generator = run.generator(t, "resample")
+        ancestors, carried, resampled = self.resampler(population.log_weights, generator=generator)
+        accepted = torch.zeros(self.num_moves, self.num_particles)
+        if resampled:
+            population = replace(
+                population,
+                particles=take(population.particles, ancestors),
+                previous=None if t == 1 else take(population.previous, ancestors),
+                log_weights=carried,
+            )
+            for number in range(self.num_moves):
+                generator = run.generator(t, f"move/{number}")
+                population, accepted[number] = self.move(
+                    run, t - 1, population, generator=generator
+                )
+        previous = population.particles
+        particles = propagate(run.model, t, previous, generator=run.generator(t, "propagate"))
+        log_weights = weigh(run.model, t, previous, particles, run.y(t), carried)
+        return Population(
+            particles,
+            log_weights,
+            ancestors,
+            resampled,
+            float(accepted.mean()) if resampled else None,
+            previous,
+        )

@@ -1,0 +1,173 @@
+"""Moves leave the target as it is, and resample-move its evidence unbiased."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from llmsmc import InputError
+from llmsmc.inference import (
+    Adaptive,
+    BootstrapFilter,
+    Moved,
+    RandomWalk,
+    RegenerateSuffix,
+    ResampleMove,
+    multinomial,
+    systematic,
+)
+from llmsmc.inference.driver import Population
+from llmsmc.inference.regenerate_suffix import regenerated
+from llmsmc.inference.resamplers import uniforms
+from llmsmc.inference.run import Run
+from llmsmc.models import LinearGaussian, TabularLanguageModel
+from llmsmc.randomness import RandomStreams
+from llmsmc.weights import uniform
+from tests.replicates import replicates
+from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
+from tests.toys import language_with_eos, table_instance
+
+NUM_DRAWS = 40_000
+LARGEST_P = 1e-6
+
+
+def p_value_after(model: TabularLanguageModel, move: Any, num_moves: int = 1) -> float:
+    """Of the chi-square statistic of the path law after moving exact draws from the target."""
+    paths, law = model.paths(), model.log_target(model.paths()).softmax(0)
+    source = torch.Generator().manual_seed(5)
+    particles = paths[law.multinomial(NUM_DRAWS, replacement=True, generator=source)]
+    population = Population(particles, uniform(NUM_DRAWS), torch.arange(NUM_DRAWS))
+    run = Run(model, None, RandomStreams(0))
+    for _ in range(num_moves):
+        population, accepted = move(run, model.max_steps - 1, population, generator=source)
+    assert 0.02 < float(accepted.double().mean()) < 1
+    counts = (population.particles[:, None] == paths).all(2).sum(0).double()
+    expected = NUM_DRAWS * law
+    frequent = expected > 20
+    counts = torch.cat([counts[frequent], counts[~frequent].sum(0, keepdim=True)])
+    expected = torch.cat([expected[frequent], expected[~frequent].sum(0, keepdim=True)])
+    kept = expected > 0
+    statistic = ((counts - expected).square() / expected)[kept].sum()
+    degrees = torch.tensor((int(kept.sum()) - 1) / 2, dtype=torch.float64)
+    return float(torch.special.gammaincc(degrees, statistic / 2))
+
+
+@dataclass(frozen=True)
+class ForgetsLengths(RegenerateSuffix):
+    """A wrong variant: paths of all lengths are taken to be cut equally often at each step."""
+
+    def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
+        model, old = run.model, population.particles
+        lengths = model.num_steps(old)
+        kept = (uniforms(len(lengths), generator) * lengths).long()
+        new = regenerated(run, t, old, kept, generator)
+        ratio = model.path_log_likelihood(t, new, None) - model.path_log_likelihood(t, old, None)
+        accepted = uniforms(len(lengths), generator).log() < ratio
+        particles = torch.where(accepted[:, None], new, old)
+        return Moved(replace(population, particles=particles), accepted)
+
+
+@pytest.mark.parametrize("toy", [table_instance, language_with_eos])
+def test_regenerating_a_suffix_keeps_the_law(toy: Any) -> None:
+    assert p_value_after(toy(), RegenerateSuffix()) > LARGEST_P
+    assert p_value_after(toy(), RegenerateSuffix(), num_moves=5) > LARGEST_P
+
+
+def test_forgetting_the_lengths_is_rejected() -> None:
+    assert p_value_after(language_with_eos(), ForgetsLengths(), num_moves=5) < LARGEST_P
+
+
+def test_a_move_at_another_temperature_is_rejected() -> None:
+    assert p_value_after(table_instance(), RegenerateSuffix(0.5), num_moves=5) < LARGEST_P
+
+
+CONFIGURATIONS = [
+    (3, Adaptive(multinomial, 1.0)),
+    (3, Adaptive(systematic, 0.5)),
+    (8, Adaptive(systematic, 1.0)),
+]
+
+
+@pytest.mark.parametrize(("num_particles", "resampler"), CONFIGURATIONS)
+@pytest.mark.parametrize("toy", [table_instance, language_with_eos])
+def test_evidence_and_measure_are_unbiased(toy: Any, num_particles: int, resampler: Any) -> None:
+    model = toy()
+    runs = replicates(
+        model, num_particles=num_particles, resampler=resampler, algorithm=ResampleMove
+    )
+    assert abs(z_score(runs.evidence, math.exp(model.log_evidence()))) < MAX_Z
+    paths = model.paths()
+    h = (runs.posterior.particles[:, None] == paths).all(2).double()
+    frequent = h.sum(0) >= 30
+    z = z_scores(runs.measure(h), model.log_target(paths).exp())[frequent]
+    assert len(z) >= 5 and float(z.abs().max()) < MAX_Z_OF_MANY
+
+
+def walk() -> LinearGaussian:
+    return LinearGaussian(
+        initial_mean=0.5,
+        initial_covariance=1.0,
+        transition_matrix=0.9,
+        transition_covariance=0.3,
+        observation_matrix=1.2,
+        observation_covariance=0.2,
+    )
+
+
+OBSERVATIONS = [[0.3], [1.8], [-0.4], [0.9]]
+
+
+@pytest.mark.parametrize(("num_particles", "resampler"), CONFIGURATIONS)
+def test_evidence_is_that_of_the_kalman_filter(num_particles: int, resampler: Any) -> None:
+    model = walk()
+    runs = replicates(
+        model, OBSERVATIONS, num_particles=num_particles, resampler=resampler,
+        algorithm=partial(ResampleMove, move=RandomWalk(0.7), num_moves=3),
+    )  # fmt: skip
+    exact = math.exp(model.log_evidence(OBSERVATIONS))
+    assert abs(z_score(runs.evidence / exact, 1.0)) < MAX_Z
+
+
+def test_moves_make_copies_different_again() -> None:
+    model = table_instance()
+    resampler = Adaptive(systematic, 1.0)
+    distinct = {
+        algorithm: sum(
+            len(algorithm(8, resampler).run(model, seed=seed).particles.unique(dim=0))
+            for seed in range(100)
+        )
+        for algorithm in (BootstrapFilter, ResampleMove)
+    }
+    assert distinct[ResampleMove] > 1.05 * distinct[BootstrapFilter]
+
+
+def test_acceptance_rates_are_reported() -> None:
+    posterior = ResampleMove(50, Adaptive(systematic, 1.0)).run(table_instance(), seed=0)
+    first, *later = [step.acceptance_rate for step in posterior.history]
+    assert first is None
+    assert all(rate is not None and 0 < rate < 1 for rate in later)
+    still = ResampleMove(50, Adaptive(systematic, 0.0)).run(table_instance(), seed=0)
+    assert all(step.acceptance_rate is None for step in still.history)
+
+
+def test_moves_that_do_not_fit_the_model_are_named() -> None:
+    resampler = Adaptive(systematic, 1.0)
+    with pytest.raises(InputError, match="Got LinearGaussian, whose states cannot be rewound"):
+        ResampleMove(4, resampler).run(walk(), OBSERVATIONS, seed=0)
+    with pytest.raises(InputError, match="A random walk is made by real numbers"):
+        ResampleMove(4, resampler, move=RandomWalk()).run(table_instance(), seed=0)
+    with pytest.raises(InputError, match="scale is a length. Got 0"):
+        RandomWalk(0)
+    with pytest.raises(InputError, match="num_moves"):
+        ResampleMove(4, num_moves=0)
+
+
+def test_rewinding_a_table_keeps_the_first_tokens() -> None:
+    state: Tensor = torch.tensor([[0, 1, 2, -1], [1, 1, 1, 1]])
+    model = language_with_eos()
+    assert model.num_steps(state).tolist() == [3, 4]
+    assert model.rewind(state, torch.tensor([0, 2])).tolist() == [[-1] * 4, [1, 1, -1, -1]]
