@@ -213,10 +213,14 @@ class Workshop:
         (self.folder / stage / "done").touch()
 
     def ship(
-        self, stage: str, model: Qwen2ForCausalLM | Qwen2ForProcessRewardModel, recipe: str
+        self,
+        stages: Sequence[str],
+        model: Qwen2ForCausalLM | Qwen2ForProcessRewardModel,
+        recipe: str,
     ) -> None:
-        """Save a finished model in 16 bits, with tokenizer, card and loss curve."""
-        target = self.folder / "models" / NAMES[stage]
+        """Save the model of the last of `stages` in 16 bits, with tokenizer, card and curves."""
+        name = NAMES[stages[-1]]
+        target = self.folder / "models" / name
         target.mkdir(parents=True, exist_ok=True)
         if "forward" in vars(model.model):
             del model.model.forward  # the compiled one
@@ -224,8 +228,17 @@ class Workshop:
         nn.Module.to(model, "cpu", torch.float16)
         model.save_pretrained(target)
         self.tokenizer().save_pretrained(target)
-        shutil.copy(self.folder / stage / "losses.jsonl", target / "losses.jsonl")
-        write_card(target, NAMES[stage], recipe, sum(p.numel() for p in model.parameters()))
+        (target / "losses.jsonl").write_text(self.curve(stages))
+        write_card(target, name, recipe, sum(p.numel() for p in model.parameters()))
+
+    def curve(self, stages: Sequence[str]) -> str:
+        """The loss curves of some stages, one report a line, each with the name of its stage."""
+        lines = [
+            json.dumps({"stage": stage, **json.loads(line)})
+            for stage in stages
+            for line in (self.folder / stage / "losses.jsonl").read_text().splitlines()
+        ]
+        return "".join(f"{line}\n" for line in lines)
 
 
 def _run_clean(workshop: Workshop) -> Iterator[Progress]:
@@ -251,7 +264,9 @@ def _run_policy(workshop: Workshop) -> Iterator[Progress]:
     schedule = workshop.recipe.policy
     batches = _batches(workshop, "misconceptions", draw, schedule)
     yield from workshop.train("policy", model, NextToken(model, batches), schedule)
-    workshop.ship("policy", model, f"clean: {workshop.recipe.clean}\nthen: {schedule}\n{NATURAL}")
+    workshop.ship(
+        ("clean", "policy"), model, f"clean: {workshop.recipe.clean}\nthen: {schedule}\n{NATURAL}"
+    )
 
 
 def _run_small(workshop: Workshop) -> Iterator[Progress]:
@@ -268,7 +283,7 @@ def _run_small(workshop: Workshop) -> Iterator[Progress]:
     schedule = workshop.recipe.small
     batches = _batches(workshop, "small", draw, schedule)
     yield from workshop.train("small", model, NextToken(model, batches), schedule)
-    workshop.ship("small", model, f"{schedule}\n{BLIND}")
+    workshop.ship(("small",), model, f"{schedule}\n{BLIND}")
 
 
 def _run_samples(workshop: Workshop) -> Iterator[Progress]:
@@ -319,7 +334,7 @@ def _run_tuned(workshop: Workshop) -> Iterator[Progress]:
     yield from workshop.train("tuned", model, objective, schedule, objective.language_layer)
     objective.release()
     recipe = f"{workshop.recipe.reward}\nthen: {schedule}\n{objective.weights}"
-    workshop.ship("tuned", model, recipe)
+    workshop.ship(("reward", "tuned"), model, recipe)
 
 
 def _run_weak(workshop: Workshop) -> Iterator[Progress]:
@@ -329,7 +344,7 @@ def _run_weak(workshop: Workshop) -> Iterator[Progress]:
     model, objective, schedule = _judge(workshop, "weak", "small", 1, at_markers)
     yield from workshop.train("weak", model, objective, schedule, objective.language_layer)
     objective.release()
-    workshop.ship("weak", model, f"{schedule}\n{at_markers}")
+    workshop.ship(("weak",), model, f"{schedule}\n{at_markers}")
 
 
 def _judge(
