@@ -3,20 +3,18 @@
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
-from typing import ClassVar
 
 from llmsmc.posterior import Guarantee, Posterior
 from llmsmc.state_space_model import Observations, StateSpaceModel
 
 
 class Algorithm(ABC):
-    """Settings, a guarantee, and two ways to run; the algorithms are frozen dataclasses.
+    """Settings, a guarantee, and two ways to run; the algorithms are frozen dataclasses."""
 
-    Attributes:
-        guarantee: what the algorithm promises.
-    """
-
-    guarantee: ClassVar[Guarantee]
+    @property
+    @abstractmethod
+    def guarantee(self) -> Guarantee:
+        """What the algorithm promises."""
 
     @abstractmethod
     def iterate(

@@ -105,16 +105,13 @@ def drive(
     """
     run = Run(model, observations, RandomStreams(seed))
     horizon = num_steps(model, observations)
-    cost_before, seconds, started = model.cost(), 0.0, time.perf_counter()
+    journal = Journal(algorithm, run)
     population: Population | None = None
-    history: tuple[StepRecord, ...] = ()
-    recorded: tuple[Any, ...] = ()
     t = 0
     while True:
         population = (
             algorithm.begin(run) if population is None else algorithm.step(run, t, population)
         )
-
         finished = model.finished(population.particles).cpu()
         is_last = t + 1 == horizon or bool(finished.all())
         truncated = torch.zeros_like(finished)
@@ -124,33 +121,67 @@ def drive(
             population = rejecting(population, truncated)
         if is_last:
             population = algorithm.conclude(run, t, population)
+        yield journal.posterior(population, truncated)
+        if is_last:
+            return
+        journal.resume()
+        t += 1
 
-        particles = model.record(population.particles)
-        history += (summary(t, population, int(finished.sum())),)
-        recorded += (particles,) if algorithm.record else ()
-        seconds += time.perf_counter() - started
+
+class Journal:
+    """The record of a run: it makes the posterior of each step."""
+
+    def __init__(self, algorithm: Algorithm, run: Run, *, record: bool = True) -> None:
+        """Begin the record, and count the time.
+
+        Args:
+            algorithm: who runs.
+            run: the run.
+            record: whether to keep the population of every step, unless the algorithm says so.
+        """
+        self._algorithm, self._run = algorithm, run
+        self._keeps = getattr(algorithm, "record", record)
+        self._history: tuple[StepRecord, ...] = ()
+        self._recorded: tuple[Any, ...] = ()
+        self._cost_before = run.model.cost()
+        self._seconds, self._started = 0.0, time.perf_counter()
+
+    def resume(self) -> None:
+        """Let the clock go on: the time that the caller takes between two steps is not counted."""
+        self._started = time.perf_counter()
+
+    def posterior(self, population: Population, truncated: Bool[Tensor, " N"]) -> Posterior:
+        """Record a step, stop the clock and return the posterior.
+
+        Raises:
+            DegenerateWeightsError: all particles have weight zero; carries the posterior.
+        """
+        algorithm, run = self._algorithm, self._run
+        step = len(self._history)
+        particles = run.model.record(population.particles)
+        num_finished = int(run.model.finished(population.particles).sum())
+        self._history += (summary(step, population, num_finished),)
+        self._recorded += (particles,) if self._keeps else ()
+        self._seconds += time.perf_counter() - self._started
         posterior = Posterior(
             algorithm=type(algorithm).__name__,
             guarantee=algorithm.guarantee,
             seed=run.streams.seed,
             particles=particles,
             log_weights=population.log_weights,
-            log_evidence=history[-1].log_evidence,
-            history=history,
-            cost=replace(model.cost() - cost_before, seconds=seconds),
+            log_evidence=self._history[-1].log_evidence,
+            history=self._history,
+            cost=replace(run.model.cost() - self._cost_before, seconds=self._seconds),
             truncated=truncated,
-            recorded=recorded if algorithm.record else None,
-            metadata={"model": type(model).__name__},
+            recorded=self._recorded if self._keeps else None,
+            metadata={"model": type(run.model).__name__},
         )
-        if history[-1].max_weight == 0.0:
+        if self._history[-1].max_weight == 0.0:
             cause = f", {int(truncated.sum())} of them truncated" if truncated.any() else ""
             raise DegenerateWeightsError(
-                f"All {len(finished)} particles have weight zero at step {t}{cause}.", posterior
+                f"All {len(truncated)} particles have weight zero at step {step}{cause}.", posterior
             )
-        yield posterior
-        if is_last:
-            return
-        t, started = t + 1, time.perf_counter()
+        return posterior
 
 
 def num_steps(model: StateSpaceModel, observations: Observations | None) -> int | None:

@@ -1,7 +1,8 @@
 """Algorithms as they are written in one line: `NAME[:key=value,...]`.
 
 The keys are the fields of the algorithm's settings. A field that takes a resampler is given by the
-name of a scheme, which is wrapped in `Adaptive`; its threshold is the key `ess_threshold`.
+name of a scheme; where the algorithm's own is `Adaptive`, it is wrapped in that, and the threshold
+is the key `ess_threshold`.
 """
 
 import types
@@ -23,6 +24,7 @@ ALGORITHMS: Final = {
     "weighted-best-of-n": "WeightedBestOfN",
     "bootstrap": "BootstrapFilter",
     "resample-move": "ResampleMove",
+    "tempered": "TemperedSMC",
     "islands": "IslandFilter",
 }
 """Name in one line -> name in `llmsmc.inference`."""
@@ -59,12 +61,11 @@ def parse_algorithm(text: str, num_particles: int | None = None) -> Algorithm:
     values = {
         key: convert(key, value, annotations[key])
         for key, value in given.items()
-        if key != _THRESHOLD
+        if key in annotations
     }
-    if _THRESHOLD in given:
-        threshold = convert(_THRESHOLD, given[_THRESHOLD], float)
-        scheme = values.get("resampler", Adaptive()).resampler
-        values["resampler"] = Adaptive(scheme, threshold)
+    if _is_adaptive(algorithm) and given.keys() & {"resampler", _THRESHOLD}:
+        threshold = convert(_THRESHOLD, given.get(_THRESHOLD, "0.5"), float)
+        values["resampler"] = Adaptive(values.get("resampler", Adaptive().resampler), threshold)
     if "num_particles" in accepted:
         values["num_particles"] = _count(values.get("num_particles"), num_particles)
     made = algorithm(**values)
@@ -75,7 +76,7 @@ def parse_algorithm(text: str, num_particles: int | None = None) -> Algorithm:
 def settable(algorithm: type[Any], annotations: dict[str, Any]) -> list[str]:
     """Return the keys that a line can give for an algorithm."""
     names = [field.name for field in _fields(algorithm) if _converter(annotations[field.name])]
-    return [*names, _THRESHOLD] if "resampler" in names else names
+    return [*names, _THRESHOLD] if _is_adaptive(algorithm) else names
 
 
 def convert(name: str, text: str, annotation: Any) -> Any:
@@ -183,9 +184,15 @@ def _choice(name: str, text: str, choices: tuple[str, ...]) -> str:
     return text
 
 
-def _resampler(name: str, text: str) -> Adaptive:
+def _is_adaptive(algorithm: type[Any]) -> bool:
+    """Return whether the resampler of an algorithm decides whether to resample."""
+    return any(isinstance(field.default, Adaptive) for field in _fields(algorithm))
+
+
+def _resampler(name: str, text: str) -> Resampler:
     require_choice(name, text, RESAMPLERS)
-    return Adaptive(getattr(inference, text))
+    scheme: Resampler = getattr(inference, text)
+    return scheme
 
 
 def _name_of(value: Any) -> str:

@@ -6,10 +6,11 @@ of populations; or an object of the model's own with these methods:
 * `__len__()`: the number of particles,
 * `__getitem__(indices)`: the population of the particles with these indices, repeats allowed;
   with a single integer, that particle,
-* `select(mask, other)`: this population where `mask`, and `other` elsewhere.
+* `select(mask, other)`: this population where `mask`, and `other` elsewhere;
+* `concatenate(others)`: this population and others behind it, for algorithms that join some.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -57,6 +58,17 @@ def where(mask: Bool[Tensor, " N"], new: Any, old: Any) -> Any:
         return torch.where(column, new, old)
 
     return map_populations(choose, new, old)
+
+
+def concatenate(populations: Sequence[Any]) -> Any:
+    """Return the particles of all populations, in order."""
+
+    def join(first: Any, *others: Any) -> Any:
+        if isinstance(first, Tensor):
+            return torch.cat([first, *others])
+        return first.concatenate(others)
+
+    return map_populations(join, *populations)
 
 
 def is_tree(particles: Any) -> bool:

@@ -156,6 +156,10 @@ class ReasoningParticles:
         order = torch.cat([mine, theirs]).argsort()
         return concatenate([self[mine], other[theirs]])[order]
 
+    def concatenate(self, others: Sequence["ReasoningParticles"]) -> "ReasoningParticles":
+        """Return these particles and others of the same question behind them."""
+        return concatenate([self, *others])
+
     def answers(self) -> list[str | None]:
         """Return the answer of each particle, equal answers spelt alike."""
         found = [extract_answer("".join(steps)) for steps in self.steps]

@@ -14,7 +14,8 @@ AlgorithmOption = Annotated[
         "--algorithm",
         metavar="NAME:KEY=VALUE,...",
         help="greedy, self-consistency, best-of-n, weighted-best-of-n, bootstrap, resample-move, "
-        "islands; options after a colon, as in bootstrap:resampler=stratified,ess_threshold=0.3.",
+        "tempered, islands; options after a colon, as in "
+        "bootstrap:resampler=stratified,ess_threshold=0.3.",
         rich_help_panel=_RUN,
     ),
 ]
