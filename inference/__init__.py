@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llmsmc.inference.move import Move as Move
     from llmsmc.inference.move import Moved as Moved
     from llmsmc.inference.optimal_resampler import optimal as optimal
+    from llmsmc.inference.particle_gibbs import ParticleGibbs as ParticleGibbs
     from llmsmc.inference.random_walk import RandomWalk as RandomWalk
     from llmsmc.inference.regenerate_suffix import RegenerateSuffix as RegenerateSuffix
     from llmsmc.inference.resample_move import ResampleMove as ResampleMove
@@ -45,6 +46,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.inference.killing_resampler": ["killing"],
         "llmsmc.inference.move": ["Move", "Moved"],
         "llmsmc.inference.optimal_resampler": ["optimal"],
+        "llmsmc.inference.particle_gibbs": ["ParticleGibbs"],
         "llmsmc.inference.random_walk": ["RandomWalk"],
         "llmsmc.inference.regenerate_suffix": ["RegenerateSuffix"],
         "llmsmc.inference.resample_move": ["ResampleMove"],

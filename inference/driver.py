@@ -150,36 +150,47 @@ class Journal:
         """Let the clock go on: the time that the caller takes between two steps is not counted."""
         self._started = time.perf_counter()
 
-    def posterior(self, population: Population, truncated: Bool[Tensor, " N"]) -> Posterior:
+    def forget(self) -> None:
+        """Begin the record of the steps anew; costs and time go on."""
+        self._history, self._recorded = (), ()
+
+    def note(self, population: Population) -> None:
+        """Record a step."""
+        particles = self._run.model.record(population.particles)
+        num_finished = int(self._run.model.finished(population.particles).sum())
+        self._history += (summary(len(self._history), population, num_finished),)
+        self._recorded += (particles,) if self._keeps else ()
+
+    def posterior(
+        self, population: Population, truncated: Bool[Tensor, " N"], **metadata: Any
+    ) -> Posterior:
         """Record a step, stop the clock and return the posterior.
 
         Raises:
             DegenerateWeightsError: all particles have weight zero; carries the posterior.
         """
         algorithm, run = self._algorithm, self._run
-        step = len(self._history)
-        particles = run.model.record(population.particles)
-        num_finished = int(run.model.finished(population.particles).sum())
-        self._history += (summary(step, population, num_finished),)
-        self._recorded += (particles,) if self._keeps else ()
+        self.note(population)
         self._seconds += time.perf_counter() - self._started
         posterior = Posterior(
             algorithm=type(algorithm).__name__,
             guarantee=algorithm.guarantee,
             seed=run.streams.seed,
-            particles=particles,
+            particles=run.model.record(population.particles),
             log_weights=population.log_weights,
             log_evidence=self._history[-1].log_evidence,
             history=self._history,
             cost=replace(run.model.cost() - self._cost_before, seconds=self._seconds),
             truncated=truncated,
             recorded=self._recorded if self._keeps else None,
-            metadata={"model": type(run.model).__name__},
+            metadata={"model": type(run.model).__name__, **metadata},
         )
         if self._history[-1].max_weight == 0.0:
             cause = f", {int(truncated.sum())} of them truncated" if truncated.any() else ""
             raise DegenerateWeightsError(
-                f"All {len(truncated)} particles have weight zero at step {step}{cause}.", posterior
+                f"All {len(truncated)} particles have weight zero at step "
+                f"{len(self._history) - 1}{cause}.",
+                posterior,
             )
         return posterior
 

@@ -173,6 +173,18 @@ class StateSpaceModel:
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `rewind`.")
 
+    def splice(self, state: Any, t: int, reference: Any) -> Any:
+        """Return the paths x_0, ..., x_{t-1} continued by the steps from t on of a single path.
+
+        For models that remember the path; a path that has finished has no continuation, which
+        `log_prior` says by `-inf`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `splice`.")
+
+    def log_prior(self, state: Any) -> Tensor:
+        """Return the log-probability of each path, `[N]`; for models that remember the path."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `log_prior`.")
+
     def can_rewind(self) -> bool:
         """Return whether the model defines `rewind`."""
         return type(self).rewind is not StateSpaceModel.rewind

@@ -128,6 +128,12 @@ class TabularLanguageModel(StateSpaceModel):
         """Return the first `num_steps[n]` tokens of each sequence."""
         return state.masked_fill(torch.arange(state.shape[1]) >= num_steps[:, None], PAD)
 
+    def splice(
+        self, state: Int64[Tensor, "N T"], t: int, reference: Int64[Tensor, "1 T"]
+    ) -> Int64[Tensor, "N T"]:
+        """Return the first t tokens of each sequence, and then those of the reference."""
+        return torch.cat([state[:, :t], reference[:, t:].expand(len(state), -1)], dim=1)
+
     # The exact answers
 
     def paths(self) -> Int64[Tensor, "P T"]:
