@@ -52,9 +52,9 @@ def largest_z(model: TabularLanguageModel, algorithm: ParticleGibbs, num_sweeps:
         ]
     )
     means = hits.reshape(NUM_BATCHES, num_sweeps // NUM_BATCHES, -1).mean(1)
-    frequent = exact * num_sweeps > 20
+    frequent = exact * num_sweeps > 40
     z = (means.mean(0) - exact) / (means.std(0) / NUM_BATCHES**0.5)
-    assert int(frequent.sum()) >= 4
+    assert int(frequent.sum()) >= 5
     return float(z[frequent].abs().max())
 
 
@@ -70,7 +70,7 @@ def test_a_long_chain_has_the_posterior(
     algorithm = ParticleGibbs(
         num_particles, resampler=resampler, ancestor_sampling=ancestor_sampling
     )
-    assert largest_z(toy(), algorithm, 480) < MAX_Z_OF_MANY
+    assert largest_z(toy(), algorithm, 1000) < MAX_Z_OF_MANY
 
 
 def test_smoothing_is_that_of_kalman() -> None:
