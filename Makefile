@@ -14,7 +14,7 @@ solve: $(INSTALLED)
 	$(BIN)/llmsmc solve --sample-problem 3 --quantization $(QUANTIZATION)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

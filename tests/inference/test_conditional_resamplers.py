@@ -34,7 +34,7 @@ from llmsmc.randomness import RandomStreams
 from llmsmc.weights import as_log_weights, log_evidence, normalize
 
 WEIGHTS = [as_log_weights([math.log(w) for w in row]) for row in ((1, 3, 2), (4, 1, 2), (2, 2, 2))]
-NUM_DRAWS = 4000
+NUM_DRAWS = 1500
 LARGEST_P = 1e-6  # of a false alarm, for each comparison
 
 

@@ -31,7 +31,7 @@ from tests.toys import language_with_eos, table_instance
 
 CONFIGURATIONS = [
     (num_particles, Adaptive(scheme, threshold))
-    for num_particles in (1, 3, 8)
+    for num_particles in (1, 4)
     for scheme, threshold in ((multinomial, 1.0), (systematic, 1.0), (systematic, 0.5))
     if num_particles > 1 or threshold == 1.0
 ]

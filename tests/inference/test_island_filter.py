@@ -47,7 +47,7 @@ def test_evidence_and_measure_are_unbiased(toy, threshold: float) -> None:  # ty
     paths = model.paths()
     algorithm = IslandFilter(12, 4, Adaptive(systematic, threshold), record=False)
     evidence, measures = [], []
-    for seed in range(400):
+    for seed in range(200):
         try:
             posterior = algorithm.run(model, seed=seed)
         except DegenerateWeightsError as error:
@@ -68,7 +68,7 @@ def test_islands_that_count_alike_are_rejected() -> None:
     model = table_instance()
     paths, exact = model.paths(), model.log_target(model.paths()).softmax(0)
     right, wrong = [], []
-    for seed in range(300):
+    for seed in range(200):
         posterior = IslandFilter(24, 12, Adaptive(systematic, 1.0), record=False).run(
             model, seed=seed
         )
