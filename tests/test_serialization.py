@@ -53,7 +53,9 @@ def test_dictionaries_that_look_like_tags_come_back(tmp_path: Path) -> None:
     assert load(tmp_path) == value
 
 
-@pytest.mark.parametrize("value", [{1: 2}, {1, 2}, object(), Cost], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [{1: 2}, {1, 2}, object(), Cost], ids=lambda value: type(value).__name__
+)
 def test_what_cannot_be_saved_is_an_error_and_leaves_nothing(value: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be saved"):
         save(value, tmp_path / "value")
