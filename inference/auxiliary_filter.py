@@ -15,7 +15,7 @@ References:
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -23,13 +23,13 @@ from torch import Tensor
 
 from llmsmc.errors import InputError
 from llmsmc.inference.adaptive import Adaptive
-from llmsmc.inference.driver import Population, Stepwise
-from llmsmc.inference.propagation import add_potentials, advance, going_on
+from llmsmc.inference.driver import Stepwise
+from llmsmc.inference.population import Population, resample
+from llmsmc.inference.propagation import add_potentials, begin_guided, extend_guided, going_on
 from llmsmc.inference.resamplers import Resampler
 from llmsmc.inference.run import Run
-from llmsmc.particles import take
 from llmsmc.posterior import Guarantee
-from llmsmc.weights import LogWeights, uniform
+from llmsmc.weights import LogWeights, on_host
 
 
 @dataclass(frozen=True)
@@ -51,23 +51,19 @@ class AuxiliaryFilter(Stepwise):
                 f"An auxiliary filter looks ahead. Got {type(run.model).__name__}, which does not; "
                 "accepted: models with `log_lookahead`, or the bootstrap filter."
             )
-        particles, log_weights = advance(run, 0, None, uniform(self.num_particles))
-        return Population(particles, log_weights, torch.arange(self.num_particles))
+        return begin_guided(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Advance the particles that have not finished by one step."""
         # Resample by the weights with the guess, and undo it.
         mask = going_on(run.model, population.particles, population.log_weights)
-        guess = run.model.log_lookahead(t - 1, population.particles, run.y(t))
-        guess = guess.detach().cpu().double()
+        guess = on_host(run.model.log_lookahead(t - 1, population.particles, run.y(t)))
         guessed = add_potentials(population.log_weights, guess, mask, t - 1)
-        generator = run.generator(t, "resample")
-        ancestors, carried, resampled = self.resampler(guessed, generator=generator)
-        carried = undone(carried, torch.where(mask, guess, 0.0)[ancestors])
+        parents = resample(run, t, replace(population, log_weights=guessed), self.resampler)
+        guess = torch.where(mask, guess, 0.0)[parents.ancestors]
+        parents = replace(parents, log_weights=undone(parents.log_weights, guess))
         # Advance
-        previous = take(population.particles, ancestors) if resampled else population.particles
-        particles, log_weights = advance(run, t, previous, carried)
-        return Population(particles, log_weights, ancestors, resampled)
+        return extend_guided(run, t, parents)
 
 
 def undone(log_weights: LogWeights, guess: Tensor) -> LogWeights:

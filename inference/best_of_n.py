@@ -12,7 +12,8 @@ from typing import ClassVar
 import torch
 
 from llmsmc.inference import independent_runs
-from llmsmc.inference.driver import Population, Stepwise
+from llmsmc.inference.driver import Stepwise
+from llmsmc.inference.population import Population
 from llmsmc.inference.run import Run
 from llmsmc.posterior import Guarantee
 from llmsmc.weights import LogWeights, log_evidence

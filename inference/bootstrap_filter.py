@@ -15,16 +15,13 @@ estimation.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from llmsmc.inference.adaptive import Adaptive
-from llmsmc.inference.driver import Population, Stepwise
-from llmsmc.inference.propagation import propagate, weigh
+from llmsmc.inference.driver import Stepwise
+from llmsmc.inference.population import Population, resample
+from llmsmc.inference.propagation import begin, extend
 from llmsmc.inference.resamplers import Resampler
 from llmsmc.inference.run import Run
-from llmsmc.particles import take
 from llmsmc.posterior import Guarantee
-from llmsmc.weights import uniform
 
 
 @dataclass(frozen=True)
@@ -41,20 +38,9 @@ class BootstrapFilter(Stepwise):
 
     def begin(self, run: Run) -> Population:
         """Draw the initial particles and weigh them."""
-        generator = run.generator(0, "propagate")
-        particles = run.model.sample_initial(self.num_particles, generator=generator)
-        log_weights = weigh(run.model, 0, None, particles, run.y(0), uniform(self.num_particles))
-        return Population(particles, log_weights, torch.arange(self.num_particles))
+        return begin(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
-        """Advance the particles that have not finished by one step."""
-        # Resample: the resampler decides whether, and returns the weights that remain.
-        generator = run.generator(t, "resample")
-        ancestors, carried, resampled = self.resampler(population.log_weights, generator=generator)
-        previous = take(population.particles, ancestors) if resampled else population.particles
-        # Propagate
-        generator = run.generator(t, "propagate")
-        particles = propagate(run.model, t, previous, generator=generator)
-        # Weigh
-        log_weights = weigh(run.model, t, previous, particles, run.y(t), carried)
-        return Population(particles, log_weights, ancestors, resampled)
+        """Resample, and advance the particles that have not finished by one step."""
+        parents = resample(run, t, population, self.resampler)
+        return extend(run, t, parents)

@@ -13,39 +13,19 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, get_args
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool
 from torch import Tensor
 
 from llmsmc.checks import require_choice, require_count
 from llmsmc.errors import DegenerateWeightsError, InputError
 from llmsmc.history import StepRecord
 from llmsmc.inference.algorithm import Algorithm
+from llmsmc.inference.population import Population
 from llmsmc.inference.run import Run
 from llmsmc.posterior import Posterior
 from llmsmc.randomness import RandomStreams
 from llmsmc.state_space_model import Observations, StateSpaceModel, Truncated
-from llmsmc.weights import LogWeights, effective_sample_size, log_evidence
-
-
-@dataclass(frozen=True, eq=False)
-class Population:
-    """The weighted particles after a step, and where they came from.
-
-    Attributes:
-        particles: N states.
-        log_weights: carried, never renormalised.
-        ancestors: the parents among the particles of the step before.
-        resampled: whether the parents were drawn anew.
-        acceptance_rate: of the moves made, if any.
-        previous: the states of the step before that the particles come from, if they are kept.
-    """
-
-    particles: Any
-    log_weights: LogWeights
-    ancestors: Int64[Tensor, " N"]
-    resampled: bool = False
-    acceptance_rate: float | None = None
-    previous: Any = None
+from llmsmc.weights import effective_sample_size, log_evidence
 
 
 @dataclass(frozen=True)
@@ -105,7 +85,7 @@ def drive(
     """
     run = Run(model, observations, RandomStreams(seed))
     horizon = num_steps(model, observations)
-    journal = Journal(algorithm, run)
+    journal = Journal(algorithm, run, record=algorithm.record)
     population: Population | None = None
     t = 0
     while True:
@@ -114,9 +94,7 @@ def drive(
         )
         finished = model.finished(population.particles).cpu()
         is_last = t + 1 == horizon or bool(finished.all())
-        truncated = torch.zeros_like(finished)
-        if is_last and observations is None:
-            truncated = model.truncated(population.particles).cpu()
+        truncated = run.truncated(population.particles) if is_last else torch.zeros_like(finished)
         if is_last and algorithm.truncated == "reject":
             population = rejecting(population, truncated)
         if is_last:
@@ -131,16 +109,15 @@ def drive(
 class Journal:
     """The record of a run: it makes the posterior of each step."""
 
-    def __init__(self, algorithm: Algorithm, run: Run, *, record: bool = True) -> None:
+    def __init__(self, algorithm: Algorithm, run: Run, *, record: bool) -> None:
         """Begin the record, and count the time.
 
         Args:
             algorithm: who runs.
             run: the run.
-            record: whether to keep the population of every step, unless the algorithm says so.
+            record: whether to keep the population of every step.
         """
-        self._algorithm, self._run = algorithm, run
-        self._keeps = getattr(algorithm, "record", record)
+        self._algorithm, self._run, self._keeps = algorithm, run, record
         self._history: tuple[StepRecord, ...] = ()
         self._recorded: tuple[Any, ...] = ()
         self._cost_before = run.model.cost()
@@ -154,12 +131,13 @@ class Journal:
         """Begin the record of the steps anew; costs and time go on."""
         self._history, self._recorded = (), ()
 
-    def note(self, population: Population) -> None:
-        """Record a step."""
+    def note(self, population: Population) -> Any:
+        """Record a step; return its particles as they are kept."""
         particles = self._run.model.record(population.particles)
         num_finished = int(self._run.model.finished(population.particles).sum())
         self._history += (summary(len(self._history), population, num_finished),)
         self._recorded += (particles,) if self._keeps else ()
+        return particles
 
     def posterior(
         self, population: Population, truncated: Bool[Tensor, " N"], **metadata: Any
@@ -170,13 +148,13 @@ class Journal:
             DegenerateWeightsError: all particles have weight zero; carries the posterior.
         """
         algorithm, run = self._algorithm, self._run
-        self.note(population)
+        particles = self.note(population)
         self._seconds += time.perf_counter() - self._started
         posterior = Posterior(
             algorithm=type(algorithm).__name__,
             guarantee=algorithm.guarantee,
             seed=run.streams.seed,
-            particles=run.model.record(population.particles),
+            particles=particles,
             log_weights=population.log_weights,
             log_evidence=self._history[-1].log_evidence,
             history=self._history,

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import torch
 
-from llmsmc.inference.driver import Population, Stepwise
+from llmsmc.inference.driver import Stepwise
+from llmsmc.inference.population import Population
 from llmsmc.inference.propagation import absorb
 from llmsmc.inference.run import Run
 from llmsmc.posterior import Guarantee

@@ -14,17 +14,14 @@ filtering.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from llmsmc.errors import InputError
 from llmsmc.inference.adaptive import Adaptive
-from llmsmc.inference.driver import Population, Stepwise
-from llmsmc.inference.propagation import advance
+from llmsmc.inference.driver import Stepwise
+from llmsmc.inference.population import Population, resample
+from llmsmc.inference.propagation import begin_guided, extend_guided
 from llmsmc.inference.resamplers import Resampler
 from llmsmc.inference.run import Run
-from llmsmc.particles import take
 from llmsmc.posterior import Guarantee
-from llmsmc.weights import uniform
 
 
 @dataclass(frozen=True)
@@ -46,13 +43,9 @@ class GuidedFilter(Stepwise):
                 f"A guided filter draws from a proposal. Got {type(run.model).__name__}, which "
                 "defines none; accepted: models with `proposal`, or the bootstrap filter."
             )
-        particles, log_weights = advance(run, 0, None, uniform(self.num_particles))
-        return Population(particles, log_weights, torch.arange(self.num_particles))
+        return begin_guided(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
-        """Advance the particles that have not finished by one step."""
-        generator = run.generator(t, "resample")
-        ancestors, carried, resampled = self.resampler(population.log_weights, generator=generator)
-        previous = take(population.particles, ancestors) if resampled else population.particles
-        particles, log_weights = advance(run, t, previous, carried)
-        return Population(particles, log_weights, ancestors, resampled)
+        """Resample, and advance the particles that have not finished by one step."""
+        parents = resample(run, t, population, self.resampler)
+        return extend_guided(run, t, parents)

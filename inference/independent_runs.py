@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import torch
 
-from llmsmc.inference.driver import Population
-from llmsmc.inference.propagation import add_potentials, propagate, weigh
+from llmsmc.inference import propagation
+from llmsmc.inference.population import Population
+from llmsmc.inference.propagation import add_potentials, propagate
 from llmsmc.inference.run import Run
 from llmsmc.weights import uniform
 
@@ -30,29 +31,23 @@ def step(run: Run, t: int, population: Population) -> Population:
 
 def begin_weighted(run: Run, num_particles: int) -> Population:
     """Draw the initial particles and weigh them, unless the whole path is scored at the end."""
-    new = begin(run, num_particles)
     if run.model.remembers_path:
-        return new
-    log_weights = weigh(run.model, 0, None, new.particles, run.y(0), new.log_weights)
-    return replace(new, log_weights=log_weights)
+        return begin(run, num_particles)
+    return propagation.begin(run, num_particles)
 
 
 def step_weighted(run: Run, t: int, population: Population) -> Population:
     """Advance the particles and weigh them, unless the whole path is scored at the end."""
-    new = step(run, t, population)
     if run.model.remembers_path:
-        return new
-    log_weights = weigh(
-        run.model, t, population.particles, new.particles, run.y(t), new.log_weights
-    )
-    return replace(new, log_weights=log_weights)
+        return step(run, t, population)
+    return propagation.extend(run, t, population)
 
 
 def weigh_paths(run: Run, t: int, population: Population) -> Population:
     """Weigh the final population of step t by the likelihood of its paths, if not yet done."""
     if not run.model.remembers_path:
         return population
-    log_potentials = run.model.path_log_likelihood(t, population.particles, run.observations)
+    log_potentials = run.path_log_likelihood(t, population.particles)
     alive = population.log_weights > -torch.inf
     log_weights = add_potentials(population.log_weights, log_potentials, alive, t)
     return replace(population, log_weights=log_weights)

@@ -20,8 +20,9 @@ from llmsmc.checks import require_count
 from llmsmc.errors import InputError
 from llmsmc.inference.adaptive import Adaptive
 from llmsmc.inference.bootstrap_filter import BootstrapFilter
-from llmsmc.inference.driver import Population, Stepwise
+from llmsmc.inference.driver import Stepwise
 from llmsmc.inference.in_blocks import InBlocks
+from llmsmc.inference.population import Population
 from llmsmc.inference.resamplers import Resampler
 from llmsmc.inference.run import Run
 from llmsmc.posterior import Guarantee

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from llmsmc.inference.driver import Population
+from llmsmc.inference.population import Population
 from llmsmc.inference.run import Run
 
 

@@ -34,7 +34,8 @@ from llmsmc.checks import require_count
 from llmsmc.inference.adaptive import Adaptive
 from llmsmc.inference.algorithm import Algorithm
 from llmsmc.inference.conditional_resamplers import conditional
-from llmsmc.inference.driver import Journal, Population, num_steps
+from llmsmc.inference.driver import Journal, num_steps
+from llmsmc.inference.population import Population
 from llmsmc.inference.propagation import absorb, weigh
 from llmsmc.inference.reference import Reference, RememberedPath, Trajectory
 from llmsmc.inference.resamplers import Resampler, inverse_cdf, uniforms
@@ -85,7 +86,7 @@ class ParticleGibbs(Algorithm):
     ) -> Iterator[Posterior]:
         """Yield the posterior of the sweeps that count so far, after each of them."""
         run = Run(model, observations, RandomStreams(seed))
-        journal = Journal(self, run)
+        journal = Journal(self, run, record=self.record)
         steps = self.sweep(run, None, 0)
         evidence = log_evidence(steps[-1].log_weights)
         kept: list[Sequence[Population]] = []
@@ -102,10 +103,9 @@ class ParticleGibbs(Algorithm):
             *before, last = pooled(kept, evidence)
             for population in before:
                 journal.note(population)
-            truncated = torch.zeros(num_particles(last.particles), dtype=torch.bool)
-            if observations is None:
-                truncated = model.truncated(last.particles).cpu()
-            yield journal.posterior(last, truncated, log_evidence_above=sum(above) / len(above))
+            yield journal.posterior(
+                last, run.truncated(last.particles), log_evidence_above=sum(above) / len(above)
+            )
             journal.resume()
 
     def sweep(self, run: Run, reference: Reference | None, number: int) -> list[Population]:
@@ -126,7 +126,7 @@ class ParticleGibbs(Algorithm):
             generator = run.generator(t, f"resample/{number}")
             ancestors, carried, resampled = scheme(log_weights, generator=generator)
             if reference is not None and resampled and self.ancestor_sampling:
-                reference, past = self._new_past(run, t, horizon, reference, steps[-1], generator)
+                reference, past = self._new_past(run, t, reference, steps[-1], generator)
                 ancestors = ancestors.clone()
                 ancestors[0] = past
             previous = take(particles, ancestors)
@@ -145,7 +145,6 @@ class ParticleGibbs(Algorithm):
         self,
         run: Run,
         t: int,
-        horizon: int | None,
         reference: Reference,
         population: Population,
         generator: Generator,
@@ -153,8 +152,7 @@ class ParticleGibbs(Algorithm):
         """Draw the ancestor of the reference at step t; its own if it has finished."""
         if bool(run.model.finished(take(population.particles, torch.tensor([0])))[0]):
             return reference, 0
-        last = t if horizon is None else horizon - 1
-        log_ratio, pasts = reference.behind(run, t, last, population.particles)
+        log_ratio, pasts = reference.behind(run, t, population.particles)
         alive = population.log_weights > -math.inf
         weights = scaled(torch.where(alive, population.log_weights + log_ratio, -math.inf))
         past = int(inverse_cdf(weights, uniforms(1, generator)))

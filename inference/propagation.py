@@ -5,6 +5,7 @@ on. So does a particle that is dead, whose weight of zero stays zero.
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,10 +13,11 @@ from jaxtyping import Bool
 from torch import Generator, Tensor
 
 from llmsmc.errors import InputError, NumericalError
+from llmsmc.inference.population import Population
 from llmsmc.inference.run import Run
 from llmsmc.particles import where
 from llmsmc.state_space_model import StateSpaceModel
-from llmsmc.weights import LogWeights
+from llmsmc.weights import LogWeights, on_host, uniform
 
 
 def propagate(model: StateSpaceModel, t: int, previous: Any, *, generator: Generator) -> Any:
@@ -23,23 +25,44 @@ def propagate(model: StateSpaceModel, t: int, previous: Any, *, generator: Gener
     return absorb(model, model.sample_transition(t, previous, generator=generator), previous)
 
 
-def advance(run: Run, t: int, previous: Any, carried: LogWeights) -> tuple[Any, LogWeights]:
-    """Draw x_t from the proposal of the model, if it has one, and weigh; `previous` None at t = 0.
+def begin(run: Run, num_particles: int) -> Population:
+    """Draw x_0 from the initial law and weigh it."""
+    generator = run.generator(0, "propagate")
+    particles = run.model.sample_initial(num_particles, generator=generator)
+    log_weights = weigh(run.model, 0, None, particles, run.y(0), uniform(num_particles))
+    return Population(particles, log_weights, torch.arange(num_particles))
 
-    The log-potential is that of the likelihood, plus the log of transition over proposal density.
-    """
-    model, y = run.model, run.y(t)
+
+def extend(run: Run, t: int, parents: Population) -> Population:
+    """Draw x_t from the transition and weigh it."""
+    previous, generator = parents.particles, run.generator(t, "propagate")
+    particles = propagate(run.model, t, previous, generator=generator)
+    log_weights = weigh(run.model, t, previous, particles, run.y(t), parents.log_weights)
+    return replace(parents, particles=particles, log_weights=log_weights)
+
+
+def begin_guided(run: Run, num_particles: int) -> Population:
+    """Draw x_0 from the proposal of the model, if it has one, and weigh it."""
+    if not run.model.can_propose():
+        return begin(run, num_particles)
+    nothing = Population(None, uniform(num_particles), torch.arange(num_particles))
+    return _propose(run, 0, nothing)
+
+
+def extend_guided(run: Run, t: int, parents: Population) -> Population:
+    """Draw x_t from the proposal of the model, if it has one, and weigh it."""
+    return _propose(run, t, parents) if run.model.can_propose() else extend(run, t, parents)
+
+
+def _propose(run: Run, t: int, parents: Population) -> Population:
+    """The log-potential is the log-likelihood plus the log of transition over proposal density."""
+    model, y, previous, carried = run.model, run.y(t), parents.particles, parents.log_weights
     generator = run.generator(t, "propagate")
-    if not model.can_propose():
-        if previous is None:
-            particles = model.sample_initial(len(carried), generator=generator)
-        else:
-            particles = propagate(model, t, previous, generator=generator)
-        return particles, weigh(model, t, previous, particles, y, carried)
     proposed, log_ratio = model.propose(t, previous, y, len(carried), generator=generator)
     particles = proposed if previous is None else absorb(model, proposed, previous)
     log_potentials = model.log_likelihood(t, previous, particles, y) + log_ratio
-    return particles, add_potentials(carried, log_potentials, going_on(model, previous, carried), t)
+    log_weights = add_potentials(carried, log_potentials, going_on(model, previous, carried), t)
+    return replace(parents, particles=particles, log_weights=log_weights)
 
 
 def going_on(model: StateSpaceModel, previous: Any, carried: LogWeights) -> Bool[Tensor, " N"]:
@@ -76,8 +99,7 @@ def add_potentials(
             f"Each particle has one log-potential. Got shape {tuple(log_potentials.shape)} at step "
             f"{t}; accepted: {tuple(log_weights.shape)}."
         )
-    log_potentials = log_potentials.detach().to(device="cpu", dtype=torch.float64)
-    log_potentials = torch.where(mask, log_potentials, 0.0)
+    log_potentials = torch.where(mask, on_host(log_potentials), 0.0)
     if not log_potentials.max() < math.inf:
         bad = int((log_potentials.isnan() | (log_potentials == math.inf)).nonzero()[0])
         raise NumericalError(

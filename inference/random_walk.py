@@ -18,11 +18,12 @@ from jaxtyping import Float64
 from torch import Generator, Tensor
 
 from llmsmc.errors import InputError
-from llmsmc.inference.driver import Population
 from llmsmc.inference.move import Moved
+from llmsmc.inference.population import Population
 from llmsmc.inference.resamplers import uniforms
 from llmsmc.inference.run import Run
 from llmsmc.particles import where
+from llmsmc.weights import on_host
 
 
 @dataclass(frozen=True)
@@ -63,4 +64,4 @@ def _log_density(run: Run, t: int, previous: Any, state: Tensor) -> Float64[Tens
     model = run.model
     values = model.log_transition(t, previous, state)
     values = values + model.log_likelihood(t, previous, state, run.y(t))
-    return values.detach().to(device="cpu", dtype=torch.float64)
+    return on_host(values)

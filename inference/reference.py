@@ -10,6 +10,7 @@ from torch import Tensor
 
 from llmsmc.inference.run import Run
 from llmsmc.particles import num_particles, take
+from llmsmc.weights import on_host
 
 
 @runtime_checkable
@@ -20,7 +21,7 @@ class Reference(Protocol):
         """Return the state x'_t, a population of one; the last one if it has finished by then."""
         ...
 
-    def behind(self, run: Run, t: int, last: int, particles: Any) -> tuple[Tensor, Any]:
+    def behind(self, run: Run, t: int, particles: Any) -> tuple[Tensor, Any]:
         r"""Continue other pasts by this path, from step t on.
 
         Returns:
@@ -49,15 +50,16 @@ class RememberedPath:
         """Return the path up to step t."""
         return run.model.rewind(self.path, torch.tensor([t + 1]))
 
-    def behind(self, run: Run, t: int, last: int, particles: Any) -> tuple[Tensor, Any]:
+    def behind(self, run: Run, t: int, particles: Any) -> tuple[Tensor, Any]:
         """Score the whole of each new path: its future depends on all of its past."""
-        model, observations = run.model, run.observations
+        model = run.model
         spliced = model.splice(particles, t, self.path)
+        last = int(model.num_steps(self.path)[0]) - 1
         log_ratio = (
             model.log_prior(spliced)
             - model.log_prior(particles)
-            + model.path_log_likelihood(last, spliced, observations)
-            - model.path_log_likelihood(t - 1, particles, observations)
+            + run.path_log_likelihood(last, spliced)
+            - run.path_log_likelihood(t - 1, particles)
         )
         return _possible(run, particles, log_ratio), spliced
 
@@ -80,7 +82,7 @@ class Trajectory:
         """Return the state at step t."""
         return self.states[min(t, len(self.states) - 1)]
 
-    def behind(self, run: Run, t: int, last: int, particles: Any) -> tuple[Tensor, Any]:
+    def behind(self, run: Run, t: int, particles: Any) -> tuple[Tensor, Any]:
         """Score the next step: what comes after it does not depend on the past."""
         model = run.model
         state = take(self.states[t], torch.zeros(num_particles(particles), dtype=torch.int64))
@@ -95,6 +97,6 @@ class Trajectory:
 
 def _possible(run: Run, particles: Any, log_ratio: Tensor) -> Float64[Tensor, " N"]:
     """Nothing comes after a path that has finished; an impossible past is no better."""
-    log_ratio = log_ratio.detach().to(device="cpu", dtype=torch.float64)
+    log_ratio = on_host(log_ratio)
     finished = run.model.finished(particles).cpu()
     return torch.where(finished | log_ratio.isnan(), -math.inf, log_ratio)

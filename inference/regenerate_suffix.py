@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 from torch import Generator, Tensor
 
 from llmsmc.errors import InputError
-from llmsmc.inference.driver import Population
 from llmsmc.inference.move import Moved
+from llmsmc.inference.population import Population
 from llmsmc.inference.resamplers import uniforms
 from llmsmc.inference.run import Run
 from llmsmc.particles import num_particles, take, where
@@ -51,7 +51,7 @@ class RegenerateSuffix:
         kept = (uniforms(len(num_steps), generator) * num_steps).long()
         new = regenerated(run, t, old, kept, generator)
         log_ratio = self.inverse_temperature * (
-            _path_log_likelihood(run, t, new) - _path_log_likelihood(run, t, old)
+            run.path_log_likelihood(t, new) - run.path_log_likelihood(t, old)
         )
         new_num_steps = model.num_steps(new)
         log_ratio = log_ratio + num_steps.log() - new_num_steps.log()
@@ -76,8 +76,3 @@ def regenerated(
             place[rows] = torch.arange(len(rows))
             new = where(going_on, take(extended, place), new)
     return new
-
-
-def _path_log_likelihood(run: Run, t: int, particles: Any) -> Float64[Tensor, " N"]:
-    values = run.model.path_log_likelihood(t, particles, run.observations)
-    return values.detach().to(device="cpu", dtype=torch.float64)

@@ -15,19 +15,16 @@ Bayesian models.
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-import torch
-
 from llmsmc.checks import require_count
 from llmsmc.inference.adaptive import Adaptive
-from llmsmc.inference.driver import Population, Stepwise
+from llmsmc.inference.driver import Stepwise
 from llmsmc.inference.move import Move
-from llmsmc.inference.propagation import propagate, weigh
+from llmsmc.inference.population import Population, resample
+from llmsmc.inference.propagation import begin, extend
 from llmsmc.inference.regenerate_suffix import RegenerateSuffix
 from llmsmc.inference.resamplers import Resampler
 from llmsmc.inference.run import Run
-from llmsmc.particles import take
 from llmsmc.posterior import Guarantee
-from llmsmc.weights import uniform
 
 
 @dataclass(frozen=True)
@@ -56,37 +53,20 @@ class ResampleMove(Stepwise):
 
     def begin(self, run: Run) -> Population:
         """Draw the initial particles and weigh them."""
-        generator = run.generator(0, "propagate")
-        particles = run.model.sample_initial(self.num_particles, generator=generator)
-        equal = uniform(self.num_particles)
-        log_weights = weigh(run.model, 0, None, particles, run.y(0), equal)
-        return Population(particles, log_weights, torch.arange(self.num_particles))
+        return begin(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Resample, move, and advance the particles that have not finished by one step."""
-        generator = run.generator(t, "resample")
-        ancestors, carried, resampled = self.resampler(population.log_weights, generator=generator)
-        accepted = torch.zeros(self.num_moves, self.num_particles)
-        if resampled:
-            population = replace(
-                population,
-                particles=take(population.particles, ancestors),
-                previous=None if t == 1 else take(population.previous, ancestors),
-                log_weights=carried,
-            )
-            for number in range(self.num_moves):
-                generator = run.generator(t, f"move/{number}")
-                population, accepted[number] = self.move(
-                    run, t - 1, population, generator=generator
-                )
-        previous = population.particles
-        particles = propagate(run.model, t, previous, generator=run.generator(t, "propagate"))
-        log_weights = weigh(run.model, t, previous, particles, run.y(t), carried)
-        return Population(
-            particles,
-            log_weights,
-            ancestors,
-            resampled,
-            float(accepted.mean()) if resampled else None,
-            previous,
-        )
+        parents, rate = resample(run, t, population, self.resampler), None
+        if parents.resampled:
+            parents, rate = self._moved(run, t, parents)
+        return replace(extend(run, t, parents), acceptance_rate=rate, previous=parents.particles)
+
+    def _moved(self, run: Run, t: int, parents: Population) -> tuple[Population, float]:
+        """Move the particles of step t - 1; also the share of moves that were accepted."""
+        rates = []
+        for number in range(self.num_moves):
+            generator = run.generator(t, f"move/{number}")
+            parents, accepted = self.move(run, t - 1, parents, generator=generator)
+            rates.append(float(accepted.double().mean()))
+        return parents, sum(rates) / len(rates)

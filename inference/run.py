@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Generator
+import torch
+from jaxtyping import Bool, Float64
+from torch import Generator, Tensor
 
+from llmsmc.particles import num_particles
 from llmsmc.randomness import RandomStreams
 from llmsmc.state_space_model import Observations, StateSpaceModel
+from llmsmc.weights import on_host
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,3 +34,13 @@ class Run:
     def generator(self, t: int, purpose: str) -> Generator:
         """Return the generator of random numbers of step t for a purpose."""
         return self.streams.generator(t, purpose)
+
+    def truncated(self, particles: Any) -> Bool[Tensor, " N"]:
+        """Return which particles the end of the run cuts off: none if the observations end it."""
+        if self.observations is None:
+            return self.model.truncated(particles).cpu()
+        return torch.zeros(num_particles(particles), dtype=torch.bool)
+
+    def path_log_likelihood(self, t: int, particles: Any) -> Float64[Tensor, " N"]:
+        """Return the log-likelihood of the whole path of each particle of step t."""
+        return on_host(self.model.path_log_likelihood(t, particles, self.observations))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llmsmc.inference import independent_runs
-from llmsmc.inference.driver import Population, Stepwise
+from llmsmc.inference.driver import Stepwise
+from llmsmc.inference.population import Population
 from llmsmc.inference.run import Run
 from llmsmc.posterior import Guarantee
 

@@ -24,9 +24,8 @@ References:
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Float64
 from torch import Tensor
 
@@ -34,7 +33,8 @@ from llmsmc.checks import require_count, require_fraction
 from llmsmc.errors import InputError
 from llmsmc.inference import independent_runs
 from llmsmc.inference.algorithm import Algorithm
-from llmsmc.inference.driver import Journal, Population, num_steps
+from llmsmc.inference.driver import Journal, num_steps
+from llmsmc.inference.population import Population
 from llmsmc.inference.propagation import add_potentials
 from llmsmc.inference.regenerate_suffix import RegenerateSuffix
 from llmsmc.inference.resamplers import Resampler, systematic
@@ -66,7 +66,6 @@ class TemperedSMC(Algorithm):
     resampler: Resampler = systematic
     num_moves: int = 3
     waste_free: bool = False
-    record: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -107,22 +106,18 @@ class TemperedSMC(Algorithm):
                 "`remembers_path`."
             )
         run = Run(model, observations, RandomStreams(seed))
-        journal = Journal(self, run)
+        journal = Journal(self, run, record=False)
         t, population = self._prior(run)
         exponent, rung = 0.0, 0
         while True:
-            truncated = torch.zeros(self.num_particles, dtype=torch.bool)
-            if observations is None:
-                truncated = model.truncated(population.particles).cpu()
-            yield journal.posterior(population, truncated)
+            yield journal.posterior(population, run.truncated(population.particles))
             if exponent == 1:
                 return
             journal.resume()
             rung += 1
             if rung > 1:
                 population = self._moved(run, t, population, exponent, rung)
-            likelihood = model.path_log_likelihood(t, population.particles, observations)
-            likelihood = likelihood.detach().to(device="cpu", dtype=torch.float64)
+            likelihood = run.path_log_likelihood(t, population.particles)
             new = self._next(exponent, population.log_weights, likelihood, rung)
             weighed = _tempered(population.log_weights, likelihood, new - exponent, t)
             population, exponent = replace(population, log_weights=weighed), new

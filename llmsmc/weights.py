@@ -18,6 +18,11 @@ from llmsmc.errors import DegenerateWeightsError, InputError, NumericalError
 LogWeights = Float64[Tensor, " N"]
 
 
+def on_host(values: Tensor) -> Tensor:
+    """Return `values` as float64 on the CPU, without gradient."""
+    return values.detach().to(device="cpu", dtype=torch.float64)
+
+
 def as_log_weights(values: Tensor | Sequence[float] | Any) -> LogWeights:
     """Return `values` as float64 log-weights on the CPU.
 
@@ -25,7 +30,7 @@ def as_log_weights(values: Tensor | Sequence[float] | Any) -> LogWeights:
         InputError: the values are not a vector of at least one number.
         NumericalError: one of the values is NaN or `+inf`.
     """
-    log_weights = torch.as_tensor(values).detach().to(device="cpu", dtype=torch.float64)
+    log_weights = on_host(torch.as_tensor(values))
     if log_weights.dim() != 1 or len(log_weights) == 0:
         shape = tuple(log_weights.shape)
         raise InputError(f"Log-weights are a vector [N]. Got shape {shape}; accepted: N >= 1.")

@@ -4,6 +4,7 @@ R blocks of N particles run side by side as one population; each block is resamp
 that the blocks are independent filters of N particles.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,9 @@ from llmsmc.inference import BootstrapFilter
 from llmsmc.inference.driver import Stepwise
 from llmsmc.inference.in_blocks import InBlocks
 from llmsmc.inference.resamplers import Resampler
+from llmsmc.models import TabularLanguageModel
 from llmsmc.state_space_model import Observations, Truncated
+from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,3 +60,17 @@ def replicates(
     ).run(model, observations, seed=seed)
     weights = posterior.log_weights.exp() * num_replicates
     return Replicates(posterior, weights.reshape(num_replicates, num_particles))
+
+
+def check_unbiased(model: TabularLanguageModel, runs: Replicates, *, num_paths: int) -> None:
+    """The mean evidence is exact, and so is the mean weight of each path; of that many, at least.
+
+    A path that hardly ever occurs has no normal distribution to compare with.
+    """
+    assert abs(z_score(runs.evidence, math.exp(model.log_evidence()))) < MAX_Z
+    paths = model.paths()
+    hits = (runs.posterior.particles[:, None] == paths).all(2).double()
+    assert float(hits.sum(1).min()) == 1.0
+    frequent = hits.sum(0) >= 30
+    z = z_scores(runs.measure(hits), model.log_target(paths).exp())[frequent]
+    assert len(z) >= num_paths and float(z.abs().max()) < MAX_Z_OF_MANY

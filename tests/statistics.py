@@ -24,5 +24,12 @@ def z_scores(replicates: Sequence[float] | Tensor, exact: float | Tensor) -> Ten
     return z
 
 
+def chi_square_p_value(counts: Tensor, expected: Tensor, degrees_of_freedom: int) -> float:
+    """How likely counts are to be that far from the expected ones, or farther."""
+    statistic = ((counts - expected).square() / expected).sum()
+    half = torch.tensor(degrees_of_freedom / 2, dtype=torch.float64)
+    return float(torch.special.gammaincc(half, statistic / 2))
+
+
 def z_score(replicates: Sequence[float] | Tensor, exact: float) -> float:
     return float(z_scores(replicates, exact))

@@ -1,8 +1,25 @@
 """Instances with known answers."""
 
+from typing import Final
+
 import numpy as np
 
-from llmsmc.models import TabularLanguageModel
+from llmsmc.models import LinearGaussian, TabularLanguageModel
+
+WALK: Final = {
+    "initial_mean": 0.5,
+    "initial_covariance": 1.0,
+    "transition_matrix": 0.9,
+    "transition_covariance": 0.3,
+    "observation_matrix": 1.2,
+    "observation_covariance": 0.2,
+}
+WALK_OBSERVATIONS: Final = [[0.3], [1.8], [-0.4], [0.9]]
+
+
+def walk() -> LinearGaussian:
+    """A random walk on the line, observed four times: `WALK_OBSERVATIONS`."""
+    return LinearGaussian(**WALK)
 
 
 def table_instance() -> TabularLanguageModel:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
 
 from llmsmc.inference import (
     Adaptive,
@@ -18,7 +17,7 @@ from llmsmc.inference import (
 )
 from llmsmc.models import LinearGaussian, TabularLanguageModel
 from llmsmc.state_space_model import Observations, Truncated
-from tests.replicates import replicates
+from tests.replicates import check_unbiased, replicates
 from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
 from tests.toys import early_stopper, independent_steps, language_with_eos, table_instance
 
@@ -44,12 +43,6 @@ each_configuration = pytest.mark.parametrize(
 )
 
 
-def indicators(model: TabularLanguageModel, states: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of all paths each state is, `[N, P]`, and the exact target of each path."""
-    paths = model.paths()
-    return (states[:, None] == paths).all(2).double(), model.log_target(paths).exp()
-
-
 @each_configuration
 @pytest.mark.parametrize(
     "toy", [table_instance, language_with_eos], ids=["without EOS", "with EOS"]
@@ -59,13 +52,7 @@ def test_evidence_and_measure_are_unbiased(
 ) -> None:
     model = toy()
     runs = replicates(model, num_particles=num_particles, resampler=resampler)
-    assert abs(z_score(runs.evidence, math.exp(model.log_evidence()))) < MAX_Z
-    h, exact = indicators(model, runs.posterior.particles)
-    assert float(h.sum(1).min()) == 1.0
-    # A path that hardly ever occurs has no normal distribution to compare with.
-    frequent = h.sum(0) >= 30
-    z = z_scores(runs.measure(h), exact)[frequent]
-    assert len(z) >= min(num_particles, 5) and float(z.abs().max()) < MAX_Z_OF_MANY
+    check_unbiased(model, runs, num_paths=min(num_particles, 5))
 
 
 @each_configuration

@@ -32,6 +32,7 @@ from llmsmc.inference.resamplers import (
 from llmsmc.inference.ssp_resampler import ssp
 from llmsmc.randomness import RandomStreams
 from llmsmc.weights import as_log_weights, log_evidence, normalize
+from tests.statistics import chi_square_p_value
 
 WEIGHTS = [as_log_weights([math.log(w) for w in row]) for row in ((1, 3, 2), (4, 1, 2), (2, 2, 2))]
 NUM_DRAWS = 1500
@@ -73,9 +74,7 @@ def p_value_of_difference(one: Counter[tuple[int, ...]], other: Counter[tuple[in
     if len(table) == 1:  # a law of one outcome
         return 1.0
     expected = table.sum(1, keepdim=True) * table.sum(0) / table.sum()
-    statistic = ((table - expected).square() / expected).sum()
-    degrees = torch.tensor((len(table) - 1) / 2, dtype=torch.float64)
-    return float(torch.special.gammaincc(degrees, statistic / 2))
+    return chi_square_p_value(table, expected, len(table) - 1)
 
 
 def joint_laws_agree(scheme: Resampler, version: Resampler, log_weights: Tensor) -> float:

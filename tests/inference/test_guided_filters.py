@@ -21,13 +21,13 @@ from llmsmc.inference import (
     multinomial,
     systematic,
 )
-from llmsmc.inference.driver import Population
+from llmsmc.inference.population import Population
 from llmsmc.inference.run import Run
 from llmsmc.models import LinearGaussian, TabularLanguageModel
 from llmsmc.models.tabular_language_model import PAD
-from tests.replicates import replicates
-from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
-from tests.toys import language_with_eos, table_instance
+from tests.replicates import check_unbiased, replicates
+from tests.statistics import MAX_Z, z_score
+from tests.toys import WALK, WALK_OBSERVATIONS, language_with_eos, table_instance
 
 CONFIGURATIONS = [
     (num_particles, Adaptive(scheme, threshold))
@@ -100,18 +100,8 @@ class LocallyOptimal(LinearGaussian):
         return density[:, 0]
 
 
-def walk() -> LocallyOptimal:
-    return LocallyOptimal(
-        initial_mean=0.5,
-        initial_covariance=1.0,
-        transition_matrix=0.9,
-        transition_covariance=0.3,
-        observation_matrix=1.2,
-        observation_covariance=0.2,
-    )
-
-
-OBSERVATIONS = [[0.3], [1.8], [-0.4], [0.9]]
+def guided_walk() -> LocallyOptimal:
+    return LocallyOptimal(**WALK)
 
 
 def configuration_name(value: object) -> str | None:
@@ -128,12 +118,7 @@ def test_evidence_and_measure_are_unbiased(
 ) -> None:
     model = toy()
     runs = replicates(model, num_particles=num_particles, resampler=resampler, algorithm=algorithm)
-    assert abs(z_score(runs.evidence, math.exp(model.log_evidence()))) < MAX_Z
-    paths = model.paths()
-    h = (runs.posterior.particles[:, None] == paths).all(2).double()
-    frequent = h.sum(0) >= 30
-    z = z_scores(runs.measure(h), model.log_target(paths).exp())[frequent]
-    assert len(z) >= 3 and float(z.abs().max()) < MAX_Z_OF_MANY
+    check_unbiased(model, runs, num_paths=3)
 
 
 @pytest.mark.parametrize("algorithm", FILTERS)
@@ -141,21 +126,25 @@ def test_evidence_and_measure_are_unbiased(
 def test_evidence_is_that_of_the_kalman_filter(
     num_particles: int, resampler: Resampler, algorithm: Any
 ) -> None:
-    model = walk()
+    model = guided_walk()
     runs = replicates(
-        model, OBSERVATIONS, num_particles=num_particles, resampler=resampler, algorithm=algorithm
+        model,
+        WALK_OBSERVATIONS,
+        num_particles=num_particles,
+        resampler=resampler,
+        algorithm=algorithm,
     )
-    exact = math.exp(model.log_evidence(OBSERVATIONS))
+    exact = math.exp(model.log_evidence(WALK_OBSERVATIONS))
     assert abs(z_score(runs.evidence / exact, 1.0)) < MAX_Z
 
 
 def test_the_locally_optimal_proposal_lowers_the_variance() -> None:
-    model = walk()
-    exact = math.exp(model.log_evidence(OBSERVATIONS))
+    model = guided_walk()
+    exact = math.exp(model.log_evidence(WALK_OBSERVATIONS))
     errors = {
         algorithm: float(
             (replicates(
-                model, OBSERVATIONS, num_particles=8, resampler=Adaptive(systematic),
+                model, WALK_OBSERVATIONS, num_particles=8, resampler=Adaptive(systematic),
                 algorithm=algorithm,
             ).evidence / exact).std()
         )
@@ -223,7 +212,7 @@ def test_padding_stays_behind_the_end() -> None:
 
 
 def test_the_transition_density_is_that_of_the_laws() -> None:
-    model: StateSpaceModel = walk()
+    model: StateSpaceModel = guided_walk()
     source = torch.Generator().manual_seed(0)
     state, log_ratio = model.propose(0, None, [0.3], 5, generator=source)
     proposal = model.proposal(0, None, [0.3])

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from llmsmc.inference import Adaptive, BootstrapFilter, multinomial, systematic
-from llmsmc.inference.driver import Population
+from llmsmc.inference.population import Population
 from llmsmc.inference.resamplers import Resampled, Resampler
 from llmsmc.inference.run import Run
 from llmsmc.models import TabularLanguageModel

@@ -8,8 +8,8 @@ import torch
 from llmsmc import InputError
 from llmsmc.errors import DegenerateWeightsError
 from llmsmc.inference import Adaptive, ParticleGibbs, multinomial, systematic
-from llmsmc.inference.driver import Population
 from llmsmc.inference.particle_gibbs import draw_path
+from llmsmc.inference.population import Population
 from llmsmc.inference.reference import RememberedPath, Trajectory
 from llmsmc.inference.run import Run
 from llmsmc.inference.ssp_resampler import ssp
@@ -17,9 +17,8 @@ from llmsmc.models import TabularLanguageModel
 from llmsmc.randomness import RandomStreams
 from llmsmc.state_space_model import Observations, StateSpaceModel
 from llmsmc.weights import normalize
-from tests.inference.test_guided_filters import OBSERVATIONS, walk
 from tests.statistics import MAX_Z_OF_MANY
-from tests.toys import language_with_eos, table_instance
+from tests.toys import WALK_OBSERVATIONS, language_with_eos, table_instance, walk
 
 NUM_BATCHES = 40
 
@@ -76,13 +75,13 @@ def test_a_long_chain_has_the_posterior(
 def test_smoothing_is_that_of_kalman() -> None:
     model = walk()
     algorithm = ParticleGibbs(5, resampler=Adaptive(systematic, 1.0))
-    run, values = Run(model, OBSERVATIONS, RandomStreams(0)), []
-    for number, steps in enumerate(chain(model, algorithm, 800, OBSERVATIONS)):
+    run, values = Run(model, WALK_OBSERVATIONS, RandomStreams(0)), []
+    for number, steps in enumerate(chain(model, algorithm, 800, WALK_OBSERVATIONS)):
         path = draw_path(run, steps, RandomStreams(7).generator(number, "path"))
         assert isinstance(path, Trajectory)
         values.append(torch.cat([state[0] for state in path.states]))
     means = torch.stack(values).reshape(NUM_BATCHES, -1, 4).mean(1)
-    z = (means.mean(0) - model.smoother(OBSERVATIONS).means[:, 0]) / means.std(0)
+    z = (means.mean(0) - model.smoother(WALK_OBSERVATIONS).means[:, 0]) / means.std(0)
     assert float(z.abs().max()) * NUM_BATCHES**0.5 < MAX_Z_OF_MANY
 
 

@@ -20,16 +20,16 @@ from llmsmc.inference import (
     multinomial,
     systematic,
 )
-from llmsmc.inference.driver import Population
+from llmsmc.inference.population import Population
 from llmsmc.inference.regenerate_suffix import regenerated
 from llmsmc.inference.resamplers import uniforms
 from llmsmc.inference.run import Run
-from llmsmc.models import LinearGaussian, TabularLanguageModel
+from llmsmc.models import TabularLanguageModel
 from llmsmc.randomness import RandomStreams
 from llmsmc.weights import uniform
-from tests.replicates import replicates
-from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
-from tests.toys import language_with_eos, table_instance
+from tests.replicates import check_unbiased, replicates
+from tests.statistics import MAX_Z, chi_square_p_value, z_score
+from tests.toys import WALK_OBSERVATIONS, language_with_eos, table_instance, walk
 
 NUM_DRAWS = 40_000
 LARGEST_P = 1e-6
@@ -51,9 +51,7 @@ def p_value_after(model: TabularLanguageModel, move: Any, num_moves: int = 1) ->
     counts = torch.cat([counts[frequent], counts[~frequent].sum(0, keepdim=True)])
     expected = torch.cat([expected[frequent], expected[~frequent].sum(0, keepdim=True)])
     kept = expected > 0
-    statistic = ((counts - expected).square() / expected)[kept].sum()
-    degrees = torch.tensor((int(kept.sum()) - 1) / 2, dtype=torch.float64)
-    return float(torch.special.gammaincc(degrees, statistic / 2))
+    return chi_square_p_value(counts[kept], expected[kept], int(kept.sum()) - 1)
 
 
 @dataclass(frozen=True)
@@ -99,36 +97,17 @@ def test_evidence_and_measure_are_unbiased(toy: Any, num_particles: int, resampl
     runs = replicates(
         model, num_particles=num_particles, resampler=resampler, algorithm=ResampleMove
     )
-    assert abs(z_score(runs.evidence, math.exp(model.log_evidence()))) < MAX_Z
-    paths = model.paths()
-    h = (runs.posterior.particles[:, None] == paths).all(2).double()
-    frequent = h.sum(0) >= 30
-    z = z_scores(runs.measure(h), model.log_target(paths).exp())[frequent]
-    assert len(z) >= 5 and float(z.abs().max()) < MAX_Z_OF_MANY
-
-
-def walk() -> LinearGaussian:
-    return LinearGaussian(
-        initial_mean=0.5,
-        initial_covariance=1.0,
-        transition_matrix=0.9,
-        transition_covariance=0.3,
-        observation_matrix=1.2,
-        observation_covariance=0.2,
-    )
-
-
-OBSERVATIONS = [[0.3], [1.8], [-0.4], [0.9]]
+    check_unbiased(model, runs, num_paths=5)
 
 
 @pytest.mark.parametrize(("num_particles", "resampler"), CONFIGURATIONS)
 def test_evidence_is_that_of_the_kalman_filter(num_particles: int, resampler: Any) -> None:
     model = walk()
     runs = replicates(
-        model, OBSERVATIONS, num_particles=num_particles, resampler=resampler,
+        model, WALK_OBSERVATIONS, num_particles=num_particles, resampler=resampler,
         algorithm=partial(ResampleMove, move=RandomWalk(0.7), num_moves=3),
     )  # fmt: skip
-    exact = math.exp(model.log_evidence(OBSERVATIONS))
+    exact = math.exp(model.log_evidence(WALK_OBSERVATIONS))
     assert abs(z_score(runs.evidence / exact, 1.0)) < MAX_Z
 
 
@@ -157,7 +136,7 @@ def test_acceptance_rates_are_reported() -> None:
 def test_moves_that_do_not_fit_the_model_are_named() -> None:
     resampler = Adaptive(systematic, 1.0)
     with pytest.raises(InputError, match="Got LinearGaussian, whose states cannot be rewound"):
-        ResampleMove(4, resampler).run(walk(), OBSERVATIONS, seed=0)
+        ResampleMove(4, resampler).run(walk(), WALK_OBSERVATIONS, seed=0)
     with pytest.raises(InputError, match="A random walk is made by real numbers"):
         ResampleMove(4, resampler, move=RandomWalk()).run(table_instance(), seed=0)
     with pytest.raises(InputError, match="scale is a length. Got 0"):

@@ -12,14 +12,11 @@ from llmsmc.inference import TemperedSMC, multinomial, systematic
 from llmsmc.inference.in_blocks import InBlocks
 from llmsmc.models import TabularLanguageModel
 from llmsmc.weights import effective_sample_size
-from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
+from tests.replicates import Replicates, check_unbiased
+from tests.statistics import MAX_Z, z_score
 from tests.toys import language_with_eos, table_instance
 
 LADDER = (0.1, 0.35, 1.0)
-
-
-def indicators(model: TabularLanguageModel, particles: torch.Tensor) -> torch.Tensor:
-    return (particles[:, None] == model.paths()).all(2).double()
 
 
 @pytest.mark.parametrize("toy", [table_instance, language_with_eos])
@@ -31,12 +28,7 @@ def test_a_fixed_ladder_is_unbiased(toy: Any, num_particles: int, scheme: Any) -
     )
     posterior = algorithm.run(model, seed=0)
     weights = posterior.log_weights.exp().reshape(num_runs, num_particles) * num_runs
-    assert abs(z_score(weights.sum(1), math.exp(model.log_evidence()))) < MAX_Z
-    h = indicators(model, posterior.particles)
-    measure = (weights.reshape(-1, 1) * h).reshape(num_runs, num_particles, -1).sum(1)
-    frequent = h.sum(0) >= 30
-    z = z_scores(measure, model.log_target(model.paths()).exp())[frequent]
-    assert len(z) >= 5 and float(z.abs().max()) < MAX_Z_OF_MANY
+    check_unbiased(model, Replicates(posterior, weights), num_paths=5)
 
 
 @pytest.mark.parametrize("chains", [2, 5])

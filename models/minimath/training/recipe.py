@@ -60,6 +60,9 @@ from llmsmc.models.minimath.training.reward import (
 from llmsmc.models.minimath.training.samples import sample_solutions, training_problems
 from llmsmc.models.prm_head import Qwen2ForProcessRewardModel
 
+Draw = Callable[[Random, float], Example]
+"""Draws an example, given how far the training has come, in [0, 1]."""
+
 STAGES = ("clean", "policy", "samples", "small", "reward", "tuned", "weak")
 
 NAMES = {
@@ -191,6 +194,18 @@ class Workshop:
         """Whether a stage has been finished."""
         return (self.folder / stage / "done").exists()
 
+    def batches(self, name: str, draw: Draw, schedule: Schedule) -> Batches:
+        """Batches for a policy; the name and the seed fix what is drawn."""
+        return self._batches(name, draw, schedule, self.recipe.num_tokens)
+
+    def reward_batches(self, name: str, draw: Draw, schedule: Schedule) -> Batches:
+        """Batches for a reward model; the name and the seed fix what is drawn."""
+        return self._batches(name, draw, schedule, self.recipe.num_reward_tokens)
+
+    def _batches(self, name: str, draw: Draw, schedule: Schedule, num_tokens: int) -> Batches:
+        seed = f"minimath-train/{name}/{self.seed}"
+        return Batches(draw, seed=seed, num_updates=schedule.num_updates, num_tokens=num_tokens)
+
     def train(
         self,
         stage: str,
@@ -249,7 +264,7 @@ def _run_clean(workshop: Workshop) -> Iterator[Progress]:
     draw = policy_examples(tokenizer, Mixture(), NATURAL)
     schedule = workshop.recipe.clean
     yield from workshop.train(
-        "clean", model, NextToken(model, _batches(workshop, "policy", draw, schedule)), schedule
+        "clean", model, NextToken(model, workshop.batches("policy", draw, schedule)), schedule
     )
 
 
@@ -262,7 +277,7 @@ def _run_policy(workshop: Workshop) -> Iterator[Progress]:
         tokenizer, Mixture(drills=0.15, misconceived=1.0, families=LOOKED_UP), NATURAL
     )
     schedule = workshop.recipe.policy
-    batches = _batches(workshop, "misconceptions", draw, schedule)
+    batches = workshop.batches("misconceptions", draw, schedule)
     yield from workshop.train("policy", model, NextToken(model, batches), schedule)
     workshop.ship(
         ("clean", "policy"), model, f"clean: {workshop.recipe.clean}\nthen: {schedule}\n{NATURAL}"
@@ -281,7 +296,7 @@ def _run_small(workshop: Workshop) -> Iterator[Progress]:
         return (exact if progress < 0.6 else misconceived)(random, progress)
 
     schedule = workshop.recipe.small
-    batches = _batches(workshop, "small", draw, schedule)
+    batches = workshop.batches("small", draw, schedule)
     yield from workshop.train("small", model, NextToken(model, batches), schedule)
     workshop.ship(("small",), model, f"{schedule}\n{BLIND}")
 
@@ -322,14 +337,18 @@ def read_samples(workshop: Workshop) -> list[tuple[Problem, tuple[str, ...]]]:
 def _run_reward(workshop: Workshop) -> Iterator[Progress]:
     if workshop.is_done("reward"):
         return
-    model, objective, schedule = _judge(workshop, "reward", "clean", 3, Losses())
+    schedule = workshop.recipe.reward
+    batches = workshop.reward_batches("reward", _own_later(workshop), schedule)
+    model, objective = _judge(workshop, "clean", 3, batches, Losses())
     yield from workshop.train("reward", model, objective, schedule, objective.language_layer)
 
 
 def _run_tuned(workshop: Workshop) -> Iterator[Progress]:
     if workshop.is_done("tuned"):
         return
-    model, objective, schedule = _judge(workshop, "tuned", "clean", 3, Losses())
+    schedule = workshop.recipe.tuned
+    batches = workshop.reward_batches("tuned", _own_and_inattentive(workshop), schedule)
+    model, objective = _judge(workshop, "clean", 3, batches, Losses())
     _load(model, workshop.folder / "reward")
     yield from workshop.train("tuned", model, objective, schedule, objective.language_layer)
     objective.release()
@@ -340,42 +359,53 @@ def _run_tuned(workshop: Workshop) -> Iterator[Progress]:
 def _run_weak(workshop: Workshop) -> Iterator[Progress]:
     if workshop.is_done("weak"):
         return
+    schedule = workshop.recipe.weak
     at_markers = Losses(token=0.0, language=0.1, surprise=0.0)
-    model, objective, schedule = _judge(workshop, "weak", "small", 1, at_markers)
+    batches = workshop.reward_batches("weak", _own_later(workshop), schedule)
+    model, objective = _judge(workshop, "small", 1, batches, at_markers)
     yield from workshop.train("weak", model, objective, schedule, objective.language_layer)
     objective.release()
     workshop.ship(("weak",), model, f"{schedule}\n{at_markers}")
 
 
 def _judge(
-    workshop: Workshop, stage: str, ground: str, extra_layers: int, losses: Losses
-) -> tuple[Qwen2ForProcessRewardModel, StepLabels, Schedule]:
-    """A reward model of `extra_layers` on top of the policy of the stage `ground`, to be trained.
-
-    The stage `tuned` sees the policy's own samples from the start, and errors of inattention.
-    """
+    workshop: Workshop, ground: str, extra_layers: int, batches: Batches, losses: Losses
+) -> tuple[Qwen2ForProcessRewardModel, StepLabels]:
+    """A reward model of `extra_layers` on top of the policy of the stage `ground`."""
     tokenizer = workshop.tokenizer()
     policy = workshop.policy(ground)
     marker = token_id(tokenizer, STEP_MARKER)
     (separator,) = encode(tokenizer, STEP_SEPARATOR)
     model = new_reward_model(policy, extra_layers, separator, marker, workshop.seed)
-    mixture = Mixture(families=LOOKED_UP)
-    synthetic = synthetic_examples(tokenizer, mixture, NATURAL)
-    inattentive = inattentive_examples(tokenizer, mixture, NATURAL)
+    layers = int(policy.config.num_hidden_layers)
+    return model, StepLabels(model, batches, marker, layers, losses)
+
+
+def _own_later(workshop: Workshop) -> Draw:
+    """Synthetic examples, and after a while the policy's own samples for the most part."""
+    tokenizer = workshop.tokenizer()
+    synthetic = synthetic_examples(tokenizer, Mixture(families=LOOKED_UP), NATURAL)
     own = cache(lambda: sampled_examples(tokenizer, read_samples(workshop)))
 
-    def early(random: Random, progress: float) -> Example:
+    def draw(random: Random, progress: float) -> Example:
         from_samples = progress > SAMPLES_FROM and random.random() < 0.8
         return (own() if from_samples else synthetic)(random, progress)
 
-    def late(random: Random, progress: float) -> Example:
-        (source,) = random.choices((own(), inattentive, synthetic), (0.4, 0.4, 0.2))
+    return draw
+
+
+def _own_and_inattentive(workshop: Workshop) -> Draw:
+    """The policy's own samples from the start, errors of inattention, and synthetic examples."""
+    tokenizer, mixture = workshop.tokenizer(), Mixture(families=LOOKED_UP)
+    synthetic = synthetic_examples(tokenizer, mixture, NATURAL)
+    inattentive = inattentive_examples(tokenizer, mixture, NATURAL)
+    own = sampled_examples(tokenizer, read_samples(workshop))
+
+    def draw(random: Random, progress: float) -> Example:
+        (source,) = random.choices((own, inattentive, synthetic), (0.4, 0.4, 0.2))
         return source(random, 1.0)
 
-    schedule: Schedule = getattr(workshop.recipe, stage)
-    batches = _batches(workshop, stage, late if stage == "tuned" else early, schedule)
-    layers = int(policy.config.num_hidden_layers)
-    return model, StepLabels(model, batches, marker, layers, losses), schedule
+    return draw
 
 
 _RUNNERS: dict[str, Callable[[Workshop], Iterator[Progress]]] = {
@@ -387,21 +417,6 @@ _RUNNERS: dict[str, Callable[[Workshop], Iterator[Progress]]] = {
     "tuned": _run_tuned,
     "weak": _run_weak,
 }
-
-
-def _batches(
-    workshop: Workshop,
-    stage: str,
-    draw: Callable[[Random, float], Example],
-    schedule: Schedule,
-) -> Batches:
-    judges = stage in ("reward", "tuned", "weak")
-    return Batches(
-        draw,
-        seed=f"minimath-train/{stage}/{workshop.seed}",
-        num_updates=schedule.num_updates,
-        num_tokens=workshop.recipe.num_reward_tokens if judges else workshop.recipe.num_tokens,
-    )
 
 
 def _load(model: nn.Module, folder: Path) -> None:
