@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -189,8 +189,11 @@ class LanguageModel:
         limits = StepLimits(self.automaton(rule), self.eos_ids, max_tokens, temperature)
         particles = torch.arange(len(num_tokens)) if particles is None else particles
         with torch.no_grad():
-            cache, positions, calls = self._own_rows(prompt_ids, token_ids, num_tokens, memory)
-            loop = TokenLoop(self._forward, cache, limits, uniforms, particles)
+            firsts, row_of = distinct(token_ids, num_tokens, memory.present)
+            cache, positions, calls = self._own_rows(
+                prompt_ids, token_ids[firsts], num_tokens[firsts], memory.take(firsts)
+            )
+            loop = TokenLoop(self._forward, cache, row_of, limits, uniforms, particles)
             last_ids = _last_ids(prompt_ids, token_ids, num_tokens)
             drawn = loop.run(last_ids.to(self.device), (room - num_tokens).to(self.device), step)
         cost = Cost(
@@ -250,6 +253,20 @@ class LanguageModel:
             cache = concatenate([memory.copy(held), cache])
             cache.reorder_cache(torch.cat([held, missing]).argsort())
         return cache, positions, calls
+
+
+def distinct(
+    token_ids: Int[Tensor, "B L"], num_tokens: Int[Tensor, " B"], preferred: Bool[Tensor, " B"]
+) -> tuple[Int[Tensor, " R"], Int[Tensor, " B"]]:
+    """Return one of each set of rows with the same tokens, and in which set each row is.
+
+    In each set the first of the `preferred` rows is taken, if there is one.
+    """
+    valid = torch.arange(token_ids.shape[1]) < num_tokens[:, None]
+    rows = torch.cat([token_ids.where(valid, -1), num_tokens[:, None]], dim=1)
+    groups, which = torch.unique(rows, dim=0, return_inverse=True)
+    order = (2 * which + ~preferred).argsort(stable=True)
+    return order[torch.searchsorted(which[order], torch.arange(len(groups)))], which
 
 
 def _last_ids(

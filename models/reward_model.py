@@ -183,6 +183,8 @@ class RewardModel:
     ) -> tuple[list[list[float]], CacheRows, Cost]:
         """Return the log-odds of the new steps of B solutions, computing only what is new.
 
+        Solutions that agree in all of their steps are computed once.
+
         Args:
             prefix_ids: what stands before the first step, common to all.
             solutions: the steps, scored and new.
@@ -194,6 +196,20 @@ class RewardModel:
             The log-odds of each solution, the cached rows for the next call, and the cost.
         """
         start = time.perf_counter()
+        firsts, which = _distinct(solutions, memory)
+        scores, kept, cost = self._score_distinct(
+            prefix_ids, [solutions[n] for n in firsts], memory.take(torch.tensor(firsts)), reading
+        )
+        cost += Cost(reward_seconds=time.perf_counter() - start)
+        return [list(scores[group]) for group in which], kept.take(torch.tensor(which)), cost
+
+    def _score_distinct(
+        self,
+        prefix_ids: tuple[int, ...],
+        solutions: Sequence[Solution],
+        memory: CacheRows,
+        reading: Reading,
+    ) -> tuple[list[list[float]], CacheRows, Cost]:
         plan = _PLANS[reading]
         scores: list[list[float]] = [[] for _ in solutions]
         parts, order = [], []
@@ -226,7 +242,7 @@ class RewardModel:
                 cost += Cost(scored_tokens=scored, reward_positions=positions, model_calls=1)
         positions_of = torch.tensor([n for batch in order for n in batch], dtype=torch.long)
         kept = join(parts).take(positions_of.argsort()) if parts else memory
-        return scores, kept, cost + Cost(reward_seconds=time.perf_counter() - start)
+        return scores, kept, cost
 
     def kept_length(self, prefix_ids: tuple[int, ...], steps: Sequence[str]) -> int:
         """Return how many tokens are cached of a solution of which these steps are scored."""
@@ -310,6 +326,20 @@ def _plan_prefix(convention: QwenConvention, solution: Solution) -> Plan:
 
 
 _PLANS: Final = {"steps": _plan_steps, "prefix": _plan_prefix}
+
+
+def _distinct(solutions: Sequence[Solution], memory: CacheRows) -> tuple[list[int], list[int]]:
+    """Return the number of one of each set of equal solutions, and in which set each of them is.
+
+    In each set the first that is cached is taken, if there is one.
+    """
+    sets: dict[Solution, int] = {}
+    which = [sets.setdefault(solution, len(sets)) for solution in solutions]
+    firsts: dict[int, int] = {}
+    cached = memory.present.tolist()
+    for n in sorted(range(len(which)), key=lambda n: not cached[n]):
+        firsts.setdefault(which[n], n)
+    return [firsts[group] for group in range(len(sets))], which
 
 
 def _from_start(solution: Solution) -> Solution:

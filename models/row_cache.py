@@ -12,7 +12,8 @@ A forward pass over q new tokens a row is bracketed by `begin` and `commit`:
           past_key_values=cache, use_cache=True)
     cache.commit(counts)                          # how many of them each row keeps
 
-Buffers grow by half of their size, so that a token costs no copy of the cache.
+Buffers grow by half of their size, so that a token costs no copy of the cache; by `fork` the
+number of rows doubles, so that a new one costs no copy of the others.
 
 Shapes: B rows, q new tokens, H key-value heads, C capacity, D width of a head.
 """
@@ -45,7 +46,7 @@ class Slots:
 
 
 class RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """Keys and values of one attention layer, [B, H, C, D], of which the tail is unused."""
+    """Keys and values of one attention layer, [B, H, C, D], with unused rows and positions."""
 
     is_croppable = True
     keys: Tensor
@@ -72,7 +73,8 @@ class RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.reserve(slots.extent)
         self.keys[slots.rows, :, slots.position_ids] = key_states.transpose(1, 2)
         self.values[slots.rows, :, slots.position_ids] = value_states.transpose(1, 2)
-        return self.keys[:, :, : slots.extent], self.values[:, :, : slots.extent]
+        num_rows = len(slots.rows)
+        return self.keys[:num_rows, :, : slots.extent], self.values[:num_rows, :, : slots.extent]
 
     def reserve(self, capacity: int) -> None:
         """Make room for `capacity` tokens a row."""
@@ -81,6 +83,17 @@ class RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
             grown = _round_up(max(capacity, current + current // 2))
             self.keys = _padded(self.keys, grown)
             self.values = _padded(self.values, grown)
+
+    def fork(self, parents: Tensor, num_rows: int, extent: int) -> None:
+        """Copy the first `extent` positions of the rows `parents` behind the first `num_rows`."""
+        if self.is_initialized:
+            needed, available = num_rows + len(parents), self.keys.shape[0]
+            if needed > available:
+                extra = (0, 0) * 3 + (0, max(needed, 2 * num_rows) - available)
+                self.keys = torch.nn.functional.pad(self.keys, extra)
+                self.values = torch.nn.functional.pad(self.values, extra)
+            self.keys[num_rows:needed, :, :extent] = self.keys[parents, :, :extent]
+            self.values[num_rows:needed, :, :extent] = self.values[parents, :, :extent]
 
     def gathered(self, indices: Tensor, extent: int) -> "RowLayer":
         """A new layer with the rows `indices` and the first `extent` positions of this one."""
@@ -164,6 +177,14 @@ class RowCache(Cache):
         selected.layers = [layer.gathered(indices, extent) for layer in self._row_layers()]
         return selected
 
+    def fork(self, parents: Int[Tensor, " M"]) -> None:
+        """Append copies of the rows `parents`; rows to spare make that cheap."""
+        if len(parents):
+            extent = self.get_seq_length()
+            for layer in self._row_layers():
+                layer.fork(parents, self.num_rows, extent)
+            self.lengths = torch.cat([self.lengths, self.lengths[parents]])
+
     def reorder_cache(self, beam_idx: Int[Tensor, " M"]) -> None:
         """The same in place, layer by layer, under the name that transformers uses."""
         beam_idx = beam_idx.to(self.lengths.device)
@@ -214,7 +235,9 @@ def _joined(caches: Sequence[RowCache], index: int, capacity: int) -> RowLayer:
             length = cache.get_seq_length()
             if length:
                 part: Tensor = getattr(cache.layers[index], name)
-                buffer[start : start + cache.num_rows, :, :length] = part[:, :, :length]
+                buffer[start : start + cache.num_rows, :, :length] = part[
+                    : cache.num_rows, :, :length
+                ]
             start += cache.num_rows
         setattr(layer, name, buffer)
     return layer

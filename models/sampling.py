@@ -37,8 +37,10 @@ class UniformTable:
         return self._chunks[chunk][:, offset]
 
 
-def invert(log_probs: Float[Tensor, "B V"], uniforms: Float64[Tensor, " B"]) -> Int[Tensor, " B"]:
-    """Return the smallest index whose cumulative probability exceeds u, for each row.
+def invert(
+    log_probs: Float[Tensor, "R V"], uniforms: Float64[Tensor, " A"], rows: Int[Tensor, " A"]
+) -> Int[Tensor, " A"]:
+    """Return the smallest index whose cumulative probability exceeds u, for each u in its row.
 
     In double precision. Strictly exceeds, so that a first class of probability zero is not drawn
     at u = 0; and never beyond the last class of positive probability, when rounding takes u times
@@ -46,6 +48,19 @@ def invert(log_probs: Float[Tensor, "B V"], uniforms: Float64[Tensor, " B"]) -> 
     """
     cumulative = log_probs.double().exp().cumsum(-1)
     total = cumulative[:, -1:].contiguous()
-    index = torch.searchsorted(cumulative, uniforms[:, None] * total, right=True)
+    place = _places(rows)
+    table = uniforms.new_zeros((len(log_probs), int(place.max()) + 1))
+    table[rows, place] = uniforms
+    index = torch.searchsorted(cumulative, table * total, right=True)
     last = torch.searchsorted(cumulative, total, right=False)
-    return torch.minimum(index, last).squeeze(-1).clamp(max=log_probs.shape[-1] - 1)
+    chosen: Tensor = torch.minimum(index, last).clamp(max=log_probs.shape[-1] - 1)[rows, place]
+    return chosen
+
+
+def _places(rows: Int[Tensor, " A"]) -> Int[Tensor, " A"]:
+    """Return for each entry how many entries of the same row come before it."""
+    order = rows.argsort(stable=True)
+    ordered, numbers = rows[order], torch.arange(len(rows), device=rows.device)
+    places = torch.empty_like(rows)
+    places[order] = numbers - torch.searchsorted(ordered, ordered)
+    return places

@@ -1,10 +1,12 @@
 """The loop over tokens within one reasoning step of many particles.
 
 Nothing in it runs once for each particle: drawing, stopping and recording are operations on whole
-batches. Rows that stop early stay in the batch, unchanged, until less than a part of it is active;
-then the active rows are gathered into a smaller one.
+batches. Particles that agree in all of their tokens share a row of the batch, and are computed
+once, until they draw different tokens. Rows whose particles have all stopped stay in the batch,
+unchanged, until less than a part of it is active; then the active rows are gathered into a smaller
+one.
 
-Shapes: B rows, L generated tokens, V vocabulary.
+Shapes: B particles, R rows, A particles that are active, L generated tokens, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from llmsmc.errors import NumericalError
@@ -29,11 +31,11 @@ BLOCK: Final = 64  # tokens for which the records have room at first
 
 @dataclass(frozen=True, eq=False)
 class StepTokens:
-    """The tokens of one step for each of B rows, as they were drawn.
+    """The tokens of one step for each of B particles, as they were drawn.
 
     Attributes:
         token_ids: the new tokens, padded with zeros on the right.
-        num_tokens: how many of them each row has.
+        num_tokens: how many of them each particle has.
         log_probs: log-probabilities of the tokens at temperature 1; zero on padding.
         proposal_log_probs: the same under the law that was sampled.
         stop_reasons: EOS, STOP or LENGTH of `llmsmc.models.stopping`.
@@ -66,7 +68,7 @@ class StepLimits:
 
 
 class TokenLoop:
-    """Draws one step for each of B rows; used once.
+    """Draws one step for each of B particles; used once.
 
     Attributes:
         positions: positions computed so far, those of waiting rows included.
@@ -77,95 +79,127 @@ class TokenLoop:
         self,
         forward: Callable[[RowCache, Tensor], Tensor],
         cache: RowCache,
+        row_of: Int[Tensor, " B"],
         limits: StepLimits,
         uniforms: UniformTable | None,
         particles: Int[Tensor, " B"],
     ) -> None:
-        """Take over `cache`, which holds all but the last token of each of B rows.
+        """Take over `cache`, which holds all but the last token of each particle.
 
         Args:
-            forward: returns the logits [B, V] behind new ids [B, 1], without committing.
+            forward: returns the logits [R, V] behind new ids [R, 1], without committing.
             cache: ours from now on.
+            row_of: the row of each particle; those that share one agree in all tokens.
             limits: when to stop, and the temperature.
             uniforms: the random numbers; not needed at temperature 0.
-            particles: number of each row in `uniforms` and in error messages.
+            particles: number of each particle in `uniforms` and in error messages.
         """
-        device, num_rows = cache.lengths.device, cache.num_rows
+        device, num_particles = cache.lengths.device, len(row_of)
         self._forward, self._cache, self._limits = forward, cache, limits
-        self._uniforms, self._particles = uniforms, particles
-        # The record of what is drawn, one row for each of the B rows.
-        self._ids = torch.zeros((num_rows, BLOCK), dtype=torch.long, device=device)
-        self._raw = torch.zeros((num_rows, BLOCK), dtype=torch.float64, device=device)
+        self._uniforms, self._particles = uniforms, particles.to(device)
+        self._row_of = row_of.to(device)
+        self._cached = cache.lengths[self._row_of]
+        # The record of what is drawn.
+        self._ids = torch.zeros((num_particles, BLOCK), dtype=torch.long, device=device)
+        self._raw = torch.zeros((num_particles, BLOCK), dtype=torch.float64, device=device)
         self._proposal = self._raw.clone()
-        self._num_tokens = torch.zeros(num_rows, dtype=torch.long, device=device)
-        self._reasons = torch.zeros(num_rows, dtype=torch.long, device=device)
-        # The working batch: row numbers of the rows in it; what was set aside, with row numbers.
-        self._rows = torch.arange(num_rows, device=device)
-        self._waiting: list[tuple[Tensor, RowCache]] = []
+        self._num_tokens = torch.zeros(num_particles, dtype=torch.long, device=device)
+        self._reasons = torch.zeros(num_particles, dtype=torch.long, device=device)
+        # What was set aside: particles that will go on later, their rows, and the cache of these.
+        self._waiting: list[tuple[Tensor, Tensor, RowCache]] = []
+        self._is_aside = torch.zeros(num_particles, dtype=torch.bool, device=device)
         self.positions = self.calls = 0
 
     def run(self, last_ids: Int[Tensor, " B"], room: Int[Tensor, " B"], step: int) -> StepTokens:
-        """Draw tokens until every row has stopped.
+        """Draw tokens until every particle has stopped.
 
         Args:
-            last_ids: the last id of each row, which is not in the cache yet.
-            room: how many tokens each row may still have in all.
+            last_ids: the last id of each particle, which is not in the cache yet.
+            room: how many tokens each particle may still have.
             step: number of the step, for error messages.
 
         Raises:
             NumericalError: a logit is NaN.
         """
         automaton, num_drawn = self._limits.automaton, 0
-        states = automaton.start(len(self._rows))
-        active = room > 0
-        self._reasons[~active] = LENGTH
-        while (num_active := int(active.sum())) > 0:
-            if num_active < MIN_ACTIVE_FRACTION * len(active):
-                self._set_aside(~active)
-                last_ids, room, states = last_ids[active], room[active], states[active]
-                active = active[active]
-            logits = self._forward(self._cache, last_ids[:, None])
-            self._cache.commit(active.long())
-            self.positions, self.calls = self.positions + len(active), self.calls + 1
-            ids, raw, proposal = self._draw(logits, num_drawn)
-            self._check(raw.isnan() & active, step)
-            self._write(num_drawn, active, ids, raw, proposal)
+        self._reasons[room <= 0] = LENGTH
+        active = (room > 0).nonzero().squeeze(1)
+        states, last = automaton.start(len(active)), last_ids[active]
+        while len(active):
+            logits = self._next_logits(active, last)
+            rows = self._row_of[active]
+            last, raw, proposal = self._draw(logits, rows, active, num_drawn)
+            self._check(active[raw.isnan()], step)
+            self._write(num_drawn, active, last, raw, proposal)
             num_drawn += 1
-            states = torch.where(active, automaton.advance(states, ids), states)
-            reasons = self._stop_reasons(ids, automaton.complete(states), num_drawn, room)
-            self._reasons[self._rows] = torch.where(active, reasons, self._reasons[self._rows])
-            last_ids = torch.where(active, ids, last_ids)
-            active = active & (reasons == 0)
-        self._set_aside(torch.ones_like(active))
+            states = automaton.advance(states, last)
+            complete = automaton.complete(states)
+            reasons = self._stop_reasons(last, complete, num_drawn, room[active])
+            self._reasons[active] = reasons
+            going_on = reasons == 0
+            active, states, last = active[going_on], states[going_on], last[going_on]
+        self._set_aside()
         return self._result(num_drawn)
 
-    def _draw(self, logits: Float[Tensor, "B V"], index: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _next_logits(
+        self, active: Int[Tensor, " A"], last: Int[Tensor, " A"]
+    ) -> Float[Tensor, "R V"]:
+        """Feed the last id of each active particle, once where several agree."""
+        vocab_size = self._limits.automaton.table.shape[1]
+        pairs, which = torch.unique(self._row_of[active] * vocab_size + last, return_inverse=True)
+        parents, ids = pairs // vocab_size, pairs % vocab_size
+        # The first of the different ids behind a row goes on in it, the others in copies.
+        is_first = parents.diff(prepend=parents[:1] - 1) != 0
+        rows = parents.clone()
+        rows[~is_first] = self._cache.num_rows + torch.arange(
+            int((~is_first).sum()), device=rows.device
+        )
+        self._cache.fork(parents[~is_first])
+        self._row_of[active] = rows[which]
+        if len(rows) < MIN_ACTIVE_FRACTION * self._cache.num_rows:
+            self._set_aside()
+            self._cache.reorder_cache(rows)
+            self._row_of[active] = which
+            rows = torch.arange(len(rows), device=rows.device)
+        fed = torch.zeros(self._cache.num_rows, dtype=torch.long, device=rows.device)
+        fed[rows] = ids
+        logits = self._forward(self._cache, fed[:, None])
+        self._cache.commit(torch.zeros_like(fed).index_fill(0, rows, 1))
+        self.positions, self.calls = self.positions + len(fed), self.calls + 1
+        return logits
+
+    def _draw(
+        self,
+        logits: Float[Tensor, "R V"],
+        rows: Int[Tensor, " A"],
+        active: Int[Tensor, " A"],
+        index: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the drawn ids and their log-probabilities, raw and under the law sampled."""
         logits = logits.float()
         raw = logits.log_softmax(-1)
         if self._limits.temperature == 0:
-            ids = raw.argmax(-1)
-            return ids, _at(raw, ids), torch.zeros(len(ids), dtype=torch.float64, device=ids.device)
+            ids = raw.argmax(-1)[rows]
+            return ids, raw[rows, ids].double(), torch.zeros_like(ids, dtype=torch.float64)
         assert self._uniforms is not None
         law = raw
         if self._limits.temperature != 1:
             law = (logits / self._limits.temperature).log_softmax(-1)
-        numbers = self._uniforms.column(index)[self._particles[self._rows.cpu()]]
-        ids = invert(law, numbers.to(law.device))
-        return ids, _at(raw, ids), _at(law, ids)
+        numbers = self._uniforms.column(index)[self._particles[active].cpu()]
+        ids = invert(law, numbers.to(law.device), rows)
+        return ids, raw[rows, ids].double(), law[rows, ids].double()
 
-    def _check(self, broken: Bool[Tensor, " B"], step: int) -> None:
-        if bool(broken.any()):
-            particle = int(self._particles[int(self._rows[broken][0])])
+    def _check(self, broken: Int[Tensor, " K"], step: int) -> None:
+        if len(broken):
             raise NumericalError(
                 "The logits of the language model are not numbers for particle "
-                f"{particle} at step {step}."
+                f"{int(self._particles[broken[0]])} at step {step}."
             )
 
     def _stop_reasons(
         self, ids: Tensor, complete: Tensor, num_drawn: int, room: Tensor
-    ) -> Int[Tensor, " B"]:
-        """Return why each row stops after so many tokens, 0 where it does not.
+    ) -> Int[Tensor, " A"]:
+        """Return why each particle stops after so many tokens, 0 where it does not.
 
         A complete step that has used up the room for the whole text is cut off all the same.
         """
@@ -183,38 +217,36 @@ class TokenLoop:
             self._ids = torch.nn.functional.pad(self._ids, extra)
             self._raw = torch.nn.functional.pad(self._raw, extra)
             self._proposal = torch.nn.functional.pad(self._proposal, extra)
-        self._ids[self._rows, index] = torch.where(active, ids, 0)
-        self._raw[self._rows, index] = torch.where(active, raw, 0.0)
-        self._proposal[self._rows, index] = torch.where(active, law, 0.0)
-        self._num_tokens[self._rows] += active
+        self._ids[active, index] = ids
+        self._raw[active, index] = raw
+        self._proposal[active, index] = law
+        self._num_tokens[active] += 1
 
-    def _set_aside(self, stopped: Bool[Tensor, " B"]) -> None:
-        """Take the stopped rows out of the working batch; keep those that will go on later."""
-        going_on = stopped & (self._reasons[self._rows] == STOP)
-        if bool(going_on.any()):
-            indices = going_on.nonzero().squeeze(1)
-            everything = len(indices) == len(self._rows)
-            cache = self._cache if everything else self._cache.select(indices)
-            self._waiting.append((self._rows[indices], cache))
-        remaining = (~stopped).nonzero().squeeze(1)
-        if len(remaining):
-            self._cache.reorder_cache(remaining)
-        self._rows = self._rows[remaining]
+    def _set_aside(self) -> None:
+        """Keep the rows of those particles that have stopped and will go on later."""
+        particles = ((self._reasons == STOP) & ~self._is_aside).nonzero().squeeze(1)
+        if len(particles):
+            rows, which = torch.unique(self._row_of[particles], return_inverse=True)
+            everything = len(rows) == self._cache.num_rows
+            cache = self._cache if everything else self._cache.select(rows)
+            self._waiting.append((particles, which, cache))
+            self._is_aside[particles] = True
 
     def _result(self, num_drawn: int) -> StepTokens:
-        cache, owners = None, torch.zeros(0, dtype=torch.long)
+        memory = CacheRows.none(len(self._reasons))
         if self._waiting:
-            cache = concatenate([cache for _, cache in self._waiting])
-            owners = torch.cat([numbers for numbers, _ in self._waiting]).cpu()
+            rows, num_rows = memory.rows.clone(), 0
+            for particles, which, cache in self._waiting:
+                rows[particles.cpu()] = num_rows + which.cpu()
+                num_rows += cache.num_rows
+            # A row may go on behind what is a particle's own.
+            lengths = torch.where(rows >= 0, (self._cached + self._num_tokens).cpu(), 0)
+            memory = CacheRows(concatenate([c for _, _, c in self._waiting]), rows, lengths)
         return StepTokens(
             token_ids=self._ids[:, :num_drawn].cpu(),
             num_tokens=self._num_tokens.cpu(),
             log_probs=self._raw[:, :num_drawn].cpu(),
             proposal_log_probs=self._proposal[:, :num_drawn].cpu(),
             stop_reasons=self._reasons.cpu(),
-            memory=CacheRows.of(cache, owners, len(self._reasons)),
+            memory=memory,
         )
-
-
-def _at(log_probs: Float[Tensor, "B V"], ids: Int[Tensor, " B"]) -> Float64[Tensor, " B"]:
-    return log_probs.gather(-1, ids[:, None]).squeeze(-1).double()

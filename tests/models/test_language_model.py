@@ -288,21 +288,29 @@ def test_no_chat_template(policy: LanguageModel, policy_folder: object, tmp_path
         LanguageModel.from_pretrained(folder)
 
 
-def test_positions_are_those_that_are_computed(policy: LanguageModel) -> None:
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0])
+def test_a_prefix_is_computed_once_however_many_share_it(
+    policy: LanguageModel, temperature: float
+) -> None:
+    policy = LanguageModel(policy.model, policy.tokenizer)
+    policy.eos_ids = ()
     prompt = policy.prompt_ids(QUESTION)
-    _, cost = policy.sample_step(
+    drawn, cost = policy.sample_step(
         prompt,
-        torch.zeros((4, 0), dtype=torch.long),
-        torch.zeros(4, dtype=torch.long),
-        CacheRows.none(4),
+        torch.zeros((8, 0), dtype=torch.long),
+        torch.zeros(8, dtype=torch.long),
+        CacheRows.none(8),
         rule=TokenCount(5),
         max_tokens=9,
-        temperature=0.0,
+        temperature=temperature,
+        uniforms=UniformTable(8, torch.Generator().manual_seed(0)),
     )
-    assert cost.generated_tokens == 20
-    assert cost.policy_positions == len(prompt) - 1 + 20  # the prompt once, not once a particle
+    assert cost.generated_tokens == 40
+    prefixes = {tuple(ids[:count]) for ids in rows(drawn) for count in range(5)}
+    assert cost.policy_positions == len(prompt) - 1 + len(prefixes)
     assert cost.model_calls == 1 + 5
     assert cost.policy_seconds > 0
+    assert len(set(drawn.memory.rows.tolist())) == len({tuple(ids[:4]) for ids in rows(drawn)})
 
 
 def test_text_is_read_behind_what_stands_before(policy: LanguageModel) -> None:

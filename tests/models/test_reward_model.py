@@ -125,10 +125,13 @@ def test_whole_prefix_as_one_step(reward: RewardModel) -> None:
 def test_what_is_computed(reward: RewardModel) -> None:
     prefix = reward.prefix_ids(QUESTION)
     solutions = [Solution((), STEPS[:1])] * 4
-    _, memory, cost = reward.score_steps(prefix, solutions, CacheRows.none(4))
+    scores, memory, cost = reward.score_steps(prefix, solutions, CacheRows.none(4))
     length = len(reward.convention.step_ids(STEPS[0].strip())) + 1
-    assert cost.reward_positions == len(prefix) + 4 * length  # the question once
-    assert (cost.scored_tokens, cost.model_calls) == (4 * length, 2)
+    # The question once, and the step once, on which all four agree.
+    assert cost.reward_positions == len(prefix) + length
+    assert (cost.scored_tokens, cost.model_calls) == (length, 2)
+    assert scores == [scores[0]] * 4
+    assert bool(memory.present.all())
     solutions = [Solution(STEPS[:1], STEPS[1:2]), *[Solution(STEPS[:1], ())] * 3]
     _, memory, cost = reward.score_steps(prefix, solutions, memory)
     length = len(reward.convention.step_ids(STEPS[1].strip())) + 1
