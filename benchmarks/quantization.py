@@ -2,21 +2,25 @@
 
     python -m benchmarks.quantization --limit 250 --particles 16
 
-evaluates the bootstrap filter on minimath-500 with the policy in each precision, and measures on
-solutions of the full-precision policy the mean Kullback-Leibler divergence a token.
+evaluates the bootstrap filter on minimath-500 with the policy in each precision, solves the same
+problems with all of them in turn for the speed, and measures on solutions of the full-precision
+policy the mean Kullback-Leibler divergence a token.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from statistics import median
+from typing import Any, Final
 
 import torch
 
-from llmsmc.models import LanguageModel
-from llmsmc.models.minimath.datasets import minimath_dev
+from llmsmc.inference import BootstrapFilter
+from llmsmc.models import LanguageModel, Reasoning, RewardModel
+from llmsmc.models.minimath.datasets import load, minimath_dev
 from llmsmc.models.minimath.training.samples import sample_solutions
 
 KINDS: Final = ("none", "int8", "nf4", "fp4")
@@ -27,35 +31,63 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--limit", type=int, default=250)
     parser.add_argument("--particles", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5, help="of the measurement of speed")
+    parser.add_argument("--jobs", type=int, default=1, help="evaluations side by side")
     parser.add_argument("--out", type=Path, default=Path("runs/quantization"))
     arguments = parser.parse_args()
-    divergences = divergence_a_token()
-    print("| quantization | accuracy, % | tokens a second | weights, MB | KL a token, nats |")
+    policies = {kind: LanguageModel.from_pretrained("minimath-policy", kind) for kind in KINDS}
+    speeds = tokens_a_second(policies, arguments.particles, arguments.rounds)
+    divergences = divergence_a_token(policies)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        found = dict(
+            zip(KINDS, pool.map(lambda kind: accuracy(kind, arguments), KINDS), strict=True)
+        )
+    print("| quantization | accuracy, % | speed | weights, MB | KL a token, nats |")
     print("| --- | --- | --- | --- | --- |")
     for kind in KINDS:
-        folder = arguments.out / f"{kind}-{arguments.particles}"
-        command = [sys.executable, "-m", "llmsmc", "eval", "minimath-500", "--out", str(folder)]
-        command += ["--limit", str(arguments.limit), "--particles", str(arguments.particles)]
-        command += ["--quantization", kind]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        overall = json.loads((folder / "summary.json").read_text())["overall"]
-        results = [json.loads(line) for line in (folder / "results.jsonl").open()]
-        tokens = sum(result["cost"]["generated_tokens"] for result in results)
-        seconds = sum(result["seconds"] for result in results)
-        accuracy, error = 100 * overall["accuracy"], 100 * overall["standard_error"]
-        size = LanguageModel.from_pretrained(
-            "minimath-policy", quantization=kind
-        ).model.get_memory_footprint()
+        ratios = [speed / full for speed, full in zip(speeds[kind], speeds["none"], strict=True)]
+        size = policies[kind].model.get_memory_footprint() / 1e6
         print(
-            f"| {kind} | {accuracy:.1f} ± {error:.1f} | {tokens / seconds:.0f} "
-            f"| {size / 1e6:.2f} | {divergences[kind]:.4f} |"
+            f"| {kind} | {100 * found[kind]['accuracy']:.1f} ± "
+            f"{100 * found[kind]['standard_error']:.1f} "
+            f"| {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
+            f"| {size:.2f} | {divergences[kind]:.4f} |"
         )
 
 
+def accuracy(kind: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the accuracy of the bootstrap filter, with its standard error."""
+    folder = arguments.out / f"{kind}-{arguments.particles}"
+    command = [sys.executable, "-m", "llmsmc", "eval", "minimath-500", "--out", str(folder)]
+    command += ["--limit", str(arguments.limit), "--particles", str(arguments.particles)]
+    command += ["--quantization", kind]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    overall: dict[str, Any] = json.loads((folder / "summary.json").read_text())["overall"]
+    return overall
+
+
+def tokens_a_second(
+    policies: dict[str, LanguageModel], num_particles: int, num_rounds: int
+) -> dict[str, list[float]]:
+    """Generated tokens a second of the policy alone, in each round; the kinds take turns."""
+    reward = RewardModel.from_pretrained("minimath-reward")
+    problems = load("minimath-500")[2:5]  # of levels 3 to 5
+    speeds: dict[str, list[float]] = {kind: [] for kind in policies}
+    for seed in range(num_rounds):
+        for kind, policy in policies.items():
+            models = [Reasoning(policy, reward, problem.question) for problem in problems]
+            costs = [BootstrapFilter(num_particles).run(m, seed=seed).cost for m in models]
+            tokens = sum(cost.generated_tokens for cost in costs)
+            speeds[kind].append(tokens / sum(cost.policy_seconds for cost in costs))
+    return speeds
+
+
 @torch.no_grad()
-def divergence_a_token(num_problems: int = 50) -> dict[str, float]:
+def divergence_a_token(
+    policies: dict[str, LanguageModel], num_problems: int = 50
+) -> dict[str, float]:
     """Mean KL from the law of full precision to that of each kind, over tokens of solutions."""
-    full = LanguageModel.from_pretrained("minimath-policy", quantization="none")
+    full = policies["none"]
     problems = minimath_dev(num_problems // 5)
     solutions = list(sample_solutions(full.model, full.tokenizer, problems, seed=2))
     texts = []
@@ -64,8 +96,7 @@ def divergence_a_token(num_problems: int = 50) -> dict[str, float]:
         answer = full.tokenizer.encode("\n\n".join(steps), add_special_tokens=False)
         texts.append((prompt, answer))
     found = {}
-    for kind in KINDS:
-        other = LanguageModel.from_pretrained("minimath-policy", quantization=kind)
+    for kind, other in policies.items():
         total, count = 0.0, 0
         for prompt, answer in texts:
             ids = torch.tensor([prompt + answer])

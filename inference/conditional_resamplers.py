@@ -1,9 +1,12 @@
-r"""Resampling given that the first particle is the parent of the first offspring.
+r"""Resampling given who is the parent of the first offspring.
 
 A conditional scheme has the law of an unconditional one whose offspring stand in random order,
-given that slot 0 holds a child of particle 0. In that law the number of children of particle 0
-is size-biased: n children are n times as likely to hold a given slot. The other slots come in
-random order, so that no sorting favours any of them.
+given that slot 0 holds a child of the parent. In that law the number of the parent's children is
+size-biased: n children are n times as likely to hold a given slot. The other slots come in random
+order, so that no sorting favours any of them.
+
+Where the reference of a conditional run takes a new past, that is the parent: drawn first, with all
+other ancestors integrated out, and then they given it.
 
 Plain schemes with the first ancestor overwritten do not have this law: where the ancestors are
 sorted, that removes the smallest of them (`docs` on particle Gibbs has the size of the error).
@@ -13,8 +16,7 @@ References:
     2. Chopin, Singh (2015). On particle Gibbs sampling, section 3.
 """
 
-import math
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -23,96 +25,92 @@ from torch import Generator, Tensor
 
 from llmsmc.errors import InputError
 from llmsmc.inference.adaptive import Adaptive
-from llmsmc.inference.killing_resampler import killing
+from llmsmc.inference.killing_resampler import killing, killing_rows
 from llmsmc.inference.resamplers import (
-    Resampled,
     Resampler,
-    equally_weighted,
     inverse_cdf,
     inverse_cdf_of_strata,
     multinomial,
+    multinomial_rows,
     residual,
+    residual_rows,
     stratified,
     systematic,
     uniforms,
 )
-from llmsmc.weights import scaled
+
+ConditionalRows = Callable[[Tensor, Tensor, Generator], Tensor]
+"""A scheme for K populations: weights [K, N] and the parent of slot 0 in each, to ancestors."""
 
 
 def conditional_multinomial(
-    log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
-) -> Resampled:
+    weights: Float64[Tensor, "K N"], parents: Int64[Tensor, " K"], generator: Generator
+) -> Int64[Tensor, "K N"]:
     """Draw all ancestors but the first independently of each other."""
-    size = num_offspring or len(log_weights)
-    others = inverse_cdf(scaled(log_weights), uniforms(size - 1, generator))
-    return equally_weighted(_behind_reference(others), log_weights)
+    return _led_by(parents, multinomial_rows(weights, weights.shape[1] - 1, generator))
 
 
 def conditional_stratified(
-    log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
-) -> Resampled:
-    """Draw one point in each stratum, that at the end of particle 0 by the size-biased law."""
-    weights, size = scaled(log_weights), num_offspring or len(log_weights)
-    offsets = uniforms(size, generator)
-    whole, point = _size_biased_offset(weights, size, generator)
-    if whole < size:
-        offsets[whole] = point
-    return _shuffled(inverse_cdf_of_strata(weights, offsets), log_weights, generator)
+    weights: Float64[Tensor, "K N"], parents: Int64[Tensor, " K"], generator: Generator
+) -> Int64[Tensor, "K N"]:
+    """Let the point of one stratum fall on the parent; those of all others are free."""
+    strata, offset = _point_on(parents, weights, generator)
+    offsets = uniforms(weights.shape, generator).scatter(1, strata, offset)
+    ancestors = inverse_cdf_of_strata(weights, offsets)
+    return _led_by(parents, _shuffled(_without(strata, ancestors), generator))
 
 
 def conditional_systematic(
-    log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
-) -> Resampled:
-    """Draw the common offset by the size-biased law."""
-    weights, size = scaled(log_weights), num_offspring or len(log_weights)
-    _, point = _size_biased_offset(weights, size, generator)
-    offsets = torch.full((size,), point, dtype=torch.float64)
-    return _shuffled(inverse_cdf_of_strata(weights, offsets), log_weights, generator)
+    weights: Float64[Tensor, "K N"], parents: Int64[Tensor, " K"], generator: Generator
+) -> Int64[Tensor, "K N"]:
+    """Let the point of one stratum fall on the parent, which fixes the offset of all others."""
+    strata, offset = _point_on(parents, weights, generator)
+    ancestors = inverse_cdf_of_strata(weights, offset.expand(weights.shape).contiguous())
+    return _led_by(parents, _shuffled(_without(strata, ancestors), generator))
 
 
 def conditional_residual(
-    log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
-) -> Resampled:
-    """Let slot 0 be a sure child, or one of the drawn ones, which then is a child of particle 0."""
-    weights = scaled(log_weights)
-    size = num_offspring or len(log_weights)
-    expected = weights * size / weights.sum()
+    weights: Float64[Tensor, "K N"], parents: Int64[Tensor, " K"], generator: Generator
+) -> Int64[Tensor, "K N"]:
+    """Let slot 0 hold a sure child of the parent, or the last of the drawn ones."""
+    size = weights.shape[1]
+    expected = weights * size / weights.sum(1, keepdim=True)
     copies = expected.floor()
-    sure = torch.arange(len(weights)).repeat_interleave(copies.long())
-    num_drawn = size - len(sure)
-    is_drawn = bool(uniforms(1, generator) * expected[0] >= copies[0]) and num_drawn > 0
-    points = uniforms(num_drawn - is_drawn, generator)
-    drawn = inverse_cdf(expected - copies, points) if len(points) else sure[:0]
-    first = torch.zeros(int(is_drawn), dtype=torch.int64)
-    return _shuffled(torch.cat([first, sure, drawn]), log_weights, generator)
+    ancestors = residual_rows(weights, size, generator)
+    child, sure = expected.gather(1, parents[:, None]), copies.gather(1, parents[:, None])
+    is_drawn = uniforms((len(weights), 1), generator) * child >= sure
+    is_drawn &= copies.sum(1, keepdim=True) < size
+    first = torch.where(is_drawn, size - 1, (ancestors == parents[:, None]).long().argmax(1, True))
+    return _led_by(parents, _shuffled(_without(first, ancestors), generator))
 
 
 def conditional_killing(
-    log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
-) -> Resampled:
-    r"""Let another slot than 0 have taken its child in, rotated there.
+    weights: Float64[Tensor, "K N"], parents: Int64[Tensor, " K"], generator: Generator
+) -> Int64[Tensor, "K N"]:
+    r"""Let another slot than 0 have taken the parent's child in, rotated there.
 
     Unconditionally the slots are rotated at random; the child in slot 0 came from slot j with
-    probability $P(A^j = 0) / (N W^0)$.
+    probability $P(A^j = n) / (N W^n)$, where n is the parent.
     """
-    weights = scaled(log_weights)
-    resampled = killing(log_weights, generator=generator, num_offspring=num_offspring)
-    replaced = (1 - weights) * weights[0] / weights.sum()  # slot j is killed and redrawn as 0
-    replaced[0] += weights[0]
-    slot = int(inverse_cdf(replaced, uniforms(1, generator)))
-    ancestors = resampled.ancestors.clone()
-    ancestors[slot] = 0
-    return resampled._replace(ancestors=ancestors.roll(-slot))
+    size, own = weights.shape[1], parents[:, None]
+    ancestors = killing_rows(weights, size, generator)
+    survival = weights / weights.amax(1, keepdim=True)
+    # Slot j is killed and given to the parent; or it is the parent's own, who survives.
+    given = (1 - survival) * (weights / weights.sum(1, keepdim=True)).gather(1, own)
+    given = given.scatter_add(1, own, survival.gather(1, own))
+    slot = inverse_cdf(given, uniforms((len(weights), 1), generator))
+    ancestors = ancestors.scatter(1, slot, own)
+    return ancestors.gather(1, (torch.arange(size) + slot) % size)
 
 
-def conditional(resampler: Resampler) -> Resampler:
-    """Return the conditional version of a scheme, or of an `Adaptive` one around it.
+def conditional(resampler: Resampler) -> ConditionalRows:
+    """Return the conditional version of a scheme, or of the one inside an `Adaptive`.
 
     Raises:
         InputError: the scheme has none.
     """
     if isinstance(resampler, Adaptive):
-        return replace(resampler, resampler=conditional(resampler.resampler))
+        return conditional(resampler.resampler)
     if resampler not in _CONDITIONAL:
         names = ", ".join(getattr(scheme, "__name__", "") for scheme in _CONDITIONAL)
         raise InputError(
@@ -122,7 +120,7 @@ def conditional(resampler: Resampler) -> Resampler:
     return _CONDITIONAL[resampler]
 
 
-_CONDITIONAL: Final[dict[Resampler, Resampler]] = {
+_CONDITIONAL: Final[dict[Resampler, ConditionalRows]] = {
     multinomial: conditional_multinomial,
     residual: conditional_residual,
     stratified: conditional_stratified,
@@ -131,32 +129,35 @@ _CONDITIONAL: Final[dict[Resampler, Resampler]] = {
 }
 
 
-def _size_biased_offset(
-    weights: Float64[Tensor, " N"], size: int, generator: Generator
-) -> tuple[int, float]:
-    r"""Return f, and the offset of the stratum that particle 0 fills in part.
+def _point_on(
+    parents: Int64[Tensor, " K"], weights: Float64[Tensor, "K N"], generator: Generator
+) -> tuple[Int64[Tensor, "K 1"], Float64[Tensor, "K 1"]]:
+    """Draw a point on the part of the line of N strata that is the parent's.
 
-    Particle 0 expects x = f + rho offspring: f for sure, and one more if the offset u is below
-    rho, which given a child in slot 0 has probability $\rho (f + 1) / x$.
+    Slot 0 holds each of the N points equally often, so that given whose it is, it is uniform
+    there. Returned are its stratum and its offset within.
     """
-    expected = float(weights[0] * size / weights.sum())
-    whole = min(math.floor(expected), size)
-    fraction = expected - whole
-    chance, point = uniforms(2, generator).tolist()
-    if chance * expected < fraction * (whole + 1):
-        return whole, point * fraction
-    return whole, fraction + point * (1 - fraction)
+    size, own = weights.shape[1], parents[:, None]
+    scale = size / weights.sum(1, keepdim=True)
+    right = weights.cumsum(1).gather(1, own) * scale
+    length = weights.gather(1, own) * scale
+    point = (right - uniforms((len(weights), 1), generator) * length).clamp(min=0.0)
+    strata = point.floor().long().clamp(max=size - 1)
+    return strata, (point - strata).clamp(max=1.0 - 2.0**-53)
 
 
-def _shuffled(
-    ancestors: Int64[Tensor, " M"], log_weights: Float64[Tensor, " N"], generator: Generator
-) -> Resampled:
-    """Put a child of particle 0, of which there is one, first, and all others in random order."""
-    first = int((ancestors == 0).nonzero()[0])
-    others = torch.cat([ancestors[:first], ancestors[first + 1 :]])
-    order = uniforms(len(others), generator).argsort()
-    return equally_weighted(_behind_reference(others[order]), log_weights)
+def _without(
+    columns: Int64[Tensor, "K 1"], ancestors: Int64[Tensor, "K N"]
+) -> Int64[Tensor, "K N-1"]:
+    """Leave out one entry of each row."""
+    places = torch.arange(ancestors.shape[1] - 1).expand(len(ancestors), -1)
+    return ancestors.gather(1, places + (places >= columns))
 
 
-def _behind_reference(others: Int64[Tensor, " K"]) -> Int64[Tensor, " K+1"]:
-    return torch.cat([torch.zeros(1, dtype=torch.int64), others])
+def _shuffled(ancestors: Int64[Tensor, "K M"], generator: Generator) -> Int64[Tensor, "K M"]:
+    """Put each row into random order."""
+    return ancestors.gather(1, uniforms(ancestors.shape, generator).argsort(1))
+
+
+def _led_by(parents: Int64[Tensor, " K"], others: Int64[Tensor, "K M"]) -> Int64[Tensor, "K N"]:
+    return torch.cat([parents[:, None], others], dim=1)

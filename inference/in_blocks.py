@@ -2,13 +2,28 @@
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64, Int64
 from torch import Generator, Tensor
 
 from llmsmc.errors import DegenerateWeightsError, InputError
-from llmsmc.inference.resamplers import Resampled, Resampler
+from llmsmc.inference.adaptive import Adaptive
+from llmsmc.inference.killing_resampler import killing, killing_rows
+from llmsmc.inference.resamplers import (
+    Resampled,
+    Resampler,
+    Rows,
+    multinomial,
+    multinomial_rows,
+    residual,
+    residual_rows,
+    stratified,
+    stratified_rows,
+    systematic,
+    systematic_rows,
+)
 from llmsmc.weights import as_log_weights
 
 
@@ -39,16 +54,66 @@ class InBlocks:
             )
         if log_weights.max() == -math.inf:
             raise DegenerateWeightsError(f"All {len(log_weights)} weights are zero.")
-        outcomes = []
-        for start in range(0, len(log_weights), size):
-            block = log_weights[start : start + size]
-            if block.max() == -math.inf:
-                outcomes.append(Resampled(torch.arange(size) + start, block, resampled=False))
-                continue
-            ancestors, carried, resampled = self.resampler(block, generator=generator)
-            outcomes.append(Resampled(ancestors + start, carried, resampled))
-        return Resampled(
-            torch.cat([outcome.ancestors for outcome in outcomes]),
-            torch.cat([outcome.log_weights for outcome in outcomes]),
-            any(outcome.resampled for outcome in outcomes),
+        rows = log_weights.reshape(self.num_blocks, size)
+        ancestors, carried, resampled = resample_rows(
+            self.resampler, rows, rows.amax(1) > -math.inf, generator
         )
+        starts = torch.arange(self.num_blocks)[:, None] * size
+        return Resampled((ancestors + starts).flatten(), carried.flatten(), bool(resampled.any()))
+
+
+def resample_rows(
+    resampler: Resampler,
+    log_weights: Float64[Tensor, "K N"],
+    wanted: Bool[Tensor, " K"],
+    generator: Generator,
+) -> tuple[Int64[Tensor, "K N"], Float64[Tensor, "K N"], Bool[Tensor, " K"]]:
+    """Resample those of K populations that are wanted; all at once, if the scheme is one of ours.
+
+    Returns:
+        The ancestors within each population, the log-weights that remain, and which populations
+        have been resampled.
+    """
+    ancestors = torch.arange(log_weights.shape[1]).expand(log_weights.shape).clone()
+    carried, due = log_weights.clone(), wanted & is_due(resampler, log_weights)
+    chosen = due.nonzero().squeeze(1)
+    scheme = resampler.resampler if isinstance(resampler, Adaptive) else resampler
+    if len(chosen) and scheme in _ROWS:
+        rows = log_weights[chosen]
+        ancestors[chosen] = _ROWS[scheme](scaled_rows(rows), rows.shape[1], generator)
+        carried[chosen] = equal_rows(rows)
+        return ancestors, carried, due
+    for row in chosen.tolist():
+        ancestors[row], carried[row], due[row] = scheme(log_weights[row], generator=generator)
+    return ancestors, carried, due
+
+
+def is_due(resampler: Resampler, log_weights: Float64[Tensor, "K N"]) -> Bool[Tensor, " K"]:
+    """Return which of K populations an `Adaptive` scheme would resample; any other one all."""
+    if not isinstance(resampler, Adaptive):
+        return torch.ones(len(log_weights), dtype=torch.bool)
+    weights = scaled_rows(log_weights)
+    sizes = weights.sum(1) ** 2 / weights.square().sum(1)
+    sizes = sizes.clamp(1.0, float(log_weights.shape[1]))
+    return sizes < resampler.ess_threshold * log_weights.shape[1]
+
+
+def scaled_rows(log_weights: Float64[Tensor, "K N"]) -> Float64[Tensor, "K N"]:
+    """Return the weights of each row divided by the largest; ones where all are zero."""
+    largest = log_weights.amax(1, keepdim=True)
+    return torch.where(largest > -math.inf, (log_weights - largest).exp(), 1.0)
+
+
+def equal_rows(log_weights: Float64[Tensor, "K N"]) -> Float64[Tensor, "K N"]:
+    """Share the mass of each row equally."""
+    share = log_weights.logsumexp(1, keepdim=True) - math.log(log_weights.shape[1])
+    return share.expand(log_weights.shape)
+
+
+_ROWS: Final[dict[Resampler, Rows]] = {
+    multinomial: multinomial_rows,
+    residual: residual_rows,
+    stratified: stratified_rows,
+    systematic: systematic_rows,
+    killing: killing_rows,
+}

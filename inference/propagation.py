@@ -29,7 +29,7 @@ def begin(run: Run, num_particles: int) -> Population:
     """Draw x_0 from the initial law and weigh it."""
     generator = run.generator(0, "propagate")
     particles = run.model.sample_initial(num_particles, generator=generator)
-    log_weights = weigh(run.model, 0, None, particles, run.y(0), uniform(num_particles))
+    log_weights = weigh(run, 0, None, particles, uniform(num_particles))
     return Population(particles, log_weights, torch.arange(num_particles))
 
 
@@ -37,7 +37,7 @@ def extend(run: Run, t: int, parents: Population) -> Population:
     """Draw x_t from the transition and weigh it."""
     previous, generator = parents.particles, run.generator(t, "propagate")
     particles = propagate(run.model, t, previous, generator=generator)
-    log_weights = weigh(run.model, t, previous, particles, run.y(t), parents.log_weights)
+    log_weights = weigh(run, t, previous, particles, parents.log_weights)
     return replace(parents, particles=particles, log_weights=log_weights)
 
 
@@ -56,11 +56,11 @@ def extend_guided(run: Run, t: int, parents: Population) -> Population:
 
 def _propose(run: Run, t: int, parents: Population) -> Population:
     """The log-potential is the log-likelihood plus the log of transition over proposal density."""
-    model, y, previous, carried = run.model, run.y(t), parents.particles, parents.log_weights
+    model, previous, carried = run.model, parents.particles, parents.log_weights
     generator = run.generator(t, "propagate")
-    proposed, log_ratio = model.propose(t, previous, y, len(carried), generator=generator)
+    proposed, log_ratio = model.propose(t, previous, run.y(t), len(carried), generator=generator)
     particles = proposed if previous is None else absorb(model, proposed, previous)
-    log_potentials = model.log_likelihood(t, previous, particles, y) + log_ratio
+    log_potentials = run.log_likelihood(t, previous, particles) + on_host(log_ratio)
     log_weights = add_potentials(carried, log_potentials, going_on(model, previous, carried), t)
     return replace(parents, particles=particles, log_weights=log_weights)
 
@@ -77,12 +77,10 @@ def absorb(model: StateSpaceModel, proposed: Any, previous: Any) -> Any:
     return where(~finished, proposed, previous) if bool(finished.any()) else proposed
 
 
-def weigh(
-    model: StateSpaceModel, t: int, previous: Any, particles: Any, y: Any, carried: LogWeights
-) -> LogWeights:
+def weigh(run: Run, t: int, previous: Any, particles: Any, carried: LogWeights) -> LogWeights:
     """Add log p(y_t given x_t) to the carried log-weights of the particles that go on."""
-    log_potentials = model.log_likelihood(t, previous, particles, y)
-    return add_potentials(carried, log_potentials, going_on(model, previous, carried), t)
+    log_potentials = run.log_likelihood(t, previous, particles)
+    return add_potentials(carried, log_potentials, going_on(run.model, previous, carried), t)
 
 
 def add_potentials(

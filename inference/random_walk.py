@@ -61,7 +61,5 @@ class RandomWalk:
 
 def _log_density(run: Run, t: int, previous: Any, state: Tensor) -> Float64[Tensor, " N"]:
     """Log-density of x_t and y_t given x_{t-1}."""
-    model = run.model
-    values = model.log_transition(t, previous, state)
-    values = values + model.log_likelihood(t, previous, state, run.y(t))
-    return on_host(values)
+    log_transition = on_host(run.model.log_transition(t, previous, state))
+    return log_transition + run.log_likelihood(t, previous, state)

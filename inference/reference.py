@@ -1,102 +1,126 @@
-"""The reference of a conditional run: one path that is kept while all others are drawn anew."""
+"""The references of conditional runs: K paths that are kept while all others are drawn anew."""
 
 import math
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from llmsmc.inference.run import Run
-from llmsmc.particles import num_particles, take
+from llmsmc.particles import concatenate, num_particles, take
 from llmsmc.weights import on_host
 
 
 @runtime_checkable
-class Reference(Protocol):
-    """One path x'_0, ..., x'_T."""
+class References(Protocol):
+    """K paths x'_0, ..., x'_T."""
 
     def at(self, run: Run, t: int) -> Any:
-        """Return the state x'_t, a population of one; the last one if it has finished by then."""
+        """Return the states x'_t, a population of K; the last ones of those that have finished."""
         ...
 
-    def behind(self, run: Run, t: int, particles: Any) -> tuple[Tensor, Any]:
-        r"""Continue other pasts by this path, from step t on.
+    def behind(
+        self, run: Run, t: int, particles: Any, owners: Int64[Tensor, " M"]
+    ) -> tuple[Float64[Tensor, " M"], Any]:
+        r"""Continue other pasts by these paths, from step t on.
+
+        Args:
+            run: the run.
+            t: the first step that is taken from the references.
+            particles: M states of step t - 1.
+            owners: which of the K paths continues each of them.
 
         Returns:
-            For each particle of step t - 1 the log of
-            $\gamma(x_{0:t-1}, x'_{t:T}) / \gamma(x_{0:t-1})$, up to a constant, `[N]`; and
-            what `continued` needs to know.
+            For each of them the log of $\gamma(x_{0:t-1}, x'_{t:T}) / \gamma(x_{0:t-1})$, up to a
+            constant for each path; and the M new paths, where states remember them.
         """
         ...
 
-    def continued(self, pasts: Any, n: int) -> "Reference":
-        """Return this path with the past of particle n, given what `behind` returned."""
+    def continued(
+        self, t: int, states: Any, paths: Any, numbers: Int64[Tensor, " K"]
+    ) -> "References":
+        """Give each path the past that has been chosen for it.
+
+        Args:
+            t: the first step that stays as it is.
+            states: the K states of step t - 1, each of which ends a past.
+            paths: what `behind` returned.
+            numbers: which of `paths` each reference becomes; -1 for those that keep their past.
+        """
         ...
 
 
 @dataclass(frozen=True, eq=False)
-class RememberedPath:
-    """The reference of a model whose states remember their path.
+class RememberedPaths:
+    """The references of a model whose states remember their path.
 
     Attributes:
-        path: the last state, a population of one.
+        paths: the last states.
     """
 
-    path: Any
+    paths: Any
 
     def at(self, run: Run, t: int) -> Any:
-        """Return the path up to step t."""
-        return run.model.rewind(self.path, torch.tensor([t + 1]))
+        """Return the paths up to step t."""
+        return run.model.rewind(self.paths, torch.full((num_particles(self.paths),), t + 1))
 
-    def behind(self, run: Run, t: int, particles: Any) -> tuple[Tensor, Any]:
+    def behind(
+        self, run: Run, t: int, particles: Any, owners: Int64[Tensor, " M"]
+    ) -> tuple[Float64[Tensor, " M"], Any]:
         """Score the whole of each new path: its future depends on all of its past."""
         model = run.model
-        spliced = model.splice(particles, t, self.path)
-        last = int(model.num_steps(self.path)[0]) - 1
-        log_ratio = (
-            model.log_prior(spliced)
-            - model.log_prior(particles)
-            + run.path_log_likelihood(last, spliced)
-            - run.path_log_likelihood(t - 1, particles)
-        )
-        return _possible(run, particles, log_ratio), spliced
+        spliced = model.splice(particles, t, take(self.paths, owners))
+        last = int(model.num_steps(self.paths).max()) - 1
+        log_ratio = on_host(model.log_prior(spliced)) - on_host(model.log_prior(particles))
+        possible = log_ratio > -math.inf
+        before = run.path_log_likelihood(t - 1, particles)
+        log_ratio = log_ratio + run.path_log_likelihood(last, spliced) - before
+        return _possible(run, particles, log_ratio.masked_fill(~possible, -math.inf)), spliced
 
-    def continued(self, pasts: Any, n: int) -> "RememberedPath":
-        """Return the path spliced onto the past of particle n."""
-        return RememberedPath(take(pasts, torch.tensor([n])))
+    def continued(
+        self, t: int, states: Any, paths: Any, numbers: Int64[Tensor, " K"]
+    ) -> "RememberedPaths":
+        """Take the paths spliced onto the pasts that were chosen."""
+        size = len(numbers)
+        kept = numbers < 0
+        if bool(kept.all()):
+            return self
+        rows = torch.where(kept, torch.arange(size), size + numbers)
+        return RememberedPaths(take(concatenate([self.paths, paths]), rows))
 
 
 @dataclass(frozen=True, eq=False)
-class Trajectory:
-    """The reference of a Markov model.
+class Trajectories:
+    """The references of a Markov model.
 
     Attributes:
-        states: x'_0, ..., x'_T, each a population of one.
+        states: x'_0, ..., x'_T, each a population of K.
     """
 
     states: tuple[Any, ...]
 
     def at(self, run: Run, t: int) -> Any:
-        """Return the state at step t."""
+        """Return the states at step t."""
         return self.states[min(t, len(self.states) - 1)]
 
-    def behind(self, run: Run, t: int, particles: Any) -> tuple[Tensor, Any]:
+    def behind(
+        self, run: Run, t: int, particles: Any, owners: Int64[Tensor, " M"]
+    ) -> tuple[Float64[Tensor, " M"], Any]:
         """Score the next step: what comes after it does not depend on the past."""
-        model = run.model
-        state = take(self.states[t], torch.zeros(num_particles(particles), dtype=torch.int64))
-        log_ratio = model.log_transition(t, particles, state)
-        log_ratio = log_ratio + model.log_likelihood(t, particles, state, run.y(t))
-        return _possible(run, particles, log_ratio), None
+        state = take(self.states[t], owners)
+        log_ratio = on_host(run.model.log_transition(t, particles, state))
+        return _possible(run, particles, log_ratio + run.log_likelihood(t, particles, state)), None
 
-    def continued(self, pasts: Any, n: int) -> "Trajectory":
-        """Return the same: the past that counts from here on is told by the ancestors."""
-        return self
+    def continued(
+        self, t: int, states: Any, paths: Any, numbers: Int64[Tensor, " K"]
+    ) -> "Trajectories":
+        """Put the states in place; those before them are told by the ancestors."""
+        return Trajectories((*self.states[: t - 1], states, *self.states[t:]))
 
 
-def _possible(run: Run, particles: Any, log_ratio: Tensor) -> Float64[Tensor, " N"]:
+def _possible(run: Run, particles: Any, log_ratio: Tensor) -> Float64[Tensor, " M"]:
     """Nothing comes after a path that has finished; an impossible past is no better."""
-    log_ratio = on_host(log_ratio)
     finished = run.model.finished(particles).cpu()
     return torch.where(finished | log_ratio.isnan(), -math.inf, log_ratio)

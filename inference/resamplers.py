@@ -14,6 +14,7 @@ References:
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -56,33 +57,21 @@ def multinomial(
     log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
 ) -> Resampled:
     """Draw the ancestors independently of each other; they are not sorted."""
-    size = num_offspring or len(log_weights)
-    ancestors = inverse_cdf(scaled(log_weights), uniforms(size, generator))
-    return equally_weighted(ancestors, log_weights)
+    return one_population(multinomial_rows, log_weights, generator, num_offspring)
 
 
 def residual(
     log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
 ) -> Resampled:
     r"""Give particle n its $\lfloor M W^n \rfloor$ offspring for sure, and draw only the rest."""
-    weights = scaled(log_weights)
-    size = num_offspring or len(log_weights)
-    expected = weights * size / weights.sum()
-    copies = expected.floor()
-    ancestors = torch.arange(len(weights)).repeat_interleave(copies.long())
-    if len(ancestors) < size:
-        rest = inverse_cdf(expected - copies, uniforms(size - len(ancestors), generator))
-        ancestors = torch.cat([ancestors, rest])
-    return equally_weighted(ancestors, log_weights)
+    return one_population(residual_rows, log_weights, generator, num_offspring)
 
 
 def stratified(
     log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
 ) -> Resampled:
     """Invert the distribution function at one uniform point in each of M equal strata."""
-    size = num_offspring or len(log_weights)
-    ancestors = inverse_cdf_of_strata(scaled(log_weights), uniforms(size, generator))
-    return equally_weighted(ancestors, log_weights)
+    return one_population(stratified_rows, log_weights, generator, num_offspring)
 
 
 def systematic(
@@ -92,9 +81,61 @@ def systematic(
 
     Particle n has $\lfloor M W^n \rfloor$ or $\lceil M W^n \rceil$ offspring.
     """
+    return one_population(systematic_rows, log_weights, generator, num_offspring)
+
+
+# The same for K populations at once, from weights [K, N] to ancestors [K, M].
+
+Rows = Callable[[Tensor, int, Generator], Tensor]
+"""A scheme for K populations: weights [K, N], no row of which is zero, to ancestors [K, M]."""
+
+
+def multinomial_rows(
+    weights: Float64[Tensor, "K N"], size: int, generator: Generator
+) -> Int64[Tensor, "K M"]:
+    """Draw the ancestors independently of each other."""
+    return inverse_cdf(weights, uniforms((len(weights), size), generator))
+
+
+def residual_rows(
+    weights: Float64[Tensor, "K N"], size: int, generator: Generator
+) -> Int64[Tensor, "K M"]:
+    """Put the sure offspring first, and draw the others."""
+    expected = weights * size / weights.sum(1, keepdim=True)
+    copies = expected.floor()
+    rest = expected - copies
+    # A row without a rest has no draws, whatever it would draw from.
+    rest = torch.where(rest.amax(1, keepdim=True) > 0, rest, weights)
+    drawn = inverse_cdf(rest, uniforms((len(weights), size), generator))
+    places = torch.arange(size).expand(len(weights), -1).contiguous()
+    sure = torch.searchsorted(copies.long().cumsum(1), places, right=True)
+    return torch.where(places < copies.sum(1, keepdim=True), sure, drawn)
+
+
+def stratified_rows(
+    weights: Float64[Tensor, "K N"], size: int, generator: Generator
+) -> Int64[Tensor, "K M"]:
+    """Draw one point in each stratum."""
+    return inverse_cdf_of_strata(weights, uniforms((len(weights), size), generator))
+
+
+def systematic_rows(
+    weights: Float64[Tensor, "K N"], size: int, generator: Generator
+) -> Int64[Tensor, "K M"]:
+    """Draw one offset for all strata of a population."""
+    offsets = uniforms((len(weights), 1), generator).expand(-1, size)
+    return inverse_cdf_of_strata(weights, offsets)
+
+
+def one_population(
+    rows: Rows,
+    log_weights: Float64[Tensor, " N"],
+    generator: Generator,
+    num_offspring: int | None,
+) -> Resampled:
+    """Resample a single population, and share its mass equally among the offspring."""
     size = num_offspring or len(log_weights)
-    ancestors = inverse_cdf_of_strata(scaled(log_weights), uniforms(1, generator).expand(size))
-    return equally_weighted(ancestors, log_weights)
+    return equally_weighted(rows(scaled(log_weights)[None], size, generator)[0], log_weights)
 
 
 def equally_weighted(
@@ -105,28 +146,28 @@ def equally_weighted(
     return Resampled(ancestors, torch.full((len(ancestors),), share, dtype=torch.float64))
 
 
-def uniforms(count: int, generator: Generator) -> Float64[Tensor, " count"]:
+def uniforms(shape: int | tuple[int, ...], generator: Generator) -> Float64[Tensor, "..."]:
     """Draw from [0, 1); consumes `generator`."""
     device = generator.device
-    return torch.rand(count, generator=generator, dtype=torch.float64, device=device).cpu()
+    return torch.rand(shape, generator=generator, dtype=torch.float64, device=device).cpu()
 
 
 def inverse_cdf(
-    weights: Float64[Tensor, " N"], points: Float64[Tensor, " M"]
-) -> Int64[Tensor, " M"]:
+    weights: Float64[Tensor, "*K N"], points: Float64[Tensor, "*K M"]
+) -> Int64[Tensor, "*K M"]:
     """Return, for each u in [0, 1), the smallest j with w_0 + ... + w_j > u (w_0 + ... + w_N-1).
 
     The comparison is strict, so that u = 0 does not hit a leading weight of zero; u so close to
     one that the product rounds up to the total gets the last positive weight.
     """
-    cumulative = weights.cumsum(0)
-    indices = torch.searchsorted(cumulative, points * cumulative[-1], right=True)
-    return indices.clamp(max=_last_positive(weights))
+    cumulative = weights.cumsum(-1)
+    indices = torch.searchsorted(cumulative, points * cumulative[..., -1:], right=True)
+    return torch.minimum(indices, _last_positive(weights))
 
 
 def inverse_cdf_of_strata(
-    weights: Float64[Tensor, " N"], offsets: Float64[Tensor, " M"]
-) -> Int64[Tensor, " M"]:
+    weights: Float64[Tensor, "*K N"], offsets: Float64[Tensor, "*K M"]
+) -> Int64[Tensor, "*K M"]:
     r"""Return `inverse_cdf` at the M points (i + offset_i) / M, i = 0..M-1, offsets in [0, 1).
 
     Counts the points below each value of the distribution function instead of looking each of
@@ -134,16 +175,19 @@ def inverse_cdf_of_strata(
     $i + u_i < x$; these are the points $i < \lfloor x \rfloor$, and $i = \lfloor x \rfloor$ if
     its offset is below the fraction $x - \lfloor x \rfloor$. No i + u_i is ever rounded.
     """
-    size = len(offsets)
-    cumulative = weights.cumsum(0)
-    scaled_cumulative = (cumulative * size / cumulative[-1]).clamp(max=size)
+    size = offsets.shape[-1]
+    cumulative = weights.cumsum(-1)
+    scaled_cumulative = (cumulative * size / cumulative[..., -1:]).clamp(max=size)
     whole = scaled_cumulative.floor()
     index = whole.long().clamp(max=size - 1)
-    num_below = whole.long() + (scaled_cumulative - whole > offsets[index]).long()
-    num_below[_last_positive(weights) :] = size
-    num_offspring = num_below.diff(prepend=torch.zeros(1, dtype=torch.int64))
-    return torch.arange(len(weights)).repeat_interleave(num_offspring)
+    fraction = scaled_cumulative - whole
+    num_below = whole.long() + (fraction > offsets.gather(-1, index)).long()
+    is_last = torch.arange(weights.shape[-1]) >= _last_positive(weights)
+    num_below = num_below.masked_fill(is_last, size)
+    points = torch.arange(size).expand(offsets.shape).contiguous()
+    return torch.searchsorted(num_below, points, right=True)
 
 
-def _last_positive(weights: Float64[Tensor, " N"]) -> int:
-    return int(weights.nonzero()[-1])
+def _last_positive(weights: Float64[Tensor, "*K N"]) -> Int64[Tensor, "*K 1"]:
+    places = torch.arange(weights.shape[-1])
+    return torch.where(weights > 0, places, -1).amax(-1, keepdim=True)

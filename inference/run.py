@@ -1,5 +1,6 @@
 """What stays the same throughout a run."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +22,13 @@ class Run:
         model: what is inferred.
         observations: y_0, ..., y_{T-1}; None if the run ends when all particles have finished.
         streams: the random streams.
+        inverse_temperature: the exponent of the likelihood in the target.
     """
 
     model: StateSpaceModel
     observations: Observations | None
     streams: RandomStreams
+    inverse_temperature: float = 1.0
 
     def y(self, t: int) -> Any:
         """Return y_t; None where it is missing, and where there are no observations."""
@@ -43,4 +46,19 @@ class Run:
 
     def path_log_likelihood(self, t: int, particles: Any) -> Float64[Tensor, " N"]:
         """Return the log-likelihood of the whole path of each particle of step t."""
-        return on_host(self.model.path_log_likelihood(t, particles, self.observations))
+        values = self.model.path_log_likelihood(t, particles, self.observations)
+        return self._tempered(on_host(values))
+
+    def log_likelihood(self, t: int, previous: Any, particles: Any) -> Tensor:
+        """Return the log-likelihood of step t of each particle, as the model gives it.
+
+        `previous` is None at t = 0.
+        """
+        values = self.model.log_likelihood(t, previous, particles, self.y(t))
+        return self._tempered(on_host(values))
+
+    def _tempered(self, log_likelihood: Tensor) -> Tensor:
+        if self.inverse_temperature == 1:
+            return log_likelihood
+        impossible = log_likelihood == -math.inf
+        return (self.inverse_temperature * log_likelihood).masked_fill(impossible, -math.inf)

@@ -173,8 +173,8 @@ class StateSpaceModel:
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `rewind`.")
 
-    def splice(self, state: Any, t: int, reference: Any) -> Any:
-        """Return the paths x_0, ..., x_{t-1} continued by the steps from t on of a single path.
+    def splice(self, state: Any, t: int, references: Any) -> Any:
+        """Return the paths x_0, ..., x_{t-1}, each continued by the steps from t on of another.
 
         For models that remember the path; a path that has finished has no continuation, which
         `log_prior` says by `-inf`.

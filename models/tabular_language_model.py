@@ -129,10 +129,10 @@ class TabularLanguageModel(StateSpaceModel):
         return state.masked_fill(torch.arange(state.shape[1]) >= num_steps[:, None], PAD)
 
     def splice(
-        self, state: Int64[Tensor, "N T"], t: int, reference: Int64[Tensor, "1 T"]
+        self, state: Int64[Tensor, "N T"], t: int, references: Int64[Tensor, "N T"]
     ) -> Int64[Tensor, "N T"]:
-        """Return the first t tokens of each sequence, and then those of the reference."""
-        return torch.cat([state[:, :t], reference[:, t:].expand(len(state), -1)], dim=1)
+        """Return the first t tokens of each sequence, and then those of its reference."""
+        return torch.cat([state[:, :t], references[:, t:]], dim=1)
 
     # The exact answers
 

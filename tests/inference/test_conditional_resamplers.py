@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from llmsmc.errors import InputError
 from llmsmc.inference import Adaptive
 from llmsmc.inference.conditional_resamplers import (
+    ConditionalRows,
     conditional,
     conditional_killing,
     conditional_multinomial,
@@ -18,49 +19,55 @@ from llmsmc.inference.conditional_resamplers import (
     conditional_stratified,
     conditional_systematic,
 )
-from llmsmc.inference.killing_resampler import killing
+from llmsmc.inference.killing_resampler import killing, killing_rows
 from llmsmc.inference.resamplers import (
-    Resampled,
     Resampler,
-    equally_weighted,
+    Rows,
     multinomial,
+    multinomial_rows,
     residual,
+    residual_rows,
     stratified,
+    stratified_rows,
     systematic,
+    systematic_rows,
     uniforms,
 )
 from llmsmc.inference.ssp_resampler import ssp
 from llmsmc.randomness import RandomStreams
-from llmsmc.weights import as_log_weights, log_evidence, normalize
+from llmsmc.weights import as_log_weights, normalize
 from tests.statistics import chi_square_p_value
+from tests.wrong_variants import overwritten
 
 WEIGHTS = [as_log_weights([math.log(w) for w in row]) for row in ((1, 3, 2), (4, 1, 2), (2, 2, 2))]
-NUM_DRAWS = 1500
+NUM_DRAWS = 20_000
 LARGEST_P = 1e-6  # of a false alarm, for each comparison
 
 
-def shuffled(scheme: Resampler) -> Callable[[Tensor, Generator], Tensor]:
-    def draw(log_weights: Tensor, generator: Generator) -> Tensor:
-        ancestors = scheme(log_weights, generator=generator).ancestors
-        return ancestors[uniforms(len(ancestors), generator).argsort()]
+def shuffled(scheme: Rows) -> Callable[[Tensor, Generator], Tensor]:
+    def draw(weights: Tensor, generator: Generator) -> Tensor:
+        ancestors = scheme(weights, weights.shape[1], generator)
+        return ancestors.gather(1, uniforms(weights.shape, generator).argsort(1))
 
     return draw
 
 
-def rotated(scheme: Resampler) -> Callable[[Tensor, Generator], Tensor]:
-    def draw(log_weights: Tensor, generator: Generator) -> Tensor:
-        ancestors = scheme(log_weights, generator=generator).ancestors
-        return ancestors.roll(int(uniforms(1, generator) * len(ancestors)))
+def rotated(scheme: Rows) -> Callable[[Tensor, Generator], Tensor]:
+    def draw(weights: Tensor, generator: Generator) -> Tensor:
+        size = weights.shape[1]
+        ancestors = scheme(weights, size, generator)
+        offset = (uniforms((len(weights), 1), generator) * size).long()
+        return ancestors.gather(1, (torch.arange(size) + offset) % size)
 
     return draw
 
 
 LAWS = {
-    multinomial: shuffled(multinomial),
-    residual: shuffled(residual),
-    stratified: shuffled(stratified),
-    systematic: shuffled(systematic),
-    killing: rotated(killing),
+    multinomial: shuffled(multinomial_rows),
+    residual: shuffled(residual_rows),
+    stratified: shuffled(stratified_rows),
+    systematic: shuffled(systematic_rows),
+    killing: rotated(killing_rows),
 }
 
 
@@ -77,32 +84,26 @@ def p_value_of_difference(one: Counter[tuple[int, ...]], other: Counter[tuple[in
     return chi_square_p_value(table, expected, len(table) - 1)
 
 
-def joint_laws_agree(scheme: Resampler, version: Resampler, log_weights: Tensor) -> float:
-    """Draw (ancestors, given one in slot 0) by rejection and by the conditional version."""
+def joint_laws_agree(
+    scheme: Resampler, version: ConditionalRows, log_weights: Tensor, parent: int = 0
+) -> float:
+    """Draw (ancestors, given who is in slot 0) by rejection and by the conditional version."""
     source = RandomStreams(3).generator(0, "resample")
-    by_rejection, drawn = Counter[tuple[int, ...]](), Counter[tuple[int, ...]]()
-    while by_rejection.total() < NUM_DRAWS * float(normalize(log_weights)[0]) * 1.5:
-        ancestors = LAWS[scheme](log_weights, source)
-        if ancestors[0] == 0:
-            by_rejection[tuple(ancestors.tolist())] += 1
-    for _ in range(NUM_DRAWS):
-        drawn[tuple(version(log_weights, generator=source).ancestors.tolist())] += 1
+    num_tries = int(1.5 * NUM_DRAWS)
+    weights = normalize(log_weights).expand(num_tries, -1)
+    ancestors = LAWS[scheme](weights, source)
+    by_rejection = Counter(tuple(row) for row in ancestors.tolist() if row[0] == parent)
+    parents = torch.full((NUM_DRAWS,), parent)
+    drawn = Counter(tuple(row) for row in version(weights[:NUM_DRAWS], parents, source).tolist())
     return p_value_of_difference(by_rejection, drawn)
 
 
 @pytest.mark.parametrize("log_weights", WEIGHTS, ids=["light", "heavy", "equal"])
 @pytest.mark.parametrize("scheme", LAWS, ids=lambda scheme: scheme.__name__)
 def test_the_joint_law_is_that_of_bayes(scheme: Resampler, log_weights: Tensor) -> None:
-    assert joint_laws_agree(scheme, conditional(scheme), log_weights) > LARGEST_P
-
-
-def overwritten(
-    log_weights: Tensor, *, generator: Generator, num_offspring: int | None = None
-) -> Resampled:
-    """The well-known error: sorted ancestors, of which the first is overwritten."""
-    ancestors = multinomial(log_weights, generator=generator).ancestors.sort().values
-    ancestors[0] = 0
-    return equally_weighted(ancestors, log_weights)
+    for parent in range(3):
+        p_value = joint_laws_agree(scheme, conditional(scheme), log_weights, parent)
+        assert p_value > LARGEST_P
 
 
 def test_overwriting_the_first_of_sorted_ancestors_is_rejected() -> None:
@@ -111,13 +112,11 @@ def test_overwriting_the_first_of_sorted_ancestors_is_rejected() -> None:
     assert joint_laws_agree(multinomial, _reshuffled(overwritten), WEIGHTS[0]) < LARGEST_P
 
 
-def _reshuffled(scheme: Resampler) -> Resampler:
-    def draw(
-        log_weights: Tensor, *, generator: Generator, num_offspring: int | None = None
-    ) -> Resampled:
-        ancestors, carried, _ = scheme(log_weights, generator=generator)
-        order = uniforms(len(ancestors) - 1, generator).argsort() + 1
-        return Resampled(torch.cat([ancestors[:1], ancestors[order]]), carried)
+def _reshuffled(version: ConditionalRows) -> ConditionalRows:
+    def draw(weights: Tensor, parents: Tensor, generator: Generator) -> Tensor:
+        ancestors = version(weights, parents, generator)
+        order = uniforms((len(weights), weights.shape[1] - 1), generator).argsort(1) + 1
+        return torch.cat([ancestors[:, :1], ancestors.gather(1, order)], dim=1)
 
     return draw
 
@@ -132,22 +131,20 @@ def _reshuffled(scheme: Resampler) -> Resampler:
         conditional_killing,
     ],
 )
-def test_the_reference_stays_and_the_mass_is_kept(version: Resampler) -> None:
+def test_the_reference_has_its_parent(version: ConditionalRows) -> None:
     source = RandomStreams(0).generator(0, "resample")
     for size in (1, 2, 5, 40):
         for spread in (0.0, 1.0, 30.0):
             log_weights = spread * torch.randn(size, generator=source, dtype=torch.float64)
-            for _ in range(5):
-                ancestors, carried, _ = version(log_weights, generator=source)
-                assert ancestors[0] == 0 and len(ancestors) == size
-                assert log_evidence(carried) == pytest.approx(log_evidence(log_weights))
+            weights = normalize(log_weights).expand(size, -1)
+            ancestors = version(weights, torch.arange(size), source)
+            assert torch.equal(ancestors[:, 0], torch.arange(size))
+            assert ancestors.shape == (size, size)
+            assert 0 <= int(ancestors.min()) and int(ancestors.max()) < size
 
 
-def test_an_adaptive_scheme_keeps_its_threshold() -> None:
-    made = conditional(Adaptive(stratified, 0.25))
-    assert made == Adaptive(conditional_stratified, 0.25)
-    source = RandomStreams(0).generator(0, "resample")
-    assert not made(as_log_weights([0.0, 0.1, 0.2]), generator=source).resampled
+def test_an_adaptive_scheme_has_the_version_of_what_is_in_it() -> None:
+    assert conditional(Adaptive(stratified, 0.25)) is conditional_stratified
 
 
 def test_schemes_without_a_conditional_version_are_named() -> None:
