@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmsmc.inference.move import Moved as Moved
     from llmsmc.inference.optimal_resampler import optimal as optimal
     from llmsmc.inference.particle_gibbs import ParticleGibbs as ParticleGibbs
+    from llmsmc.inference.particle_gibbs_move import ParticleGibbsMove as ParticleGibbsMove
     from llmsmc.inference.random_walk import RandomWalk as RandomWalk
     from llmsmc.inference.regenerate_suffix import RegenerateSuffix as RegenerateSuffix
     from llmsmc.inference.resample_move import ResampleMove as ResampleMove
@@ -47,6 +48,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.inference.move": ["Move", "Moved"],
         "llmsmc.inference.optimal_resampler": ["optimal"],
         "llmsmc.inference.particle_gibbs": ["ParticleGibbs"],
+        "llmsmc.inference.particle_gibbs_move": ["ParticleGibbsMove"],
         "llmsmc.inference.random_walk": ["RandomWalk"],
         "llmsmc.inference.regenerate_suffix": ["RegenerateSuffix"],
         "llmsmc.inference.resample_move": ["ResampleMove"],

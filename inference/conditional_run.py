@@ -142,29 +142,27 @@ def sweep(
     return Sweep(tuple(populations), tuple(redrawn))
 
 
-def draw_references(
-    run: Run, chains: Chains, swept: Sweep, generator: Generator, *, across: bool = False
-) -> References:
-    """Draw a path of each chain by the final weights.
+def first_references(run: Run, chains: Chains, swept: Sweep, generator: Generator) -> References:
+    """Draw a path for each chain from the particles of all of them, as if they were one."""
+    weights = scaled(swept.last.log_weights)
+    chosen = inverse_cdf(weights, uniforms(chains.num_chains, generator))
+    return _lineages(run, swept, chosen)
 
-    Args:
-        run: the run.
-        chains: the chains.
-        swept: what they have run through.
-        generator: consumed.
-        across: whether each is drawn from the particles of all chains, as if they were one.
-    """
-    if across:
-        weights = scaled(swept.last.log_weights)
-        chosen = inverse_cdf(weights, uniforms(chains.num_chains, generator))
-    else:
-        weights = scaled_rows(chains.blocks(swept.last.log_weights))
-        picks = inverse_cdf(weights, uniforms((chains.num_chains, 1), generator))
-        chosen = picks.squeeze(1) + chains.slots
+
+def draw_references(run: Run, chains: Chains, swept: Sweep, generator: Generator) -> References:
+    """Draw a path of each chain by the final weights."""
+    chosen = draw_last(chains, swept, generator)
     references = _lineages(run, swept, chosen)
-    if chains.backward_sampling and not across:
+    if chains.backward_sampling:
         return _smoothed(run, chains, swept, references, chosen, generator)
     return references
+
+
+def draw_last(chains: Chains, swept: Sweep, generator: Generator) -> Int64[Tensor, " K"]:
+    """Draw a particle of each chain by the final weights."""
+    weights = scaled_rows(chains.blocks(swept.last.log_weights))
+    picks = inverse_cdf(weights, uniforms((chains.num_chains, 1), generator))
+    return picks.squeeze(1) + chains.slots
 
 
 def _lineages(run: Run, swept: Sweep, chosen: Int64[Tensor, " K"]) -> References:

@@ -26,7 +26,13 @@ from llmsmc.checks import require_count
 from llmsmc.inference.adaptive import Adaptive
 from llmsmc.inference.algorithm import Algorithm
 from llmsmc.inference.conditional_resamplers import conditional
-from llmsmc.inference.conditional_run import Chains, Sweep, draw_references, sweep
+from llmsmc.inference.conditional_run import (
+    Chains,
+    Sweep,
+    draw_references,
+    first_references,
+    sweep,
+)
 from llmsmc.inference.driver import Journal, num_steps
 from llmsmc.inference.population import Population
 from llmsmc.inference.resamplers import Resampler
@@ -104,7 +110,8 @@ class ParticleGibbs(Algorithm):
         for number in range(1, self.num_warmup + self.num_sweeps + 1):
             if evidence > -math.inf:
                 generator = run.generator(number, "reference")
-                references = draw_references(run, chains, swept, generator, across=number == 1)
+                draw = first_references if number == 1 else draw_references
+                references = draw(run, chains, swept, generator)
                 swept = sweep(run, chains, references, last, str(number))
             if number <= self.num_warmup:
                 continue

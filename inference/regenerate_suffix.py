@@ -30,13 +30,7 @@ from llmsmc.particles import num_particles, take, where
 
 @dataclass(frozen=True)
 class RegenerateSuffix:
-    """The move, for models whose states remember their path and can be rewound.
-
-    Attributes:
-        inverse_temperature: the exponent of the likelihood in the target.
-    """
-
-    inverse_temperature: float | int = 1.0
+    """The move, for models whose states remember their path and can be rewound."""
 
     def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
         """Move each particle of step t; consumes `generator`."""
@@ -50,9 +44,7 @@ class RegenerateSuffix:
         num_steps = model.num_steps(old)
         kept = (uniforms(len(num_steps), generator) * num_steps).long()
         new = regenerated(run, t, old, kept, generator)
-        log_ratio = self.inverse_temperature * (
-            run.path_log_likelihood(t, new) - run.path_log_likelihood(t, old)
-        )
+        log_ratio = run.path_log_likelihood(t, new) - run.path_log_likelihood(t, old)
         new_num_steps = model.num_steps(new)
         log_ratio = log_ratio + num_steps.log() - new_num_steps.log()
         # A dead particle stays so; a path without a step could not be cut on the way back.

@@ -34,6 +34,7 @@ from llmsmc.errors import InputError
 from llmsmc.inference import independent_runs
 from llmsmc.inference.algorithm import Algorithm
 from llmsmc.inference.driver import Journal, num_steps
+from llmsmc.inference.move import Move
 from llmsmc.inference.population import Population
 from llmsmc.inference.propagation import add_potentials
 from llmsmc.inference.regenerate_suffix import RegenerateSuffix
@@ -56,6 +57,7 @@ class TemperedSMC(Algorithm):
         ess_threshold: where no ladder is given, the share of N (or of the particles that are not
             dead, if these are fewer) to which the effective sample size may fall at each exponent.
         resampler: the scheme; between two exponents there is always resampling.
+        move: the kernel.
         num_moves: moves between two exponents.
         waste_free: whether the states on the way are kept; N is a multiple of `num_moves` + 1 then.
     """
@@ -64,6 +66,7 @@ class TemperedSMC(Algorithm):
     ladder: tuple[float, ...] | None = None
     ess_threshold: float | int = 0.5
     resampler: Resampler = systematic
+    move: Move = RegenerateSuffix()
     num_moves: int = 3
     waste_free: bool = False
 
@@ -142,10 +145,11 @@ class TemperedSMC(Algorithm):
             num_offspring=num_chains,
         )
         chains = Population(take(population.particles, ancestors), carried, ancestors)
-        move, states, rates = RegenerateSuffix(exponent), [chains.particles], []
+        tempered = replace(run, inverse_temperature=exponent)
+        states, rates = [chains.particles], list[float]()
         for number in range(self.num_moves):
             generator = run.generator(rung, f"move/{number}")
-            chains, accepted = move(run, t, chains, generator=generator)
+            chains, accepted = self.move(tempered, t, chains, generator=generator)
             states.append(chains.particles)
             rates.append(float(accepted.double().mean()))
         rate = sum(rates) / len(rates)

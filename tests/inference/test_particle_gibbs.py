@@ -17,7 +17,7 @@ from llmsmc.inference import (
     stratified,
     systematic,
 )
-from llmsmc.inference.conditional_run import Chains, draw_references, sweep
+from llmsmc.inference.conditional_run import Chains, draw_references, first_references, sweep
 from llmsmc.inference.killing_resampler import killing
 from llmsmc.inference.reference import RememberedPaths, Trajectories
 from llmsmc.inference.resamplers import Resampler, residual
@@ -117,7 +117,7 @@ def test_smoothing_is_that_of_kalman(ancestor_sampling: bool, backward_sampling:
     chains = Chains(800, 4, Adaptive(systematic, 1.0), ancestor_sampling, backward_sampling)
     run = Run(model, WALK_OBSERVATIONS, RandomStreams(0))
     swept = sweep(run, chains, None, 3, "0")
-    references = draw_references(run, chains, swept, run.generator(0, "reference"), across=True)
+    references = first_references(run, chains, swept, run.generator(0, "reference"))
     for number in range(1, 9):
         swept = sweep(run, chains, references, 3, str(number))
         references = draw_references(run, chains, swept, run.generator(number, "reference"))

@@ -14,6 +14,7 @@ from llmsmc.inference import (
     Adaptive,
     BootstrapFilter,
     Moved,
+    ParticleGibbsMove,
     RandomWalk,
     RegenerateSuffix,
     ResampleMove,
@@ -35,13 +36,15 @@ NUM_DRAWS = 40_000
 LARGEST_P = 1e-6
 
 
-def p_value_after(model: TabularLanguageModel, move: Any, num_moves: int = 1) -> float:
+def p_value_after(
+    model: TabularLanguageModel, move: Any, num_moves: int = 1, inverse_temperature: float = 1.0
+) -> float:
     """Of the chi-square statistic of the path law after moving exact draws from the target."""
     paths, law = model.paths(), model.log_target(model.paths()).softmax(0)
     source = torch.Generator().manual_seed(5)
     particles = paths[law.multinomial(NUM_DRAWS, replacement=True, generator=source)]
     population = Population(particles, uniform(NUM_DRAWS), torch.arange(NUM_DRAWS))
-    run = Run(model, None, RandomStreams(0))
+    run = Run(model, None, RandomStreams(0), inverse_temperature)
     for _ in range(num_moves):
         population, accepted = move(run, model.max_steps - 1, population, generator=source)
     assert 0.02 < float(accepted.double().mean()) < 1
@@ -75,12 +78,21 @@ def test_regenerating_a_suffix_keeps_the_law(toy: Any) -> None:
     assert p_value_after(toy(), RegenerateSuffix(), num_moves=5) > LARGEST_P
 
 
+@pytest.mark.parametrize("toy", [table_instance, language_with_eos])
+@pytest.mark.parametrize("ancestor_sampling", [False, True])
+def test_a_conditional_run_keeps_the_law(toy: Any, ancestor_sampling: bool) -> None:
+    move = ParticleGibbsMove(3, Adaptive(systematic, 1.0), ancestor_sampling)
+    assert p_value_after(toy(), move) > LARGEST_P
+    assert p_value_after(toy(), move, num_moves=3) > LARGEST_P
+
+
 def test_forgetting_the_lengths_is_rejected() -> None:
     assert p_value_after(language_with_eos(), ForgetsLengths(), num_moves=5) < LARGEST_P
 
 
 def test_a_move_at_another_temperature_is_rejected() -> None:
-    assert p_value_after(table_instance(), RegenerateSuffix(0.5), num_moves=5) < LARGEST_P
+    assert p_value_after(table_instance(), RegenerateSuffix(), 5, 0.5) < LARGEST_P
+    assert p_value_after(table_instance(), ParticleGibbsMove(), 5, 0.5) < LARGEST_P
 
 
 CONFIGURATIONS = [
@@ -90,12 +102,18 @@ CONFIGURATIONS = [
 ]
 
 
+@pytest.mark.parametrize("move", [RegenerateSuffix(), ParticleGibbsMove(3)])
 @pytest.mark.parametrize(("num_particles", "resampler"), CONFIGURATIONS)
 @pytest.mark.parametrize("toy", [table_instance, language_with_eos])
-def test_evidence_and_measure_are_unbiased(toy: Any, num_particles: int, resampler: Any) -> None:
+def test_evidence_and_measure_are_unbiased(
+    toy: Any, num_particles: int, resampler: Any, move: Any
+) -> None:
     model = toy()
     runs = replicates(
-        model, num_particles=num_particles, resampler=resampler, algorithm=ResampleMove
+        model,
+        num_particles=num_particles,
+        resampler=resampler,
+        algorithm=partial(ResampleMove, move=move),
     )
     check_unbiased(model, runs, num_paths=5)
 
