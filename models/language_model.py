@@ -10,8 +10,9 @@ Shapes: B rows, L generated tokens, V vocabulary.
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
@@ -19,7 +20,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmsmc.cost import Cost
-from llmsmc.errors import InputError
+from llmsmc.errors import InputError, NumericalError
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.chat import chat_ids, checked_text, decode
 from llmsmc.models.pretrained import Placement, context_length, load_tokenizer, resolve
@@ -29,7 +30,24 @@ from llmsmc.models.stopping import StepAutomaton, StepRule
 from llmsmc.models.token_loop import StepLimits, StepTokens, TokenLoop
 from llmsmc.models.token_pieces import token_pieces
 
+MAX_LOGITS: Final = 2**26  # numbers that the logits of several positions may take at once
+
 _CONTEXT_OF_DECODING = 4  # tokens before a step that decide how it begins as text
+
+
+@dataclass(frozen=True, eq=False)
+class TokenScores:
+    """What a language model says of tokens that somebody else has chosen.
+
+    Attributes:
+        log_probs: log-probabilities of the tokens at temperature 1; zero on padding.
+        tempered_log_probs: the same at the temperature asked for.
+        memory: the cached rows, of everything but the last token.
+    """
+
+    log_probs: Float64[Tensor, "B L"]
+    tempered_log_probs: Float64[Tensor, "B L"]
+    memory: CacheRows
 
 
 class LanguageModel:
@@ -126,8 +144,7 @@ class LanguageModel:
     def automaton(self, rule: StepRule) -> StepAutomaton:
         """Return the rule compiled for this vocabulary; compiled once."""
         if self._pieces is None:
-            vocab_size = self.model.config.get_text_config().vocab_size
-            self._pieces = token_pieces(self.tokenizer, vocab_size)
+            self._pieces = token_pieces(self.tokenizer, self._vocab_size)
         if rule not in self._automata:
             self._automata[rule] = rule.automaton(self._pieces).to(self.device)
         return self._automata[rule]
@@ -204,8 +221,86 @@ class LanguageModel:
         )
         return drawn, cost
 
+    def score_tokens(
+        self,
+        prompt_ids: tuple[int, ...],
+        token_ids: Int[Tensor, "B L"],
+        num_tokens: Int[Tensor, " B"],
+        starts: Int[Tensor, " B"],
+        memory: CacheRows,
+        *,
+        temperature: float | int = 1.0,
+    ) -> tuple[TokenScores, Cost]:
+        """Score given tokens by teacher forcing, all of a row in one pass; tell what it has cost.
+
+        Args:
+            prompt_ids: the prompt, common to all rows.
+            token_ids: generated tokens, padded on the right.
+            num_tokens: how many each row has.
+            starts: the first of them that is scored; all before it are given.
+            memory: what is cached of the rows, up to the last token before that; what is missing
+                is computed again.
+            temperature: of the softmax, above 0.
+
+        Returns:
+            The scores, in which the first token scored stands first, and the cost.
+
+        Raises:
+            NumericalError: a logit is NaN.
+        """
+        begun = time.perf_counter()
+        firsts, row_of = distinct(token_ids, num_tokens, memory.present)
+        tokens, stops, starts = token_ids[firsts], num_tokens[firsts], starts[firsts]
+        with torch.no_grad():
+            cache, positions, calls = self._own_rows(
+                prompt_ids, tokens, starts, memory.take(firsts)
+            )
+            counts = stops - starts
+            width = int(counts.max())
+            last_ids = _last_ids(prompt_ids, tokens, starts)
+            places = (starts[:, None] + torch.arange(width)).clamp(max=max(tokens.shape[1] - 1, 0))
+            targets = tokens.gather(1, places)
+            fed = torch.cat([last_ids[:, None], targets], dim=1)[:, :width]
+            raw, tempered = list[Tensor](), list[Tensor]()
+            chunk = max(1, MAX_LOGITS // (len(firsts) * self._vocab_size))
+            for begin in range(0, width, chunk):
+                block = slice(begin, begin + chunk)
+                ids = fed[:, block].to(self.device)
+                logits = self._logits(cache, ids, keep=ids.shape[1]).float()
+                cache.commit((counts - begin).clamp(0, ids.shape[1]).to(self.device))
+                chosen = targets[:, block, None].to(self.device)
+                for values, scale in ((raw, 1.0), (tempered, temperature)):
+                    law = (logits / scale).log_softmax(-1)
+                    values.append(law.gather(-1, chosen).squeeze(-1).double().cpu())
+                positions, calls = positions + ids.numel(), calls + 1
+        valid = torch.arange(width) < counts[:, None]
+        joined = [torch.cat(values, dim=1).where(valid, 0.0) for values in (raw, tempered)]
+        if bool(joined[0].isnan().any()):
+            row = int(joined[0].isnan().any(1).nonzero()[0])
+            particle = int((row_of == row).nonzero()[0])
+            raise NumericalError(
+                f"The logits of the language model are not numbers for particle {particle}."
+            )
+        rows = CacheRows.of(cache, torch.arange(len(firsts)), len(firsts)).take(row_of)
+        scores = TokenScores(joined[0][row_of], joined[1][row_of], rows)
+        return scores, Cost(
+            policy_positions=positions,
+            model_calls=calls,
+            policy_seconds=time.perf_counter() - begun,
+        )
+
+    @property
+    def _vocab_size(self) -> int:
+        return int(self.model.config.get_text_config().vocab_size)
+
     def _forward(self, cache: RowCache, input_ids: Int[Tensor, "B q"]) -> Float[Tensor, "B V"]:
         """Return the logits behind the last of q new tokens of each row; the caller commits."""
+        return self._logits(cache, input_ids, keep=1)[:, -1]
+
+    def _logits(
+        self, cache: RowCache, input_ids: Int[Tensor, "B q"], *, keep: int
+    ) -> Float[Tensor, "B k V"]:
+        """Return the logits behind the last `keep` of q new tokens; the caller commits."""
         slots = cache.begin(input_ids.shape[1])
         output = self.model(
             input_ids=input_ids,
@@ -214,10 +309,10 @@ class LanguageModel:
             attention_mask=slots.attention_mask,
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=keep,
         )
         logits: Tensor = output.logits
-        return logits[:, -1]
+        return logits
 
     def _own_rows(
         self,

@@ -9,6 +9,7 @@ with scores r, put together by the aggregation A. The target is $p(x) A(r_1, \do
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float64
 from torch import Generator, Tensor
+from torch.nn.functional import logsigmoid
 
 from llmsmc.checks import require_count
 from llmsmc.cost import Cost
@@ -24,7 +26,7 @@ from llmsmc.grading import boxed_answer
 from llmsmc.models import stopping
 from llmsmc.models.aggregation import Aggregation, aggregation
 from llmsmc.models.cache_rows import CacheRows
-from llmsmc.models.language_model import LanguageModel
+from llmsmc.models.language_model import LanguageModel, TokenScores
 from llmsmc.models.memory_use import peak_memory_bytes
 from llmsmc.models.reasoning_particles import (
     ANSWER,
@@ -39,6 +41,7 @@ from llmsmc.models.reasoning_particles import (
 )
 from llmsmc.models.reward_model import RewardModel, Solution
 from llmsmc.models.sampling import UniformTable
+from llmsmc.models.splicing import spliced, with_scores
 from llmsmc.models.stopping import StepRule, step_rule
 from llmsmc.models.token_loop import StepTokens
 from llmsmc.state_space_model import StateSpaceModel
@@ -74,6 +77,14 @@ class Reasoning(StateSpaceModel):
         system: a system prompt; by default what the chat template provides.
         stop_at_answer: whether a solution is complete with the step in which it gives its answer
             in ``\boxed{}``, even if the language model would go on.
+        policy_inverse_temperature: alpha, where the target has $p(x)^\alpha$, p at temperature 1,
+            in place of the law at the sampling temperature; steps are drawn from the latter all
+            the same, and weighed (1 / alpha is a good temperature then).
+        proposal_policy: a language model with the same tokens that guided algorithms draw steps
+            from, at a temperature above 0; the policy only scores them. The same one quantized
+            more, say.
+        lookahead: a guess, as log-weights, at what is still to come of the likelihood of each
+            solution; for auxiliary and twisted filters. As it stands the score of the last step.
     """
 
     policy: LanguageModel
@@ -88,6 +99,9 @@ class Reasoning(StateSpaceModel):
     inverse_temperature: float | int = 1.0
     system: str | None = None
     stop_at_answer: bool = True
+    policy_inverse_temperature: float | int | None = None
+    proposal_policy: LanguageModel | None = None
+    lookahead: Callable[[ReasoningParticles], Tensor] | None = None
     _meter: _Meter = field(init=False, repr=False, default_factory=_Meter)
 
     remembers_path = True
@@ -99,6 +113,10 @@ class Reasoning(StateSpaceModel):
                 require_count(name, getattr(self, name))
         _require_not_negative("temperature", self.temperature)
         _require_not_negative("inverse_temperature", self.inverse_temperature)
+        if self.policy_inverse_temperature is not None:
+            _require_not_negative("policy_inverse_temperature", self.policy_inverse_temperature)
+        if self.proposal_policy is not None:
+            _require_same_tokens(self.policy, self.proposal_policy)
         _ = self._aggregation, self._rule, self.prompt_ids
         if self.reward is not None:
             _ = self._reward_prefix_ids
@@ -153,14 +171,100 @@ class Reasoning(StateSpaceModel):
         self, t: int, previous: ReasoningParticles | None, state: ReasoningParticles, y: Any
     ) -> Float64[Tensor, " N"]:
         """Return log G_t; zero for solutions that had finished before."""
-        before = 0.0 if previous is None else self._log_score(previous)
-        return self.inverse_temperature * (self._log_score(state) - before)
+        before = 0.0 if previous is None else self._log_tilt(previous)
+        return self._log_tilt(state) - before
 
     def path_log_likelihood(
         self, t: int, state: ReasoningParticles, observations: Any
     ) -> Float64[Tensor, " N"]:
         """Return the sum of log G over all steps, read by the reward model in one pass."""
-        return self.inverse_temperature * self._log_score(state)
+        return self._log_tilt(state)
+
+    def can_propose(self) -> bool:
+        """Return whether there is a language model to draw from in place of the policy."""
+        return self.proposal_policy is not None
+
+    def propose(
+        self,
+        t: int,
+        previous: ReasoningParticles | None,
+        y: Any,
+        num_particles: int,
+        *,
+        generator: Generator,
+    ) -> tuple[ReasoningParticles, Float64[Tensor, " N"]]:
+        """Draw one more step from the proposal, and score it with the policy in one pass.
+
+        What ends a step is a function of its tokens, and cancels in the ratio.
+        """
+        assert self.proposal_policy is not None
+        if previous is None:
+            previous = ReasoningParticles.empty(self.question, self.prompt_ids, num_particles)
+        rows = (~previous.finished).nonzero().squeeze(1)
+        log_ratio = torch.zeros(len(previous), dtype=torch.float64)
+        if not len(rows):
+            return previous, log_ratio
+        active = previous[rows]
+        uniforms = UniformTable(len(previous), generator)
+        memory = active.proposal_memory
+        drawn = self._drawn(
+            t, self.proposal_policy, active, memory, rows, uniforms, self.temperature
+        )
+        counts = active.num_tokens + drawn.num_tokens
+        token_ids = appended(active.token_ids, active.num_tokens, drawn.token_ids, drawn.num_tokens)
+        scores, cost = self.policy.score_tokens(
+            self.prompt_ids,
+            token_ids,
+            counts,
+            active.num_tokens,
+            active.policy_memory or CacheRows.none(len(active)),
+            temperature=self.temperature,
+        )
+        self._meter.add(cost)
+        log_ratio[rows] = (scores.tempered_log_probs - drawn.proposal_log_probs).sum(1)
+        extended = self._appended(t, active, drawn, scores)
+        return self._with_finished(previous, rows, extended), log_ratio
+
+    def log_lookahead(self, t: int, state: ReasoningParticles, y: Any) -> Tensor:
+        """Return the guess at what is still to come."""
+        if self.lookahead is not None:
+            return self.lookahead(state)
+        self._score(state)
+        return logsigmoid(_last_log_odds(state))
+
+    def log_twist(self, t: int, state: ReasoningParticles, observations: Any) -> Tensor:
+        """Return the same guess, for a twisted filter."""
+        return self.log_lookahead(t, state, None)
+
+    def log_prior(self, state: ReasoningParticles) -> Float64[Tensor, " N"]:
+        """Return the log-probability of each solution under the transition.
+
+        It is `-inf` where the tokens could not have been cut into these steps.
+        """
+        possible = torch.tensor([self._is_possible(state, n) for n in range(len(state))])
+        return state.transition_log_probs.sum(1).masked_fill(~possible, -math.inf)
+
+    def splice(
+        self, state: ReasoningParticles, t: int, references: ReasoningParticles
+    ) -> ReasoningParticles:
+        """Return the unfinished solutions, each continued by the steps from t on of another.
+
+        The policy scores what is put behind, in one pass.
+        """
+        rows = (~state.finished).nonzero().squeeze(1)
+        if not len(rows):
+            return state
+        joined = spliced(state[rows], references[rows], t, self.policy)
+        scores, cost = self.policy.score_tokens(
+            self.prompt_ids,
+            joined.token_ids,
+            joined.num_tokens,
+            state.num_tokens[rows],
+            state[rows].policy_memory or CacheRows.none(len(rows)),
+            temperature=self.temperature,
+        )
+        self._meter.add(cost)
+        return self._with_finished(state, rows, with_scores(joined, state.num_tokens[rows], scores))
 
     def record(self, particles: ReasoningParticles) -> ReasoningParticles:
         """Return the particles with nothing cached."""
@@ -190,9 +294,13 @@ class Reasoning(StateSpaceModel):
         kept = torch.arange(particles.token_ids.shape[1]) < num_tokens[:, None]
         scored = torch.arange(particles.log_odds.shape[1]) < num_steps[:, None]
         policy_memory, reward_memory = particles.policy_memory, particles.reward_memory
+        proposal_memory = particles.proposal_memory
+        # All but the last token is cached, the prompt's where nothing is left.
+        cached = num_tokens + len(particles.prompt_ids) - 1
         if policy_memory is not None:
-            # All but the last token is cached, the prompt's where nothing is left.
-            policy_memory = policy_memory.truncate(num_tokens + len(particles.prompt_ids) - 1)
+            policy_memory = policy_memory.truncate(cached)
+        if proposal_memory is not None:
+            proposal_memory = proposal_memory.truncate(cached)
         if reward_memory is not None:
             reward_memory = self._rewound_reward_memory(reward_memory, steps, shortened)
         return replace(
@@ -200,6 +308,7 @@ class Reasoning(StateSpaceModel):
             token_ids=particles.token_ids.where(kept, 0),
             num_tokens=num_tokens,
             log_probs=particles.log_probs.where(kept, 0.0),
+            transition_log_probs=particles.transition_log_probs.where(kept, 0.0),
             proposal_log_probs=particles.proposal_log_probs.where(kept, 0.0),
             steps=steps,
             step_ends=particles.step_ends.where(scored, 0),
@@ -208,6 +317,7 @@ class Reasoning(StateSpaceModel):
             finish_codes=particles.finish_codes.where(~shortened, UNFINISHED),
             policy_memory=policy_memory,
             reward_memory=reward_memory,
+            proposal_memory=proposal_memory,
         )
 
     def _rewound_reward_memory(
@@ -226,20 +336,35 @@ class Reasoning(StateSpaceModel):
         generator: Generator | None,
     ) -> ReasoningParticles:
         """Append one step to each unfinished solution."""
-        going_on = ~previous.finished
-        rows = going_on.nonzero().squeeze(1)
+        rows = (~previous.finished).nonzero().squeeze(1)
         if not len(rows):
             return previous
+        active = previous[rows]
         uniforms = None
         if temperature > 0:
             assert generator is not None
             uniforms = UniformTable(len(previous), generator)
-        active = previous[rows]
-        drawn, cost = self.policy.sample_step(
+        drawn = self._drawn(
+            t, self.policy, active, active.policy_memory, rows, uniforms, temperature
+        )
+        return self._with_finished(previous, rows, self._appended(t, active, drawn))
+
+    def _drawn(
+        self,
+        t: int,
+        policy: LanguageModel,
+        active: ReasoningParticles,
+        memory: CacheRows | None,
+        rows: Tensor,
+        uniforms: UniformTable | None,
+        temperature: float | int,
+    ) -> StepTokens:
+        """Draw the tokens of one step of each of the particles number `rows`."""
+        drawn, cost = policy.sample_step(
             self.prompt_ids,
             active.token_ids,
             active.num_tokens,
-            active.policy_memory or CacheRows.none(len(active)),
+            memory or CacheRows.none(len(active)),
             rule=self._rule,
             max_tokens=self.max_tokens_per_step,
             max_total_tokens=self.max_tokens,
@@ -249,35 +374,54 @@ class Reasoning(StateSpaceModel):
             step=t,
         )
         self._meter.add(cost)
-        extended = self._appended(t, active, drawn)
-        rest = (~going_on).nonzero().squeeze(1)
+        return drawn
+
+    def _with_finished(
+        self, previous: ReasoningParticles, rows: Tensor, extended: ReasoningParticles
+    ) -> ReasoningParticles:
+        """Put the extended particles in their places among those that had finished."""
+        rest = previous.finished.nonzero().squeeze(1)
         order = torch.cat([rows, rest]).argsort()
         return concatenate([extended, previous[rest]])[order] if len(rest) else extended
 
     def _appended(
-        self, t: int, particles: ReasoningParticles, drawn: StepTokens
+        self,
+        t: int,
+        particles: ReasoningParticles,
+        drawn: StepTokens,
+        scores: TokenScores | None = None,
     ) -> ReasoningParticles:
-        """Return the particles with the tokens drawn behind them, as a step of their text."""
+        """Return the particles with the tokens drawn behind them, as a step of their text.
+
+        With `scores` of the policy, the tokens were drawn from a proposal.
+        """
         lengths, counts = particles.num_tokens, drawn.num_tokens
         token_ids = appended(particles.token_ids, lengths, drawn.token_ids, counts)
         num_tokens = lengths + counts
         steps, ends = self._with_new_steps(particles, token_ids, num_tokens)
         codes = self._finish_codes(t, steps, drawn.stop_reasons)
-        unfinished = codes == UNFINISHED
+        # Those that are cut off by max_steps would go on in a longer run.
+        going_on = (codes == UNFINISHED) | (codes == MAX_STEPS)
+        log_probs, transition = drawn.log_probs, drawn.proposal_log_probs
+        if scores is not None:
+            log_probs, transition = scores.log_probs, scores.tempered_log_probs
+
+        def put(rows: Tensor, new: Tensor) -> Tensor:
+            return appended(rows, lengths, new, counts)
+
         return replace(
             particles,
             token_ids=token_ids,
             num_tokens=num_tokens,
-            log_probs=appended(particles.log_probs, lengths, drawn.log_probs, counts),
-            proposal_log_probs=appended(
-                particles.proposal_log_probs, lengths, drawn.proposal_log_probs, counts
-            ),
             steps=steps,
             step_ends=ends,
             log_odds=padded(particles.log_odds, ends.shape[1], torch.nan),
             finish_codes=codes,
-            # Those that are cut off by max_steps would go on in a longer run.
-            policy_memory=drawn.memory.keep(unfinished | (codes == MAX_STEPS)),
+            policy_memory=(drawn if scores is None else scores).memory.keep(going_on),
+            proposal_memory=None if scores is None else drawn.memory.keep(going_on),
+            log_probs=put(particles.log_probs, log_probs),
+            transition_log_probs=put(particles.transition_log_probs, transition),
+            proposal_log_probs=put(particles.proposal_log_probs, drawn.proposal_log_probs),
         )
 
     def _with_new_steps(
@@ -333,6 +477,29 @@ class Reasoning(StateSpaceModel):
             return True
         return self.reward.fits(self._reward_prefix_ids, steps, self._aggregation.reading)
 
+    def _is_possible(self, particles: ReasoningParticles, n: int) -> bool:
+        """Return whether a solution is cut off where, and only where, it has to be."""
+        steps, code = particles.steps[n], int(particles.finish_codes[n])
+        room = self.policy.context_length - len(self.prompt_ids)
+        room = room if self.max_tokens is None else min(room, self.max_tokens)
+        count, ends = int(particles.num_tokens[n]), particles.step_ends[n, : len(steps)].tolist()
+        last = count - (ends[-2] if len(ends) > 1 else 0)
+        outgrown = not self._can_be_scored(steps)
+        if code == LENGTH:
+            return count == room or last == self.max_tokens_per_step or outgrown
+        if code in (EOS, ANSWER):
+            return count <= room and not outgrown
+        return count < room and not outgrown
+
+    def _log_tilt(self, particles: ReasoningParticles) -> Float64[Tensor, " N"]:
+        """Return the log of what the target is, relative to the transition."""
+        alpha = self.policy_inverse_temperature
+        if alpha is None:
+            return self.inverse_temperature * self._log_score(particles)
+        power = alpha * particles.log_probs - particles.transition_log_probs
+        score = 0.0 if self.reward is None else self._log_score(particles)
+        return power.sum(1) + self.inverse_temperature * score
+
     def _log_score(self, particles: ReasoningParticles) -> Float64[Tensor, " N"]:
         """Return log A of all steps, of which the new ones are scored first."""
         self._score(particles)
@@ -371,6 +538,24 @@ class Reasoning(StateSpaceModel):
                 "RewardModel, or an algorithm that needs none (Greedy, SelfConsistency)."
             )
         return self.reward
+
+
+def _last_log_odds(particles: ReasoningParticles) -> Float64[Tensor, " N"]:
+    """Return the log-odds of the newest step; infinite where there is none."""
+    certain = torch.full((len(particles), 1), torch.inf, dtype=torch.float64)
+    log_odds = torch.cat([certain, particles.log_odds], dim=1)
+    newest = log_odds.gather(1, particles.num_steps[:, None]).squeeze(1)
+    return newest.nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+def _require_same_tokens(policy: LanguageModel, proposal: LanguageModel) -> None:
+    same = policy.tokenizer.get_vocab() == proposal.tokenizer.get_vocab()
+    if not same or policy.eos_ids != proposal.eos_ids:
+        raise InputError(
+            "A proposal writes the tokens that the policy scores. Got "
+            f"{proposal.name} beside {policy.name}, with another vocabulary; accepted: language "
+            "models with the same tokens."
+        )
 
 
 def _require_not_negative(name: str, value: object) -> None:

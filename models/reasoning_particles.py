@@ -74,7 +74,9 @@ class ReasoningParticles:
         token_ids: the generated tokens, padded with zeros on the right.
         num_tokens: how many each particle has.
         log_probs: of the tokens under the language model, at temperature 1.
-        proposal_log_probs: of the tokens under the law from which they were drawn.
+        transition_log_probs: of the tokens under the transition: at the sampling temperature.
+        proposal_log_probs: of the tokens under the law from which they were drawn, which is the
+            transition unless a proposal took its place.
         steps: the texts of the steps; none of them is blank.
         step_ends: for each step, how many tokens there are up to its end.
         log_odds: of the score of each step; NaN where there is none.
@@ -82,6 +84,7 @@ class ReasoningParticles:
         finish_codes: why each particle is not extended any more, see `FINISH_REASONS`.
         policy_memory: what the language model has cached; None in a record.
         reward_memory: what the reward model has cached; None in a record.
+        proposal_memory: what the language model of a proposal has cached; None in a record.
     """
 
     question: str
@@ -89,6 +92,7 @@ class ReasoningParticles:
     token_ids: Int64[Tensor, "N L"]
     num_tokens: Int64[Tensor, " N"]
     log_probs: Float64[Tensor, "N L"]
+    transition_log_probs: Float64[Tensor, "N L"]
     proposal_log_probs: Float64[Tensor, "N L"]
     steps: tuple[tuple[str, ...], ...]
     step_ends: Int64[Tensor, "N K"]
@@ -97,6 +101,7 @@ class ReasoningParticles:
     finish_codes: Int64[Tensor, " N"]
     policy_memory: CacheRows | None = None
     reward_memory: CacheRows | None = None
+    proposal_memory: CacheRows | None = None
 
     @classmethod
     def empty(
@@ -111,6 +116,7 @@ class ReasoningParticles:
             token_ids=nothing.long(),
             num_tokens=zeros,
             log_probs=nothing,
+            transition_log_probs=nothing,
             proposal_log_probs=nothing,
             steps=((),) * num_particles,
             step_ends=nothing.long(),
@@ -190,7 +196,7 @@ class ReasoningParticles:
 
     def without_memory(self) -> "ReasoningParticles":
         """Return the same particles with nothing cached, as they are kept in a record."""
-        return replace(self, policy_memory=None, reward_memory=None)
+        return replace(self, policy_memory=None, reward_memory=None, proposal_memory=None)
 
     def _particle(self, n: int) -> ReasoningParticle:
         count = int(self.num_tokens[n])
