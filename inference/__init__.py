@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from llmsmc.inference.self_consistency import SelfConsistency as SelfConsistency
     from llmsmc.inference.ssp_resampler import ssp as ssp
     from llmsmc.inference.tempered_smc import TemperedSMC as TemperedSMC
+    from llmsmc.inference.twisted_filter import TwistedFilter as TwistedFilter
     from llmsmc.inference.weighted_best_of_n import WeightedBestOfN as WeightedBestOfN
 
 __all__, __getattr__, __dir__ = lazy_exports(
@@ -63,6 +64,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.inference.self_consistency": ["SelfConsistency"],
         "llmsmc.inference.ssp_resampler": ["ssp"],
         "llmsmc.inference.tempered_smc": ["TemperedSMC"],
+        "llmsmc.inference.twisted_filter": ["TwistedFilter"],
         "llmsmc.inference.weighted_best_of_n": ["WeightedBestOfN"],
     },
 )

@@ -106,6 +106,13 @@ class StateSpaceModel:
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `log_lookahead`.")
 
+    def log_twist(self, t: int, state: Any, observations: Observations | None) -> Tensor:
+        """Return the log of a guess at how likely all that comes after step t is, `[N]`.
+
+        It is positive wherever that can be; a twisted filter corrects for it at the end.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `log_twist`.")
+
     # What the algorithms call.
 
     def sample_initial(self, num_particles: int, *, generator: Generator) -> Any:
@@ -142,6 +149,10 @@ class StateSpaceModel:
     def can_look_ahead(self) -> bool:
         """Return whether the model defines a lookahead."""
         return type(self).log_lookahead is not StateSpaceModel.log_lookahead
+
+    def can_twist(self) -> bool:
+        """Return whether the model defines a twist."""
+        return type(self).log_twist is not StateSpaceModel.log_twist
 
     def mode_initial(self, num_particles: int) -> Any:
         """Return N copies of the most probable x_0."""

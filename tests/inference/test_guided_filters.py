@@ -18,6 +18,7 @@ from llmsmc.inference import (
     BootstrapFilter,
     GuidedFilter,
     Resampler,
+    TwistedFilter,
     multinomial,
     systematic,
 )
@@ -35,7 +36,7 @@ CONFIGURATIONS = [
     for scheme, threshold in ((multinomial, 1.0), (systematic, 1.0), (systematic, 0.5))
     if num_particles > 1 or threshold == 1.0
 ]
-FILTERS = [GuidedFilter, AuxiliaryFilter]
+FILTERS = [GuidedFilter, AuxiliaryFilter, TwistedFilter]
 
 
 class GuidedTable(TabularLanguageModel):
@@ -60,6 +61,9 @@ class GuidedTable(TabularLanguageModel):
     def log_lookahead(self, t: int, state: Tensor, y: Any) -> Tensor:
         return torch.sin(3.0 * self._codes(state, t + 1))
 
+    def log_twist(self, t: int, state: Tensor, observations: Any) -> Tensor:
+        return 1 + 0.5 * torch.cos(5.0 * self._codes(state, t + 1))
+
 
 def guided_table() -> GuidedTable:
     generator, model = np.random.default_rng(5), table_instance()
@@ -69,6 +73,23 @@ def guided_table() -> GuidedTable:
         [half + 0.5 * generator.dirichlet(np.ones(3), size=len(half)) for half in tables],
         eos=None,
     )
+
+
+def guided_table_without_end() -> GuidedTable:
+    """Sequences of four tokens that a fifth token would have to end: all are cut off."""
+    model = table_instance()
+    padded = [torch.nn.functional.pad(t.exp(), (0, 1)) for t in model.log_transitions]
+    laws, scores = [], []
+    for t in range(4):
+        codes = torch.arange(4**t)
+        digits = [(codes // 4 ** (t - 1 - k)) % 4 for k in range(t)]
+        old = sum((d.clamp(max=2) * 3 ** (t - 1 - k) for k, d in enumerate(digits)), codes * 0)
+        laws.append(padded[t][old])
+        score = torch.nn.functional.pad(
+            model.log_potentials[t].exp().reshape(-1, 3), (0, 1), value=1
+        )
+        scores.append(score[old].flatten())
+    return GuidedTable(TabularLanguageModel(laws, scores, eos=3), laws, eos=3)
 
 
 def guided_table_with_eos() -> GuidedTable:
@@ -98,6 +119,9 @@ class LocallyOptimal(LinearGaussian):
         law = dist.Normal(h * mean, (h**2 * variance + noise) ** 0.5)
         density: Tensor = law.log_prob(torch.tensor(float(y[0])))
         return density[:, 0]
+
+    def log_twist(self, t: int, state: Tensor, observations: Any) -> Tensor:
+        return self.log_lookahead(t, state, observations[t + 1])
 
 
 def guided_walk() -> LocallyOptimal:
@@ -175,6 +199,62 @@ def test_a_guess_that_is_not_undone_is_rejected() -> None:
     assert abs(z_score(runs.evidence, math.exp(model.log_evidence()))) > 6
 
 
+class Uncorrected(TwistedFilter):
+    """A wrong variant: the twist of what is cut off stays in the weights."""
+
+    def conclude(self, run: Run, t: int, population: Population) -> Population:
+        return population
+
+
+def test_a_twist_without_its_correction_is_rejected() -> None:
+    model = guided_table_without_end()
+    for algorithm, is_right in ((TwistedFilter, True), (Uncorrected, False)):
+        runs = replicates(
+            model, num_particles=8, resampler=Adaptive(systematic, 1.0), algorithm=algorithm
+        )
+        z = abs(z_score(runs.evidence, math.exp(model.log_evidence())))
+        assert z < MAX_Z if is_right else z > 6
+
+
+class PerfectlyTwisted(GuidedTable):
+    """The twist is the expected product of all potentials to come; the proposal knows it, too."""
+
+    def __init__(self, model: TabularLanguageModel) -> None:
+        ahead = [torch.ones(model.vocab_size**model.max_steps).double()]
+        for t in reversed(range(model.max_steps)):
+            values = model.log_potentials[t].exp() * ahead[0]
+            law = model.log_transitions[t].exp()
+            ahead.insert(0, (law * values.reshape(law.shape)).sum(1))
+        laws = []
+        for t in range(model.max_steps):
+            law = model.log_transitions[t].exp()
+            values = model.log_potentials[t].exp() * ahead[t + 1]
+            weighed = law * values.reshape(law.shape)
+            laws.append(weighed / weighed.sum(1, keepdim=True))
+        super().__init__(model, laws, eos=None)
+        self.ahead = ahead
+
+    def log_twist(self, t: int, state: Tensor, observations: Any) -> Tensor:
+        return self.ahead[t + 1][self._codes(state, t + 1)].log()
+
+
+@given(
+    num_particles=st.integers(1, 9),
+    threshold=st.sampled_from([0.0, 0.5, 1.0]),
+    scheme=st.sampled_from([multinomial, systematic]),
+    seed=st.integers(0, 2**31),
+)
+def test_the_perfect_twist_has_no_variance(
+    num_particles: int, threshold: float, scheme: Any, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    laws = [generator.dirichlet(np.ones(3), size=3**t) for t in range(4)]
+    scores = [generator.uniform(0.1, 2.0, size=3 ** (t + 1)) for t in range(4)]
+    model = PerfectlyTwisted(TabularLanguageModel(laws, scores))
+    evidence = TwistedFilter(num_particles, Adaptive(scheme, threshold)).run(model, seed=seed)
+    assert evidence.log_evidence == pytest.approx(model.log_evidence(), abs=1e-9)
+
+
 @given(
     num_particles=st.integers(1, 9),
     threshold=st.sampled_from([0.0, 0.5, 1.0]),
@@ -200,8 +280,9 @@ def test_models_without_what_it_takes_are_named() -> None:
     model = table_instance()
     with pytest.raises(InputError, match="Got TabularLanguageModel, which defines none; accepted"):
         GuidedFilter(4).run(model, seed=0)
-    with pytest.raises(InputError, match="Got TabularLanguageModel, which does not; accepted"):
-        AuxiliaryFilter(4).run(model, seed=0)
+    for algorithm in (AuxiliaryFilter(4), TwistedFilter(4)):
+        with pytest.raises(InputError, match="Got TabularLanguageModel, which does not; accepted"):
+            algorithm.run(model, seed=0)
 
 
 def test_padding_stays_behind_the_end() -> None:
