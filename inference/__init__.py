@@ -8,8 +8,13 @@ if TYPE_CHECKING:
     from llmsmc.inference.adaptive import Adaptive as Adaptive
     from llmsmc.inference.algorithm import Algorithm as Algorithm
     from llmsmc.inference.auxiliary_filter import AuxiliaryFilter as AuxiliaryFilter
+    from llmsmc.inference.beam_search import BeamSearch as BeamSearch
     from llmsmc.inference.best_of_n import BestOfN as BestOfN
     from llmsmc.inference.bootstrap_filter import BootstrapFilter as BootstrapFilter
+    from llmsmc.inference.diverse_verifier_tree_search import (
+        DiverseVerifierTreeSearch as DiverseVerifierTreeSearch,
+    )
+    from llmsmc.inference.entropic_filter import EntropicFilter as EntropicFilter
     from llmsmc.inference.greedy import Greedy as Greedy
     from llmsmc.inference.guided_filter import GuidedFilter as GuidedFilter
     from llmsmc.inference.island_filter import IslandFilter as IslandFilter
@@ -19,6 +24,9 @@ if TYPE_CHECKING:
     from llmsmc.inference.optimal_resampler import optimal as optimal
     from llmsmc.inference.particle_gibbs import ParticleGibbs as ParticleGibbs
     from llmsmc.inference.particle_gibbs_move import ParticleGibbsMove as ParticleGibbsMove
+    from llmsmc.inference.published_particle_filter import (
+        PublishedParticleFilter as PublishedParticleFilter,
+    )
     from llmsmc.inference.random_walk import RandomWalk as RandomWalk
     from llmsmc.inference.regenerate_suffix import RegenerateSuffix as RegenerateSuffix
     from llmsmc.inference.resample_move import ResampleMove as ResampleMove
@@ -40,8 +48,11 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.inference.adaptive": ["Adaptive"],
         "llmsmc.inference.algorithm": ["Algorithm"],
         "llmsmc.inference.auxiliary_filter": ["AuxiliaryFilter"],
+        "llmsmc.inference.beam_search": ["BeamSearch"],
         "llmsmc.inference.best_of_n": ["BestOfN"],
         "llmsmc.inference.bootstrap_filter": ["BootstrapFilter"],
+        "llmsmc.inference.diverse_verifier_tree_search": ["DiverseVerifierTreeSearch"],
+        "llmsmc.inference.entropic_filter": ["EntropicFilter"],
         "llmsmc.inference.greedy": ["Greedy"],
         "llmsmc.inference.guided_filter": ["GuidedFilter"],
         "llmsmc.inference.island_filter": ["IslandFilter"],
@@ -50,6 +61,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.inference.optimal_resampler": ["optimal"],
         "llmsmc.inference.particle_gibbs": ["ParticleGibbs"],
         "llmsmc.inference.particle_gibbs_move": ["ParticleGibbsMove"],
+        "llmsmc.inference.published_particle_filter": ["PublishedParticleFilter"],
         "llmsmc.inference.random_walk": ["RandomWalk"],
         "llmsmc.inference.regenerate_suffix": ["RegenerateSuffix"],
         "llmsmc.inference.resample_move": ["ResampleMove"],

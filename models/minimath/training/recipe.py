@@ -7,8 +7,7 @@ a stage that was interrupted goes on from its checkpoint. `run` yields progress 
 stage    starts from       learns
 ======== ================= ==========================================================
 clean    random weights    exact solutions (not shipped: the ground for two others)
-copying  clean             exact solutions of the families in which much is looked up
-policy   copying           solutions with misconceptions
+policy   clean             solutions with misconceptions
 small    random weights    exact solutions, then misconceptions with blind spots
 samples  policy            (no training) the default policy solves training problems
 reward   clean, + 3 layers misconceptions drawn, then the policy's own samples
@@ -64,7 +63,7 @@ from llmsmc.models.prm_head import Qwen2ForProcessRewardModel
 Draw = Callable[[Random, float], Example]
 """Draws an example, given how far the training has come, in [0, 1]."""
 
-STAGES = ("clean", "copying", "policy", "samples", "small", "reward", "tuned", "weak")
+STAGES = ("clean", "policy", "samples", "small", "reward", "tuned", "weak")
 
 NAMES = {
     "policy": "minimath-policy",
@@ -82,9 +81,6 @@ LOOKED_UP = (*sorted(FAMILIES), "chains", "stories", "stories")
 """Families as the later stages draw them: more often those in which much has to be looked up,
 which are learned last."""
 
-COPIED = (*sorted(FAMILIES), *["chains"] * 3, *["stories"] * 4)
-"""Families of the stage that is about looking up and copying alone."""
-
 SAMPLES_FROM = 0.85
 """How far a reward model has come when most of its examples become the policy's own samples."""
 
@@ -97,14 +93,13 @@ class Recipe:
     """How long each stage trains, and on how many samples.
 
     Attributes:
-        clean, copying, policy, small, reward, tuned, weak: schedules.
+        clean, policy, small, reward, tuned, weak: schedules.
         num_samples: solutions drawn from the default policy for the reward models.
         num_tokens: tokens in a batch of a policy.
         num_reward_tokens: tokens in a batch of a reward model.
     """
 
     clean: Schedule = Schedule(6000)
-    copying: Schedule = Schedule(4500, learning_rate=1e-2, adam_rate=1e-3, num_warmup=50)
     policy: Schedule = Schedule(1600, learning_rate=8e-3, adam_rate=1e-3, num_warmup=50)
     small: Schedule = Schedule(5000)
     reward: Schedule = Schedule(5000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.3)
@@ -120,7 +115,7 @@ class Recipe:
 def brief() -> Recipe:
     """A recipe of a few updates a stage, for trying the machinery."""
     few = Schedule(4, num_warmup=1)
-    return Recipe(few, few, few, few, few, few, few, 12, 400, 400)
+    return Recipe(few, few, few, few, few, few, 12, 400, 400)
 
 
 @dataclass(frozen=True)
@@ -273,22 +268,11 @@ def _run_clean(workshop: Workshop) -> Iterator[Progress]:
     )
 
 
-def _run_copying(workshop: Workshop) -> Iterator[Progress]:
-    if workshop.is_done("copying"):
-        return
-    model = workshop.policy("clean")
-    mixture = Mixture(drills=0.1, levels=(0.05, 0.1, 0.2, 0.3, 0.35), families=COPIED)
-    draw = policy_examples(workshop.tokenizer(), mixture, NATURAL)
-    schedule = workshop.recipe.copying
-    batches = workshop.batches("copying", draw, schedule)
-    yield from workshop.train("copying", model, NextToken(model, batches), schedule)
-
-
 def _run_policy(workshop: Workshop) -> Iterator[Progress]:
     if workshop.is_done("policy"):
         return
     tokenizer = workshop.tokenizer()
-    model = workshop.policy("copying")
+    model = workshop.policy("clean")
     draw = policy_examples(
         tokenizer, Mixture(drills=0.15, misconceived=1.0, families=LOOKED_UP), NATURAL
     )
@@ -296,10 +280,7 @@ def _run_policy(workshop: Workshop) -> Iterator[Progress]:
     batches = workshop.batches("misconceptions", draw, schedule)
     yield from workshop.train("policy", model, NextToken(model, batches), schedule)
     workshop.ship(
-        ("clean", "copying", "policy"),
-        model,
-        f"clean: {workshop.recipe.clean}\nthen: {workshop.recipe.copying}\n"
-        f"then: {schedule}\n{NATURAL}",
+        ("clean", "policy"), model, f"clean: {workshop.recipe.clean}\nthen: {schedule}\n{NATURAL}"
     )
 
 
@@ -429,7 +410,6 @@ def _own_and_inattentive(workshop: Workshop) -> Draw:
 
 _RUNNERS: dict[str, Callable[[Workshop], Iterator[Progress]]] = {
     "clean": _run_clean,
-    "copying": _run_copying,
     "policy": _run_policy,
     "small": _run_small,
     "samples": _run_samples,
