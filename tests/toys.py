@@ -84,3 +84,23 @@ def language_with_eos() -> TabularLanguageModel:
     return TabularLanguageModel.from_functions(
         3, 4, next_token=next_token, potential=potential, eos=eos
     )
+
+
+def prefix_scores() -> TabularLanguageModel:
+    """Toy B: 19 sequences; the score of a prefix is the geometric mean of the values of its steps.
+
+    Symbols a, b and c with probabilities .5, .3 and .2 and values .3, .6 and .7; c as the first one
+    ends the answer (token 3), all others have three. Z = .484258, P("c") = .2891.
+    """
+    values = (0.3, 0.6, 0.7, 0.7)
+
+    def score(prefix: tuple[int, ...]) -> float:
+        return float(np.prod([values[token] for token in prefix]) ** (1 / max(len(prefix), 1)))
+
+    return TabularLanguageModel.from_functions(
+        4,
+        3,
+        next_token=lambda prefix: [0.5, 0.3, 0.2, 0.0] if prefix else [0.5, 0.3, 0.0, 0.2],
+        potential=lambda prefix: score(prefix) / score(prefix[:-1]),
+        eos=3,
+    )
