@@ -22,16 +22,25 @@ ALGORITHMS: Final = {
     "self-consistency": "SelfConsistency",
     "best-of-n": "BestOfN",
     "weighted-best-of-n": "WeightedBestOfN",
+    "beam-search": "BeamSearch",
+    "dvts": "DiverseVerifierTreeSearch",
     "bootstrap": "BootstrapFilter",
+    "guided": "GuidedFilter",
+    "auxiliary": "AuxiliaryFilter",
+    "twisted": "TwistedFilter",
     "resample-move": "ResampleMove",
     "tempered": "TemperedSMC",
+    "particle-gibbs": "ParticleGibbs",
     "islands": "IslandFilter",
+    "entropic": "EntropicFilter",
+    "published": "PublishedParticleFilter",
 }
 """Name in one line -> name in `llmsmc.inference`."""
 
 RESAMPLERS: Final = ("multinomial", "residual", "stratified", "systematic", "ssp", "killing")
 
 _UNREWARDED: Final = ("Greedy", "SelfConsistency")
+_PROPOSING: Final = ("GuidedFilter",)
 _THRESHOLD: Final = "ess_threshold"
 _WORDS_OF_BOOL: Final = {"true": True, "yes": True, "1": True} | dict.fromkeys(
     ["false", "no", "0"], False
@@ -111,6 +120,11 @@ def describe_algorithm(algorithm: Algorithm) -> dict[str, Any]:
 def needs_reward(algorithm: Algorithm) -> bool:
     """Return whether an algorithm ever asks for a likelihood."""
     return type(algorithm).__name__ not in _UNREWARDED
+
+
+def needs_proposal(algorithm: Algorithm) -> bool:
+    """Return whether an algorithm cannot do without a proposal."""
+    return type(algorithm).__name__ in _PROPOSING
 
 
 def _split(name: str, options: str, accepted: list[str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ DEFAULT_ALGORITHM: Final = "bootstrap"
 DEFAULT_POLICY: Final = "minimath-policy"
 DEFAULT_REWARD: Final = "minimath-reward"
 DEFAULT_QUANTIZATION: Final = "none"
+DEFAULT_PROPOSAL: Final = "nf4"
 DEFAULT_NUM_PARTICLES: Final = 32
 DEFAULT_SEED: Final = 0
 DEFAULT_AGGREGATION: Final = "product"

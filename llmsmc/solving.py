@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from llmsmc.algorithms import needs_reward, parse_algorithm
+from llmsmc.algorithms import needs_proposal, needs_reward, parse_algorithm
 from llmsmc.checks import require_choice, require_count
 from llmsmc.defaults import (
     DEFAULT_AGGREGATION,
@@ -13,6 +13,7 @@ from llmsmc.defaults import (
     DEFAULT_MAX_STEPS,
     DEFAULT_MAX_TOKENS_PER_STEP,
     DEFAULT_POLICY,
+    DEFAULT_PROPOSAL,
     DEFAULT_QUANTIZATION,
     DEFAULT_REWARD,
     DEFAULT_TEMPERATURE,
@@ -34,7 +35,12 @@ class Settings:
         policy: the language model: a name, a folder, or one that is loaded already.
         reward: the process reward model, likewise.
         quantization: of the weights of the policy: None (or "none"), "int8", "nf4" or "fp4".
+        proposal: what guided algorithms draw from: the quantization of the policy there, or a
+            language model that is loaded already.
         aggregation: how the scores of the steps make that of the solution.
+        inverse_temperature: the exponent of the score.
+        policy_inverse_temperature: the exponent of the law of the policy at temperature 1; None for
+            the law at the sampling temperature itself.
         temperature: at which steps are drawn.
         max_steps: number of steps after which solutions are cut off.
         max_tokens_per_step: number of tokens at which a step is cut off.
@@ -45,7 +51,10 @@ class Settings:
     policy: str | Path | LanguageModel = DEFAULT_POLICY
     reward: str | Path | RewardModel = DEFAULT_REWARD
     quantization: str | None = DEFAULT_QUANTIZATION
+    proposal: str | LanguageModel = DEFAULT_PROPOSAL
     aggregation: str = DEFAULT_AGGREGATION
+    inverse_temperature: float | int = 1.0
+    policy_inverse_temperature: float | int | None = None
     temperature: float | int = DEFAULT_TEMPERATURE
     max_steps: int = DEFAULT_MAX_STEPS
     max_tokens_per_step: int = DEFAULT_MAX_TOKENS_PER_STEP
@@ -55,14 +64,17 @@ class Settings:
     def __post_init__(self) -> None:
         """Check everything that can be checked before a model is loaded."""
         require_choice("quantization", self.quantization or "none", QUANTIZATIONS)
+        if isinstance(self.proposal, str):
+            require_choice("proposal", self.proposal, QUANTIZATIONS)
         require_count("max_steps", self.max_steps)
         require_count("max_tokens_per_step", self.max_tokens_per_step)
         aggregation(self.aggregation)
-        if not 0 <= self.temperature < math.inf:
-            raise InputError(
-                f"temperature is a number. Got {self.temperature!r}; accepted: 0 <= temperature < "
-                "infinity."
-            )
+        for name in ("temperature", "inverse_temperature", "policy_inverse_temperature"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise InputError(
+                    f"{name} is a number. Got {value!r}; accepted: 0 <= {name} < infinity."
+                )
         for model in (self.policy, self.reward):
             if isinstance(model, str | Path):
                 resolve(model)
@@ -70,7 +82,7 @@ class Settings:
     def config(self) -> dict[str, Any]:
         """Return the settings as they would stand in a JSON file."""
         config: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        for role in ("policy", "reward"):
+        for role in ("policy", "reward", "proposal"):
             model = config[role]
             config[role] = str(model) if isinstance(model, str | Path) else model.name
         quantization = self.quantization
@@ -95,14 +107,31 @@ def load_reward(settings: Settings) -> RewardModel:
     return RewardModel.from_pretrained(settings.reward, device=settings.device)
 
 
-def loaded(settings: Settings, *, with_reward: bool = True) -> Settings:
-    """Return the settings with models in place of their names."""
-    settings = replace(settings, policy=load_policy(settings))
-    return replace(settings, reward=load_reward(settings)) if with_reward else settings
+def load_proposal(settings: Settings) -> LanguageModel:
+    """Return the language model that guided algorithms draw from, loaded."""
+    if isinstance(settings.proposal, LanguageModel):
+        return settings.proposal
+    if isinstance(settings.policy, LanguageModel):
+        raise InputError(
+            "A policy that is loaded already is not quantized once more. Got "
+            f"proposal={settings.proposal!r}; accepted: a LanguageModel."
+        )
+    return LanguageModel.from_pretrained(
+        settings.policy, quantization=settings.proposal, device=settings.device
+    )
 
 
-def reasoning(question: str, settings: Settings, *, with_reward: bool = True) -> Reasoning:
-    """Return the state-space model of a question, loading what is not loaded yet.
+def loaded(settings: Settings, algorithm: Algorithm) -> Settings:
+    """Return the settings with what models the algorithm needs in place of their names."""
+    if needs_proposal(algorithm):
+        settings = replace(settings, proposal=load_proposal(settings))
+    if needs_reward(algorithm):
+        settings = replace(settings, reward=load_reward(settings))
+    return replace(settings, policy=load_policy(settings))
+
+
+def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reasoning:
+    """Return the state-space model of a question, loading what the algorithm needs.
 
     The question is checked before the reward model is loaded.
     """
@@ -111,12 +140,16 @@ def reasoning(question: str, settings: Settings, *, with_reward: bool = True) ->
         None,
         question,
         aggregation=settings.aggregation,
+        inverse_temperature=settings.inverse_temperature,
+        policy_inverse_temperature=settings.policy_inverse_temperature,
         temperature=settings.temperature,
         max_steps=settings.max_steps,
         max_tokens_per_step=settings.max_tokens_per_step,
         system=settings.system,
     )
-    return replace(model, reward=load_reward(settings)) if with_reward else model
+    if needs_proposal(algorithm):
+        model = replace(model, proposal_policy=load_proposal(settings))
+    return replace(model, reward=load_reward(settings)) if needs_reward(algorithm) else model
 
 
 def solve(
@@ -156,6 +189,4 @@ def solve(
             f"An algorithm has its own number of particles. Got particles={particles!r} beside "
             f"{algorithm!r}; accepted: either of them."
         )
-    return algorithm.run(
-        reasoning(question, chosen, with_reward=needs_reward(algorithm)), seed=seed
-    )
+    return algorithm.run(reasoning(question, chosen, algorithm), seed=seed)

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from llmsmc.algorithms import describe_algorithm, needs_reward
+from llmsmc.algorithms import describe_algorithm
 from llmsmc.cli import console
 from llmsmc.cli.errors import INTERRUPTED, print_error
 from llmsmc.cli.evaluation_table import evaluation_table
@@ -63,12 +63,10 @@ def _default_folder(config: Config) -> Path:
 
 def _runner(algorithm: Algorithm, settings: Settings) -> Run:
     """Load the models once, and return the function that runs on one example."""
-    with_reward = needs_reward(algorithm)
-    models = loaded(settings, with_reward=with_reward)
+    models = loaded(settings, algorithm)
 
     def run(example: Example, seed: int) -> Posterior:
-        model = reasoning(example.question, models, with_reward=with_reward)
-        return algorithm.run(model, seed=seed)
+        return algorithm.run(reasoning(example.question, models, algorithm), seed=seed)
 
     return run
 

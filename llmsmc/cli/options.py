@@ -13,8 +13,9 @@ AlgorithmOption = Annotated[
     typer.Option(
         "--algorithm",
         metavar="NAME:KEY=VALUE,...",
-        help="greedy, self-consistency, best-of-n, weighted-best-of-n, bootstrap, resample-move, "
-        "tempered, islands; options after a colon, as in "
+        help="greedy, self-consistency, best-of-n, weighted-best-of-n, beam-search, dvts, "
+        "bootstrap, guided, auxiliary, twisted, resample-move, tempered, particle-gibbs, islands, "
+        "entropic, published; options after a colon, as in "
         "bootstrap:resampler=stratified,ess_threshold=0.3.",
         rich_help_panel=_RUN,
     ),
@@ -64,6 +65,16 @@ QuantizationOption = Annotated[
         rich_help_panel=_MODELS,
     ),
 ]
+ProposalOption = Annotated[
+    str,
+    typer.Option(
+        "--proposal",
+        metavar="KIND",
+        help="The quantization in which the policy proposes steps to the guided filter, which "
+        "weighs them by the policy as --quantization has it.",
+        rich_help_panel=_MODELS,
+    ),
+]
 DeviceOption = Annotated[
     str | None,
     typer.Option(
@@ -90,6 +101,25 @@ AggregationOption = Annotated[
         metavar="NAME",
         help="How the scores of the steps make that of a solution: product, last, min or model; "
         "for reproduction, odds and exp.",
+        rich_help_panel=_REASONING,
+    ),
+]
+InverseTemperatureOption = Annotated[
+    float,
+    typer.Option(
+        "--inverse-temperature",
+        metavar="NUMBER",
+        help="The exponent of the score in the target.",
+        rich_help_panel=_REASONING,
+    ),
+]
+PolicyInverseTemperatureOption = Annotated[
+    float | None,
+    typer.Option(
+        "--policy-inverse-temperature",
+        metavar="NUMBER",
+        help="The exponent, in the target, of the law of the policy at temperature 1.",
+        show_default="the law at --temperature itself",
         rich_help_panel=_REASONING,
     ),
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from llmsmc import summary
-from llmsmc.algorithms import describe_algorithm, needs_reward
+from llmsmc.algorithms import describe_algorithm
 from llmsmc.cli import console, display
 from llmsmc.cli.errors import INTERRUPTED, print_error
 from llmsmc.cli.live import live_view
@@ -100,7 +100,7 @@ def solve(
         console.results().print(console.foreign(problem.question))
     started = time.perf_counter()
     with console.waiting(f"Loading {settings.policy}"):
-        model = reasoning(run.question, settings, with_reward=needs_reward(algorithm))
+        model = reasoning(run.question, settings, algorithm)
     run.loading_seconds = time.perf_counter() - started
     try:
         _advance(run, model)
