@@ -47,14 +47,17 @@ class ParticleGibbsMove:
         require_count("num_particles", self.num_particles, minimum=2)
         conditional(self.resampler)
 
-    def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
-        """Move each particle of step t; consumes `generator`."""
+    def check(self, run: Run, population: Population) -> None:
+        """Raise `InputError` unless the states can be rewound."""
         if not (run.model.remembers_path and run.model.can_rewind()):
             raise InputError(
                 "A path is kept in a conditional run from its first step on. Got "
                 f"{type(run.model).__name__}, whose states cannot be rewound; accepted: models "
                 "with `remembers_path` and `rewind`."
             )
+
+    def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
+        """Move each particle of step t; consumes `generator`."""
         old = population.particles
         seed = int(torch.randint(2**62, (), generator=generator))
         inner = replace(run, streams=RandomStreams(seed))

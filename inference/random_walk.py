@@ -41,14 +41,18 @@ class RandomWalk:
         if not 0 < self.scale < math.inf:
             raise InputError(f"scale is a length. Got {self.scale!r}; accepted: finite, above 0.")
 
+    def check(self, run: Run, population: Population) -> None:
+        """Raise `InputError` unless the states are tensors of real numbers."""
+        states = population.particles
+        if not isinstance(states, Tensor) or not states.is_floating_point():
+            raise InputError(
+                "A random walk is made by real numbers. Got states of type "
+                f"{type(states).__name__}; accepted: tensors of floating point, or another move."
+            )
+
     def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
         """Move each particle of step t; consumes `generator`."""
         old = population.particles
-        if not isinstance(old, Tensor) or not old.is_floating_point():
-            raise InputError(
-                f"A random walk is made by real numbers. Got states of type {type(old).__name__}; "
-                "accepted: tensors of floating point, or another move."
-            )
         noise = torch.randn(old.shape, generator=generator, dtype=old.dtype).to(old.device)
         new = old + self.scale * noise
         log_ratio = _log_density(run, t, population.previous, new) - _log_density(

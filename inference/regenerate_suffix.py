@@ -32,15 +32,18 @@ from llmsmc.particles import num_particles, take, where
 class RegenerateSuffix:
     """The move, for models whose states remember their path and can be rewound."""
 
+    def check(self, run: Run, population: Population) -> None:
+        """Raise `InputError` unless the states can be rewound."""
+        if not run.model.can_rewind():
+            raise InputError(
+                "A suffix is regenerated behind a prefix. Got "
+                f"{type(run.model).__name__}, whose states cannot be rewound; accepted: models "
+                "with `rewind`, `num_steps` and `path_log_likelihood`."
+            )
+
     def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
         """Move each particle of step t; consumes `generator`."""
         model, old = run.model, population.particles
-        if not model.can_rewind():
-            raise InputError(
-                "A suffix is regenerated behind a prefix. Got "
-                f"{type(model).__name__}, whose states cannot be rewound; accepted: models with "
-                "`rewind`, `num_steps` and `path_log_likelihood`."
-            )
         num_steps = model.num_steps(old)
         kept = (uniforms(len(num_steps), generator) * num_steps).long()
         new = regenerated(run, t, old, kept, generator)

@@ -53,7 +53,9 @@ class ResampleMove(Stepwise):
 
     def begin(self, run: Run) -> Population:
         """Draw the initial particles and weigh them."""
-        return begin(run, self.num_particles)
+        population = begin(run, self.num_particles)
+        self.move.check(run, population)
+        return population
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Resample, move, and advance the particles that have not finished by one step."""

@@ -111,6 +111,7 @@ class TemperedSMC(Algorithm):
         run = Run(model, observations, RandomStreams(seed))
         journal = Journal(self, run, record=False)
         t, population = self._prior(run)
+        self.move.check(run, population)
         exponent, rung = 0.0, 0
         while True:
             yield journal.posterior(population, run.truncated(population.particles))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmsmc.posterior import Posterior as Posterior
     from llmsmc.solving import solve as solve
     from llmsmc.state_space_model import StateSpaceModel as StateSpaceModel
+    from llmsmc.testing import check_algorithm as check_algorithm
     from llmsmc.testing import check_model as check_model
 
 __version__ = "0.1.0"
@@ -31,6 +32,6 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.posterior": ["Posterior"],
         "llmsmc.solving": ["solve"],
         "llmsmc.state_space_model": ["StateSpaceModel"],
-        "llmsmc.testing": ["check_model"],
+        "llmsmc.testing": ["check_algorithm", "check_model"],
     },
 )

@@ -39,6 +39,20 @@ class DegenerateWeightsError(NumericalError):
         self.posterior = posterior
 
 
+class AlgorithmLawError(LlmsmcError, AssertionError):
+    """An algorithm that `check_algorithm` has found wrong.
+
+    Attributes:
+        law: which law is broken.
+        instance: where.
+    """
+
+    def __init__(self, algorithm: str, law: str, instance: str, violation: str) -> None:
+        """Create the error from the names, and from how the law is broken."""
+        super().__init__(f"{algorithm} breaks {law!r} on {instance}: {violation}")
+        self.law, self.instance = law, instance
+
+
 class ModelLawError(LlmsmcError, AssertionError):
     """A model that `check_model` has found wrong.
 

@@ -5,6 +5,8 @@ from typing import Final
 import numpy as np
 
 from llmsmc.models import LinearGaussian, TabularLanguageModel
+from llmsmc.testing.instances import language_with_eos as language_with_eos
+from llmsmc.testing.instances import table_without_end as table_without_end
 
 WALK: Final = {
     "initial_mean": 0.5,
@@ -20,17 +22,6 @@ WALK_OBSERVATIONS: Final = [[0.3], [1.8], [-0.4], [0.9]]
 def walk() -> LinearGaussian:
     """A random walk on the line, observed four times: `WALK_OBSERVATIONS`."""
     return LinearGaussian(**WALK)
-
-
-def table_instance() -> TabularLanguageModel:
-    """Three words, four tokens, no EOS: 81 sequences, every prefix with a law of its own."""
-    generator = np.random.default_rng(42)
-    size, length = 3, 4
-    laws = [generator.dirichlet(np.ones(size), size=size**t) for t in range(length)]
-    for law in laws:
-        generator.dirichlet(np.ones(size), size=law.shape[0])  # the proposals of other tests
-    scores = [0.05 + 0.95 * generator.beta(0.6, 0.6, size=size ** (t + 1)) for t in range(length)]
-    return TabularLanguageModel(laws, scores)
 
 
 TABLE_INSTANCE_EVIDENCE = 0.0605062
@@ -54,35 +45,6 @@ def independent_steps() -> TabularLanguageModel:
         3,
         next_token=lambda prefix: [0.4, 0.25, 0.15, 0.1, 0.06, 0.04],
         potential=lambda prefix: (0.05, 0.2, 0.4, 0.8, 1.5, 4.0)[prefix[-1]],
-    )
-
-
-def language_with_eos() -> TabularLanguageModel:
-    """Toy F: two words and EOS at ragged lengths; four tokens without EOS weigh nothing.
-
-    Z = 6.904838, P("bbb") = .4849, P("bb") = .1968.
-    """
-    a, b, eos = 0, 1, 2
-
-    def next_token(prefix: tuple[int, ...]) -> list[float]:
-        end = (0.1, 0.3, 0.4, 0.5)[len(prefix)] if len(prefix) < 4 else 1.0
-        again = 0.7 if not prefix or prefix[-1] == a else 0.4
-        return [(1 - end) * again, (1 - end) * (1 - again), end]
-
-    def twist(prefix: tuple[int, ...]) -> float:
-        words = [token for token in prefix if token != eos]
-        if eos in prefix:
-            return float(np.exp(2 * words.count(b) - 0.3 * len(words) - 1.5 * (not words)))
-        if len(words) == 4:
-            return 0.0
-        return float(np.exp(1.3 * words.count(b) - 0.5 * len(words))) if words else 1.0
-
-    def potential(prefix: tuple[int, ...]) -> float:
-        before = twist(prefix[:-1])
-        return twist(prefix) / before if before else 0.0
-
-    return TabularLanguageModel.from_functions(
-        3, 4, next_token=next_token, potential=potential, eos=eos
     )
 
 

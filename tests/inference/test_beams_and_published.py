@@ -26,7 +26,7 @@ from tests.statistics import MAX_Z, z_score
 from tests.toys import (
     language_with_eos,
     prefix_scores,
-    table_instance,
+    table_without_end,
 )
 
 
@@ -37,7 +37,7 @@ def scores_on_the_way(model: TabularLanguageModel, posterior: Posterior, t: int)
 
 @pytest.mark.parametrize("beam_width", [1, 2, 4])
 def test_beams_keep_the_best(beam_width: int) -> None:
-    model = table_instance()
+    model = table_without_end()
     posterior = BeamSearch(8, beam_width=beam_width).run(model, seed=0)
     for t in (1, 2, 3):
         parents = posterior.history[t].ancestors
@@ -50,7 +50,7 @@ def test_beams_keep_the_best(beam_width: int) -> None:
 
 
 def test_trees_never_meet() -> None:
-    model = table_instance()
+    model = table_without_end()
     posterior = DiverseVerifierTreeSearch(12, beam_width=3).run(model, seed=0)
     for t in (1, 2, 3):
         parents = posterior.history[t].ancestors.reshape(4, 3)
@@ -71,7 +71,7 @@ def test_finished_paths_keep_their_places(algorithm: Any) -> None:
 
 
 def test_more_beams_find_better_paths() -> None:
-    model = table_instance()
+    model = table_without_end()
 
     def mean_score(num_particles: int) -> float:
         posteriors = [BeamSearch(num_particles).run(model, seed=seed) for seed in range(60)]
@@ -82,7 +82,7 @@ def test_more_beams_find_better_paths() -> None:
 
 
 @pytest.mark.parametrize("scheme", [multinomial, systematic])
-@pytest.mark.parametrize("toy", [table_instance, language_with_eos])
+@pytest.mark.parametrize("toy", [table_without_end, language_with_eos])
 def test_the_entropic_filter_is_unbiased(toy: Any, scheme: Any) -> None:
     model = toy()
     evidence = [
@@ -111,7 +111,7 @@ class Uncompensated(EntropicFilter):
 
 
 def test_flattening_without_compensation_is_rejected() -> None:
-    model = table_instance()
+    model = table_without_end()
     found = {}
     for kind in (EntropicFilter, Uncompensated):
         evidence = [

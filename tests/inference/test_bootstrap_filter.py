@@ -19,7 +19,7 @@ from llmsmc.models import LinearGaussian, TabularLanguageModel
 from llmsmc.state_space_model import Observations, Truncated
 from tests.replicates import check_unbiased, replicates
 from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
-from tests.toys import early_stopper, independent_steps, language_with_eos, table_instance
+from tests.toys import early_stopper, independent_steps, language_with_eos, table_without_end
 
 SCHEMES = [multinomial, residual, stratified, systematic]
 CONFIGURATIONS = [(1, Adaptive(systematic, 1.0))]
@@ -45,7 +45,7 @@ each_configuration = pytest.mark.parametrize(
 
 @each_configuration
 @pytest.mark.parametrize(
-    "toy", [table_instance, language_with_eos], ids=["without EOS", "with EOS"]
+    "toy", [table_without_end, language_with_eos], ids=["without EOS", "with EOS"]
 )
 def test_evidence_and_measure_are_unbiased(
     toy: Callable[[], TabularLanguageModel], num_particles: int, resampler: Resampler

@@ -31,7 +31,7 @@ from llmsmc.inference import (
     systematic,
 )
 from llmsmc.models import TabularLanguageModel
-from tests.toys import early_stopper, language_with_eos, table_instance
+from tests.toys import early_stopper, language_with_eos, table_without_end
 
 SCHEMES: list[Resampler] = [multinomial, residual, stratified, systematic]
 
@@ -119,7 +119,7 @@ def test_resampling_keeps_the_evidence() -> None:
 
 
 def test_without_resampling_a_weight_is_the_product_of_its_potentials() -> None:
-    for model in (table_instance(), language_with_eos()):
+    for model in (table_without_end(), language_with_eos()):
         posterior = BootstrapFilter(50, Adaptive(ess_threshold=0.0)).run(model, seed=1)
         expected = model.path_log_likelihood(3, posterior.particles, None) - math.log(50)
         torch.testing.assert_close(posterior.log_weights, expected)
@@ -297,7 +297,7 @@ def test_the_number_of_particles_is_a_count(num_particles: int) -> None:
 
 
 def test_steps_are_yielded_as_they_happen() -> None:
-    model = table_instance()
+    model = table_without_end()
     run = BootstrapFilter(8).run(model, seed=3)
     snapshots = list(BootstrapFilter(8).iterate(model, seed=3))
     assert [len(snapshot.history) for snapshot in snapshots] == [1, 2, 3, 4]
@@ -309,7 +309,7 @@ def test_steps_are_yielded_as_they_happen() -> None:
 
 
 def test_trajectories_are_prefixes_of_the_final_states() -> None:
-    posterior = BootstrapFilter(16, multinomial).run(table_instance(), seed=0)
+    posterior = BootstrapFilter(16, multinomial).run(table_without_end(), seed=0)
     paths = posterior.trajectories()
     assert paths.shape == (16, 4, 4)
     for t in range(4):
@@ -317,7 +317,7 @@ def test_trajectories_are_prefixes_of_the_final_states() -> None:
 
 
 def test_populations_are_recorded_only_if_asked() -> None:
-    assert BootstrapFilter(4, record=False).run(table_instance(), seed=0).recorded is None
+    assert BootstrapFilter(4, record=False).run(table_without_end(), seed=0).recorded is None
 
 
 def test_the_model_says_what_is_kept() -> None:
@@ -339,7 +339,7 @@ def same(one: Posterior, other: Posterior) -> bool:
 
 @pytest.mark.parametrize("algorithm", [BootstrapFilter(8), SelfConsistency(8)])
 def test_a_seed_repeats_a_run_and_no_seed_makes_a_new_one(algorithm: Any) -> None:
-    model = table_instance()
+    model = table_without_end()
     before = torch.random.get_rng_state()
     assert same(algorithm.run(model, seed=5), algorithm.run(model, seed=5))
     assert not same(algorithm.run(model, seed=5), algorithm.run(model, seed=6))
@@ -356,5 +356,5 @@ def test_pyro_distributions_do_not_touch_the_global_generator() -> None:
 
 
 def test_greedy_needs_no_seed() -> None:
-    model = table_instance()
+    model = table_without_end()
     assert same(Greedy().run(model, seed=0), Greedy().run(model, seed=1))

@@ -28,7 +28,7 @@ from llmsmc.models import LinearGaussian, TabularLanguageModel
 from llmsmc.models.tabular_language_model import PAD
 from tests.replicates import check_unbiased, replicates
 from tests.statistics import MAX_Z, z_score
-from tests.toys import WALK, WALK_OBSERVATIONS, language_with_eos, table_instance
+from tests.toys import WALK, WALK_OBSERVATIONS, language_with_eos, table_without_end
 
 CONFIGURATIONS = [
     (num_particles, Adaptive(scheme, threshold))
@@ -66,7 +66,7 @@ class GuidedTable(TabularLanguageModel):
 
 
 def guided_table() -> GuidedTable:
-    generator, model = np.random.default_rng(5), table_instance()
+    generator, model = np.random.default_rng(5), table_without_end()
     tables = [0.5 * table.exp().numpy() for table in model.log_transitions]
     return GuidedTable(
         model,
@@ -77,7 +77,7 @@ def guided_table() -> GuidedTable:
 
 def guided_table_without_end() -> GuidedTable:
     """Sequences of four tokens that a fifth token would have to end: all are cut off."""
-    model = table_instance()
+    model = table_without_end()
     padded = [torch.nn.functional.pad(t.exp(), (0, 1)) for t in model.log_transitions]
     laws, scores = [], []
     for t in range(4):
@@ -277,7 +277,7 @@ def test_a_perfect_proposal_has_no_variance(
 
 
 def test_models_without_what_it_takes_are_named() -> None:
-    model = table_instance()
+    model = table_without_end()
     with pytest.raises(InputError, match="Got TabularLanguageModel, which defines none; accepted"):
         GuidedFilter(4).run(model, seed=0)
     for algorithm in (AuxiliaryFilter(4), TwistedFilter(4)):

@@ -16,7 +16,7 @@ from llmsmc.inference.in_blocks import InBlocks
 from llmsmc.randomness import RandomStreams
 from llmsmc.weights import as_log_weights
 from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
-from tests.toys import language_with_eos, table_instance
+from tests.toys import language_with_eos, table_without_end
 
 log_weight = st.one_of(st.floats(-30, 30), st.just(-math.inf))
 
@@ -40,7 +40,7 @@ def test_blocks_keep_their_mass_and_their_particles(
     torch.testing.assert_close(carried.reshape(num_blocks, size).logsumexp(1), before)
 
 
-@pytest.mark.parametrize("toy", [table_instance, language_with_eos])
+@pytest.mark.parametrize("toy", [table_without_end, language_with_eos])
 @pytest.mark.parametrize("threshold", [0.5, 1.0])
 def test_evidence_and_measure_are_unbiased(toy, threshold: float) -> None:  # type: ignore[no-untyped-def]
     model = toy()
@@ -65,7 +65,7 @@ def test_evidence_and_measure_are_unbiased(toy, threshold: float) -> None:  # ty
 
 def test_islands_that_count_alike_are_rejected() -> None:
     # A wrong variant: the answers of the islands are averaged, whatever their evidence.
-    model = table_instance()
+    model = table_without_end()
     paths, exact = model.paths(), model.log_target(model.paths()).softmax(0)
     right, wrong = [], []
     for seed in range(200):
@@ -86,7 +86,7 @@ def largest_z(measures: list[Tensor], exact: Tensor) -> float:
 
 
 def test_one_island_is_the_bootstrap_filter() -> None:
-    model = table_instance()
+    model = table_without_end()
     one = IslandFilter(10, 1).run(model, seed=3)
     other = BootstrapFilter(10).run(model, seed=3)
     assert torch.equal(one.particles, other.particles)

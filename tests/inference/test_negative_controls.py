@@ -19,7 +19,7 @@ from llmsmc.randomness import RandomStreams
 from llmsmc.weights import effective_sample_size, log_evidence
 from tests.replicates import Replicates, replicates
 from tests.statistics import MAX_Z, z_score, z_scores
-from tests.toys import early_stopper, table_instance
+from tests.toys import early_stopper, table_without_end
 
 
 def z_of_evidence(runs: Replicates, model: TabularLanguageModel) -> float:
@@ -42,7 +42,7 @@ def forgetful_evidence(runs: Replicates, model: TabularLanguageModel) -> Tensor:
 @pytest.mark.parametrize(("threshold", "wrong"), [(0.5, True), (1.0, False)])
 def test_forgetting_carried_weights(threshold: float, wrong: bool) -> None:
     # Resampling at every step hides the error: hence the thresholds of the unbiasedness tests.
-    model, resampler = table_instance(), Adaptive(ess_threshold=threshold)
+    model, resampler = table_without_end(), Adaptive(ess_threshold=threshold)
     runs = replicates(model, num_particles=8, resampler=resampler)
     assert abs(z_of_evidence(runs, model)) < MAX_Z
     z = z_score(forgetful_evidence(runs, model), math.exp(model.log_evidence()))

@@ -26,7 +26,7 @@ from llmsmc.inference.ssp_resampler import ssp
 from llmsmc.models import TabularLanguageModel
 from llmsmc.randomness import RandomStreams
 from tests.statistics import MAX_Z, MAX_Z_OF_MANY, chi_square_p_value
-from tests.toys import WALK_OBSERVATIONS, language_with_eos, table_instance, walk
+from tests.toys import WALK_OBSERVATIONS, language_with_eos, table_without_end, walk
 from tests.wrong_variants import overwritten
 
 NUM_CHAINS = 20_000
@@ -78,7 +78,7 @@ def test_exact_draws_stay_exact(
     num_particles: int, resampler: Any, ancestor_sampling: bool, backward_sampling: bool
 ) -> None:
     chains = Chains(NUM_CHAINS, num_particles, resampler, ancestor_sampling, backward_sampling)
-    p_value, changed = p_value_after_sweeps(table_instance(), chains, num_sweeps=2)
+    p_value, changed = p_value_after_sweeps(table_without_end(), chains, num_sweeps=2)
     assert p_value > LARGEST_P
     assert changed > 0.2
 
@@ -92,7 +92,7 @@ def test_exact_draws_of_ragged_lengths_stay_exact(ancestor_sampling: bool) -> No
 def test_sorted_ancestors_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(conditional_resamplers._CONDITIONAL, multinomial, overwritten)
     chains = Chains(NUM_CHAINS, 3, Adaptive(multinomial, 1.0), False)
-    assert p_value_after_sweeps(table_instance(), chains, num_sweeps=4)[0] < LARGEST_P
+    assert p_value_after_sweeps(table_without_end(), chains, num_sweeps=4)[0] < LARGEST_P
 
 
 def test_a_past_put_in_after_the_others_were_drawn_is_rejected(
@@ -107,7 +107,7 @@ def test_a_past_put_in_after_the_others_were_drawn_is_rejected(
 
     monkeypatch.setitem(conditional_resamplers._CONDITIONAL, systematic, too_late)
     chains = Chains(4 * NUM_CHAINS, 3, Adaptive(systematic, 1.0), True)
-    assert p_value_after_sweeps(table_instance(), chains, num_sweeps=6)[0] < LARGEST_P
+    assert p_value_after_sweeps(table_without_end(), chains, num_sweeps=6)[0] < LARGEST_P
 
 
 @pytest.mark.parametrize("backward_sampling", [False, True])
@@ -133,7 +133,7 @@ def test_smoothing_is_that_of_kalman(ancestor_sampling: bool, backward_sampling:
 
 @pytest.mark.parametrize("ancestor_sampling", [True, False])
 def test_the_references_survive_a_sweep_in_their_slots(ancestor_sampling: bool) -> None:
-    model = table_instance()
+    model = table_without_end()
     run = Run(model, None, RandomStreams(2))
     paths = torch.tensor([[2, 0, 1, 1], [0, 0, 0, 2]])
     chains = Chains(2, 3, Adaptive(multinomial, 1.0), ancestor_sampling)
@@ -147,7 +147,7 @@ def test_the_references_survive_a_sweep_in_their_slots(ancestor_sampling: bool) 
 
 
 def test_new_pasts_change_the_path_more_often() -> None:
-    model = table_instance()
+    model = table_without_end()
     plain = Chains(NUM_CHAINS // 4, 3, Adaptive(multinomial, 1.0), False, False)
     shares = [
         p_value_after_sweeps(model, chains)[1]
@@ -162,7 +162,7 @@ def test_new_pasts_change_the_path_more_often() -> None:
 
 
 def test_the_posterior_pools_sweeps_and_chains() -> None:
-    model = table_instance()
+    model = table_without_end()
     resampler = Adaptive(systematic, 1.0)
     algorithm = ParticleGibbs(4, num_sweeps=5, num_warmup=2, num_chains=3, resampler=resampler)
     posteriors = list(algorithm.iterate(model, seed=0))
@@ -181,7 +181,7 @@ def test_the_posterior_pools_sweeps_and_chains() -> None:
 
 
 def test_the_pooled_posterior_is_exact() -> None:
-    model = table_instance()
+    model = table_without_end()
     paths, law = model.paths(), model.log_target(model.paths()).softmax(0)
     algorithm = ParticleGibbs(3, num_sweeps=4, num_warmup=6, num_chains=600, record=False)
     posterior = algorithm.run(model, seed=3)
@@ -194,7 +194,7 @@ def test_the_pooled_posterior_is_exact() -> None:
 
 def test_evidence_is_sandwiched() -> None:
     # An exact reference makes the mean of 1/Z of conditional runs exactly 1/Z.
-    model = table_instance()
+    model = table_without_end()
     exact = model.log_evidence()
     chains = Chains(4000, 3, Adaptive(systematic, 1.0), False)
     run = Run(model, None, RandomStreams(4))
@@ -210,8 +210,8 @@ def test_evidence_is_sandwiched() -> None:
 
 def test_chains_do_not_depend_on_each_other() -> None:
     resampler: Resampler = Adaptive(systematic)
-    posterior = ParticleGibbs(3, num_chains=1, resampler=resampler).run(table_instance(), seed=0)
-    again = ParticleGibbs(3, num_chains=1, resampler=resampler).run(table_instance(), seed=0)
+    posterior = ParticleGibbs(3, num_chains=1, resampler=resampler).run(table_without_end(), seed=0)
+    again = ParticleGibbs(3, num_chains=1, resampler=resampler).run(table_without_end(), seed=0)
     assert torch.equal(posterior.log_weights, again.log_weights)
 
 

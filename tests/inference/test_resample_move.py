@@ -30,7 +30,7 @@ from llmsmc.randomness import RandomStreams
 from llmsmc.weights import uniform
 from tests.replicates import check_unbiased, replicates
 from tests.statistics import MAX_Z, chi_square_p_value, z_score
-from tests.toys import WALK_OBSERVATIONS, language_with_eos, table_instance, walk
+from tests.toys import WALK_OBSERVATIONS, language_with_eos, table_without_end, walk
 
 NUM_DRAWS = 40_000
 LARGEST_P = 1e-6
@@ -72,13 +72,13 @@ class ForgetsLengths(RegenerateSuffix):
         return Moved(replace(population, particles=particles), accepted)
 
 
-@pytest.mark.parametrize("toy", [table_instance, language_with_eos])
+@pytest.mark.parametrize("toy", [table_without_end, language_with_eos])
 def test_regenerating_a_suffix_keeps_the_law(toy: Any) -> None:
     assert p_value_after(toy(), RegenerateSuffix()) > LARGEST_P
     assert p_value_after(toy(), RegenerateSuffix(), num_moves=5) > LARGEST_P
 
 
-@pytest.mark.parametrize("toy", [table_instance, language_with_eos])
+@pytest.mark.parametrize("toy", [table_without_end, language_with_eos])
 @pytest.mark.parametrize("ancestor_sampling", [False, True])
 def test_a_conditional_run_keeps_the_law(toy: Any, ancestor_sampling: bool) -> None:
     move = ParticleGibbsMove(3, Adaptive(systematic, 1.0), ancestor_sampling)
@@ -91,8 +91,8 @@ def test_forgetting_the_lengths_is_rejected() -> None:
 
 
 def test_a_move_at_another_temperature_is_rejected() -> None:
-    assert p_value_after(table_instance(), RegenerateSuffix(), 5, 0.5) < LARGEST_P
-    assert p_value_after(table_instance(), ParticleGibbsMove(), 5, 0.5) < LARGEST_P
+    assert p_value_after(table_without_end(), RegenerateSuffix(), 5, 0.5) < LARGEST_P
+    assert p_value_after(table_without_end(), ParticleGibbsMove(), 5, 0.5) < LARGEST_P
 
 
 CONFIGURATIONS = [
@@ -104,7 +104,7 @@ CONFIGURATIONS = [
 
 @pytest.mark.parametrize("move", [RegenerateSuffix(), ParticleGibbsMove(3)])
 @pytest.mark.parametrize(("num_particles", "resampler"), CONFIGURATIONS)
-@pytest.mark.parametrize("toy", [table_instance, language_with_eos])
+@pytest.mark.parametrize("toy", [table_without_end, language_with_eos])
 def test_evidence_and_measure_are_unbiased(
     toy: Any, num_particles: int, resampler: Any, move: Any
 ) -> None:
@@ -130,7 +130,7 @@ def test_evidence_is_that_of_the_kalman_filter(num_particles: int, resampler: An
 
 
 def test_moves_make_copies_different_again() -> None:
-    model = table_instance()
+    model = table_without_end()
     resampler = Adaptive(systematic, 1.0)
     distinct = {
         algorithm: sum(
@@ -143,11 +143,11 @@ def test_moves_make_copies_different_again() -> None:
 
 
 def test_acceptance_rates_are_reported() -> None:
-    posterior = ResampleMove(50, Adaptive(systematic, 1.0)).run(table_instance(), seed=0)
+    posterior = ResampleMove(50, Adaptive(systematic, 1.0)).run(table_without_end(), seed=0)
     first, *later = [step.acceptance_rate for step in posterior.history]
     assert first is None
     assert all(rate is not None and 0 < rate < 1 for rate in later)
-    still = ResampleMove(50, Adaptive(systematic, 0.0)).run(table_instance(), seed=0)
+    still = ResampleMove(50, Adaptive(systematic, 0.0)).run(table_without_end(), seed=0)
     assert all(step.acceptance_rate is None for step in still.history)
 
 
@@ -156,7 +156,7 @@ def test_moves_that_do_not_fit_the_model_are_named() -> None:
     with pytest.raises(InputError, match="Got LinearGaussian, whose states cannot be rewound"):
         ResampleMove(4, resampler).run(walk(), WALK_OBSERVATIONS, seed=0)
     with pytest.raises(InputError, match="A random walk is made by real numbers"):
-        ResampleMove(4, resampler, move=RandomWalk()).run(table_instance(), seed=0)
+        ResampleMove(4, resampler, move=RandomWalk()).run(table_without_end(), seed=0)
     with pytest.raises(InputError, match="scale is a length. Got 0"):
         RandomWalk(0)
     with pytest.raises(InputError, match="num_moves"):

@@ -13,7 +13,7 @@ from llmsmc.inference.algorithm import Algorithm
 from llmsmc.models import HiddenMarkov, TabularLanguageModel
 from llmsmc.state_space_model import Observations
 from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score
-from tests.toys import early_stopper, language_with_eos, table_instance
+from tests.toys import early_stopper, language_with_eos, table_without_end
 
 
 class Counting(TabularLanguageModel):
@@ -51,7 +51,7 @@ def copy_as(kind: type[TabularLanguageModel], model: TabularLanguageModel) -> An
     [(SelfConsistency(8), 0), (Greedy(), 0), (BestOfN(8), 1), (WeightedBestOfN(8), 1)],
 )
 def test_potentials_are_evaluated_only_where_needed(algorithm: Algorithm, path_calls: int) -> None:
-    model = copy_as(Counting, table_instance())
+    model = copy_as(Counting, table_without_end())
     algorithm.run(model, seed=0)
     assert (model.step_calls, model.path_calls) == (0, path_calls)
 
@@ -85,7 +85,7 @@ def test_self_consistency_can_reject_the_truncated() -> None:
 
 
 def test_weighted_best_of_n_has_unbiased_evidence() -> None:
-    model = table_instance()
+    model = table_without_end()
     posterior = WeightedBestOfN(8000).run(model, seed=0)
     assert posterior.guarantee == "unbiased evidence"
     # The weights times N are independent, each with the evidence as its mean.
@@ -108,7 +108,7 @@ def path_likelihood(model: TabularLanguageModel, posterior: Posterior) -> Tensor
 
 @pytest.mark.parametrize("num_particles", [1, 4, 16, 64])
 def test_best_of_n_never_loses_the_best(num_particles: int) -> None:
-    model = table_instance()
+    model = table_without_end()
     for seed in range(10):
         posterior = BestOfN(num_particles).run(model, seed=seed)
         assert posterior.guarantee == "heuristic"
@@ -118,7 +118,7 @@ def test_best_of_n_never_loses_the_best(num_particles: int) -> None:
 
 
 def test_best_of_n_keeps_the_evidence_of_its_runs() -> None:
-    model = table_instance()
+    model = table_without_end()
     best, weighted = (kind(16).run(model, seed=0) for kind in (BestOfN, WeightedBestOfN))
     assert torch.equal(best.particles, weighted.particles)
     assert best.log_evidence == pytest.approx(weighted.log_evidence)
@@ -140,7 +140,7 @@ def test_when_all_runs_are_impossible_the_error_says_so() -> None:
 
 
 def test_greedy_follows_the_modes() -> None:
-    model = table_instance()
+    model = table_without_end()
     posterior = Greedy().run(model)
     tokens: list[int] = []
     for t in range(4):

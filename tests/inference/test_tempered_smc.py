@@ -14,12 +14,12 @@ from llmsmc.models import TabularLanguageModel
 from llmsmc.weights import effective_sample_size
 from tests.replicates import Replicates, check_unbiased
 from tests.statistics import MAX_Z, z_score
-from tests.toys import language_with_eos, table_instance
+from tests.toys import language_with_eos, table_without_end
 
 LADDER = (0.1, 0.35, 1.0)
 
 
-@pytest.mark.parametrize("toy", [table_instance, language_with_eos])
+@pytest.mark.parametrize("toy", [table_without_end, language_with_eos])
 @pytest.mark.parametrize(("num_particles", "scheme"), [(3, multinomial), (8, systematic)])
 def test_a_fixed_ladder_is_unbiased(toy: Any, num_particles: int, scheme: Any) -> None:
     model, num_runs = toy(), 600
@@ -33,7 +33,7 @@ def test_a_fixed_ladder_is_unbiased(toy: Any, num_particles: int, scheme: Any) -
 
 @pytest.mark.parametrize("chains", [2, 5])
 def test_waste_free_is_unbiased(chains: int) -> None:
-    model = table_instance()
+    model = table_without_end()
     algorithm = TemperedSMC(3 * chains, LADDER, num_moves=2, waste_free=True)
     evidence = [math.exp(algorithm.run(model, seed=seed).log_evidence) for seed in range(400)]
     assert abs(z_score(evidence, math.exp(model.log_evidence()))) < MAX_Z
@@ -41,7 +41,7 @@ def test_waste_free_is_unbiased(chains: int) -> None:
 
 def test_weighing_after_the_move_is_rejected() -> None:
     # The published mistake: move by the new target, then weigh by new over old.
-    model, num_runs = table_instance(), 600
+    model, num_runs = table_without_end(), 600
 
     class MovesAhead(TemperedSMC):
         def _moved(self, run: Any, t: int, population: Any, exponent: float, rung: int) -> Any:
@@ -73,7 +73,7 @@ def test_an_adaptive_ladder_comes_closer_with_more_particles() -> None:
 
 
 def test_the_effective_sample_size_falls_to_the_threshold() -> None:
-    model = table_instance()
+    model = table_without_end()
     history = list(TemperedSMC(200, ess_threshold=0.8, num_moves=1).iterate(model, seed=0))
     sizes = [posterior.effective_sample_size for posterior in history]
     assert sizes[0] == pytest.approx(200)

@@ -15,7 +15,7 @@ from tests.toys import (
     early_stopper,
     independent_steps,
     language_with_eos,
-    table_instance,
+    table_without_end,
 )
 
 
@@ -48,8 +48,8 @@ def test_an_end_by_hand() -> None:
     assert model.truncated(model.paths()).tolist().count(True) == 1
 
 
-def test_the_evidence_of_the_table_instance() -> None:
-    model = table_instance()
+def test_the_evidence_of_the_table_without_end() -> None:
+    model = table_without_end()
     assert math.exp(model.log_evidence()) == pytest.approx(TABLE_INSTANCE_EVIDENCE, abs=5e-8)
     assert len(model.paths()) == 81
 
@@ -83,7 +83,7 @@ def test_enumeration_is_the_forward_recursion(seed: int) -> None:
     assert math.exp(model.log_evidence()) == pytest.approx(float(forward.sum()))
 
 
-@pytest.mark.parametrize("model", [table_instance(), language_with_eos()])
+@pytest.mark.parametrize("model", [table_without_end(), language_with_eos()])
 def test_draws_have_the_law_that_is_scored(model: TabularLanguageModel) -> None:
     streams, size = RandomStreams(0), 20_000
     state = model.sample_initial(size, generator=streams.generator(0, "test"))
@@ -98,7 +98,7 @@ def test_draws_have_the_law_that_is_scored(model: TabularLanguageModel) -> None:
     assert float(z_scores(hits, exact)[exact > 0.002].abs().max()) < MAX_Z_OF_MANY
 
 
-@pytest.mark.parametrize("toy", [table_instance, language_with_eos, independent_steps])
+@pytest.mark.parametrize("toy", [table_without_end, language_with_eos, independent_steps])
 def test_the_laws_of_a_model(toy: Callable[[], TabularLanguageModel]) -> None:
     assert "the likelihood of a path is the product of those of its steps" in check_model(toy())
 

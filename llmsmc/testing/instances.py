@@ -1,0 +1,144 @@
+"""Models whose posterior and evidence are known exactly, small enough for thousands of runs."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from llmsmc.models import HiddenMarkov, LinearGaussian, TabularLanguageModel
+from llmsmc.state_space_model import Observations, StateSpaceModel
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """A model with observations, and what is to come out.
+
+    Attributes:
+        name: what it is.
+        model: the model.
+        observations: those of it; None if it needs none.
+        log_evidence: the exact one.
+        statistics: K functions of N final states, `[N, K]`.
+        exact: their exact expectations under the posterior, `[K]`.
+    """
+
+    name: str
+    model: StateSpaceModel
+    observations: Observations | None
+    log_evidence: float
+    statistics: Callable[[Any], Tensor]
+    exact: Float64[Tensor, " K"]
+
+    @property
+    def evidence(self) -> float:
+        """The exact evidence."""
+        return math.exp(self.log_evidence)
+
+
+def exact_instances() -> tuple[Instance, ...]:
+    """Return the instances: two languages by enumeration, a Kalman filter, a forward algorithm."""
+    return (
+        of_table("table", table_without_end()),
+        of_table("language with EOS", language_with_eos()),
+        linear_gaussian(),
+        hidden_markov(),
+    )
+
+
+def of_table(name: str, model: TabularLanguageModel) -> Instance:
+    """Return the instance whose statistics are the indicators of all sequences."""
+    paths = model.paths()
+
+    def statistics(states: Tensor) -> Tensor:
+        return (states[:, None] == paths).all(2).double()
+
+    law = model.log_target(paths).softmax(0)
+    return Instance(name, model, None, model.log_evidence(), statistics, law)
+
+
+def table_without_end() -> TabularLanguageModel:
+    """Three words, four tokens, no EOS: 81 sequences, every prefix with a law of its own.
+
+    Z = 0.0605062.
+    """
+    generator = np.random.default_rng(42)
+    size, length = 3, 4
+    laws = [generator.dirichlet(np.ones(size), size=size**t) for t in range(length)]
+    for law in laws:
+        generator.dirichlet(np.ones(size), size=law.shape[0])
+    scores = [0.05 + 0.95 * generator.beta(0.6, 0.6, size=size ** (t + 1)) for t in range(length)]
+    return TabularLanguageModel(laws, scores)
+
+
+def language_with_eos() -> TabularLanguageModel:
+    """Two words and EOS at ragged lengths; four tokens without EOS weigh nothing.
+
+    Z = 6.904838, P("bbb") = .4849, P("bb") = .1968.
+    """
+    a, b, eos = 0, 1, 2
+
+    def next_token(prefix: tuple[int, ...]) -> list[float]:
+        end = (0.1, 0.3, 0.4, 0.5)[len(prefix)] if len(prefix) < 4 else 1.0
+        again = 0.7 if not prefix or prefix[-1] == a else 0.4
+        return [(1 - end) * again, (1 - end) * (1 - again), end]
+
+    def twist(prefix: tuple[int, ...]) -> float:
+        words = [token for token in prefix if token != eos]
+        if eos in prefix:
+            return math.exp(2 * words.count(b) - 0.3 * len(words) - 1.5 * (not words))
+        if len(words) == 4:
+            return 0.0
+        return math.exp(1.3 * words.count(b) - 0.5 * len(words)) if words else 1.0
+
+    def potential(prefix: tuple[int, ...]) -> float:
+        before = twist(prefix[:-1])
+        return twist(prefix) / before if before else 0.0
+
+    return TabularLanguageModel.from_functions(
+        3, 4, next_token=next_token, potential=potential, eos=eos
+    )
+
+
+def linear_gaussian() -> Instance:
+    """A walk in the plane, of which a mixture of both coordinates is seen; one y is missing."""
+    model = LinearGaussian(
+        initial_mean=[0.0, 1.0],
+        initial_covariance=[[1.0, 0.2], [0.2, 0.5]],
+        transition_matrix=[[0.9, 0.3], [-0.2, 0.8]],
+        transition_covariance=[[0.3, 0.0], [0.0, 0.2]],
+        observation_matrix=[[1.0, 0.5]],
+        observation_covariance=1.5,
+    )
+    observations = [torch.tensor([0.3]), None, torch.tensor([1.2]), torch.tensor([-0.7])]
+    filtered = model.filter(observations)
+    mean, covariance = filtered.means[-1], filtered.covariances[-1]
+
+    def statistics(states: Tensor) -> Tensor:
+        states = states.double()
+        return torch.stack([states[:, 0], states[:, 1], states[:, 0] * states[:, 1]], dim=1)
+
+    exact = torch.stack([mean[0], mean[1], covariance[0, 1] + mean[0] * mean[1]])
+    evidence = model.log_evidence(observations)
+    return Instance("linear-Gaussian", model, observations, evidence, statistics, exact)
+
+
+def hidden_markov() -> Instance:
+    """Three hidden states, two symbols, five observations."""
+    model = HiddenMarkov(
+        [0.5, 0.3, 0.2],
+        [[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4]],
+        [[0.9, 0.1], [0.4, 0.6], [0.15, 0.85]],
+    )
+    observations = [0, 1, 1, 0, 1]
+
+    def statistics(states: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(states, 3).double()
+
+    exact = model.filter(observations)[-1]
+    evidence = model.log_evidence(observations)
+    return Instance("hidden Markov", model, observations, evidence, statistics, exact)

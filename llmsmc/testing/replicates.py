@@ -1,0 +1,115 @@
+"""Many independent runs of one algorithm, side by side where it can be done."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from llmsmc.errors import DegenerateWeightsError
+from llmsmc.inference import Algorithm, IslandFilter, WeightedBestOfN
+from llmsmc.inference.driver import Stepwise
+from llmsmc.inference.in_blocks import InBlocks
+from llmsmc.posterior import Posterior
+from llmsmc.testing.instances import Instance
+
+ROUNDING: Final = 1e-12
+"""The least standard error: where there is no variance, what is left of rounding is no bias."""
+
+
+@dataclass(frozen=True, eq=False)
+class Replicates:
+    """R independent runs on an instance.
+
+    Attributes:
+        instance: what they ran on.
+        evidence: of each run, relative to the exact one.
+        measures: of each run the weighted sums of the statistics, relative to the exact evidence.
+    """
+
+    instance: Instance
+    evidence: Float64[Tensor, " R"]
+    measures: Float64[Tensor, "R K"]
+
+    def z_of_evidence(self) -> float:
+        """How many standard errors the mean evidence is off."""
+        return float(z_scores(self.evidence[:, None], torch.ones(1))[0])
+
+    def z_of_measures(self, minimum: int = 30) -> float:
+        """The same for the statistic that is farthest off, of those that are no rare events."""
+        z = z_scores(self.measures, self.instance.exact)
+        frequent = (self.measures != 0).sum(0) >= minimum
+        return float(z[frequent].abs().max()) if bool(frequent.any()) else 0.0
+
+    def total_variation(self) -> float:
+        """The distance of all runs together, each by its evidence, to the exact posterior."""
+        found = self.measures.mean(0) / self.evidence.mean()
+        return float((found - self.instance.exact).abs().sum() / 2)
+
+
+def replicate(
+    algorithm: Algorithm, instance: Instance, num_runs: int, *, seed: int = 0
+) -> Replicates:
+    """Run an algorithm many times.
+
+    A filter whose resampler works on one population can run on many at once, as blocks of one
+    large population that never exchange a particle; others run one after the other.
+    """
+    joint = in_blocks(algorithm, num_runs)
+    if joint is not None:
+        posterior = joint.run(instance.model, instance.observations, seed=seed)
+        weights = posterior.log_weights.exp().reshape(num_runs, -1) * num_runs
+        return _replicates(instance, weights, posterior)
+    rows, measures = [], []
+    for number in range(num_runs):
+        posterior = _run(algorithm, instance, seed + number)
+        one = _replicates(instance, posterior.log_weights.exp()[None], posterior)
+        rows.append(one.evidence)
+        measures.append(one.measures)
+    return Replicates(instance, torch.cat(rows), torch.cat(measures))
+
+
+def in_blocks(algorithm: Any, num_runs: int) -> Algorithm | None:
+    """Return the algorithm for R populations at once; None if it has no such form."""
+    if isinstance(algorithm, IslandFilter):
+        return replace(
+            algorithm,
+            num_particles=algorithm.num_particles * num_runs,
+            num_islands=algorithm.num_islands * num_runs,
+            record=False,
+        )
+    if isinstance(algorithm, WeightedBestOfN):
+        return replace(algorithm, num_particles=algorithm.num_particles * num_runs)
+    by_resampler = isinstance(algorithm, Stepwise) and hasattr(algorithm, "resampler")
+    if not by_resampler or hasattr(algorithm, "ess_threshold"):  # decides by all particles itself
+        return None
+    total: int = algorithm.num_particles * num_runs
+    joint: Algorithm = replace(
+        algorithm, num_particles=total, resampler=InBlocks(algorithm.resampler, num_runs)
+    )
+    return joint
+
+
+def z_scores(values: Float64[Tensor, "R K"], exact: Tensor) -> Float64[Tensor, " K"]:
+    """How many standard errors the means of R independent rows are off."""
+    error = values.std(0) / len(values) ** 0.5
+    z: Tensor = (values.mean(0) - exact) / error.clamp(min=ROUNDING)
+    return z
+
+
+def _replicates(instance: Instance, weights: Tensor, posterior: Posterior) -> Replicates:
+    weights = weights / instance.evidence
+    statistics = instance.statistics(posterior.particles)
+    weighted = weights.reshape(-1, 1) * statistics
+    measures = weighted.reshape(*weights.shape, -1).sum(1)
+    return Replicates(instance, weights.sum(1), measures)
+
+
+def _run(algorithm: Algorithm, instance: Instance, seed: int) -> Posterior:
+    """A run in which all particles die has found that the evidence is 0."""
+    try:
+        return algorithm.run(instance.model, instance.observations, seed=seed)
+    except DegenerateWeightsError as error:
+        assert error.posterior is not None
+        return error.posterior
