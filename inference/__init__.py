@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from llmsmc.inference.optimal_resampler import optimal as optimal
     from llmsmc.inference.particle_gibbs import ParticleGibbs as ParticleGibbs
     from llmsmc.inference.particle_gibbs_move import ParticleGibbsMove as ParticleGibbsMove
+    from llmsmc.inference.particle_marginal_metropolis_hastings import (
+        ParticleMarginalMetropolisHastings as ParticleMarginalMetropolisHastings,
+    )
     from llmsmc.inference.published_particle_filter import (
         PublishedParticleFilter as PublishedParticleFilter,
     )
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from llmsmc.inference.resamplers import stratified as stratified
     from llmsmc.inference.resamplers import systematic as systematic
     from llmsmc.inference.self_consistency import SelfConsistency as SelfConsistency
+    from llmsmc.inference.smc_squared import SMC2 as SMC2
     from llmsmc.inference.ssp_resampler import ssp as ssp
     from llmsmc.inference.tempered_smc import TemperedSMC as TemperedSMC
     from llmsmc.inference.twisted_filter import TwistedFilter as TwistedFilter
@@ -61,6 +65,9 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.inference.optimal_resampler": ["optimal"],
         "llmsmc.inference.particle_gibbs": ["ParticleGibbs"],
         "llmsmc.inference.particle_gibbs_move": ["ParticleGibbsMove"],
+        "llmsmc.inference.particle_marginal_metropolis_hastings": [
+            "ParticleMarginalMetropolisHastings"
+        ],
         "llmsmc.inference.published_particle_filter": ["PublishedParticleFilter"],
         "llmsmc.inference.random_walk": ["RandomWalk"],
         "llmsmc.inference.regenerate_suffix": ["RegenerateSuffix"],
@@ -74,6 +81,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
             "systematic",
         ],
         "llmsmc.inference.self_consistency": ["SelfConsistency"],
+        "llmsmc.inference.smc_squared": ["SMC2"],
         "llmsmc.inference.ssp_resampler": ["ssp"],
         "llmsmc.inference.tempered_smc": ["TemperedSMC"],
         "llmsmc.inference.twisted_filter": ["TwistedFilter"],

@@ -1,0 +1,121 @@
+"""Unknown parameters of a model: attributes of it, with a prior, and without constraints.
+
+A prior is a dictionary of distributions, `{"scale": dist.Gamma(2, 2), ...}`, by the names of the
+model's attributes. Kernels move the parameters as a vector of real numbers, to which each is
+mapped by the transform of its support.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float64
+from torch import Generator, Tensor
+from torch.distributions import Distribution, biject_to
+from torch.distributions.transforms import Transform
+
+from llmsmc.errors import InputError
+from llmsmc.randomness import sample
+from llmsmc.state_space_model import StateSpaceModel
+
+Prior = Mapping[str, Distribution]
+"""The law of each parameter, by name; they are independent."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters with their prior.
+
+    Attributes:
+        prior: the law of each.
+    """
+
+    prior: Prior
+
+    def __post_init__(self) -> None:
+        """Check the prior."""
+        if not self.prior or not all(isinstance(d, Distribution) for d in self.prior.values()):
+            raise InputError(
+                f"A prior names laws. Got {dict(self.prior)!r}; accepted: a dictionary of at least "
+                "one distribution, by the names of attributes of the model."
+            )
+
+    @cached_property
+    def _transforms(self) -> dict[str, Transform]:
+        try:
+            return {name: biject_to(law.support) for name, law in self.prior.items()}
+        except NotImplementedError as error:
+            raise InputError(
+                "Parameters are moved as real numbers. Got a prior with another support: "
+                f"{dict(self.prior)!r}; accepted: continuous laws."
+            ) from error
+
+    @cached_property
+    def _shapes(self) -> dict[str, torch.Size]:
+        return {name: law.batch_shape + law.event_shape for name, law in self.prior.items()}
+
+    def draw(self, count: int, generator: Generator) -> Float64[Tensor, "M D"]:
+        """Draw vectors from the prior; consumes `generator`."""
+        values = {name: sample(law, (count,), generator) for name, law in self.prior.items()}
+        columns = [
+            transform.inv(values[name].double()).reshape(count, -1)
+            for name, transform in self._transforms.items()
+        ]
+        return torch.cat(columns, dim=1)
+
+    def values(self, vectors: Float64[Tensor, "M D"]) -> dict[str, Tensor]:
+        """Return the parameters of M vectors, each `[M, ...]`."""
+        found, start = {}, 0
+        for name, transform in self._transforms.items():
+            size = self._size(name)
+            columns = vectors[:, start : start + size]
+            found[name] = transform(columns.reshape(len(vectors), *self._free_shape(name)))
+            start += size
+        return found
+
+    def log_density(self, vectors: Float64[Tensor, "M D"]) -> Float64[Tensor, " M"]:
+        """Return the log of the prior density of the vectors."""
+        total, start = torch.zeros(len(vectors), dtype=torch.float64), 0
+        for name, transform in self._transforms.items():
+            size = self._size(name)
+            free = vectors[:, start : start + size].reshape(len(vectors), *self._free_shape(name))
+            value = transform(free)
+            density = self.prior[name].log_prob(value).double() + _volume(
+                transform, free, value, self.prior[name]
+            )
+            total = total + density.reshape(len(vectors), -1).sum(1)
+            start += size
+        return total
+
+    def _free_shape(self, name: str) -> torch.Size:
+        shape: torch.Size = self._transforms[name].inverse_shape(self._shapes[name])
+        return shape
+
+    def _size(self, name: str) -> int:
+        return self._free_shape(name).numel()
+
+
+def with_parameters(model: StateSpaceModel, values: Mapping[str, Tensor]) -> StateSpaceModel:
+    """Return a copy of the model with other values of some of its attributes.
+
+    Raises:
+        InputError: the model has no attribute of one of the names.
+    """
+    changed = copy.copy(model)
+    for name, value in values.items():
+        if not hasattr(model, name):
+            raise InputError(
+                f"A parameter is an attribute of the model. Got {name!r} for a "
+                f"{type(model).__name__}, which has none of that name."
+            )
+        object.__setattr__(changed, name, value)
+    return changed
+
+
+def _volume(transform: Transform, free: Tensor, value: Tensor, law: Distribution) -> Tensor:
+    """Return the log of the change of volume, in the shape of the law's log-density."""
+    change: Tensor = transform.log_abs_det_jacobian(free, value)
+    extra = change.dim() - (value.dim() - len(law.event_shape))
+    return change.sum(tuple(range(-extra, 0))) if extra > 0 else change
