@@ -6,13 +6,21 @@ $\bar\varphi = \sum_n W^n \varphi^n$,
 
 $$S(\varphi) = \sum_j \Bigl( \sum_{n : E_n = j} W^n (\varphi^n - \bar\varphi) \Bigr)^2$$
 
-estimates the variance of $\bar\varphi$.
+estimates the variance of $\bar\varphi$. With $S_1 = \sum_j (\sum_{n : E_n = j} W^n)^2$ over the
+families of the first step, and k - 1 resamplings since,
+
+$$\hat V = 1 - \Bigl(\frac{N}{N - 1}\Bigr)^k (1 - S_1)$$
+
+estimates the relative variance of the evidence, which is the variance of its logarithm where that
+is small: $\mathbb{E}[\hat Z^2 \hat V]$ is the variance of $\hat Z$, for multinomial resampling.
 
 References:
     1. Chan, Lai (2013). A general theory of particle filters in hidden Markov models.
     2. Olsson, Douc (2019). Numerically stable online estimation of variance in particle filters.
+    3. Lee, Whiteley (2018). Variance estimation in the particle filter.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -64,6 +72,23 @@ def variance_of_mean_over_lags(
         largest = largest.maximum(variance_of_mean(probabilities, values, forefathers))
         last = forefathers
     return largest
+
+
+def relative_variance_of_evidence(
+    probabilities: Float64[Tensor, " N"],
+    ancestors: Sequence[Int64[Tensor, " N"]],
+    num_resamplings: int,
+) -> float:
+    """Return V, which may be below zero; NaN where it is void.
+
+    It is for a single particle, and where all have one forefather, of whom nothing can be learned.
+    """
+    size, roots = len(probabilities), lineages(ancestors)[0]
+    if size == 1 or bool((roots == roots[0]).all()):
+        return math.nan
+    shares = torch.zeros(size, dtype=torch.float64).index_add(0, roots, probabilities)
+    remainder = 1 - float(shares.square().sum())
+    return 1 - (size / (size - 1)) ** (num_resamplings + 1) * remainder
 
 
 def _backwards(ancestors: Sequence[Int64[Tensor, " N"]]) -> Iterator[Int64[Tensor, " N"]]:

@@ -1,5 +1,6 @@
 """The result of a run: a weighted population, and everything that is read from it."""
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,11 @@ from torch import Tensor
 from llmsmc import serialization
 from llmsmc.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.genealogy import lineages, variance_of_mean_over_lags
+from llmsmc.genealogy import (
+    lineages,
+    relative_variance_of_evidence,
+    variance_of_mean_over_lags,
+)
 from llmsmc.history import StepRecord
 from llmsmc.particles import element, is_tree, map_populations, take
 from llmsmc.randomness import RandomStreams
@@ -79,6 +84,20 @@ class Posterior:
     def effective_sample_size(self) -> float:
         """Return the effective sample size of the weights."""
         return effective_sample_size(self.log_weights)
+
+    @property
+    def log_evidence_variance(self) -> float:
+        """Return the variance of the log-evidence, estimated from the genealogy of this run.
+
+        Made for multinomial resampling; with other schemes, whose variance is smaller, it is an
+        indication, and may fall below zero. NaN where all particles have one forefather at the
+        first step, or where the sizes of populations change: then several runs or islands tell.
+        """
+        ancestors = [record.ancestors for record in self.history]
+        if any(len(row) != self.num_particles for row in ancestors):
+            return math.nan
+        num_resamplings = sum(record.resampled for record in self.history)
+        return relative_variance_of_evidence(self.normalized_weights, ancestors, num_resamplings)
 
     def mean(self, function: Callable[[Any], Any]) -> Tensor:
         """Return the expectation of `function`, which maps the N states to N numbers or arrays."""

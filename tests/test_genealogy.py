@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -7,6 +9,10 @@ from llmsmc.genealogy import (
     variance_of_mean,
     variance_of_mean_over_lags,
 )
+from llmsmc.inference import Adaptive, BootstrapFilter, multinomial
+from llmsmc.models import TabularLanguageModel
+from tests.statistics import MAX_Z, z_score
+from tests.toys import table_without_end
 
 THIRDS = torch.full((3,), 1 / 3, dtype=torch.float64)
 VALUES = torch.tensor([[1.0], [5.0], [2.0]], dtype=torch.float64)
@@ -44,3 +50,30 @@ def test_dead_particles_do_not_count() -> None:
     weights = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
     values = torch.tensor([[1.0], [3.0], [torch.nan]], dtype=torch.float64)
     assert float(variance_of_mean(weights, values, torch.arange(3))) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 1.0])
+def test_the_variance_of_the_evidence_is_read_from_a_single_run(threshold: float) -> None:
+    # E[Z^2 V] is the variance of Z, for multinomial resampling.
+    model = table_without_end()
+    exact = math.exp(model.log_evidence())
+    evidence, estimates = [], []
+    for seed in range(1500):
+        posterior = BootstrapFilter(6, Adaptive(multinomial, threshold)).run(model, seed=seed)
+        value = math.exp(posterior.log_evidence) / exact
+        variance = posterior.log_evidence_variance
+        evidence.append(value)
+        # Where all have one forefather, the formula gives 1.
+        estimates.append(value**2 * (1.0 if math.isnan(variance) else variance))
+    squares = (torch.tensor(evidence) - 1).square()
+    assert abs(z_score(torch.tensor(estimates) - squares, 0.0)) < MAX_Z
+
+
+def test_the_variance_is_void_where_nothing_can_be_learned() -> None:
+    model = table_without_end()
+    assert math.isnan(BootstrapFilter(1).run(model, seed=0).log_evidence_variance)
+    still = TabularLanguageModel.from_functions(
+        2, 3, next_token=lambda prefix: [0.5, 0.5], potential=lambda prefix: 0.7
+    )
+    posterior = BootstrapFilter(10, Adaptive(multinomial, 0.0)).run(still, seed=0)
+    assert posterior.log_evidence_variance == pytest.approx(0.0, abs=1e-12)
