@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from llmsmc.models import HiddenMarkov, LinearGaussian, TabularLanguageModel
+from llmsmc.models import TabularLanguageModel
 from llmsmc.state_space_model import Observations, StateSpaceModel
+from llmsmc.testing.guided_models import GuidedHiddenMarkov, GuidedLinearGaussian, GuidedTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +44,8 @@ class Instance:
 def exact_instances() -> tuple[Instance, ...]:
     """Return the instances: two languages by enumeration, a Kalman filter, a forward algorithm."""
     return (
-        of_table("table", table_without_end()),
-        of_table("language with EOS", language_with_eos()),
+        of_table("table", guided_table()),
+        of_table("language with EOS", guided_language()),
         linear_gaussian(),
         hidden_markov(),
     )
@@ -104,9 +105,23 @@ def language_with_eos() -> TabularLanguageModel:
     )
 
 
+def guided_table() -> GuidedTable:
+    """The table with other proposals, at least half as likely as the transitions."""
+    generator, model = np.random.default_rng(5), table_without_end()
+    halves = [0.5 * table.exp().numpy() for table in model.log_transitions]
+    others = [0.5 * generator.dirichlet(np.ones(3), size=len(half)) for half in halves]
+    return GuidedTable.of(model, [a + b for a, b in zip(halves, others, strict=True)])
+
+
+def guided_language() -> GuidedTable:
+    """The language with EOS, with proposals that mix in uniform tokens."""
+    model = language_with_eos()
+    return GuidedTable.of(model, [0.5 * t.exp() + 0.5 / 3 for t in model.log_transitions])
+
+
 def linear_gaussian() -> Instance:
     """A walk in the plane, of which a mixture of both coordinates is seen; one y is missing."""
-    model = LinearGaussian(
+    model = GuidedLinearGaussian(
         initial_mean=[0.0, 1.0],
         initial_covariance=[[1.0, 0.2], [0.2, 0.5]],
         transition_matrix=[[0.9, 0.3], [-0.2, 0.8]],
@@ -129,7 +144,7 @@ def linear_gaussian() -> Instance:
 
 def hidden_markov() -> Instance:
     """Three hidden states, two symbols, five observations."""
-    model = HiddenMarkov(
+    model = GuidedHiddenMarkov(
         [0.5, 0.3, 0.2],
         [[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4]],
         [[0.9, 0.1], [0.4, 0.6], [0.15, 0.85]],

@@ -36,7 +36,7 @@ class Replicates:
         """How many standard errors the mean evidence is off."""
         return float(z_scores(self.evidence[:, None], torch.ones(1))[0])
 
-    def z_of_measures(self, minimum: int = 30) -> float:
+    def z_of_measures(self, minimum: int = 100) -> float:
         """The same for the statistic that is farthest off, of those that are no rare events."""
         z = z_scores(self.measures, self.instance.exact)
         frequent = (self.measures != 0).sum(0) >= minimum

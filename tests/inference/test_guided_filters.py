@@ -4,12 +4,11 @@ import math
 from typing import Any
 
 import numpy as np
-import pyro.distributions as dist
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Generator, Tensor
+from torch import Tensor
 
 from llmsmc import InputError, StateSpaceModel
 from llmsmc.inference import (
@@ -24,11 +23,13 @@ from llmsmc.inference import (
 )
 from llmsmc.inference.population import Population
 from llmsmc.inference.run import Run
-from llmsmc.models import LinearGaussian, TabularLanguageModel
+from llmsmc.models import TabularLanguageModel
 from llmsmc.models.tabular_language_model import PAD
+from llmsmc.testing.guided_models import GuidedLinearGaussian, GuidedTable
+from llmsmc.testing.instances import guided_language, guided_table
 from tests.replicates import check_unbiased, replicates
 from tests.statistics import MAX_Z, z_score
-from tests.toys import WALK, WALK_OBSERVATIONS, language_with_eos, table_without_end
+from tests.toys import WALK, WALK_OBSERVATIONS, table_without_end
 
 CONFIGURATIONS = [
     (num_particles, Adaptive(scheme, threshold))
@@ -37,42 +38,6 @@ CONFIGURATIONS = [
     if num_particles > 1 or threshold == 1.0
 ]
 FILTERS = [GuidedFilter, AuxiliaryFilter, TwistedFilter]
-
-
-class GuidedTable(TabularLanguageModel):
-    """Tokens from other tables, and a guess that is wrong but positive."""
-
-    def __init__(self, model: TabularLanguageModel, proposals: list[Any], eos: int | None) -> None:
-        potentials = [table.exp() for table in model.log_potentials]
-        super().__init__([table.exp() for table in model.log_transitions], potentials, eos=eos)
-        self.log_proposals = [torch.as_tensor(table).double().log() for table in proposals]
-
-    def propose(
-        self, t: int, previous: Any, y: Any, num_particles: int, *, generator: Generator
-    ) -> tuple[Tensor, Tensor]:
-        previous = self._empty(num_particles) if previous is None else previous
-        law = self.log_proposals[t][self._codes(previous, t)]
-        token = law.exp().multinomial(1, generator=generator)
-        state = previous.clone()
-        state[:, t] = token[:, 0]
-        log_ratio = self.log_transitions[t][self._codes(previous, t)] - law
-        return state, log_ratio.gather(1, token)[:, 0]
-
-    def log_lookahead(self, t: int, state: Tensor, y: Any) -> Tensor:
-        return torch.sin(3.0 * self._codes(state, t + 1))
-
-    def log_twist(self, t: int, state: Tensor, observations: Any) -> Tensor:
-        return 1 + 0.5 * torch.cos(5.0 * self._codes(state, t + 1))
-
-
-def guided_table() -> GuidedTable:
-    generator, model = np.random.default_rng(5), table_without_end()
-    tables = [0.5 * table.exp().numpy() for table in model.log_transitions]
-    return GuidedTable(
-        model,
-        [half + 0.5 * generator.dirichlet(np.ones(3), size=len(half)) for half in tables],
-        eos=None,
-    )
 
 
 def guided_table_without_end() -> GuidedTable:
@@ -89,43 +54,11 @@ def guided_table_without_end() -> GuidedTable:
             model.log_potentials[t].exp().reshape(-1, 3), (0, 1), value=1
         )
         scores.append(score[old].flatten())
-    return GuidedTable(TabularLanguageModel(laws, scores, eos=3), laws, eos=3)
+    return GuidedTable.of(TabularLanguageModel(laws, scores, eos=3), laws)
 
 
-def guided_table_with_eos() -> GuidedTable:
-    model = language_with_eos()
-    return GuidedTable(model, [(0.5 * t.exp() + 0.5 / 3) for t in model.log_transitions], eos=2)
-
-
-class LocallyOptimal(LinearGaussian):
-    """A scalar model whose proposal is p(x_t | x_{t-1}, y_t), its lookahead p(y_t | x_{t-1})."""
-
-    def _laws(self, previous: Tensor | None) -> tuple[Tensor, Tensor]:
-        if previous is None:
-            return self.initial_mean, self.initial_covariance[0]
-        return previous @ self.transition_matrix.T, self.transition_covariance[0]
-
-    def proposal(self, t: int, previous: Tensor | None, y: Any) -> Any:
-        mean, variance = self._laws(previous)
-        h, noise = self.observation_matrix[0, 0], self.observation_covariance[0, 0]
-        precision = 1 / variance + h**2 / noise
-        return dist.Normal(
-            (mean / variance + h * float(y[0]) / noise) / precision, precision**-0.5
-        ).to_event(1)
-
-    def log_lookahead(self, t: int, state: Tensor, y: Any) -> Tensor:
-        mean, variance = self._laws(state)
-        h, noise = self.observation_matrix[0, 0], self.observation_covariance[0, 0]
-        law = dist.Normal(h * mean, (h**2 * variance + noise) ** 0.5)
-        density: Tensor = law.log_prob(torch.tensor(float(y[0])))
-        return density[:, 0]
-
-    def log_twist(self, t: int, state: Tensor, observations: Any) -> Tensor:
-        return self.log_lookahead(t, state, observations[t + 1])
-
-
-def guided_walk() -> LocallyOptimal:
-    return LocallyOptimal(**WALK)
+def guided_walk() -> GuidedLinearGaussian:
+    return GuidedLinearGaussian(**WALK)
 
 
 def configuration_name(value: object) -> str | None:
@@ -136,7 +69,7 @@ def configuration_name(value: object) -> str | None:
 
 @pytest.mark.parametrize("algorithm", FILTERS)
 @pytest.mark.parametrize(("num_particles", "resampler"), CONFIGURATIONS, ids=configuration_name)
-@pytest.mark.parametrize("toy", [guided_table, guided_table_with_eos])
+@pytest.mark.parametrize("toy", [guided_table, guided_language])
 def test_evidence_and_measure_are_unbiased(
     toy: Any, num_particles: int, resampler: Resampler, algorithm: Any
 ) -> None:
@@ -219,7 +152,10 @@ def test_a_twist_without_its_correction_is_rejected() -> None:
 class PerfectlyTwisted(GuidedTable):
     """The twist is the expected product of all potentials to come; the proposal knows it, too."""
 
-    def __init__(self, model: TabularLanguageModel) -> None:
+    ahead: list[Tensor]
+
+    @classmethod
+    def by(cls, model: TabularLanguageModel) -> "PerfectlyTwisted":
         ahead = [torch.ones(model.vocab_size**model.max_steps).double()]
         for t in reversed(range(model.max_steps)):
             values = model.log_potentials[t].exp() * ahead[0]
@@ -231,8 +167,10 @@ class PerfectlyTwisted(GuidedTable):
             values = model.log_potentials[t].exp() * ahead[t + 1]
             weighed = law * values.reshape(law.shape)
             laws.append(weighed / weighed.sum(1, keepdim=True))
-        super().__init__(model, laws, eos=None)
-        self.ahead = ahead
+        twisted = cls.of(model, laws)
+        assert isinstance(twisted, cls)
+        twisted.ahead = ahead
+        return twisted
 
     def log_twist(self, t: int, state: Tensor, observations: Any) -> Tensor:
         return self.ahead[t + 1][self._codes(state, t + 1)].log()
@@ -250,7 +188,7 @@ def test_the_perfect_twist_has_no_variance(
     generator = np.random.default_rng(seed)
     laws = [generator.dirichlet(np.ones(3), size=3**t) for t in range(4)]
     scores = [generator.uniform(0.1, 2.0, size=3 ** (t + 1)) for t in range(4)]
-    model = PerfectlyTwisted(TabularLanguageModel(laws, scores))
+    model = PerfectlyTwisted.by(TabularLanguageModel(laws, scores))
     evidence = TwistedFilter(num_particles, Adaptive(scheme, threshold)).run(model, seed=seed)
     assert evidence.log_evidence == pytest.approx(model.log_evidence(), abs=1e-9)
 
@@ -270,7 +208,7 @@ def test_a_perfect_proposal_has_no_variance(
     potential = generator.uniform(0.1, 2.0, size=4)
     laws = [generator.dirichlet(np.ones(3), size=3**t) for t in range(4)]
     scores = [np.full(3 ** (t + 1), potential[t]) for t in range(4)]
-    model = GuidedTable(TabularLanguageModel(laws, scores), laws, eos=None)
+    model = GuidedTable.of(TabularLanguageModel(laws, scores), laws)
     chosen = GuidedFilter(num_particles, Adaptive(scheme, threshold))
     evidence = chosen.run(model, seed=seed).log_evidence
     assert evidence == pytest.approx(float(np.log(potential).sum()), abs=1e-9)
@@ -286,7 +224,7 @@ def test_models_without_what_it_takes_are_named() -> None:
 
 
 def test_padding_stays_behind_the_end() -> None:
-    posterior = GuidedFilter(30).run(guided_table_with_eos(), seed=1)
+    posterior = GuidedFilter(30).run(guided_language(), seed=1)
     for row in posterior.particles.tolist():
         if 2 in row:
             assert set(row[row.index(2) + 1 :]) <= {PAD}

@@ -12,6 +12,7 @@ from llmsmc import InputError, check_algorithm
 from llmsmc.errors import AlgorithmLawError
 from llmsmc.inference import (
     Adaptive,
+    AuxiliaryFilter,
     BeamSearch,
     BestOfN,
     BootstrapFilter,
@@ -27,6 +28,7 @@ from llmsmc.inference import (
     ResampleMove,
     SelfConsistency,
     TemperedSMC,
+    TwistedFilter,
     WeightedBestOfN,
     multinomial,
     systematic,
@@ -39,6 +41,9 @@ ALGORITHMS = [
     BootstrapFilter(8),
     BootstrapFilter(3, Adaptive(multinomial, 1.0)),
     IslandFilter(8, 2),
+    GuidedFilter(8),
+    AuxiliaryFilter(8, Adaptive(systematic, 1.0)),
+    TwistedFilter(8),
     ResampleMove(4),
     ResampleMove(4, move=RandomWalk()),
     ResampleMove(4, Adaptive(systematic, 1.0), move=ParticleGibbsMove(2)),
@@ -131,8 +136,8 @@ def test_a_broken_promise_is_named(algorithm: Any, law: str) -> None:
 
 
 def test_an_algorithm_that_fits_no_instance_is_named() -> None:
-    with pytest.raises(InputError, match="Got GuidedFilter, which runs on none of the instances"):
-        check_algorithm(GuidedFilter(4))
+    with pytest.raises(InputError, match="Got TemperedSMC, which runs on none of the instances"):
+        check_algorithm(TemperedSMC(4), instances=exact_instances()[2:])
 
 
 def test_instances_are_consistent_with_each_other() -> None:
