@@ -8,7 +8,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from llmsmc.errors import DegenerateWeightsError
-from llmsmc.inference import Algorithm, IslandFilter, WeightedBestOfN
+from llmsmc.inference import Algorithm, IslandFilter, TemperedSMC, WeightedBestOfN
 from llmsmc.inference.driver import Stepwise
 from llmsmc.inference.in_blocks import InBlocks
 from llmsmc.posterior import Posterior
@@ -36,7 +36,7 @@ class Replicates:
         """How many standard errors the mean evidence is off."""
         return float(z_scores(self.evidence[:, None], torch.ones(1))[0])
 
-    def z_of_measures(self, minimum: int = 100) -> float:
+    def z_of_measures(self, minimum: int = 30) -> float:
         """The same for the statistic that is farthest off, of those that are no rare events."""
         z = z_scores(self.measures, self.instance.exact)
         frequent = (self.measures != 0).sum(0) >= minimum
@@ -81,8 +81,13 @@ def in_blocks(algorithm: Any, num_runs: int) -> Algorithm | None:
         )
     if isinstance(algorithm, WeightedBestOfN):
         return replace(algorithm, num_particles=algorithm.num_particles * num_runs)
-    by_resampler = isinstance(algorithm, Stepwise) and hasattr(algorithm, "resampler")
-    if not by_resampler or hasattr(algorithm, "ess_threshold"):  # decides by all particles itself
+    if isinstance(algorithm, TemperedSMC):
+        by_resampler = algorithm.ladder is not None and not algorithm.waste_free
+    else:
+        by_resampler = isinstance(algorithm, Stepwise) and hasattr(algorithm, "resampler")
+    # What has a threshold of its own decides by all of its particles.
+    decides = hasattr(algorithm, "ess_threshold") and not isinstance(algorithm, TemperedSMC)
+    if not by_resampler or decides:
         return None
     total: int = algorithm.num_particles * num_runs
     joint: Algorithm = replace(
