@@ -171,6 +171,21 @@ def test_the_mass_of_a_power_is_that_of_its_sum(
         assert found == pytest.approx(exact, rel=1e-5)
 
 
+def test_the_temperature_reaches_every_step(model: Reasoning) -> None:
+    cooler = replace(model, temperature=0.6)
+    state = grown(cooler, 6, 4)
+    for n in range(6):
+        ids = list(state[n].token_ids)
+        start = len(model.prompt_ids)
+        with torch.no_grad():
+            logits = model.policy.model(torch.tensor([[*model.prompt_ids, *ids]])).logits[0]
+        law = (logits[start - 1 : -1].float() / 0.6).log_softmax(-1)
+        expected = law.gather(1, torch.tensor(ids)[:, None]).squeeze(1).double()
+        found = state.transition_log_probs[n, : len(ids)]
+        torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-4)
+        assert len(state[n].steps) > 1 or state[n].finish_reason is not None
+
+
 def test_splicing_a_solution_onto_itself_changes_nothing(model: Reasoning) -> None:
     whole = grown(model, 12, 4)
     model.path_log_likelihood(3, whole, None)
