@@ -197,14 +197,17 @@ def wrong_rows(num_runs: int, num_chains: int) -> Iterator[Row]:
 def table(rows: list[Row]) -> str:
     """Return all rows in Markdown, and how many are as they should be."""
     names = [instance.name for instance in exact_instances()]
-    lines = []
-    for kind in ("unbiased evidence", "invariant", "consistent", "wrong"):
-        chosen = [row for row in rows if row["kind"] == kind]
-        lines += ["", f"**{kind}**", "", "| | " + " | ".join(names) + " |"]
+    lines: list[str] = []
+    for kind in ("unbiased evidence", "invariant", "consistent"):
+        lines += ["", f"## {kind.capitalize()}", "", "| | " + " | ".join(names) + " |"]
         lines.append("| --- " * (1 + len(names)) + "|")
-        for row in chosen:
+        for row in (row for row in rows if row["kind"] == kind):
             cells = [_cell(row["cells"].get(name)) for name in names]
             lines.append(f"| {row['name']} | " + " | ".join(cells) + " |")
+    lines += ["", "## Wrong variants", "", "| error | instance | z |", "| --- | --- | --- |"]
+    for row in (row for row in rows if row["kind"] == "wrong"):
+        for name, values in row["cells"].items():
+            lines.append(f"| {row['name']} | {name} | {values['z']:.1f} |")
     evidence = _values(rows, "unbiased evidence", "z of the evidence")
     lines += [
         "",
@@ -225,8 +228,6 @@ def _cell(values: Row | None) -> str:
         return ""
     if "relative errors" in values:
         return ", ".join(f"{error:.3f}" for error in values["relative errors"])
-    if "z" in values:
-        return f"{values['z']:.1f}"
     parts = [f"{values['z of the evidence']:+.1f}"] if "z of the evidence" in values else []
     return ", ".join(
         [*parts, f"{values['z of a statistic']:.1f}", f"{values['total variation']:.4f}"]
