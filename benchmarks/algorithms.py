@@ -28,6 +28,7 @@ UNBIASED: Final = (
     "twisted",
     "resample-move",
     "islands",
+    "coalescing",
     "entropic",
 )
 OPTIONS: Final = {

@@ -25,6 +25,7 @@ from llmsmc.inference import (
     Algorithm,
     AuxiliaryFilter,
     BootstrapFilter,
+    CoalescingFilter,
     EntropicFilter,
     GuidedFilter,
     IslandFilter,
@@ -107,6 +108,7 @@ def unbiased_algorithms() -> Iterator[tuple[str, Algorithm]]:
             TemperedSMC(6, ladder, resampler=scheme, num_moves=1, waste_free=True),
         )
         yield f"entropic, {scheme.__name__}", EntropicFilter(6, resampler=scheme)
+        yield f"coalescing, {scheme.__name__}", CoalescingFilter(6, resampler=scheme)
     yield "weighted best of N", WeightedBestOfN(6)
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from llmsmc.inference.beam_search import BeamSearch as BeamSearch
     from llmsmc.inference.best_of_n import BestOfN as BestOfN
     from llmsmc.inference.bootstrap_filter import BootstrapFilter as BootstrapFilter
+    from llmsmc.inference.coalescing_filter import CoalescingFilter as CoalescingFilter
     from llmsmc.inference.diverse_verifier_tree_search import (
         DiverseVerifierTreeSearch as DiverseVerifierTreeSearch,
     )
@@ -55,6 +56,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.inference.beam_search": ["BeamSearch"],
         "llmsmc.inference.best_of_n": ["BestOfN"],
         "llmsmc.inference.bootstrap_filter": ["BootstrapFilter"],
+        "llmsmc.inference.coalescing_filter": ["CoalescingFilter"],
         "llmsmc.inference.diverse_verifier_tree_search": ["DiverseVerifierTreeSearch"],
         "llmsmc.inference.entropic_filter": ["EntropicFilter"],
         "llmsmc.inference.greedy": ["Greedy"],

@@ -32,6 +32,7 @@ ALGORITHMS: Final = {
     "tempered": "TemperedSMC",
     "particle-gibbs": "ParticleGibbs",
     "islands": "IslandFilter",
+    "coalescing": "CoalescingFilter",
     "entropic": "EntropicFilter",
     "published": "PublishedParticleFilter",
 }

@@ -28,12 +28,12 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 
-def lineages(ancestors: Sequence[Int64[Tensor, " N"]]) -> Int64[Tensor, "T N"]:
+def lineages(ancestors: Sequence[Int64[Tensor, " _"]]) -> Int64[Tensor, "T N"]:
     """Return, for each step, the index there of the forefather of each final particle."""
     return torch.stack(list(_backwards(ancestors))[::-1])
 
 
-def num_surviving(ancestors: Sequence[Int64[Tensor, " N"]]) -> list[int]:
+def num_surviving(ancestors: Sequence[Int64[Tensor, " _"]]) -> list[int]:
     """Return how many particles of each step have descendants at the end."""
     return [len(forefathers.unique()) for forefathers in lineages(ancestors)]
 
@@ -54,7 +54,7 @@ def variance_of_mean(
 def variance_of_mean_over_lags(
     probabilities: Float64[Tensor, " N"],
     values: Float64[Tensor, "N K"],
-    ancestors: Sequence[Int64[Tensor, " N"]],
+    ancestors: Sequence[Int64[Tensor, " _"]],
 ) -> Float64[Tensor, " K"]:
     """Return the largest S over all earlier steps at which to divide the particles into families.
 
@@ -76,7 +76,7 @@ def variance_of_mean_over_lags(
 
 def relative_variance_of_evidence(
     probabilities: Float64[Tensor, " N"],
-    ancestors: Sequence[Int64[Tensor, " N"]],
+    ancestors: Sequence[Int64[Tensor, " _"]],
     num_resamplings: int,
 ) -> float:
     """Return V, which may be below zero; NaN where it is void.
@@ -91,7 +91,7 @@ def relative_variance_of_evidence(
     return 1 - (size / (size - 1)) ** (num_resamplings + 1) * remainder
 
 
-def _backwards(ancestors: Sequence[Int64[Tensor, " N"]]) -> Iterator[Int64[Tensor, " N"]]:
+def _backwards(ancestors: Sequence[Int64[Tensor, " _"]]) -> Iterator[Int64[Tensor, " N"]]:
     """Yield the forefathers of the final particles at the last step, the one before, ..."""
     forefathers = torch.arange(len(ancestors[-1]))
     yield forefathers

@@ -8,7 +8,7 @@ the methods built on them (`sample_initial`, `sample_transition`, `log_likelihoo
 model may override instead, when its states are not tensors or its laws not distributions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -195,6 +195,18 @@ class StateSpaceModel:
     def log_prior(self, state: Any) -> Tensor:
         """Return the log-probability of each path, `[N]`; for models that remember the path."""
         raise NotImplementedError(f"{type(self).__name__} does not define `log_prior`.")
+
+    def identities(self, state: Any) -> Sequence[Hashable]:
+        """Return N keys, equal where states are the same in all that the future depends on.
+
+        As it stands, for tensors: the values.
+        """
+        if not isinstance(state, Tensor):
+            raise InputError(
+                f"Identical particles are told by their keys. Got states of type "
+                f"{type(state).__name__}; accepted: tensors, or models with `identities`."
+            )
+        return [tuple(row) for row in state.reshape(len(state), -1).tolist()]
 
     def can_rewind(self) -> bool:
         """Return whether the model defines `rewind`."""

@@ -9,7 +9,7 @@ with scores r, put together by the aggregation A. The target is $p(x) A(r_1, \do
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -273,6 +273,11 @@ class Reasoning(StateSpaceModel):
     def cost(self) -> Cost:
         """Return what the model has cost so far, over all its runs."""
         return replace(self._meter.cost, peak_memory_bytes=peak_memory_bytes(self.policy.device))
+
+    def identities(self, state: ReasoningParticles) -> Sequence[Hashable]:
+        """Return the tokens of each solution, and why it has finished."""
+        codes = state.finish_codes.tolist()
+        return [(state[n].token_ids, codes[n]) for n in range(len(state))]
 
     def num_steps(self, state: ReasoningParticles) -> Tensor:
         """Return how many steps each solution has."""

@@ -8,7 +8,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from llmsmc.errors import DegenerateWeightsError
-from llmsmc.inference import Algorithm, IslandFilter, TemperedSMC, WeightedBestOfN
+from llmsmc.inference import Algorithm, CoalescingFilter, IslandFilter, TemperedSMC, WeightedBestOfN
 from llmsmc.inference.driver import Stepwise
 from llmsmc.inference.in_blocks import InBlocks
 from llmsmc.posterior import Posterior
@@ -87,7 +87,8 @@ def in_blocks(algorithm: Any, num_runs: int) -> Algorithm | None:
         by_resampler = isinstance(algorithm, Stepwise) and hasattr(algorithm, "resampler")
     # What has a threshold of its own decides by all of its particles.
     decides = hasattr(algorithm, "ess_threshold") and not isinstance(algorithm, TemperedSMC)
-    if not by_resampler or decides:
+    merges = isinstance(algorithm, CoalescingFilter)
+    if not by_resampler or decides or merges:
         return None
     total: int = algorithm.num_particles * num_runs
     joint: Algorithm = replace(

@@ -16,6 +16,7 @@ from llmsmc.inference import (
     BeamSearch,
     BestOfN,
     BootstrapFilter,
+    CoalescingFilter,
     DiverseVerifierTreeSearch,
     EntropicFilter,
     Greedy,
@@ -40,6 +41,7 @@ from llmsmc.testing.instances import exact_instances
 ALGORITHMS = [
     BootstrapFilter(8),
     BootstrapFilter(3, Adaptive(multinomial, 1.0)),
+    CoalescingFilter(8),
     IslandFilter(8, 2),
     GuidedFilter(8),
     AuxiliaryFilter(8, Adaptive(systematic, 1.0)),
@@ -63,7 +65,9 @@ ALGORITHMS = [
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda algorithm: type(algorithm).__name__)
 def test_every_algorithm_keeps_its_word(algorithm: Any) -> None:
-    one_by_one = isinstance(algorithm, TemperedSMC | EntropicFilter | ParticleGibbs)
+    one_by_one = isinstance(
+        algorithm, TemperedSMC | EntropicFilter | ParticleGibbs | CoalescingFilter
+    )
     laws = check_algorithm(algorithm, num_runs=200 if one_by_one else 2000)
     promised = {
         "unbiased evidence": "the evidence is unbiased",
