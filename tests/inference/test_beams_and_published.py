@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.wrong_variants import Uncompensated
 from llmsmc import InputError, Posterior
 from llmsmc.inference import (
     BeamSearch,
@@ -16,12 +17,8 @@ from llmsmc.inference import (
     multinomial,
     systematic,
 )
-from llmsmc.inference.population import Population
-from llmsmc.inference.propagation import extend
-from llmsmc.inference.run import Run
 from llmsmc.models import TabularLanguageModel
 from llmsmc.randomness import RandomStreams
-from llmsmc.weights import log_evidence, uniform
 from tests.statistics import MAX_Z, z_score
 from tests.toys import (
     language_with_eos,
@@ -92,22 +89,6 @@ def test_the_entropic_filter_is_unbiased(toy: Any, scheme: Any) -> None:
         for s in range(500)
     ]
     assert abs(z_score(evidence, math.exp(model.log_evidence()))) < MAX_Z
-
-
-class Uncompensated(EntropicFilter):
-    """The published variant: offspring of flattened weights start with equal ones."""
-
-    def step(self, run: Run, t: int, population: Population) -> Population:
-        parents = super().step(run, t, population)
-        if not parents.resampled:
-            return parents
-        previous = population.particles[parents.ancestors]
-        total = log_evidence(population.log_weights)
-        return extend(
-            run,
-            t,
-            Population(previous, uniform(len(previous)) + total, parents.ancestors, True),
-        )
 
 
 def test_flattening_without_compensation_is_rejected() -> None:

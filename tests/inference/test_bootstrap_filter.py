@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from llmsmc.inference import (
     Adaptive,
@@ -17,6 +16,7 @@ from llmsmc.inference import (
 )
 from llmsmc.models import LinearGaussian, TabularLanguageModel
 from llmsmc.state_space_model import Observations, Truncated
+from llmsmc.testing.instances import linear_gaussian
 from tests.replicates import check_unbiased, replicates
 from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
 from tests.toys import early_stopper, independent_steps, language_with_eos, table_without_end
@@ -64,15 +64,9 @@ def test_evidence_is_that_of_the_kalman_filter(num_particles: int, resampler: Re
 
 
 def kalman_instance() -> tuple[LinearGaussian, Observations]:
-    model = LinearGaussian(
-        initial_mean=[0.0, 1.0],
-        initial_covariance=[[1.0, 0.2], [0.2, 0.5]],
-        transition_matrix=[[0.9, 0.3], [-0.2, 0.8]],
-        transition_covariance=[[0.3, 0.0], [0.0, 0.2]],
-        observation_matrix=[[1.0, 0.5]],
-        observation_covariance=1.5,
-    )
-    return model, [torch.tensor([0.3]), None, torch.tensor([1.2]), torch.tensor([-0.7])]
+    instance = linear_gaussian()
+    assert isinstance(instance.model, LinearGaussian) and instance.observations is not None
+    return instance.model, instance.observations
 
 
 @pytest.mark.parametrize("truncated", ["keep", "reject"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from benchmarks.wrong_variants import overwritten
 from llmsmc.errors import InputError
 from llmsmc.inference import Adaptive
 from llmsmc.inference.conditional_resamplers import (
@@ -37,7 +38,6 @@ from llmsmc.inference.ssp_resampler import ssp
 from llmsmc.randomness import RandomStreams
 from llmsmc.weights import as_log_weights, normalize
 from tests.statistics import chi_square_p_value
-from tests.wrong_variants import overwritten
 
 WEIGHTS = [as_log_weights([math.log(w) for w in row]) for row in ((1, 3, 2), (4, 1, 2), (2, 2, 2))]
 NUM_DRAWS = 20_000

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from benchmarks.wrong_variants import Forgetful, Uncorrected, cut_off
 from llmsmc import InputError, StateSpaceModel
 from llmsmc.inference import (
     Adaptive,
@@ -21,8 +22,6 @@ from llmsmc.inference import (
     multinomial,
     systematic,
 )
-from llmsmc.inference.population import Population
-from llmsmc.inference.run import Run
 from llmsmc.models import TabularLanguageModel
 from llmsmc.models.tabular_language_model import PAD
 from llmsmc.testing.guided_models import GuidedLinearGaussian, GuidedTable
@@ -38,23 +37,6 @@ CONFIGURATIONS = [
     if num_particles > 1 or threshold == 1.0
 ]
 FILTERS = [GuidedFilter, AuxiliaryFilter, TwistedFilter]
-
-
-def guided_table_without_end() -> GuidedTable:
-    """Sequences of four tokens that a fifth token would have to end: all are cut off."""
-    model = table_without_end()
-    padded = [torch.nn.functional.pad(t.exp(), (0, 1)) for t in model.log_transitions]
-    laws, scores = [], []
-    for t in range(4):
-        codes = torch.arange(4**t)
-        digits = [(codes // 4 ** (t - 1 - k)) % 4 for k in range(t)]
-        old = sum((d.clamp(max=2) * 3 ** (t - 1 - k) for k, d in enumerate(digits)), codes * 0)
-        laws.append(padded[t][old])
-        score = torch.nn.functional.pad(
-            model.log_potentials[t].exp().reshape(-1, 3), (0, 1), value=1
-        )
-        scores.append(score[old].flatten())
-    return GuidedTable.of(TabularLanguageModel(laws, scores, eos=3), laws)
 
 
 def guided_walk() -> GuidedLinearGaussian:
@@ -110,17 +92,6 @@ def test_the_locally_optimal_proposal_lowers_the_variance() -> None:
     assert errors[AuxiliaryFilter] < errors[GuidedFilter] < 0.6 * errors[BootstrapFilter]
 
 
-class Forgetful(AuxiliaryFilter):
-    """A wrong variant: the guess stays in the weights."""
-
-    def step(self, run: Run, t: int, population: Population) -> Population:
-        undone = super().step(run, t, population)
-        guess = run.model.log_lookahead(t - 1, population.particles, None)[undone.ancestors]
-        return type(undone)(
-            undone.particles, undone.log_weights + guess, undone.ancestors, undone.resampled
-        )
-
-
 def test_a_guess_that_is_not_undone_is_rejected() -> None:
     model = guided_table()
     runs = replicates(
@@ -132,15 +103,9 @@ def test_a_guess_that_is_not_undone_is_rejected() -> None:
     assert abs(z_score(runs.evidence, math.exp(model.log_evidence()))) > 6
 
 
-class Uncorrected(TwistedFilter):
-    """A wrong variant: the twist of what is cut off stays in the weights."""
-
-    def conclude(self, run: Run, t: int, population: Population) -> Population:
-        return population
-
-
 def test_a_twist_without_its_correction_is_rejected() -> None:
-    model = guided_table_without_end()
+    model = cut_off().model
+    assert isinstance(model, TabularLanguageModel)
     for algorithm, is_right in ((TwistedFilter, True), (Uncorrected, False)):
         runs = replicates(
             model, num_particles=8, resampler=Adaptive(systematic, 1.0), algorithm=algorithm

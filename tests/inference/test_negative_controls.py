@@ -4,19 +4,21 @@ Every control runs beside the right version, through the same comparison with th
 """
 
 import math
-from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Generator, Tensor
 
+from benchmarks.wrong_variants import (
+    WeighsFinishedAgain,
+    drops_weights,
+    fates,
+    ratio_increments,
+)
 from llmsmc.inference import Adaptive, BootstrapFilter, multinomial, systematic
-from llmsmc.inference.population import Population
 from llmsmc.inference.resamplers import Resampled, Resampler
-from llmsmc.inference.run import Run
 from llmsmc.models import TabularLanguageModel
 from llmsmc.randomness import RandomStreams
-from llmsmc.weights import effective_sample_size, log_evidence
 from tests.replicates import Replicates, replicates
 from tests.statistics import MAX_Z, z_score, z_scores
 from tests.toys import early_stopper, table_without_end
@@ -61,44 +63,15 @@ def blind(
     return Resampled(ancestors, log_weights[ancestors])
 
 
-def blind_with_ratio_increments(
-    log_weights: Tensor, *, generator: Generator, num_offspring: int | None = None
-) -> Resampled:
-    """The same with the random mass divided out, as evidence by ratios does."""
-    ancestors, carried, _ = blind(log_weights, generator=generator)
-    return Resampled(ancestors, carried - log_evidence(carried) + log_evidence(log_weights))
-
-
-def two_fates() -> TabularLanguageModel:
-    """The first token decides about all potentials, so that the future depends on the weight."""
-    return TabularLanguageModel.from_functions(
-        2,
-        6,
-        next_token=lambda prefix: [float(prefix[0] == k) for k in (0, 1)] if prefix else [0.5, 0.5],
-        potential=lambda prefix: 1.0 if prefix[0] else 0.1,
-    )
-
-
-@pytest.mark.parametrize(
-    ("resampler", "wrong"), [(blind, False), (blind_with_ratio_increments, True)]
-)
+@pytest.mark.parametrize(("resampler", "wrong"), [(blind, False), (ratio_increments, True)])
 def test_ratio_increments_without_preserved_mass(resampler: Resampler, wrong: bool) -> None:
-    model = two_fates()
+    model = fates().model
+    assert isinstance(model, TabularLanguageModel)
     runs = replicates(model, num_particles=3, resampler=resampler)
     assert (abs(z_of_evidence(runs, model)) > MAX_Z) == wrong
 
 
 # Finished particles that are weighed again at every step
-
-
-@dataclass(frozen=True)
-class WeighsFinishedAgain(BootstrapFilter):
-    def step(self, run: Run, t: int, population: Population) -> Population:
-        after = super().step(run, t, population)
-        assert isinstance(run.model, TabularLanguageModel)
-        ended_before = (after.particles[:, :t] == run.model.eos).any(1)
-        again = torch.where(ended_before, math.log(0.6), 0.0)
-        return Population(after.particles, after.log_weights + again, after.ancestors)
 
 
 @pytest.mark.parametrize(
@@ -114,16 +87,6 @@ def test_weighing_finished_particles_again(algorithm: type[BootstrapFilter], wro
 
 
 # Weights dropped whenever nothing is resampled
-
-
-def drops_weights(
-    log_weights: Tensor, *, generator: Generator, num_offspring: int | None = None
-) -> Resampled:
-    size = len(log_weights)
-    if effective_sample_size(log_weights) < 0.5 * size:
-        return systematic(log_weights, generator=generator)
-    equal = torch.full((size,), log_evidence(log_weights) - math.log(size), dtype=torch.float64)
-    return Resampled(torch.arange(size), equal)
 
 
 def four_bits() -> TabularLanguageModel:

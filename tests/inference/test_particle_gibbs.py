@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from benchmarks.wrong_variants import overwritten
 from llmsmc import InputError
 from llmsmc.errors import DegenerateWeightsError
 from llmsmc.inference import (
@@ -27,7 +28,6 @@ from llmsmc.models import TabularLanguageModel
 from llmsmc.randomness import RandomStreams
 from tests.statistics import MAX_Z, MAX_Z_OF_MANY, chi_square_p_value
 from tests.toys import WALK_OBSERVATIONS, language_with_eos, table_without_end, walk
-from tests.wrong_variants import overwritten
 
 NUM_CHAINS = 20_000
 LARGEST_P = 1e-6  # of a false alarm, for each comparison

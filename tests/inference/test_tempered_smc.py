@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.wrong_variants import MovesAhead
 from llmsmc import InputError
 from llmsmc.errors import DegenerateWeightsError
 from llmsmc.inference import TemperedSMC, multinomial, systematic
@@ -42,11 +43,6 @@ def test_waste_free_is_unbiased(chains: int) -> None:
 def test_weighing_after_the_move_is_rejected() -> None:
     # The published mistake: move by the new target, then weigh by new over old.
     model, num_runs = table_without_end(), 600
-
-    class MovesAhead(TemperedSMC):
-        def _moved(self, run: Any, t: int, population: Any, exponent: float, rung: int) -> Any:
-            assert self.ladder is not None
-            return super()._moved(run, t, population, self.ladder[rung - 1], rung)
 
     evidence = {}
     for kind in (TemperedSMC, MovesAhead):
