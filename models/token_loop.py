@@ -138,7 +138,7 @@ class TokenLoop:
             self._reasons[active] = reasons
             going_on = reasons == 0
             active, states, last = active[going_on], states[going_on], last[going_on]
-        self._set_aside()
+        self._set_aside(is_last=True)
         return self._result(num_drawn)
 
     def _next_logits(
@@ -222,12 +222,16 @@ class TokenLoop:
         self._proposal[active, index] = law
         self._num_tokens[active] += 1
 
-    def _set_aside(self) -> None:
-        """Keep the rows of those particles that have stopped and will go on later."""
+    def _set_aside(self, *, is_last: bool = False) -> None:
+        """Keep the rows of those particles that have stopped and will go on later.
+
+        The last time they need no copy, if they are all that there is; before that, others may
+        still go on in the same rows.
+        """
         particles = ((self._reasons == STOP) & ~self._is_aside).nonzero().squeeze(1)
         if len(particles):
             rows, which = torch.unique(self._row_of[particles], return_inverse=True)
-            everything = len(rows) == self._cache.num_rows
+            everything = is_last and len(rows) == self._cache.num_rows
             cache = self._cache if everything else self._cache.select(rows)
             self._waiting.append((particles, which, cache))
             self._is_aside[particles] = True

@@ -141,6 +141,42 @@ def test_cached_steps_continue_as_uncached_ones(any_policy: LanguageModel) -> No
         )
 
 
+@pytest.mark.parametrize("fraction", [0.6, 1.0])
+@pytest.mark.parametrize("temperature", [0.2, 0.4, 0.7])
+def test_shared_rows_that_were_set_aside_are_their_own(
+    policy: LanguageModel, fraction: float, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some stop in a row in which others go on: what is cached of them must stay."""
+    monkeypatch.setattr("llmsmc.models.token_loop.MIN_ACTIVE_FRACTION", fraction)
+    for seed in range(12):
+        drawn, _ = policy.sample_step(
+            policy.prompt_ids(QUESTION),
+            torch.zeros((5, 0), dtype=torch.long),
+            torch.zeros(5, dtype=torch.long),
+            CacheRows.none(5),
+            rule=Delimiter(),
+            max_tokens=40,
+            temperature=temperature,
+            uniforms=UniformTable(5, torch.Generator().manual_seed(seed)),
+        )
+        held = drawn.memory.present.nonzero().squeeze(1)
+        memory = drawn.memory.take(held)
+        results = []
+        for cached in (memory, CacheRows.none(len(held))):
+            again, _ = policy.sample_step(
+                policy.prompt_ids(QUESTION),
+                drawn.token_ids[held],
+                drawn.num_tokens[held],
+                cached,
+                rule=TokenCount(3),
+                max_tokens=3,
+                uniforms=UniformTable(len(held), torch.Generator().manual_seed(9)),
+            )
+            results.append(again)
+        assert rows(results[0]) == rows(results[1])
+        torch.testing.assert_close(results[0].log_probs, results[1].log_probs, rtol=0.0, atol=1e-5)
+
+
 def _half(memory: CacheRows, indices: Tensor) -> CacheRows:
     return memory.take(indices).keep(torch.tensor([True, False, True, False, True]))
 
