@@ -9,7 +9,7 @@ Reference: Snell, Lee, Xu, Kumar (2024). Scaling LLM test-time compute optimally
 effective than scaling model parameters. arXiv 2408.03314.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -18,11 +18,10 @@ from torch import Tensor
 
 from llmsmc.checks import require_count
 from llmsmc.inference import independent_runs
-from llmsmc.inference.best_of_n import point_mass
+from llmsmc.inference.best_of_n import the_best
 from llmsmc.inference.driver import Stepwise
-from llmsmc.inference.population import Population
+from llmsmc.inference.population import Population, descended
 from llmsmc.inference.run import Run
-from llmsmc.particles import take
 from llmsmc.posterior import Guarantee
 
 
@@ -53,18 +52,11 @@ class BeamSearch(Stepwise):
         active = (~run.model.finished(population.particles).cpu()).nonzero().squeeze(1)
         ancestors = torch.arange(self.num_particles)
         ancestors[active] = active[best(scores[active], self.beam_width)]
-        kept = replace(
-            population,
-            particles=take(population.particles, ancestors),
-            ancestors=ancestors,
-            resampled=True,
-        )
-        return independent_runs.step(run, t, kept)
+        return independent_runs.step(run, t, descended(population, ancestors))
 
     def conclude(self, run: Run, t: int, population: Population) -> Population:
         """Take the likeliest path."""
-        weighed = independent_runs.weigh_paths(run, t, population)
-        return replace(weighed, log_weights=point_mass(weighed.log_weights))
+        return the_best(run, t, population)
 
 
 def best(scores: Float64[Tensor, " K"], copies: int) -> Int64[Tensor, " K"]:

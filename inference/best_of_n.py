@@ -35,8 +35,13 @@ class BestOfN(Stepwise):
 
     def conclude(self, run: Run, t: int, population: Population) -> Population:
         """Weigh the paths and move all weight to the best."""
-        weighed = independent_runs.weigh_paths(run, t, population)
-        return replace(weighed, log_weights=point_mass(weighed.log_weights))
+        return the_best(run, t, population)
+
+
+def the_best(run: Run, t: int, population: Population) -> Population:
+    """Weigh the paths of step t, if not yet done, and move all weight to the likeliest."""
+    weighed = independent_runs.weigh_paths(run, t, population)
+    return replace(weighed, log_weights=point_mass(weighed.log_weights))
 
 
 def point_mass(log_weights: LogWeights) -> LogWeights:

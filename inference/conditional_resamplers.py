@@ -9,7 +9,7 @@ Where the reference of a conditional run takes a new past, that is the parent: d
 other ancestors integrated out, and then they given it.
 
 Plain schemes with the first ancestor overwritten do not have this law: where the ancestors are
-sorted, that removes the smallest of them (`docs` on particle Gibbs has the size of the error).
+sorted, that removes the smallest of them (docs/exactness.md has the size of the error).
 
 References:
     1. Andrieu, Doucet, Holenstein (2010). Particle Markov chain Monte Carlo methods.

@@ -31,14 +31,14 @@ from jaxtyping import Bool, Int64
 from torch import Generator, Tensor
 
 from llmsmc.inference.conditional_resamplers import conditional
-from llmsmc.inference.in_blocks import equal_rows, is_due, resample_rows, scaled_rows
+from llmsmc.inference.in_blocks import equal_rows, is_due, resample_rows
 from llmsmc.inference.population import Population
 from llmsmc.inference.propagation import absorb, weigh
 from llmsmc.inference.reference import References, RememberedPaths, Trajectories
 from llmsmc.inference.resamplers import Resampler, inverse_cdf, uniforms
 from llmsmc.inference.run import Run
 from llmsmc.particles import concatenate, take
-from llmsmc.weights import LogWeights, log_evidence, scaled, uniform
+from llmsmc.weights import LogWeights, log_evidence, scaled, scaled_rows, uniform
 
 
 @dataclass(frozen=True)

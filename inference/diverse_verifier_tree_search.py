@@ -6,7 +6,7 @@ continued in M ways, so that many first steps survive. In the end the likeliest 
 Reference: Beeching, Tunstall, Rush (2024). Scaling test-time compute with open models.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -14,11 +14,10 @@ import torch
 from llmsmc.checks import require_count
 from llmsmc.errors import InputError
 from llmsmc.inference import independent_runs
-from llmsmc.inference.best_of_n import point_mass
+from llmsmc.inference.best_of_n import the_best
 from llmsmc.inference.driver import Stepwise
-from llmsmc.inference.population import Population
+from llmsmc.inference.population import Population, descended
 from llmsmc.inference.run import Run
-from llmsmc.particles import take
 from llmsmc.posterior import Guarantee
 
 
@@ -59,15 +58,8 @@ class DiverseVerifierTreeSearch(Stepwise):
         ancestors = torch.where(finished, own, kept.repeat_interleave(self.beam_width))
         # A dead subtree that goes on must not be taken for a finished path.
         ancestors = torch.where(finished[ancestors] & ~finished, own, ancestors)
-        chosen = replace(
-            population,
-            particles=take(population.particles, ancestors),
-            ancestors=ancestors,
-            resampled=True,
-        )
-        return independent_runs.step(run, t, chosen)
+        return independent_runs.step(run, t, descended(population, ancestors))
 
     def conclude(self, run: Run, t: int, population: Population) -> Population:
         """Take the likeliest path."""
-        weighed = independent_runs.weigh_paths(run, t, population)
-        return replace(weighed, log_weights=point_mass(weighed.log_weights))
+        return the_best(run, t, population)

@@ -17,6 +17,8 @@ for inference-time scaling. arXiv 2510.05825.
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
+
 from llmsmc.checks import require_fraction
 from llmsmc.inference.driver import Stepwise
 from llmsmc.inference.population import Population, resample
@@ -54,16 +56,11 @@ class EntropicFilter(Stepwise):
         """Resample by flattened weights, and advance by one step."""
         size = effective_sample_size(population.log_weights)
         if size >= self.ess_threshold * self.num_particles:
-            return extend(run, t, kept(population))
+            own = torch.arange(self.num_particles)
+            return extend(run, t, replace(population, ancestors=own, resampled=False))
         progress = float(run.model.finished(population.particles).double().mean())
         temperature = max(1.0, self.num_particles / size * (1 - progress))
         flattened = temper(population.log_weights, 1 / temperature)
         parents = resample(run, t, replace(population, log_weights=flattened), self.resampler)
         rest = temper(population.log_weights, 1 - 1 / temperature)[parents.ancestors]
         return extend(run, t, replace(parents, log_weights=parents.log_weights + rest))
-
-
-def kept(population: Population) -> Population:
-    """Return the particles as their own parents."""
-    own = population.ancestors.new_tensor(range(len(population.ancestors)))
-    return replace(population, ancestors=own, resampled=False)

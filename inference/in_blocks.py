@@ -24,7 +24,7 @@ from llmsmc.inference.resamplers import (
     systematic,
     systematic_rows,
 )
-from llmsmc.weights import as_log_weights
+from llmsmc.weights import as_log_weights, effective_sample_sizes, scaled_rows
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,8 @@ def is_due(resampler: Resampler, log_weights: Float64[Tensor, "K N"]) -> Bool[Te
     """Return which of K populations an `Adaptive` scheme would resample; any other one all."""
     if not isinstance(resampler, Adaptive):
         return torch.ones(len(log_weights), dtype=torch.bool)
-    weights = scaled_rows(log_weights)
-    sizes = weights.sum(1) ** 2 / weights.square().sum(1)
-    sizes = sizes.clamp(1.0, float(log_weights.shape[1]))
+    sizes = effective_sample_sizes(log_weights)
     return sizes < resampler.ess_threshold * log_weights.shape[1]
-
-
-def scaled_rows(log_weights: Float64[Tensor, "K N"]) -> Float64[Tensor, "K N"]:
-    """Return the weights of each row divided by the largest; ones where all are zero."""
-    largest = log_weights.amax(1, keepdim=True)
-    return torch.where(largest > -math.inf, (log_weights - largest).exp(), 1.0)
 
 
 def equal_rows(log_weights: Float64[Tensor, "K N"]) -> Float64[Tensor, "K N"]:

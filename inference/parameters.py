@@ -16,7 +16,12 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution, biject_to
 from torch.distributions.transforms import Transform
 
+from llmsmc.cost import Cost
 from llmsmc.errors import InputError
+from llmsmc.history import StepRecord
+from llmsmc.inference.algorithm import Algorithm
+from llmsmc.inference.population import Population
+from llmsmc.posterior import Posterior
 from llmsmc.randomness import sample
 from llmsmc.state_space_model import StateSpaceModel
 
@@ -112,6 +117,29 @@ def with_parameters(model: StateSpaceModel, values: Mapping[str, Tensor]) -> Sta
             )
         object.__setattr__(changed, name, value)
     return changed
+
+
+def parameter_posterior(
+    algorithm: Algorithm,
+    seed: int,
+    model: StateSpaceModel,
+    population: Population,
+    history: tuple[StepRecord, ...],
+    cost: Cost,
+) -> Posterior:
+    """Return weighted parameters, `{name: [M, ...]}`, as a posterior."""
+    return Posterior(
+        algorithm=type(algorithm).__name__,
+        guarantee=algorithm.guarantee,
+        seed=seed,
+        particles=population.particles,
+        log_weights=population.log_weights,
+        log_evidence=history[-1].log_evidence,
+        history=history,
+        cost=cost,
+        truncated=torch.zeros(len(population.log_weights), dtype=torch.bool),
+        metadata={"model": type(model).__name__},
+    )
 
 
 def _volume(transform: Transform, free: Tensor, value: Tensor, law: Distribution) -> Tensor:

@@ -10,7 +10,6 @@ Reference: Andrieu, Doucet, Holenstein (2010). Particle Markov chain Monte Carlo
 import math
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Generator
 
 from llmsmc.checks import require_count
@@ -24,7 +23,7 @@ from llmsmc.inference.reference import RememberedPaths
 from llmsmc.inference.resamplers import Resampler
 from llmsmc.inference.run import Run
 from llmsmc.particles import take, where
-from llmsmc.randomness import RandomStreams
+from llmsmc.randomness import RandomStreams, draw_seed
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,7 @@ class ParticleGibbsMove:
     def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
         """Move each particle of step t; consumes `generator`."""
         old = population.particles
-        seed = int(torch.randint(2**62, (), generator=generator))
-        inner = replace(run, streams=RandomStreams(seed))
+        inner = replace(run, streams=RandomStreams(draw_seed(generator)))
         num_chains = len(population.log_weights)
         chains = Chains(num_chains, self.num_particles, self.resampler, self.ancestor_sampling)
         swept = sweep(inner, chains, RememberedPaths(old), t, "move")

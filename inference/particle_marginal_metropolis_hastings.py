@@ -28,12 +28,16 @@ import torch
 from torch import Tensor
 
 from llmsmc.checks import require_count
-from llmsmc.cost import Cost
 from llmsmc.errors import DegenerateWeightsError, InputError
 from llmsmc.inference.algorithm import Algorithm
 from llmsmc.inference.bootstrap_filter import BootstrapFilter
 from llmsmc.inference.driver import summary
-from llmsmc.inference.parameters import Parameters, Prior, with_parameters
+from llmsmc.inference.parameters import (
+    Parameters,
+    Prior,
+    parameter_posterior,
+    with_parameters,
+)
 from llmsmc.inference.population import Population
 from llmsmc.inference.resamplers import uniforms
 from llmsmc.posterior import Guarantee, Posterior
@@ -106,10 +110,13 @@ class ParticleMarginalMetropolisHastings(Algorithm):
                 continue
             num_accepted += is_accepted
             found = parameters.values(torch.cat(visited))
-            cost = replace(model.cost() - cost_before, seconds=time.perf_counter() - started)
-            yield parameter_posterior(
-                self, streams.seed, found, num_accepted / len(visited), cost, type(model).__name__
+            rate, count = num_accepted / len(visited), len(visited)
+            population = Population(
+                found, uniform(count), torch.arange(count), acceptance_rate=rate
             )
+            cost = replace(model.cost() - cost_before, seconds=time.perf_counter() - started)
+            history = (summary(0, population, 0),)
+            yield parameter_posterior(self, streams.seed, model, population, history, cost)
 
     def _first(
         self,
@@ -171,30 +178,3 @@ def adapted(vectors: Tensor, factor: Tensor) -> Tensor:
     covariance = torch.cov(vectors.T).reshape(size, size) * 2.38**2 / size
     root: Tensor = torch.linalg.cholesky(covariance + 1e-10 * torch.eye(size))
     return root
-
-
-def parameter_posterior(
-    algorithm: Algorithm,
-    seed: int,
-    values: dict[str, Tensor],
-    acceptance_rate: float,
-    cost: Cost,
-    model: str,
-) -> Posterior:
-    """Return equally weighted parameters as a posterior."""
-    count = len(next(iter(values.values())))
-    population = Population(
-        values, uniform(count), torch.arange(count), acceptance_rate=acceptance_rate
-    )
-    return Posterior(
-        algorithm=type(algorithm).__name__,
-        guarantee=algorithm.guarantee,
-        seed=seed,
-        particles=values,
-        log_weights=population.log_weights,
-        log_evidence=0.0,
-        history=(summary(0, population, 0),),
-        cost=cost,
-        truncated=torch.zeros(count, dtype=torch.bool),
-        metadata={"model": model},
-    )

@@ -1,6 +1,6 @@
 """The weighted particles after a step, and how the parents of the next ones are drawn."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxtyping import Int64
@@ -31,6 +31,12 @@ class Population:
     resampled: bool = False
     acceptance_rate: float | None = None
     previous: Any = None
+
+
+def descended(population: Population, ancestors: Int64[Tensor, " N"]) -> Population:
+    """Return the particles with the parents that have been chosen; weights stay in their places."""
+    particles = take(population.particles, ancestors)
+    return replace(population, particles=particles, ancestors=ancestors, resampled=True)
 
 
 def resample(run: Run, t: int, population: Population, resampler: Resampler) -> Population:

@@ -34,7 +34,12 @@ from llmsmc.inference.adaptive import Adaptive
 from llmsmc.inference.algorithm import Algorithm
 from llmsmc.inference.bootstrap_filter import BootstrapFilter
 from llmsmc.inference.driver import num_steps, summary
-from llmsmc.inference.parameters import Parameters, Prior, with_parameters
+from llmsmc.inference.parameters import (
+    Parameters,
+    Prior,
+    parameter_posterior,
+    with_parameters,
+)
 from llmsmc.inference.particle_marginal_metropolis_hastings import adapted
 from llmsmc.inference.population import Population
 from llmsmc.inference.resamplers import Resampler, systematic, uniforms
@@ -129,18 +134,7 @@ class SMC2(Algorithm):
             population = Population(values, log_weights, ancestors, rate is not None, rate)
             history += (summary(t, population, 0),)
             cost = replace(model.cost() - cost_before, seconds=time.perf_counter() - started)
-            posterior = Posterior(
-                algorithm=type(self).__name__,
-                guarantee=self.guarantee,
-                seed=streams.seed,
-                particles=values,
-                log_weights=log_weights,
-                log_evidence=history[-1].log_evidence,
-                history=history,
-                cost=cost,
-                truncated=torch.zeros(self.num_parameters, dtype=torch.bool),
-                metadata={"model": type(model).__name__},
-            )
+            posterior = parameter_posterior(self, streams.seed, model, population, history, cost)
             if history[-1].max_weight == 0.0:
                 raise DegenerateWeightsError(
                     f"All {self.num_parameters} parameters have weight zero at step {t}.", posterior

@@ -108,12 +108,21 @@ def effective_sample_size(log_weights: LogWeights) -> float:
     >>> effective_sample_size(as_log_weights([0.0, 0.0, -float("inf")]))
     2.0
     """
-    try:
-        weights = scaled(log_weights)
-    except DegenerateWeightsError:
-        return 0.0
-    size = float(weights.sum() ** 2 / weights.square().sum())
-    return min(max(size, 1.0), float(len(weights)))
+    return float(effective_sample_sizes(as_log_weights(log_weights)[None])[0])
+
+
+def effective_sample_sizes(log_weights: Float64[Tensor, "K N"]) -> Float64[Tensor, " K"]:
+    """Return that of each of K populations."""
+    weights = scaled_rows(log_weights)
+    sizes = weights.sum(1) ** 2 / weights.square().sum(1)
+    alive = log_weights.amax(1) > -math.inf
+    return torch.where(alive, sizes.clamp(1.0, float(log_weights.shape[1])), 0.0)
+
+
+def scaled_rows(log_weights: Float64[Tensor, "K N"]) -> Float64[Tensor, "K N"]:
+    """Return the weights of each row divided by the largest; ones where all are zero."""
+    largest = log_weights.amax(1, keepdim=True)
+    return torch.where(largest > -math.inf, (log_weights - largest).exp(), 1.0)
 
 
 def temper(log_weights: LogWeights, inverse_temperature: float) -> LogWeights:

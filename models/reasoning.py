@@ -254,17 +254,18 @@ class Reasoning(StateSpaceModel):
         rows = (~state.finished).nonzero().squeeze(1)
         if not len(rows):
             return state
-        joined = spliced(state[rows], references[rows], t, self.policy)
+        prefixes = state[rows]
+        joined = spliced(prefixes, references[rows], t, self.policy)
         scores, cost = self.policy.score_tokens(
             self.prompt_ids,
             joined.token_ids,
             joined.num_tokens,
-            state.num_tokens[rows],
-            state[rows].policy_memory or CacheRows.none(len(rows)),
+            prefixes.num_tokens,
+            prefixes.policy_memory or CacheRows.none(len(rows)),
             temperature=self.temperature,
         )
         self._meter.add(cost)
-        return self._with_finished(state, rows, with_scores(joined, state.num_tokens[rows], scores))
+        return self._with_finished(state, rows, with_scores(joined, prefixes.num_tokens, scores))
 
     def record(self, particles: ReasoningParticles) -> ReasoningParticles:
         """Return the particles with nothing cached."""

@@ -26,7 +26,7 @@ from llmsmc.errors import AlgorithmLawError, DegenerateWeightsError, InputError
 from llmsmc.inference import Algorithm
 from llmsmc.posterior import Posterior
 from llmsmc.testing.instances import Instance, exact_instances
-from llmsmc.testing.replicates import replicate
+from llmsmc.testing.replicates import replicate, run_on
 from llmsmc.weights import log_evidence
 
 MAX_Z: Final = 5.2
@@ -85,7 +85,7 @@ def _check_runs(
     algorithm: Algorithm, instance: Instance, num_runs: int, seed: int
 ) -> Iterator[Finding]:
     before = _global_random_state()
-    first, again, other = (_run(algorithm, instance, s) for s in (seed, seed, seed + 1))
+    first, again, other = (run_on(algorithm, instance, s) for s in (seed, seed, seed + 1))
     same = _outcome(first, instance) == _outcome(again, instance)
     yield "the same seed gives the same run", None if same else "the outcomes differ"
     differs = _outcome(first, instance) != _outcome(other, instance)
@@ -122,7 +122,7 @@ def _check_right_on_average(
     """A run begins out of equilibrium: what it gives on average may be off by a little."""
     means = []
     for number in range(max(num_runs // 20, 60)):
-        posterior = _run(algorithm, instance, seed + number)
+        posterior = run_on(algorithm, instance, seed + number)
         weights = posterior.normalized_weights[:, None]
         means.append((weights * instance.statistics(posterior.particles)).sum(0))
     found = torch.stack(means)
@@ -139,7 +139,7 @@ def _check_consistent(
     errors = []
     for size in SIZES:
         sized: Any = replace(algorithm, num_particles=size)  # type: ignore[type-var]
-        found = [_run(sized, instance, seed + number).log_evidence for number in range(20)]
+        found = [run_on(sized, instance, seed + number).log_evidence for number in range(20)]
         gaps = torch.tensor(found, dtype=torch.float64).exp() / instance.evidence - 1
         errors.append(float(gaps.square().mean().sqrt()))
     closer = errors[-1] < 0.5 * errors[0] or errors[-1] < 0.02
@@ -169,11 +169,3 @@ def _runs_on(algorithm: Algorithm, instance: Instance) -> bool:
     except DegenerateWeightsError:
         return True
     return True
-
-
-def _run(algorithm: Algorithm, instance: Instance, seed: int) -> Posterior:
-    try:
-        return algorithm.run(instance.model, instance.observations, seed=seed)
-    except DegenerateWeightsError as error:
-        assert error.posterior is not None
-        return error.posterior

@@ -63,7 +63,7 @@ def replicate(
         return _replicates(instance, weights, posterior)
     rows, measures = [], []
     for number in range(num_runs):
-        posterior = _run(algorithm, instance, seed + number)
+        posterior = run_on(algorithm, instance, seed + number)
         one = _replicates(instance, posterior.log_weights.exp()[None], posterior)
         rows.append(one.evidence)
         measures.append(one.measures)
@@ -97,8 +97,8 @@ def in_blocks(algorithm: Any, num_runs: int) -> Algorithm | None:
     return joint
 
 
-def z_scores(values: Float64[Tensor, "R K"], exact: Tensor) -> Float64[Tensor, " K"]:
-    """How many standard errors the means of R independent rows are off."""
+def z_scores(values: Tensor, exact: Tensor) -> Tensor:
+    """How many standard errors the mean of R independent values `[R, ...]` is off."""
     error = values.std(0) / len(values) ** 0.5
     z: Tensor = (values.mean(0) - exact) / error.clamp(min=ROUNDING)
     return z
@@ -112,8 +112,8 @@ def _replicates(instance: Instance, weights: Tensor, posterior: Posterior) -> Re
     return Replicates(instance, weights.sum(1), measures)
 
 
-def _run(algorithm: Algorithm, instance: Instance, seed: int) -> Posterior:
-    """A run in which all particles die has found that the evidence is 0."""
+def run_on(algorithm: Algorithm, instance: Instance, seed: int) -> Posterior:
+    """Return the posterior; a run in which all particles die has found that the evidence is 0."""
     try:
         return algorithm.run(instance.model, instance.observations, seed=seed)
     except DegenerateWeightsError as error:
