@@ -30,7 +30,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from llmsmc.checks import require_count, require_fraction
-from llmsmc.errors import InputError
+from llmsmc.errors import InputError, NumericalError
 from llmsmc.inference import independent_runs
 from llmsmc.inference.algorithm import Algorithm
 from llmsmc.inference.driver import Journal, num_steps
@@ -82,6 +82,12 @@ class TemperedSMC(Algorithm):
                     "A ladder leads from 0 to 1. Got "
                     f"{self.ladder!r}; accepted: rising numbers above 0, the last of them 1."
                 )
+        elif self.ess_threshold == 1:
+            raise InputError(
+                "A ladder of its own never reaches 1 where no effective sample may be lost. Got "
+                f"ess_threshold={self.ess_threshold!r}; accepted: 0 <= ess_threshold < 1, or a "
+                "ladder."
+            )
         if self.waste_free and self.num_particles % (self.num_moves + 1):
             raise InputError(
                 "Chains of num_moves + 1 states make up the particles. Got num_particles="
@@ -187,7 +193,13 @@ class TemperedSMC(Algorithm):
         for _ in range(60):
             middle = (low + high) / 2
             low, high = (middle, high) if size(middle) >= target else (low, middle)
-        return exponent + (low or high)
+        if exponent + low == exponent:
+            raise NumericalError(
+                f"The ladder stands still at exponent {exponent:g}: no step above it keeps an "
+                f"effective sample size of {target:g}, a share of {self.ess_threshold:g} of the "
+                f"{alive} particles alive; accepted: a smaller ess_threshold, or a ladder."
+            )
+        return exponent + low
 
 
 def _tempered(

@@ -87,7 +87,7 @@ class StateSpaceModel:
         count = num_particles(state)
         if y is None:
             return torch.zeros(count, dtype=torch.float64)
-        return _log_density(self.observation(t, state), torch.as_tensor(y), count)
+        return _log_density(self.observation(t, state), torch.as_tensor(y), count, t)
 
     # What some algorithms can use besides.
 
@@ -258,14 +258,20 @@ def _mode(law: Distribution) -> Tensor:
         ) from error
 
 
-def _log_density(law: Distribution, y: Tensor, count: int) -> Tensor:
-    """Return log p(y), `[N]`, for N independent laws of the whole of y."""
+def _log_density(law: Distribution, y: Tensor, count: int, t: int) -> Tensor:
+    """Return log p(y_t), `[N]`, for N independent laws of the whole of y_t."""
     num_event_dims = len(law.event_shape) + max(len(law.batch_shape) - 1, 0)
     if y.dim() > num_event_dims:
         raise InputError(
-            f"An observation is a single y_t. Got shape {tuple(y.shape)}, for an observation law "
-            f"with batch shape {tuple(law.batch_shape)} and event shape {tuple(law.event_shape)}; "
-            f"accepted: at most {num_event_dims} dimensions."
+            f"An observation is a single y_t. Got shape {tuple(y.shape)} at step {t}, for an "
+            f"observation law with batch shape {tuple(law.batch_shape)} and event shape "
+            f"{tuple(law.event_shape)}; accepted: at most {num_event_dims} dimensions."
         )
-    density = law.log_prob(y)
+    try:
+        density = law.log_prob(y)
+    except (ValueError, RuntimeError) as error:  # how torch says that y is no value of the law
+        raise InputError(
+            f"The observation of step {t} is no value of its law. Got {y.tolist()!r}; accepted: "
+            f"event shape {tuple(law.event_shape)}, {law.support}; None where it is missing."
+        ) from error
     return density.expand(count) if density.dim() == 0 else density.reshape(count, -1).sum(1)

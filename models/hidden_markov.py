@@ -73,6 +73,12 @@ class HiddenMarkov(StateSpaceModel):
             if t > 0:
                 law = law @ self.transition_matrix
             if y is not None:
+                num_symbols = self.observation_matrix.shape[1]
+                if not 0 <= int(y) < num_symbols:
+                    raise InputError(
+                        f"The observation of step {t} is no symbol. Got {y!r}; accepted: 0 to "
+                        f"{num_symbols - 1}, or None where it is missing."
+                    )
                 joint = law * self.observation_matrix[:, int(y)]
                 total = joint.sum()
                 log_evidence += float(total.log())

@@ -109,6 +109,11 @@ class LinearGaussian(StateSpaceModel):
             if y is not None:
                 y = torch.as_tensor(y, dtype=torch.float64).reshape(-1)
                 expected = self.observation_matrix @ mean
+                if y.shape != expected.shape or not bool(y.isfinite().all()):
+                    raise InputError(
+                        f"The observation of step {t} does not fit. Got {y.tolist()}; accepted: "
+                        f"{len(expected)} finite numbers, or None where it is missing."
+                    )
                 cross = self.observation_matrix @ covariance
                 innovation = cross @ self.observation_matrix.T + self.observation_covariance
                 log_evidence += float(dist.MultivariateNormal(expected, innovation).log_prob(y))

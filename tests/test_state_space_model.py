@@ -84,6 +84,11 @@ def test_a_missing_observation_says_nothing() -> None:
     assert LocalLevel().log_likelihood(0, None, torch.zeros(3), None).tolist() == [0.0] * 3
 
 
+def test_an_observation_that_is_no_value_of_its_law_is_named() -> None:
+    with pytest.raises(InputError, match="observation of step 2 is no value of its law. Got nan"):
+        LocalLevel().log_likelihood(2, None, torch.zeros(3), math.nan)
+
+
 @pytest.mark.parametrize("y", [torch.zeros(3), torch.zeros(1)])
 def test_an_observation_is_not_spread_over_the_particles(y: Tensor) -> None:
     with pytest.raises(InputError, match="a single y_t"):

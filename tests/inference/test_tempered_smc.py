@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.wrong_variants import MovesAhead
 from llmsmc import InputError
-from llmsmc.errors import DegenerateWeightsError
+from llmsmc.errors import DegenerateWeightsError, NumericalError
 from llmsmc.inference import TemperedSMC, multinomial, systematic
 from llmsmc.inference.in_blocks import InBlocks
 from llmsmc.models import TabularLanguageModel
@@ -110,3 +110,25 @@ def test_settings_that_do_not_fit() -> None:
         TemperedSMC(6, ess_threshold=1.5)
     assert TemperedSMC(6).guarantee == "consistent"
     assert TemperedSMC(6, LADDER).guarantee == "unbiased evidence"
+
+
+def test_a_ladder_that_may_lose_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="never reaches 1"):
+        TemperedSMC(4, ess_threshold=1.0)
+    TemperedSMC(4, (0.5, 1.0), ess_threshold=1.0)
+
+
+class Steep(TabularLanguageModel):
+    """So steep that no number next to an exponent keeps any two particles."""
+
+    def path_log_likelihood(self, t: int, state: Any, observations: Any) -> torch.Tensor:
+        """Return the log-likelihood, enlarged."""
+        return 1e30 * super().path_log_likelihood(t, state, observations)
+
+
+def test_a_ladder_that_stands_still_says_where() -> None:
+    table = table_without_end()
+    kinds = (table.log_transitions, table.log_potentials)
+    model = Steep(*([part.exp() for part in kind] for kind in kinds))
+    with pytest.raises(NumericalError, match="stands still at exponent"):
+        TemperedSMC(20, ess_threshold=0.9).run(model, seed=0)

@@ -65,3 +65,9 @@ def test_the_laws_of_a_model() -> None:
 def test_tables_are_checked(tables: tuple[list[float], ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         HiddenMarkov(*tables)
+
+
+def test_an_observation_that_is_no_symbol_is_named() -> None:
+    model = HiddenMarkov([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.9, 0.1], [0.2, 0.8]])
+    with pytest.raises(InputError, match="observation of step 1 is no symbol. Got 5"):
+        model.log_evidence([0, 5])

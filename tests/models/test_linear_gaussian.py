@@ -5,6 +5,7 @@ from torch import Tensor
 
 from llmsmc import InputError, check_model
 from llmsmc.models import LinearGaussian
+from tests.toys import walk
 
 MODEL = LinearGaussian(
     initial_mean=[0.5, -1.0],
@@ -102,3 +103,10 @@ def test_shapes_are_checked() -> None:
             observation_matrix=[[1.0, 0.0]],
             observation_covariance=torch.eye(2),
         )
+
+
+@pytest.mark.parametrize("y", [torch.zeros(2), torch.tensor([float("nan")])])
+def test_an_observation_that_does_not_fit_is_named(y: Tensor) -> None:
+    model = walk()
+    with pytest.raises(InputError, match="observation of step 1 does not fit"):
+        model.log_evidence([torch.zeros(1), y])
