@@ -115,8 +115,9 @@ def cost_table(posterior: Posterior, loading_seconds: float) -> Table:
 
     rewarded = cost["scored_tokens"] > 0
     rows: list[tuple[str, ...]] = [
-        ("log-evidence", f"{posterior.log_evidence:.3f}" if rewarded else NOTHING),
+        *(_evidence_rows(posterior) if rewarded else [("log-evidence", NOTHING)]),
         ("effective sample size", f"{posterior.effective_sample_size:.1f}"),
+        *_move_rows(posterior),
         ("steps", f"{len(posterior.history)}"),
         ("tokens generated", f"{cost['generated_tokens']:,}"),
         ("tokens scored", f"{cost['scored_tokens']:,}"),
@@ -136,6 +137,24 @@ def cost_table(posterior: Posterior, loading_seconds: float) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _evidence_rows(posterior: Posterior) -> list[tuple[str, ...]]:
+    """The log-evidence, its error from the genealogy, and its other side where there is one."""
+    unbiased = posterior.guarantee == "unbiased evidence"
+    variance = posterior.log_evidence_variance if unbiased else math.nan
+    error = f"\N{PLUS-MINUS SIGN} {math.sqrt(variance):.3f}" if variance >= 0 else ""
+    above = posterior.metadata.get("log_evidence_above")
+    rows: list[tuple[str, ...]] = [("log-evidence", f"{posterior.log_evidence:.3f}", error)]
+    if above is not None:
+        rows.append(("  from above, by conditional runs", f"{above:.3f}"))
+    return rows
+
+
+def _move_rows(posterior: Posterior) -> list[tuple[str, ...]]:
+    """How often moves were accepted, where an algorithm makes them."""
+    rates = [r.acceptance_rate for r in posterior.history if r.acceptance_rate is not None]
+    return [("moves accepted", f"{sum(rates) / len(rates):.0%}")] if rates else []
 
 
 def bar(share: float, width: int = BAR_WIDTH) -> ProgressBar:

@@ -46,6 +46,18 @@ def test_the_report_says_it_all() -> None:
         assert part in text
 
 
+def test_the_evidence_has_an_error_and_another_side_and_moves_their_rate() -> None:
+    result = posterior(answering("7", "8"), [1, 3])
+    result = replace(result, cost=replace(result.cost, scored_tokens=10))
+    (record, *rest) = result.history
+    moved = replace(record, acceptance_rate=0.25)
+    text = reported(replace(result, history=(moved, *rest), metadata={"log_evidence_above": -1.25}))
+    assert "from above, by conditional runs" in text and "-1.250" in text
+    assert "moves accepted" in text and "25%" in text
+    assert "\N{PLUS-MINUS SIGN} 0.500" in text  # weights 1 and 3: sqrt(2) / 2 over sqrt(2)
+    assert "from above" not in reported(result) and "moves" not in reported(result)
+
+
 def test_rare_answers_are_summed_up() -> None:
     text = reported(posterior(answering(*map(str, range(12))), [1] * 12))
     assert "4 more" in text and "33.3%" in text
