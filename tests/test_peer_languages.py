@@ -1,10 +1,13 @@
 """The languages that other libraries are given are those whose answers we know."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
 from benchmarks.peers import languages
+from benchmarks.peers.__main__ import table
 from llmsmc.testing.instances import language_with_eos
 
 
@@ -37,3 +40,11 @@ def test_the_tables_name_every_prefix_that_can_be_reached() -> None:
     tables = languages.early_stopper(3).as_json()
     assert sorted(tables["law"]) == ["", "1", "1 1"]
     assert sorted(tables["score"]) == ["0", "1", "1 1", "1 1 1"]
+
+
+def test_the_page_has_the_figures() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    rows = json.loads((docs / "figures" / "peers.json").read_text())
+    assert table(rows) in (docs / "peers.md").read_text()
+    assert {row["library"] for row in rows if row["passes"]} >= {"llmsmc", "pyro 1.9.2"}
+    assert all(row["passes"] for row in rows if row["library"] == "llmsmc")

@@ -10,6 +10,7 @@ answers are right where their distance to some target is no more than chance all
 import argparse
 import json
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,13 +19,15 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from benchmarks.exactness import after_sweeps
 from benchmarks.peers import languages
 from benchmarks.peers.environments import python_of
 from llmsmc.inference import Adaptive, BootstrapFilter, ParticleGibbs, multinomial, systematic
-from llmsmc.inference.conditional_run import Chains
+from llmsmc.inference.conditional_run import Chains, draw_references, sweep
+from llmsmc.inference.reference import Trajectories
+from llmsmc.inference.run import Run
 from llmsmc.models import LinearGaussian
-from llmsmc.testing import exact_instances, replicate
+from llmsmc.randomness import RandomStreams
+from llmsmc.testing import Instance, replicate
 from llmsmc.testing.instances import of_table
 
 LIMIT: Final = 4.0
@@ -34,8 +37,10 @@ WALK: Final = {
     "transition_matrix": 0.9,
     "transition_covariance": 0.3,
     "observation_matrix": 1.2,
-    "observation_covariance": 0.2,
+    "observation_covariance": 1.0,
 }
+SWEEPS: Final = 10
+"""Sweeps of conditional SMC from each exact draw: errors add up."""
 OBSERVATIONS: Final = [0.3, 1.8, -0.4, 0.9]
 
 Row = dict[str, Any]
@@ -49,11 +54,11 @@ def main() -> None:
     parser.add_argument("--environments", type=Path, default=Path(".peers"))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    rows = [
-        row
-        for comparison in (sentences, ragged, answers, walks, filtered_means)
-        for row in comparison(arguments)
-    ]
+    rows = []
+    for comparison in (sentences, ragged, answers, walks, filtered_means):
+        for found in comparison(arguments):
+            print(found["instance"], found["library"], found["algorithm"], file=sys.stderr)
+            rows.append(found)
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
@@ -108,32 +113,46 @@ def walks(arguments: argparse.Namespace) -> Iterator[Row]:
     model = LinearGaussian(**WALK)
     seen = [torch.tensor([y]) for y in OBSERVATIONS]
     evidence = float(np.exp(model.log_evidence(seen)))
+    filtered = model.filter(seen).means[-1]
+    instance = Instance("walk", model, seen, np.log(evidence), lambda x: x.double(), filtered)
     for scheme in (multinomial, systematic):
         for threshold in (0.5, 1.0):
             algorithm = BootstrapFilter(6, Adaptive(scheme, threshold))
-            found = [
-                float(np.exp(algorithm.run(model, seen, seed=seed).log_evidence))
-                for seed in range(arguments.runs)
-            ]
+            found = replicate(algorithm, instance, arguments.runs).evidence.tolist()
             name = f"BootstrapFilter, {scheme.__name__}, threshold {threshold:g}"
-            yield evidence_row("walk", {"algorithm": name, "evidence": found}, evidence)
-    for size in (2, 3, 5):
-        chains = Chains(arguments.chains, size, Adaptive(multinomial, 1.0), False, False)
-        z = after_sweeps(chains, exact_instances()[0])["z of a statistic"]
-        yield row(
-            "paths of a table", {"algorithm": f"ParticleGibbs, N = {size}"}, z, abs(z) < LIMIT
-        )
+            yield evidence_row("walk", {"algorithm": name, "evidence": found}, 1.0)
     mean, covariance = smoothed(OBSERVATIONS)
     starts = np.random.default_rng(0).multivariate_normal(mean, covariance, arguments.chains)
+    for size in (2, 3, 5):
+        line = {
+            "algorithm": f"ParticleGibbs, N = {size}",
+            "paths": swept(model, seen, starts, size),
+        }
+        yield moment_row("paths of the walk", line, mean, covariance)
     task = {
         "runs": arguments.runs, "walk": WALK, "observations": OBSERVATIONS,
-        "paths": starts.tolist(),
+        "paths": starts.tolist(), "sweeps": SWEEPS,
     }  # fmt: skip
     for line in run("particles", task, arguments):
         if "evidence" in line:
             yield evidence_row("walk", line, evidence)
         else:
             yield moment_row("paths of the walk", line, mean, covariance)
+
+
+def swept(
+    model: LinearGaussian, seen: Sequence[torch.Tensor], starts: np.ndarray, size: int
+) -> np.ndarray:
+    """Return the paths after sweeps of our conditional SMC, resampled at every step."""
+    chains = Chains(len(starts), size, Adaptive(multinomial, 1.0), False, False)
+    ours = Run(model, seen, RandomStreams(0))
+    source = torch.Generator().manual_seed(0)
+    states = [torch.as_tensor(column).float()[:, None] for column in starts.T]
+    references: Any = Trajectories(tuple(states))
+    for number in range(SWEEPS):
+        last = sweep(ours, chains, references, len(seen) - 1, str(number))
+        references = draw_references(ours, chains, last, source)
+    return torch.cat(list(references.states), dim=1).double().numpy()
 
 
 def filtered_means(arguments: argparse.Namespace) -> Iterator[Row]:

@@ -49,15 +49,17 @@ def evidence(scheme, threshold):
 
 
 def swept(path, size):
-    """Return the path after one sweep of conditional SMC, resampled at every step."""
-    sweep = mcmc.CSMC(
-        fk=state_space_models.Bootstrap(ssm=Walk(), data=DATA),
-        N=size,
-        ESSrmin=1.0,
-        xstar=np.array(path),
-    )
-    sweep.run()
-    return [float(x) for x in sweep.hist.extract_one_trajectory()]
+    """Return the path after sweeps of conditional SMC, resampled at every step."""
+    for _ in range(TASK["sweeps"]):
+        sweep = mcmc.CSMC(
+            fk=state_space_models.Bootstrap(ssm=Walk(), data=DATA),
+            N=size,
+            ESSrmin=1.0,
+            xstar=np.array(path),
+        )
+        sweep.run()
+        path = [float(x) for x in sweep.hist.extract_one_trajectory()]
+    return path
 
 
 def main():
