@@ -24,7 +24,15 @@ def python_of(peer: str, folder: Path) -> Path:
     if not (home / "complete").exists():
         venv.create(home, with_pip=True, clear=True)
         (torch,) = (line for line in CONSTRAINTS.read_text().split() if line.startswith("torch=="))
-        install = [python, "-m", "pip", "install", "--quiet", torch, *REQUIREMENTS[peer]]
+        install: list[str | Path] = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            torch,
+            *REQUIREMENTS[peer],
+        ]
         subprocess.run(install, check=True)
         (home / "complete").touch()
     return python
