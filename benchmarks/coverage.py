@@ -8,8 +8,7 @@ then cannot be solved by any reward model: the policy never proposes a right ste
 
 import argparse
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -31,18 +30,19 @@ class Checked(Reasoning):
     """Reasoning judged by the exact checker of a MiniMath problem."""
 
     problem: Problem | None = None
+    verdicts: dict[str, bool] = field(default_factory=dict)
 
-    def log_likelihood(
-        self, t: int, previous: ReasoningParticles | None, state: ReasoningParticles, y: Any
-    ) -> Tensor:
-        """Return 0 where the newest step is right, and `WRONG` where it is not."""
-        assert self.problem is not None
-        values = []
-        for n, steps in enumerate(state.steps):
-            old = 0 if previous is None else len(previous.steps[n])
-            verdicts = check_steps(self.problem, steps[old:])
-            values.append(0.0 if all(verdict.correct for verdict in verdicts) else WRONG)
+    def log_tilt(self, state: ReasoningParticles) -> Tensor:
+        """Return `WRONG` for each step that is wrong."""
+        values = [WRONG * sum(not self.is_right(step) for step in steps) for steps in state.steps]
         return torch.tensor(values, dtype=torch.float64)
+
+    def is_right(self, step: str) -> bool:
+        """Return the verdict of the checker; many particles write the same step."""
+        if step not in self.verdicts:
+            assert self.problem is not None
+            self.verdicts[step] = check_steps(self.problem, [step])[0].correct
+        return self.verdicts[step]
 
 
 def is_solved(policy: LanguageModel, problem: Problem, num_particles: int, seed: int) -> bool:

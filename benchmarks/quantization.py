@@ -4,7 +4,9 @@
 
 evaluates the bootstrap filter on minimath-500 with the policy in each precision, solves the same
 problems with all of them in turn for the speed, and measures on solutions of the full-precision
-policy the mean Kullback-Leibler divergence a token.
+policy the mean Kullback-Leibler divergence a token. Last, each kind proposes steps that the policy
+in full precision weighs: the effective sample size that is left of the particles after one step, by
+the ratio of both probabilities alone, is what quantization costs a guided filter.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from typing import Any, Final
 
 import torch
 
-from llmsmc.inference import BootstrapFilter
+from llmsmc.inference import Adaptive, BootstrapFilter, GuidedFilter
 from llmsmc.models import LanguageModel, Reasoning, RewardModel
 from llmsmc.models.minimath.datasets import load, minimath_dev
 from llmsmc.models.minimath.training.samples import sample_solutions
@@ -38,12 +40,13 @@ def main() -> None:
     policies = {kind: LanguageModel.from_pretrained("minimath-policy", kind) for kind in KINDS}
     speeds = tokens_a_second(policies, arguments.particles, arguments.rounds)
     divergences = divergence_a_token(policies)
+    sizes = sizes_as_proposals(policies)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         found = dict(
             zip(KINDS, pool.map(lambda kind: accuracy(kind, arguments), KINDS), strict=True)
         )
-    print("| quantization | accuracy, % | speed | weights, MB | KL a token, nats |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| quantization | accuracy, % | speed | weights, MB | KL a token, nats | ESS / N |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for kind in KINDS:
         ratios = [speed / full for speed, full in zip(speeds[kind], speeds["none"], strict=True)]
         size = policies[kind].model.get_memory_footprint() / 1e6
@@ -51,7 +54,7 @@ def main() -> None:
             f"| {kind} | {100 * found[kind]['accuracy']:.1f} ± "
             f"{100 * found[kind]['standard_error']:.1f} "
             f"| {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
-            f"| {size:.2f} | {divergences[kind]:.4f} |"
+            f"| {size:.2f} | {divergences[kind]:.4f} | {sizes[kind]} |"
         )
 
 
@@ -80,6 +83,32 @@ def tokens_a_second(
             tokens = sum(cost.generated_tokens for cost in costs)
             speeds[kind].append(tokens / sum(cost.policy_seconds for cost in costs))
     return speeds
+
+
+def sizes_as_proposals(
+    policies: dict[str, LanguageModel], num_particles: int = 64, num_problems: int = 20
+) -> dict[str, str]:
+    """Effective sample size after one step over N, the mean over steps and the least, by kind.
+
+    Nothing is judged, and all weights are made equal before each step, so that what is left is
+    due to the ratio of the policy's probability of the step to that of the proposal.
+    """
+    found = {}
+    for kind, proposal in policies.items():
+        shares = list[float]()
+        for seed, problem in enumerate(minimath_dev(num_problems // 5)):
+            model = Reasoning(
+                policies["none"],
+                None,
+                problem.question,
+                policy_inverse_temperature=1.0,
+                proposal_policy=proposal,
+            )
+            filtered = GuidedFilter(num_particles, Adaptive(ess_threshold=1.0), record=False)
+            history = filtered.run(model, seed=seed).history
+            shares += [record.effective_sample_size / num_particles for record in history]
+        found[kind] = f"{sum(shares) / len(shares):.3f} (least {min(shares):.3f})"
+    return found
 
 
 @torch.no_grad()

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from llmsmc._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from llmsmc.models.constraint import WithoutText as WithoutText
+    from llmsmc.models.constraint import WithoutTokens as WithoutTokens
     from llmsmc.models.hidden_markov import HiddenMarkov as HiddenMarkov
     from llmsmc.models.language_model import LanguageModel as LanguageModel
     from llmsmc.models.linear_gaussian import LinearGaussian as LinearGaussian
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "llmsmc.models.constraint": ["WithoutText", "WithoutTokens"],
         "llmsmc.models.hidden_markov": ["HiddenMarkov"],
         "llmsmc.models.language_model": ["LanguageModel"],
         "llmsmc.models.linear_gaussian": ["LinearGaussian"],

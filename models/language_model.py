@@ -23,6 +23,7 @@ from llmsmc.cost import Cost
 from llmsmc.errors import InputError, NumericalError
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.chat import chat_ids, checked_text, decode
+from llmsmc.models.constraint import Constraint, TokenMask
 from llmsmc.models.pretrained import Placement, context_length, load_tokenizer, resolve
 from llmsmc.models.row_cache import RowCache, concatenate
 from llmsmc.models.sampling import UniformTable
@@ -77,6 +78,7 @@ class LanguageModel:
         self.eos_ids = _eos_ids(model, tokenizer)
         self._pieces: list[bytes] | None = None
         self._automata: dict[StepRule, StepAutomaton] = {}
+        self._masks: dict[Constraint, TokenMask] = {}
 
     @classmethod
     def from_pretrained(
@@ -143,11 +145,16 @@ class LanguageModel:
 
     def automaton(self, rule: StepRule) -> StepAutomaton:
         """Return the rule compiled for this vocabulary; compiled once."""
-        if self._pieces is None:
-            self._pieces = token_pieces(self.tokenizer, self._vocab_size)
         if rule not in self._automata:
-            self._automata[rule] = rule.automaton(self._pieces).to(self.device)
+            self._automata[rule] = rule.automaton(self._token_pieces()).to(self.device)
         return self._automata[rule]
+
+    def mask(self, constraint: Constraint) -> TokenMask:
+        """Return the constraint compiled for this vocabulary; compiled once."""
+        if constraint not in self._masks:
+            automaton = constraint.automaton(self._token_pieces()).to(self.device)
+            self._masks[constraint] = TokenMask.of(automaton)
+        return self._masks[constraint]
 
     def log_probs(
         self, prompt_ids: Iterable[int], token_ids: Iterable[int]
@@ -181,6 +188,7 @@ class LanguageModel:
         uniforms: UniformTable | None = None,
         particles: Int[Tensor, " B"] | None = None,
         step: int = 0,
+        constraint: Constraint | None = None,
     ) -> tuple[StepTokens, Cost]:
         """Draw one step for each of B rows, and tell what it has cost.
 
@@ -196,6 +204,7 @@ class LanguageModel:
             uniforms: the random numbers; not needed at temperature 0.
             particles: number of each row in `uniforms` and in error messages; by default 0 .. B-1.
             step: number of the step, for error messages.
+            constraint: what the tokens drawn must not violate, where they need not.
 
         Raises:
             NumericalError: a logit is NaN.
@@ -203,7 +212,9 @@ class LanguageModel:
         start = time.perf_counter()
         room = self.context_length - len(prompt_ids)
         room = room if max_total_tokens is None else min(room, max_total_tokens)
-        limits = StepLimits(self.automaton(rule), self.eos_ids, max_tokens, temperature)
+        mask = None if constraint is None else self.mask(constraint)
+        states = None if mask is None else mask.states(token_ids, num_tokens)
+        limits = StepLimits(self.automaton(rule), self.eos_ids, max_tokens, temperature, mask)
         particles = torch.arange(len(num_tokens)) if particles is None else particles
         with torch.no_grad():
             firsts, row_of = distinct(token_ids, num_tokens, memory.present)
@@ -212,7 +223,8 @@ class LanguageModel:
             )
             loop = TokenLoop(self._forward, cache, row_of, limits, uniforms, particles)
             last_ids = _last_ids(prompt_ids, token_ids, num_tokens)
-            drawn = loop.run(last_ids.to(self.device), (room - num_tokens).to(self.device), step)
+            room_left = (room - num_tokens).to(self.device)
+            drawn = loop.run(last_ids.to(self.device), room_left, step, states)
         cost = Cost(
             generated_tokens=int(drawn.num_tokens.sum()),
             policy_positions=positions + loop.positions,
@@ -288,6 +300,11 @@ class LanguageModel:
             model_calls=calls,
             policy_seconds=time.perf_counter() - begun,
         )
+
+    def _token_pieces(self) -> list[bytes]:
+        if self._pieces is None:
+            self._pieces = token_pieces(self.tokenizer, self._vocab_size)
+        return self._pieces
 
     @property
     def _vocab_size(self) -> int:

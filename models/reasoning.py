@@ -6,6 +6,9 @@ $$x_t \sim p(\text{next step} \mid \text{question}, x_{t-1}), \qquad
 The state $x_t$ is the solution after t + 1 steps. The transition appends one step, drawn from a
 language model; the likelihood is that of the observation "accepted" under a process reward model
 with scores r, put together by the aggregation A. The target is $p(x) A(r_1, \dots, r_T)^\beta$.
+
+A model of text of your own derives from this one and says in `log_tilt` what its target is relative
+to the language model: any function of the text, the tokens or their probabilities.
 """
 
 import math
@@ -26,6 +29,8 @@ from llmsmc.grading import boxed_answer
 from llmsmc.models import stopping
 from llmsmc.models.aggregation import Aggregation, aggregation
 from llmsmc.models.cache_rows import CacheRows
+from llmsmc.models.constraint import Constraint
+from llmsmc.models.experts import score_by_expert
 from llmsmc.models.language_model import LanguageModel, TokenScores
 from llmsmc.models.memory_use import peak_memory_bytes
 from llmsmc.models.reasoning_particles import (
@@ -83,6 +88,11 @@ class Reasoning(StateSpaceModel):
         proposal_policy: a language model with the same tokens that guided algorithms draw steps
             from, at a temperature above 0; the policy only scores them. The same one quantized
             more, say.
+        constraint: what must not occur in a solution; others have weight zero. Guided algorithms
+            draw each token from what the constraint leaves of the law, and weigh by the mass of
+            that, which is the best that can be done a token at a time.
+        expert: another language model with the same tokens, for a `log_tilt` of your own that asks
+            `expert_log_prob`.
         lookahead: a guess, as log-weights, at what is still to come of the likelihood of each
             solution; for auxiliary and twisted filters. As it stands the score of the last step.
     """
@@ -101,6 +111,8 @@ class Reasoning(StateSpaceModel):
     stop_at_answer: bool = True
     policy_inverse_temperature: float | int | None = None
     proposal_policy: LanguageModel | None = None
+    constraint: Constraint | None = None
+    expert: LanguageModel | None = None
     lookahead: Callable[[ReasoningParticles], Tensor] | None = None
     _meter: _Meter = field(init=False, repr=False, default_factory=_Meter)
 
@@ -115,8 +127,11 @@ class Reasoning(StateSpaceModel):
         _require_not_negative("inverse_temperature", self.inverse_temperature)
         if self.policy_inverse_temperature is not None:
             _require_not_negative("policy_inverse_temperature", self.policy_inverse_temperature)
-        if self.proposal_policy is not None:
-            _require_same_tokens(self.policy, self.proposal_policy)
+        for other in (self.proposal_policy, self.expert):
+            if other is not None:
+                _require_same_tokens(self.policy, other)
+        if self.constraint is not None:
+            _ = self.policy.mask(self.constraint)
         _ = self._aggregation, self._rule, self.prompt_ids
         if self.reward is not None:
             _ = self._reward_prefix_ids
@@ -171,18 +186,52 @@ class Reasoning(StateSpaceModel):
         self, t: int, previous: ReasoningParticles | None, state: ReasoningParticles, y: Any
     ) -> Float64[Tensor, " N"]:
         """Return log G_t; zero for solutions that had finished before."""
-        before = 0.0 if previous is None else self._log_tilt(previous)
-        return self._log_tilt(state) - before
+        now = self._log_target(state)
+        if previous is None:
+            return now
+        before = self._log_target(previous)
+        return torch.where(before == -math.inf, -math.inf, now - before)
 
     def path_log_likelihood(
         self, t: int, state: ReasoningParticles, observations: Any
     ) -> Float64[Tensor, " N"]:
         """Return the sum of log G over all steps, read by the reward model in one pass."""
-        return self._log_tilt(state)
+        return self._log_target(state)
+
+    def log_tilt(self, state: ReasoningParticles) -> Float64[Tensor, " N"]:
+        r"""Return the log of the target relative to the transition, $\log (\gamma(x) / p(x))$.
+
+        A function of the solution so far; its increments weigh the steps. As it stands the score
+        under the reward model and, with `policy_inverse_temperature`, the power of the policy's
+        law. Override it for a target of your own.
+        """
+        alpha, log_tilt = self.policy_inverse_temperature, torch.zeros(len(state)).double()
+        if alpha is not None:
+            log_tilt = (alpha * state.log_probs - state.transition_log_probs).sum(1)
+        if self.reward is None and (alpha is not None or self.constraint is not None):
+            return log_tilt
+        return log_tilt + self.inverse_temperature * self._log_score(state)
+
+    def expert_log_prob(self, state: ReasoningParticles) -> Float64[Tensor, " N"]:
+        """Return the log-probability of each solution under the expert, at temperature 1.
+
+        Each token is scored once; what the expert has read stays cached with the particles.
+
+        Raises:
+            InputError: the model has no expert.
+        """
+        if self.expert is None:
+            raise InputError(
+                "This model asks an expert. Got Reasoning(expert=None); accepted: a LanguageModel "
+                "with the tokens of the policy."
+            )
+        prompt_ids = self.expert.prompt_ids(self.question, self.system)
+        self._meter.add(score_by_expert(self.expert, prompt_ids, state))
+        return state.expert_log_probs.nan_to_num(0.0).sum(1)
 
     def can_propose(self) -> bool:
-        """Return whether there is a language model to draw from in place of the policy."""
-        return self.proposal_policy is not None
+        """Return whether there is something else to draw from than the law of the policy."""
+        return self.proposal_policy is not None or self.constraint is not None
 
     def propose(
         self,
@@ -193,11 +242,10 @@ class Reasoning(StateSpaceModel):
         *,
         generator: Generator,
     ) -> tuple[ReasoningParticles, Float64[Tensor, " N"]]:
-        """Draw one more step from the proposal, and score it with the policy in one pass.
+        """Draw one more step from the proposal; one of another model the policy scores in one pass.
 
         What ends a step is a function of its tokens, and cancels in the ratio.
         """
-        assert self.proposal_policy is not None
         if previous is None:
             previous = ReasoningParticles.empty(self.question, self.prompt_ids, num_particles)
         rows = (~previous.finished).nonzero().squeeze(1)
@@ -206,9 +254,23 @@ class Reasoning(StateSpaceModel):
             return previous, log_ratio
         active = previous[rows]
         uniforms = UniformTable(len(previous), generator)
+        if self.proposal_policy is None:
+            memory = active.policy_memory
+            drawn = self._drawn(
+                t, self.policy, active, memory, rows, uniforms, self.temperature, self.constraint
+            )
+            log_ratio[rows] = (drawn.transition_log_probs - drawn.proposal_log_probs).sum(1)
+            return self._with_finished(previous, rows, self._appended(t, active, drawn)), log_ratio
         memory = active.proposal_memory
         drawn = self._drawn(
-            t, self.proposal_policy, active, memory, rows, uniforms, self.temperature
+            t,
+            self.proposal_policy,
+            active,
+            memory,
+            rows,
+            uniforms,
+            self.temperature,
+            self.constraint,
         )
         counts = active.num_tokens + drawn.num_tokens
         token_ids = appended(active.token_ids, active.num_tokens, drawn.token_ids, drawn.num_tokens)
@@ -300,14 +362,17 @@ class Reasoning(StateSpaceModel):
         kept = torch.arange(particles.token_ids.shape[1]) < num_tokens[:, None]
         scored = torch.arange(particles.log_odds.shape[1]) < num_steps[:, None]
         policy_memory, reward_memory = particles.policy_memory, particles.reward_memory
-        proposal_memory = particles.proposal_memory
+        proposal_memory, expert_memory = particles.proposal_memory, particles.expert_memory
         # All but the last token is cached, the prompt's where nothing is left.
         cached = num_tokens + len(particles.prompt_ids) - 1
         if policy_memory is not None:
             policy_memory = policy_memory.truncate(cached)
         if proposal_memory is not None:
             proposal_memory = proposal_memory.truncate(cached)
-        if reward_memory is not None:
+        if expert_memory is not None and self.expert is not None:
+            length = len(self.expert.prompt_ids(self.question, self.system))
+            expert_memory = expert_memory.truncate(num_tokens + length - 1)
+        if reward_memory is not None and self.reward is not None:
             reward_memory = self._rewound_reward_memory(reward_memory, steps, shortened)
         return replace(
             particles,
@@ -324,6 +389,10 @@ class Reasoning(StateSpaceModel):
             policy_memory=policy_memory,
             reward_memory=reward_memory,
             proposal_memory=proposal_memory,
+            expert_log_probs=particles.expert_log_probs.where(
+                torch.arange(particles.expert_log_probs.shape[1]) < num_tokens[:, None], torch.nan
+            ),
+            expert_memory=expert_memory,
         )
 
     def _rewound_reward_memory(
@@ -364,6 +433,7 @@ class Reasoning(StateSpaceModel):
         rows: Tensor,
         uniforms: UniformTable | None,
         temperature: float | int,
+        constraint: Constraint | None = None,
     ) -> StepTokens:
         """Draw the tokens of one step of each of the particles number `rows`."""
         drawn, cost = policy.sample_step(
@@ -378,6 +448,7 @@ class Reasoning(StateSpaceModel):
             uniforms=uniforms,
             particles=rows,
             step=t,
+            constraint=constraint,
         )
         self._meter.add(cost)
         return drawn
@@ -408,7 +479,7 @@ class Reasoning(StateSpaceModel):
         codes = self._finish_codes(t, steps, drawn.stop_reasons)
         # Those that are cut off by max_steps would go on in a longer run.
         going_on = (codes == UNFINISHED) | (codes == MAX_STEPS)
-        log_probs, transition = drawn.log_probs, drawn.proposal_log_probs
+        log_probs, transition = drawn.log_probs, drawn.transition_log_probs
         if scores is not None:
             log_probs, transition = scores.log_probs, scores.tempered_log_probs
 
@@ -497,14 +568,15 @@ class Reasoning(StateSpaceModel):
             return count <= room and not outgrown
         return count < room and not outgrown
 
-    def _log_tilt(self, particles: ReasoningParticles) -> Float64[Tensor, " N"]:
-        """Return the log of what the target is, relative to the transition."""
-        alpha = self.policy_inverse_temperature
-        if alpha is None:
-            return self.inverse_temperature * self._log_score(particles)
-        power = alpha * particles.log_probs - particles.transition_log_probs
-        score = 0.0 if self.reward is None else self._log_score(particles)
-        return power.sum(1) + self.inverse_temperature * score
+    def _log_target(self, particles: ReasoningParticles) -> Float64[Tensor, " N"]:
+        """Return the log of the tilt, and minus infinity where the constraint is violated."""
+        log_tilt = self.log_tilt(particles)
+        if self.constraint is None:
+            return log_tilt
+        mask = self.policy.mask(self.constraint)
+        return log_tilt.masked_fill(
+            mask.violated(particles.token_ids, particles.num_tokens), -math.inf
+        )
 
     def _log_score(self, particles: ReasoningParticles) -> Float64[Tensor, " N"]:
         """Return log A of all steps, of which the new ones are scored first."""

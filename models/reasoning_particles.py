@@ -3,7 +3,7 @@
 Token ids are what a particle is; its text, its steps and its answer are derived from them. All
 particles of a population answer one question.
 
-Shapes: N particles, L generated tokens, K steps.
+Shapes: N particles, L generated tokens, K steps, E tokens that an expert has read at most.
 """
 
 from collections.abc import Iterator, Sequence
@@ -85,6 +85,9 @@ class ReasoningParticles:
         policy_memory: what the language model has cached; None in a record.
         reward_memory: what the reward model has cached; None in a record.
         proposal_memory: what the language model of a proposal has cached; None in a record.
+        expert_log_probs: of the tokens under another language model, if the model asks one; NaN
+            where it has not been asked.
+        expert_memory: what that one has cached; None in a record.
     """
 
     question: str
@@ -99,9 +102,11 @@ class ReasoningParticles:
     log_odds: Float64[Tensor, "N K"]
     num_scored: Int64[Tensor, " N"]
     finish_codes: Int64[Tensor, " N"]
+    expert_log_probs: Float64[Tensor, "N E"]
     policy_memory: CacheRows | None = None
     reward_memory: CacheRows | None = None
     proposal_memory: CacheRows | None = None
+    expert_memory: CacheRows | None = None
 
     @classmethod
     def empty(
@@ -123,6 +128,7 @@ class ReasoningParticles:
             log_odds=nothing,
             num_scored=zeros,
             finish_codes=zeros,
+            expert_log_probs=nothing,
         )
 
     def __len__(self) -> int:
@@ -196,7 +202,9 @@ class ReasoningParticles:
 
     def without_memory(self) -> "ReasoningParticles":
         """Return the same particles with nothing cached, as they are kept in a record."""
-        return replace(self, policy_memory=None, reward_memory=None, proposal_memory=None)
+        return replace(
+            self, policy_memory=None, reward_memory=None, proposal_memory=None, expert_memory=None
+        )
 
     def _particle(self, n: int) -> ReasoningParticle:
         count = int(self.num_tokens[n])
@@ -221,7 +229,8 @@ def concatenate(parts: Sequence[ReasoningParticles]) -> ReasoningParticles:
             pairs = zip(values, parts, strict=True)
             joined[field.name] = join([v or CacheRows.none(len(part)) for v, part in pairs])
         elif isinstance(values[0], Tensor):
-            joined[field.name] = _stacked(values, float("nan") if field.name == "log_odds" else 0.0)
+            padding = float("nan") if field.name in ("log_odds", "expert_log_probs") else 0.0
+            joined[field.name] = _stacked(values, padding)
     joined["steps"] = tuple(steps for part in parts for steps in part.steps)
     return replace(parts[0], **joined)
 

@@ -29,7 +29,8 @@ class StepAutomaton:
 
     Attributes:
         table: the next states, [S, V].
-        accept: the state in which the step is complete; a step starts in state 0.
+        accept: the state in which the step is complete (or whatever else the rule is looking for
+            has been found); it starts in state 0.
     """
 
     table: Int[Tensor, "S V"]
@@ -83,7 +84,7 @@ class Delimiter:
     def automaton(self, pieces: list[bytes]) -> StepAutomaton:
         """Return the automaton, from the transitions for single bytes."""
         bytewise = _delimiter_transitions(self.text.encode())
-        return StepAutomaton(_tokenwise(bytewise, pieces), accept=len(bytewise) - 1)
+        return StepAutomaton(tokenwise(bytewise, pieces), accept=len(bytewise) - 1)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _delimiter_transitions(delimiter: bytes) -> np.ndarray:
     return table
 
 
-def _tokenwise(bytewise: np.ndarray, pieces: list[bytes]) -> Tensor:
+def tokenwise(bytewise: np.ndarray, pieces: list[bytes]) -> Tensor:
     """Return the next state for each state and token: the bytes of a token, one after another."""
     longest = max((len(piece) for piece in pieces), default=0)
     num_states = len(bytewise)

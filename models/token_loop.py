@@ -19,6 +19,7 @@ from torch import Tensor
 
 from llmsmc.errors import NumericalError
 from llmsmc.models.cache_rows import CacheRows
+from llmsmc.models.constraint import TokenMask
 from llmsmc.models.row_cache import RowCache, concatenate
 from llmsmc.models.sampling import UniformTable, invert
 from llmsmc.models.stopping import EOS, LENGTH, STOP, StepAutomaton
@@ -37,7 +38,9 @@ class StepTokens:
         token_ids: the new tokens, padded with zeros on the right.
         num_tokens: how many of them each particle has.
         log_probs: log-probabilities of the tokens at temperature 1; zero on padding.
-        proposal_log_probs: the same under the law that was sampled.
+        transition_log_probs: the same at the temperature.
+        proposal_log_probs: the same under the law that was sampled, which is that of the transition
+            unless a constraint restricts it.
         stop_reasons: EOS, STOP or LENGTH of `llmsmc.models.stopping`.
         memory: the cached rows of those that can go on (STOP); the others have none.
     """
@@ -45,6 +48,7 @@ class StepTokens:
     token_ids: Int[Tensor, "B L"]
     num_tokens: Int[Tensor, " B"]
     log_probs: Float64[Tensor, "B L"]
+    transition_log_probs: Float64[Tensor, "B L"]
     proposal_log_probs: Float64[Tensor, "B L"]
     stop_reasons: Int[Tensor, " B"]
     memory: CacheRows
@@ -59,12 +63,14 @@ class StepLimits:
         eos_ids: the ids that end a text.
         max_tokens: tokens of the step at which it is cut off.
         temperature: of the softmax; 0 takes the most probable token.
+        mask: what tokens are drawn from, at a temperature above 0; None for all.
     """
 
     automaton: StepAutomaton
     eos_ids: tuple[int, ...]
     max_tokens: int
     temperature: float | int
+    mask: TokenMask | None = None
 
 
 class TokenLoop:
@@ -102,7 +108,7 @@ class TokenLoop:
         # The record of what is drawn.
         self._ids = torch.zeros((num_particles, BLOCK), dtype=torch.long, device=device)
         self._raw = torch.zeros((num_particles, BLOCK), dtype=torch.float64, device=device)
-        self._proposal = self._raw.clone()
+        self._transition, self._proposal = self._raw.clone(), self._raw.clone()
         self._num_tokens = torch.zeros(num_particles, dtype=torch.long, device=device)
         self._reasons = torch.zeros(num_particles, dtype=torch.long, device=device)
         # What was set aside: particles that will go on later, their rows, and the cache of these.
@@ -110,34 +116,45 @@ class TokenLoop:
         self._is_aside = torch.zeros(num_particles, dtype=torch.bool, device=device)
         self.positions = self.calls = 0
 
-    def run(self, last_ids: Int[Tensor, " B"], room: Int[Tensor, " B"], step: int) -> StepTokens:
+    def run(
+        self,
+        last_ids: Int[Tensor, " B"],
+        room: Int[Tensor, " B"],
+        step: int,
+        mask_states: Int[Tensor, " B"] | None = None,
+    ) -> StepTokens:
         """Draw tokens until every particle has stopped.
 
         Args:
             last_ids: the last id of each particle, which is not in the cache yet.
             room: how many tokens each particle may still have.
             step: number of the step, for error messages.
+            mask_states: the state of each particle in the mask, if there is one.
 
         Raises:
             NumericalError: a logit is NaN.
         """
-        automaton, num_drawn = self._limits.automaton, 0
+        automaton, mask, num_drawn = self._limits.automaton, self._limits.mask, 0
         self._reasons[room <= 0] = LENGTH
         active = (room > 0).nonzero().squeeze(1)
         states, last = automaton.start(len(active)), last_ids[active]
+        masked = None if mask_states is None else mask_states[active]
         while len(active):
             logits = self._next_logits(active, last)
             rows = self._row_of[active]
-            last, raw, proposal = self._draw(logits, rows, active, num_drawn)
+            last, raw, *laws = self._draw(logits, rows, active, num_drawn, masked)
             self._check(active[raw.isnan()], step)
-            self._write(num_drawn, active, last, raw, proposal)
+            self._write(num_drawn, active, last, raw, *laws)
             num_drawn += 1
             states = automaton.advance(states, last)
+            if mask is not None and masked is not None:
+                masked = mask.automaton.advance(masked, last)
             complete = automaton.complete(states)
             reasons = self._stop_reasons(last, complete, num_drawn, room[active])
             self._reasons[active] = reasons
             going_on = reasons == 0
             active, states, last = active[going_on], states[going_on], last[going_on]
+            masked = None if masked is None else masked[going_on]
         self._set_aside(is_last=True)
         return self._result(num_drawn)
 
@@ -174,20 +191,29 @@ class TokenLoop:
         rows: Int[Tensor, " A"],
         active: Int[Tensor, " A"],
         index: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the drawn ids and their log-probabilities, raw and under the law sampled."""
+        mask_states: Int[Tensor, " A"] | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the drawn ids, and their log-probabilities: raw, tempered and as sampled."""
         logits = logits.float()
         raw = logits.log_softmax(-1)
         if self._limits.temperature == 0:
             ids = raw.argmax(-1)[rows]
-            return ids, raw[rows, ids].double(), torch.zeros_like(ids, dtype=torch.float64)
+            certain = torch.zeros_like(ids, dtype=torch.float64)
+            return ids, raw[rows, ids].double(), certain, certain
         assert self._uniforms is not None
         law = raw
         if self._limits.temperature != 1:
             law = (logits / self._limits.temperature).log_softmax(-1)
+        tempered = law
+        if self._limits.mask is not None and mask_states is not None:
+            # Particles that share a row agree in their tokens, and so in their states.
+            of_rows = torch.zeros_like(logits[:, 0], dtype=torch.long)
+            of_rows[rows] = mask_states
+            law = self._limits.mask.restrict(tempered, of_rows)
         numbers = self._uniforms.column(index)[self._particles[active].cpu()]
         ids = invert(law, numbers.to(law.device), rows)
-        return ids, raw[rows, ids].double(), law[rows, ids].double()
+        found = [values[rows, ids].double() for values in (raw, tempered, law)]
+        return ids, found[0], found[1], found[2]
 
     def _check(self, broken: Int[Tensor, " K"], step: int) -> None:
         if len(broken):
@@ -211,14 +237,18 @@ class TokenLoop:
             ended |= ids == eos_id
         return torch.where(ended, EOS, reasons)
 
-    def _write(self, index: int, active: Tensor, ids: Tensor, raw: Tensor, law: Tensor) -> None:
+    def _write(
+        self, index: int, active: Tensor, ids: Tensor, raw: Tensor, tempered: Tensor, law: Tensor
+    ) -> None:
         if index >= self._ids.shape[1]:
             extra = (0, self._ids.shape[1])  # doubled, so that a token costs no copy
             self._ids = torch.nn.functional.pad(self._ids, extra)
             self._raw = torch.nn.functional.pad(self._raw, extra)
+            self._transition = torch.nn.functional.pad(self._transition, extra)
             self._proposal = torch.nn.functional.pad(self._proposal, extra)
         self._ids[active, index] = ids
         self._raw[active, index] = raw
+        self._transition[active, index] = tempered
         self._proposal[active, index] = law
         self._num_tokens[active] += 1
 
@@ -250,6 +280,7 @@ class TokenLoop:
             token_ids=self._ids[:, :num_drawn].cpu(),
             num_tokens=self._num_tokens.cpu(),
             log_probs=self._raw[:, :num_drawn].cpu(),
+            transition_log_probs=self._transition[:, :num_drawn].cpu(),
             proposal_log_probs=self._proposal[:, :num_drawn].cpu(),
             stop_reasons=self._reasons.cpu(),
             memory=memory,
