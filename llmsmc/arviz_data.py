@@ -25,6 +25,7 @@ one chain, those of islands together, too. Several posteriors make as many times
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
@@ -33,7 +34,6 @@ import torch
 from jaxtyping import Int64
 from torch import Generator, Tensor
 
-import llmsmc
 from llmsmc import summary
 from llmsmc.checks import require_count
 from llmsmc.errors import InputError
@@ -275,8 +275,15 @@ def _attributes(posteriors: Sequence[Posterior]) -> dict[str, Any]:
             found.setdefault(name, []).append(value)
     return {
         "inference_library": "llmsmc",
-        "inference_library_version": llmsmc.__version__,
+        "inference_library_version": _version(),
         "algorithm": posteriors[0].algorithm,
         "guarantee": posteriors[0].guarantee,
         **{name: row[0] if len(row) == 1 else row for name, row in found.items()},
     }
+
+
+def _version() -> str:
+    try:
+        return version("llmsmc")
+    except PackageNotFoundError:  # run from a tree that is not installed
+        return "unknown"

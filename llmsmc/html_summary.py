@@ -124,7 +124,7 @@ def _path(posterior: Posterior) -> str:
         for x, record in zip(across, history, strict=True)
         if record.resampled
     )
-    resampled = '; <span style="color: #e07020">▲</span> resampled before the step' * bool(marks)
+    resampled = '; <span style="color: #e07020">▲</span> resampled' * bool(marks)
     return (
         f'<figure><svg width="{width:.0f}" height="{height + 8:.0f}" role="img" '
         f'viewBox="0 0 {width:.0f} {height + 8:.0f}"><title>Effective sample size by step</title>'
@@ -162,14 +162,17 @@ def _components(posterior: Posterior) -> str:
     found = list(_columns(posterior.particles, MAX_COMPONENTS + 1))
     rows = []
     for name, column in found[:MAX_COMPONENTS]:
-        mean = float(posterior.mean(lambda particles, column=column: column))
-        centred = (column.double() - mean).square()
-        variance = float(posterior.mean(lambda particles, centred=centred: centred))
+        mean = _mean(posterior, column)
+        variance = _mean(posterior, (column.double() - mean).square())
         rows.append((foreign(name), _number(mean), _number(math.sqrt(variance))))
     if not rows:
         return f"<p>{posterior.num_particles:,} × {foreign(type(posterior.particles).__name__)}</p>"
     more = "<small>and more components</small>" if len(found) > MAX_COMPONENTS else ""
     return _table(("state", "mean", "sd"), rows) + more
+
+
+def _mean(posterior: Posterior, values: Tensor) -> float:
+    return float(posterior.mean(lambda particles: values))
 
 
 def _columns(particles: Any, limit: int) -> Iterator[tuple[str, Tensor]]:

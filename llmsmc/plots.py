@@ -1,8 +1,9 @@
 """Pictures of a run, by Matplotlib: each draws into one pair of axes, and shows nothing.
 
 Without `ax` a new figure is made by `pyplot`, for notebooks to display; with it, `pyplot` is not
-touched. Steps are counted from 0, as in the history. The colours are those of Okabe and Ito, which
-the colour-blind tell apart; what a model wrote is never read as a formula.
+touched. Legends are below the axes: a figure of several wants `layout="constrained"`. Steps are
+counted from 0, as in the history. The colours are those of Okabe and Ito, which the colour-blind
+tell apart; what a model wrote is never read as a formula.
 """
 
 import math
@@ -40,14 +41,20 @@ def plot_ess(
     finished = [record.num_finished for record in posterior.history]
     count = posterior.num_particles
     axes.axhline(count, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
-    _note(axes, f"N = {count:,}", count)
+    _note(axes, f"N = {count:,}", float(count))
     axes.plot(
         steps, sizes, color=BLUE, linewidth=1.8, label="effective sample size", **_markers(steps)
     )
     if any(finished):
-        style = {"linewidth": 1.2, "linestyle": (0, (3, 2))}
-        squares = {"marker": "s", "markersize": 3.5} if _markers(steps) else {}
-        axes.plot(steps, finished, color=GREEN, label="finished particles", **style, **squares)
+        axes.plot(
+            steps,
+            finished,
+            color=GREEN,
+            linewidth=1.2,
+            linestyle=(0, (3, 2)),
+            label="finished particles",
+            **_markers(steps, "s"),
+        )
     axes.set_ylim(0, 1.12 * count)
     _finish(axes, posterior, "Effective sample size", "particles")
     return axes
@@ -124,7 +131,7 @@ def plot_genealogy(
     axes.set_yticks([])
     roots = int((shares[0] >= 0).sum())
     descent = "one particle" if roots == 1 else f"{roots:,} particles"
-    title = f"Genealogy, from {descent} of step {steps[0]}"
+    title = f"Genealogy from {descent} of step {steps[0]}"
     _finish(axes, posterior, title, f"particles, {count:,} a step")
     axes.set_xlim(right=float(ends.max()) + 0.2 * width)
     axes.set_xticks([tick for tick in axes.get_xticks() if steps[0] <= tick <= steps[-1]])
@@ -153,7 +160,7 @@ def plot_answers(
         colors.append(GREY)
     rows = np.arange(len(labels))
     axes.barh(rows, probabilities, height=0.62, color=colors)
-    known = [row for row, error in enumerate(errors) if error > 0]
+    known = [row for row, error in enumerate(errors) if error > 1e-9]
     if known:
         axes.errorbar(
             [probabilities[row] for row in known],
@@ -202,16 +209,17 @@ def minus(number: str) -> str:
     return number.replace("-", "\N{MINUS SIGN}")
 
 
-def _axes(ax: "matplotlib.axes.Axes | None") -> Any:
+def _axes(ax: "matplotlib.axes.Axes | None") -> "matplotlib.axes.Axes":
     if ax is not None:
         return ax
     pyplot = optional("matplotlib.pyplot", extra="plot", purpose="A plot")
-    return pyplot.subplots(figsize=(7, 4), layout="constrained")[1]
+    made: matplotlib.axes.Axes = pyplot.subplots(figsize=(7, 4), layout="constrained")[1]
+    return made
 
 
-def _markers(steps: list[int]) -> dict[str, Any]:
+def _markers(steps: list[int], marker: str = "o") -> dict[str, Any]:
     """Return points where there are few steps."""
-    return {"marker": "o", "markersize": 4} if len(steps) <= 40 else {}
+    return {"marker": marker, "markersize": 4} if len(steps) <= 40 else {}
 
 
 def _mark_resampling(axes: Any, posterior: Posterior) -> None:
@@ -227,7 +235,7 @@ def _mark_resampling(axes: Any, posterior: Posterior) -> None:
             markersize=5 if len(steps) <= 40 else 3,
             clip_on=False,
             zorder=4,
-            label="resampled before",
+            label="resampled",
         )
 
 
@@ -249,7 +257,8 @@ def _finish(axes: Any, posterior: Posterior, title: str, quantity: str) -> None:
     steps = [record.step for record in posterior.history]
     extra = max(0.02 * (steps[-1] - steps[0]), 0.15)
     axes.set_xlim(steps[0] - extra, steps[-1] + extra)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    ticker = optional("matplotlib.ticker", extra="plot", purpose="A plot")
+    axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True))
     axes.set_xlabel("step t")
     axes.set_ylabel(quantity)
     axes.set_title(_title(posterior, title), loc="left", fontsize="medium")
@@ -258,16 +267,20 @@ def _finish(axes: Any, posterior: Posterior, title: str, quantity: str) -> None:
 
 
 def _legend(axes: Any) -> None:
-    """Put the legend below the axes, where it covers nothing."""
+    """Put the legend below the axes, where it covers nothing, in as many columns as have room."""
     transforms = optional("matplotlib.transforms", extra="plot", purpose="A plot")
     handles, labels = axes.get_legend_handles_labels()
+    entries = dict(zip(labels, handles, strict=True))
+    inches = axes.get_window_extent().width / axes.figure.dpi
+    widths = [0.45 + 0.075 * len(label) for label in entries]  # inches, roughly
+    columns = len(entries) if sum(widths) <= inches else int(inches / max(widths))
     axes.legend(
-        handles,
-        labels,
+        entries.values(),
+        entries.keys(),
         loc="upper left",
         bbox_to_anchor=(0, 0),
         bbox_transform=transforms.offset_copy(axes.transAxes, axes.figure, y=-34, units="points"),
-        ncols=len(handles),
+        ncols=max(columns, 1),
         frameon=False,
         fontsize="small",
         borderaxespad=0,
@@ -279,7 +292,7 @@ def _legend(axes: Any) -> None:
 def _title(posterior: Posterior, title: str) -> str:
     count = posterior.num_particles
     noun = "particle" if count == 1 else "particles"
-    return f"{title}: {plain(posterior.algorithm, 60)}, {count} {noun}"
+    return f"{title}\n{plain(posterior.algorithm, 60)}, {count:,} {noun}"
 
 
 def _clear_frame(axes: Any) -> None:

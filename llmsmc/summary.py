@@ -36,7 +36,7 @@ def has_spread(posterior: Posterior) -> bool:
 
 def log_evidence_error(posterior: Posterior) -> float | None:
     """Return the standard error of the log-evidence, from the genealogy; None where unknown."""
-    if posterior.guarantee != "unbiased evidence":
+    if posterior.guarantee != "unbiased evidence" or is_dead(posterior):
         return None
     variance = posterior.log_evidence_variance
     return math.sqrt(variance) if variance >= 0 else None
