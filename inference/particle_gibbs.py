@@ -6,7 +6,8 @@ drawn from the weights. That leaves the posterior of the path as it is, for any 
 The posterior is the mean of the weighted populations of all sweeps after the warm-up. Its evidence
 is that of the first run, which is not conditional, and unbiased; `metadata["log_evidence_above"]`
 is the mean log-evidence of the conditional runs, which in stationarity is no less than the truth on
-average, as that of the first run is no more.
+average, as that of the first run is no more. The particles are those of the first sweep, chain by
+chain, then those of the second, and so on; `metadata` has `num_chains` and `num_sweeps`.
 
 References:
     1. Andrieu, Doucet, Holenstein (2010). Particle Markov chain Monte Carlo methods, section 2.4.3.
@@ -122,7 +123,11 @@ class ParticleGibbs(Algorithm):
             for population in before:
                 journal.note(population)
             yield journal.posterior(
-                latest, run.truncated(latest.particles), log_evidence_above=sum(above) / len(above)
+                latest,
+                run.truncated(latest.particles),
+                log_evidence_above=sum(above) / len(above),
+                num_chains=self.num_chains,
+                num_sweeps=len(kept),
             )
             journal.resume()
 

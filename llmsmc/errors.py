@@ -5,6 +5,7 @@
     * `NumericalError` (an `ArithmeticError`): a number that must not occur has occurred.
         * `DegenerateWeightsError`: every particle has weight zero.
     * `ModelLawError` (an `AssertionError`): a model breaks a law that algorithms rely on.
+    * `MissingExtraError` (an `ImportError`): an optional package is not installed.
 """
 
 from typing import TYPE_CHECKING
@@ -67,3 +68,7 @@ class ModelLawError(LlmsmcError, AssertionError):
             "\n".join([f"{model} breaks {len(lines)} of the laws of a model:", *lines])
         )
         self.violations = violations
+
+
+class MissingExtraError(LlmsmcError, ImportError):
+    """An optional package is needed and not installed; says how to install it."""

@@ -10,7 +10,7 @@ of populations; or an object of the model's own with these methods:
 * `concatenate(others)`: this population and others behind it, for algorithms that join some.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -94,12 +94,36 @@ def map_populations(function: Callable[..., Any], *trees: Any) -> Any:
     return replace(first, **dict(zip((f.name for f in fields(first)), values, strict=True)))
 
 
+def named_populations(particles: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the tensors (or model's own objects) of the tree by name; a lone one is called `x`.
+
+    Keys and fields are joined by dots; what is in tuples and lists has its index in brackets.
+    """
+    if not is_tree(particles):
+        yield name or "x", particles
+        return
+    for key, child in zip(_names(particles), _children(particles), strict=True):
+        if isinstance(key, int):
+            yield from named_populations(child, f"{name or 'x'}[{key}]")
+        else:
+            yield from named_populations(child, f"{name}.{key}" if name else key)
+
+
 def _children(tree: Any) -> list[Any]:
     if isinstance(tree, dict):
         return list(tree.values())
     if isinstance(tree, tuple | list):
         return list(tree)
     return [getattr(tree, field.name) for field in fields(tree)]
+
+
+def _names(tree: Any) -> list[str | int]:
+    """Return what the children of a tree are called, or their numbers."""
+    if isinstance(tree, dict):
+        return [str(key) for key in tree]
+    if isinstance(tree, tuple | list):
+        return list(getattr(tree, "_fields", range(len(tree))))
+    return [field.name for field in fields(tree)]
 
 
 def _not_a_population(particles: Any) -> int:

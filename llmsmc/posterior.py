@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from llmsmc.history import StepRecord
 from llmsmc.particles import element, is_tree, map_populations, take
 from llmsmc.randomness import RandomStreams
 from llmsmc.weights import LogWeights, effective_sample_size, normalize
+
+if TYPE_CHECKING:
+    import matplotlib.axes
 
 Guarantee = Literal[
     "unbiased evidence", "properly weighted", "invariant", "consistent", "heuristic"
@@ -189,6 +192,64 @@ class Posterior:
         if not isinstance(posterior, cls):
             raise InputError(f"{path} holds a {type(posterior).__name__}; accepted: a Posterior.")
         return posterior
+
+    def to_arviz(
+        self,
+        num_draws: int | None = None,
+        seed: int = 0,
+        *,
+        resample: bool = True,
+        others: Sequence["Posterior"] = (),
+    ) -> Any:
+        """Return the posterior as ArviZ data, resampled to draws of equal weight.
+
+        Args:
+            num_draws: draws of each chain; by default as many as it has particles.
+            seed: of the resampling.
+            resample: if not, draws are the particles, and their weights are in `sample_stats`.
+            others: posteriors of further runs, whose chains are put beside those of this one.
+
+        Returns:
+            An `xarray.DataTree`; before version 1 of ArviZ an `arviz.InferenceData`. Its groups are
+            described in `llmsmc.arviz_data`.
+        """
+        from llmsmc import arviz_data
+
+        return arviz_data.to_arviz(
+            [self, *others], num_draws=num_draws, seed=seed, resample=resample
+        )
+
+    def plot_ess(self, ax: "matplotlib.axes.Axes | None" = None) -> "matplotlib.axes.Axes":
+        """Draw the effective sample size of each step; return the axes."""
+        from llmsmc import plots
+
+        return plots.plot_ess(self, ax)
+
+    def plot_evidence(self, ax: "matplotlib.axes.Axes | None" = None) -> "matplotlib.axes.Axes":
+        """Draw the log-evidence up to each step, with its standard error; return the axes."""
+        from llmsmc import plots
+
+        return plots.plot_evidence(self, ax)
+
+    def plot_genealogy(self, ax: "matplotlib.axes.Axes | None" = None) -> "matplotlib.axes.Axes":
+        """Draw who descends from whom; return the axes."""
+        from llmsmc import plots
+
+        return plots.plot_genealogy(self, ax)
+
+    def plot_answers(
+        self, ax: "matplotlib.axes.Axes | None" = None, *, max_answers: int = 10
+    ) -> "matplotlib.axes.Axes":
+        """Draw the probabilities of the answers, for models of text; return the axes."""
+        from llmsmc import plots
+
+        return plots.plot_answers(self, ax, max_answers=max_answers)
+
+    def _repr_html_(self) -> str:
+        """Return the summary that notebooks display."""
+        from llmsmc import html_summary
+
+        return html_summary.html_summary(self)
 
     def __repr__(self) -> str:
         """Show what fits on a line."""

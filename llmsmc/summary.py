@@ -1,4 +1,4 @@
-"""What people want to know of a finished run on text, read from its posterior."""
+"""What people want to know of a finished run, above all on text, read from its posterior."""
 
 import math
 from collections.abc import Iterable
@@ -32,6 +32,20 @@ def has_spread(posterior: Posterior) -> bool:
     A single particle, or one with all the weight, has not.
     """
     return posterior.effective_sample_size > 1.0 + 1e-9
+
+
+def log_evidence_error(posterior: Posterior) -> float | None:
+    """Return the standard error of the log-evidence, from the genealogy; None where unknown."""
+    if posterior.guarantee != "unbiased evidence" or is_dead(posterior):
+        return None
+    variance = posterior.log_evidence_variance
+    return math.sqrt(variance) if variance >= 0 else None
+
+
+def acceptance_rate(posterior: Posterior) -> float | None:
+    """Return the mean acceptance rate of the moves; None where none were made."""
+    rates = [r.acceptance_rate for r in posterior.history if r.acceptance_rate is not None]
+    return sum(rates) / len(rates) if rates else None
 
 
 def answer_estimates(posterior: Posterior) -> list[AnswerEstimate]:
@@ -82,6 +96,11 @@ def warnings(posterior: Posterior) -> list[str]:
     """Return what should keep a reader from trusting the run, in plain words."""
     found = [_truncation(posterior), _collapse(posterior), _common_ancestor(posterior)]
     return [warning for warning in found if warning is not None]
+
+
+def percent(probability: float) -> str:
+    """Return a probability in percent, without making a small one none."""
+    return "<0.1%" if 0 < probability < 0.0005 else f"{probability:.1%}"
 
 
 def cost_record(posterior: Posterior) -> dict[str, Any]:

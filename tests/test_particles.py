@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from llmsmc.errors import InputError
-from llmsmc.particles import element, num_particles, take, where
+from llmsmc.particles import element, named_populations, num_particles, take, where
 
 
 class Pair(NamedTuple):
@@ -104,3 +104,15 @@ def test_what_is_no_population_is_an_error() -> None:
 def test_finished_and_growing_particles_need_one_shape() -> None:
     with pytest.raises(InputError, match=r"Got \(2, 1\) before and \(2, 2\)"):
         where(torch.tensor([True, False]), torch.zeros(2, 2), torch.zeros(2, 1))
+
+
+def test_populations_have_names() -> None:
+    tree = {
+        "body": Body(tensor(), {"a": matrix()}),
+        "pair": Pair(tensor(), tensor()),
+        3: (Words([]),),
+    }
+    names = ["body.position", "body.parts.a", "pair.position", "pair.speed", "3[0]"]
+    assert [name for name, _ in named_populations(tree)] == names
+    assert [name for name, _ in named_populations((tensor(), [tensor()]))] == ["x[0]", "x[1][0]"]
+    assert [name for name, _ in named_populations(tensor())] == ["x"]

@@ -1,5 +1,7 @@
 """What is read from a posterior over texts."""
 
+from dataclasses import replace
+
 import pytest
 
 from llmsmc import summary
@@ -44,6 +46,7 @@ def test_the_dead_have_no_answers() -> None:
     assert summary.is_dead(dead)
     assert summary.answer_estimates(dead) == []
     assert summary.warnings(dead) == []
+    assert summary.log_evidence_error(dead) is None
 
 
 def test_an_ordinary_run_has_no_warnings() -> None:
@@ -75,3 +78,32 @@ def test_the_parts_of_the_time_add_up() -> None:
     parts = cost["policy_seconds"] + cost["reward_seconds"] + cost["other_seconds"]
     assert parts == pytest.approx(cost["seconds"])
     assert cost["tokens_per_second"] == 50
+
+
+def test_the_error_of_the_evidence_is_that_of_filters() -> None:
+    ancestors = [[0, 1, 2, 3], [0, 0, 2, 3]]
+    found = posterior(answering(*"7788"), [1, 1, 1, 7], ancestors=ancestors)
+    # Families of 0.2, 0.1 and 0.7, and one resampling.
+    variance = 1 - (4 / 3) ** 2 * (1 - 0.54)
+    assert summary.log_evidence_error(found) == pytest.approx(variance**0.5)
+    below_zero = posterior(answering(*"7788"), [1, 2, 3, 4], ancestors=ancestors)
+    assert summary.log_evidence_error(below_zero) is None
+    assert summary.log_evidence_error(replace(found, guarantee="consistent")) is None
+
+
+def test_percentages() -> None:
+    assert [summary.percent(p) for p in (0.0, 1e-9, 0.0005, 0.5, 1.0)] == [
+        "0.0%",
+        "<0.1%",
+        "0.1%",
+        "50.0%",
+        "100.0%",
+    ]
+
+
+def test_the_acceptance_rate_is_that_of_the_steps_that_move() -> None:
+    found = posterior(answering("7", "8"), [1, 1], ancestors=[[0, 1], [0, 1]])
+    first, second = found.history
+    assert summary.acceptance_rate(found) is None
+    moved = replace(found, history=(first, replace(second, acceptance_rate=0.25)))
+    assert summary.acceptance_rate(moved) == 0.25

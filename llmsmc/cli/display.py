@@ -141,9 +141,8 @@ def cost_table(posterior: Posterior, loading_seconds: float) -> Table:
 
 def _evidence_rows(posterior: Posterior) -> list[tuple[str, ...]]:
     """The log-evidence, its error from the genealogy, and its other side where there is one."""
-    unbiased = posterior.guarantee == "unbiased evidence"
-    variance = posterior.log_evidence_variance if unbiased else math.nan
-    error = f"\N{PLUS-MINUS SIGN} {math.sqrt(variance):.3f}" if variance >= 0 else ""
+    known = summary.log_evidence_error(posterior)
+    error = "" if known is None else f"\N{PLUS-MINUS SIGN} {known:.3f}"
     above = posterior.metadata.get("log_evidence_above")
     rows: list[tuple[str, ...]] = [("log-evidence", f"{posterior.log_evidence:.3f}", error)]
     if above is not None:
@@ -153,8 +152,8 @@ def _evidence_rows(posterior: Posterior) -> list[tuple[str, ...]]:
 
 def _move_rows(posterior: Posterior) -> list[tuple[str, ...]]:
     """How often moves were accepted, where an algorithm makes them."""
-    rates = [r.acceptance_rate for r in posterior.history if r.acceptance_rate is not None]
-    return [("moves accepted", f"{sum(rates) / len(rates):.0%}")] if rates else []
+    rate = summary.acceptance_rate(posterior)
+    return [] if rate is None else [("moves accepted", f"{rate:.0%}")]
 
 
 def bar(share: float, width: int = BAR_WIDTH) -> ProgressBar:

@@ -7,7 +7,7 @@ import sys
 import llmsmc
 from tests.cli.conftest import Command
 
-HEAVY = ("torch", "transformers", "numpy", "pyro", "rich.live", "rich.progress")
+HEAVY = ("torch", "transformers", "numpy", "pyro", "rich.live", "rich.progress", "matplotlib")
 
 
 def test_the_command_line_imports_nothing_heavy() -> None:
