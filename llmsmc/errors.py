@@ -5,6 +5,7 @@
     * `NumericalError` (an `ArithmeticError`): a number that must not occur has occurred.
         * `DegenerateWeightsError`: every particle has weight zero.
     * `ModelLawError` (an `AssertionError`): a model breaks a law that algorithms rely on.
+    * `AlgorithmLawError` (an `AssertionError`): an algorithm breaks what it promises.
     * `MissingExtraError` (an `ImportError`): an optional package is not installed.
 """
 

@@ -94,10 +94,12 @@ class Posterior:
 
         Made for multinomial resampling; with other schemes, whose variance is smaller, it is an
         indication, and may fall below zero. NaN where all particles have one forefather at the
-        first step, or where the sizes of populations change: then several runs or islands tell.
+        first step, or where the sizes of populations change: then several runs or islands tell; and
+        where all weights are zero.
         """
         ancestors = [record.ancestors for record in self.history]
-        if any(len(row) != self.num_particles for row in ancestors):
+        resized = any(len(row) != self.num_particles for row in ancestors)
+        if resized or self.log_evidence == -math.inf:
             return math.nan
         num_resamplings = sum(record.resampled for record in self.history)
         return relative_variance_of_evidence(self.normalized_weights, ancestors, num_resamplings)
