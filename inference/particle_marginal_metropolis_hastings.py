@@ -32,18 +32,14 @@ from llmsmc.errors import DegenerateWeightsError, InputError
 from llmsmc.inference.algorithm import Algorithm
 from llmsmc.inference.bootstrap_filter import BootstrapFilter
 from llmsmc.inference.driver import summary
-from llmsmc.inference.parameters import (
-    Parameters,
-    Prior,
-    parameter_posterior,
-    with_parameters,
-)
+from llmsmc.inference.parameters import Parameters, parameter_posterior
 from llmsmc.inference.population import Population
 from llmsmc.inference.resamplers import uniforms
 from llmsmc.posterior import Guarantee, Posterior
 from llmsmc.randomness import RandomStreams, draw_seed
 from llmsmc.state_space_model import Observations, StateSpaceModel
 from llmsmc.weights import uniform
+from llmsmc.with_parameters import Prior, with_parameters
 
 
 @dataclass(frozen=True)

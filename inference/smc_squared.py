@@ -34,12 +34,7 @@ from llmsmc.inference.adaptive import Adaptive
 from llmsmc.inference.algorithm import Algorithm
 from llmsmc.inference.bootstrap_filter import BootstrapFilter
 from llmsmc.inference.driver import num_steps, summary
-from llmsmc.inference.parameters import (
-    Parameters,
-    Prior,
-    parameter_posterior,
-    with_parameters,
-)
+from llmsmc.inference.parameters import Parameters, parameter_posterior
 from llmsmc.inference.particle_marginal_metropolis_hastings import adapted
 from llmsmc.inference.population import Population
 from llmsmc.inference.resamplers import Resampler, systematic, uniforms
@@ -48,6 +43,7 @@ from llmsmc.posterior import Guarantee, Posterior
 from llmsmc.randomness import RandomStreams, draw_seed
 from llmsmc.state_space_model import Observations, StateSpaceModel
 from llmsmc.weights import LogWeights, effective_sample_size, log_evidence, uniform
+from llmsmc.with_parameters import Prior, with_parameters
 
 
 @dataclass(frozen=True, eq=False)

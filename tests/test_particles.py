@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from llmsmc.errors import InputError
-from llmsmc.particles import element, num_particles, take, where
+from llmsmc.particles import components, element, num_particles, take, where
 
 
 class Pair(NamedTuple):
@@ -104,3 +104,24 @@ def test_what_is_no_population_is_an_error() -> None:
 def test_finished_and_growing_particles_need_one_shape() -> None:
     with pytest.raises(InputError, match=r"Got \(2, 1\) before and \(2, 2\)"):
         where(torch.tensor([True, False]), torch.zeros(2, 2), torch.zeros(2, 1))
+
+
+def test_parts_correspond_by_name() -> None:
+    old = {"position": tensor(), "speed": tensor() + 10}
+    new = {"speed": tensor() + 30, "position": tensor() + 20}
+    kept = where(torch.tensor([True, False, True]), new, old)
+    assert as_lists(kept) == {"speed": [30, 11, 32], "position": [20, 1, 22]}
+
+
+@pytest.mark.parametrize("other", [{"position": tensor()}, (tensor(), tensor()), tensor()])
+def test_trees_of_other_parts_are_named(other: Any) -> None:
+    tree = {"position": tensor(), "speed": tensor()}
+    with pytest.raises(InputError, match="correspond part by part"):
+        where(torch.ones(3, dtype=torch.bool), tree, other)
+
+
+def test_components_have_names() -> None:
+    tree = Body(tensor(), {"inner": matrix()}), Pair(tensor(), matrix())
+    names = [name for name, _ in components(tree)]
+    assert names == ["0.position", "0.parts.inner", "1.position", "1.speed"]
+    assert [name for name, _ in components(tensor())] == [""]

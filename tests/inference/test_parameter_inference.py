@@ -16,8 +16,9 @@ from llmsmc.inference import (
     BootstrapFilter,
     ParticleMarginalMetropolisHastings,
 )
-from llmsmc.inference.parameters import Parameters, with_parameters
+from llmsmc.inference.parameters import Parameters
 from llmsmc.models import LinearGaussian
+from llmsmc.with_parameters import with_parameters
 from tests.statistics import MAX_Z, z_score
 
 OBSERVATIONS = [0.4, 1.1, 0.3, 1.9, 2.5, 2.0, 3.4, 2.8]
