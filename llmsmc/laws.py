@@ -48,11 +48,26 @@ def mode(law: Law, num_particles: int, previous: Any = None) -> Any:
     """
 
     def choose(law: Distribution, previous: Any) -> Tensor:
-        value = _mode(law)
+        value = most_probable(law)
         shape = _missing_batch(law, num_particles, previous)
         return value.expand(*shape, *value.shape).clone()
 
     return _mapped(choose, law, previous)
+
+
+def most_probable(law: Distribution) -> Tensor:
+    """Return the mode of a distribution, `batch_shape + event_shape`.
+
+    Raises:
+        InputError: it has none.
+    """
+    try:
+        return law.mode
+    except NotImplementedError as error:
+        raise InputError(
+            f"A greedy run follows the modes of the laws. Got a {type(law).__name__}, which has "
+            "none; accepted: distributions with a `mode`, or models with `mode_transition`."
+        ) from error
 
 
 def log_density(law: Law, state: Any) -> Tensor:
@@ -149,16 +164,6 @@ def _missing_batch(law: Distribution, num_particles: int, previous: Any) -> tupl
         return (num_particles,)
     shape = law.batch_shape + law.event_shape
     return (num_particles,) if isinstance(previous, Tensor) and len(shape) < previous.dim() else ()
-
-
-def _mode(law: Distribution) -> Tensor:
-    try:
-        return law.mode
-    except NotImplementedError as error:
-        raise InputError(
-            f"A greedy run follows the modes of the laws. Got a {type(law).__name__}, which has "
-            "none; accepted: distributions with a `mode`, or models with `mode_transition`."
-        ) from error
 
 
 def _sum(densities: list[Tensor]) -> Tensor:

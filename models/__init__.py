@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from llmsmc.models.hidden_markov import HiddenMarkov as HiddenMarkov
     from llmsmc.models.language_model import LanguageModel as LanguageModel
     from llmsmc.models.linear_gaussian import LinearGaussian as LinearGaussian
+    from llmsmc.models.pyro_model import PyroModel as PyroModel
     from llmsmc.models.reasoning import Reasoning as Reasoning
     from llmsmc.models.reward_model import RewardModel as RewardModel
     from llmsmc.models.stochastic_volatility import StochasticVolatility as StochasticVolatility
@@ -19,6 +20,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.models.hidden_markov": ["HiddenMarkov"],
         "llmsmc.models.language_model": ["LanguageModel"],
         "llmsmc.models.linear_gaussian": ["LinearGaussian"],
+        "llmsmc.models.pyro_model": ["PyroModel"],
         "llmsmc.models.reasoning": ["Reasoning"],
         "llmsmc.models.reward_model": ["RewardModel"],
         "llmsmc.models.stochastic_volatility": ["StochasticVolatility"],
