@@ -55,6 +55,16 @@ def mode(law: Law, num_particles: int, previous: Any = None) -> Any:
     return _mapped(choose, law, previous)
 
 
+def batched(law: Law, num_particles: int, previous: Any = None) -> Law:
+    """Return the laws of N states, where the laws of a single particle are those of each."""
+
+    def expand(law: Distribution, previous: Any) -> Distribution:
+        shape = _missing_batch(law, num_particles, previous)
+        return law.expand(shape + law.batch_shape) if shape else law
+
+    return _mapped(expand, law, previous)
+
+
 def most_probable(law: Distribution) -> Tensor:
     """Return the mode of a distribution, `batch_shape + event_shape`.
 
@@ -151,7 +161,7 @@ def _parts(law: Law, y: Any, t: int) -> dict[Any, Any]:
     return parts
 
 
-def _mapped(function: Callable[..., Tensor], law: Law, previous: Any) -> Any:
+def _mapped(function: Callable[..., Any], law: Law, previous: Any) -> Any:
     """Apply `function` to the distributions, each with the component of the previous states."""
     if previous is None or not is_tree(law):
         return map_populations(lambda part: function(part, previous), law)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llmsmc.models.reward_model import RewardModel as RewardModel
     from llmsmc.models.stochastic_volatility import StochasticVolatility as StochasticVolatility
     from llmsmc.models.tabular_language_model import TabularLanguageModel as TabularLanguageModel
+    from llmsmc.models.to_pyro import to_pyro as to_pyro
 
 __all__, __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -25,5 +26,6 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.models.reward_model": ["RewardModel"],
         "llmsmc.models.stochastic_volatility": ["StochasticVolatility"],
         "llmsmc.models.tabular_language_model": ["TabularLanguageModel"],
+        "llmsmc.models.to_pyro": ["to_pyro"],
     },
 )
