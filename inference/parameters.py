@@ -18,10 +18,10 @@ from llmsmc.errors import InputError
 from llmsmc.history import StepRecord
 from llmsmc.inference.algorithm import Algorithm
 from llmsmc.inference.population import Population
+from llmsmc.parameters import Prior, check_prior
 from llmsmc.posterior import Posterior
 from llmsmc.randomness import sample
 from llmsmc.state_space_model import StateSpaceModel
-from llmsmc.with_parameters import Prior, check_prior
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,11 @@ from llmsmc.inference.driver import summary
 from llmsmc.inference.parameters import Parameters, parameter_posterior
 from llmsmc.inference.population import Population
 from llmsmc.inference.resamplers import uniforms
+from llmsmc.parameters import Prior
 from llmsmc.posterior import Guarantee, Posterior
 from llmsmc.randomness import RandomStreams, draw_seed
 from llmsmc.state_space_model import Observations, StateSpaceModel
 from llmsmc.weights import uniform
-from llmsmc.with_parameters import Prior, with_parameters
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class ParticleMarginalMetropolisHastings(Algorithm):
         values = {name: value[0] for name, value in parameters.values(vector).items()}
         seed = draw_seed(generator)
         try:
-            changed = with_parameters(model, values)
+            changed = model.with_parameters(values)
             log_evidence = self.inner.run(changed, observations, seed=seed).log_evidence
         except DegenerateWeightsError:
             log_evidence = -math.inf

@@ -9,7 +9,7 @@ these three but the methods built on them (`sample_initial`, `sample_transition`
 ...), which a model may override instead, when its laws are not distributions.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -21,6 +21,7 @@ from llmsmc import laws
 from llmsmc.cost import Cost
 from llmsmc.errors import InputError
 from llmsmc.laws import Law
+from llmsmc.parameters import with_attributes
 from llmsmc.particles import components, num_particles
 
 Observations = Sequence[Any] | Tensor | NDArray[Any]
@@ -117,6 +118,16 @@ class StateSpaceModel:
         raise NotImplementedError(f"{type(self).__name__} does not define `log_twist`.")
 
     # What the algorithms call.
+
+    def with_parameters(self, values: Mapping[str, Tensor]) -> "StateSpaceModel":
+        """Return a copy of the model with other values of its parameters.
+
+        As it stands, these are attributes of the model.
+
+        Raises:
+            InputError: the model has no parameter of one of the names.
+        """
+        return with_attributes(self, values)
 
     def given(self, observations: Observations | None) -> "StateSpaceModel":
         """Return the model as a run on these observations uses it.

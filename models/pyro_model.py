@@ -35,6 +35,7 @@ from torch.distributions import Distribution
 from llmsmc.errors import InputError
 from llmsmc.laws import most_probable
 from llmsmc.models.pyro_particles import PyroParticles, Sites, Stored, num_rows
+from llmsmc.parameters import with_attributes
 from llmsmc.randomness import global_generators
 from llmsmc.state_space_model import Observations, StateSpaceModel
 
@@ -91,6 +92,10 @@ class PyroModel(StateSpaceModel):
     def given(self, observations: Observations | None) -> "PyroModel":
         """Return the model that knows the observations: what a program stores may contain them."""
         return replace(self, observations=observations)
+
+    def with_parameters(self, values: Mapping[str, Tensor]) -> "PyroModel":
+        """Return the model with other values of attributes of the program."""
+        return replace(self, program=with_attributes(self.program, values))
 
     def sample_initial(self, num_particles: int, *, generator: Generator) -> PyroParticles:
         """Draw N particles x_0; consumes `generator`."""

@@ -17,9 +17,9 @@ import torch
 from llmsmc import laws
 from llmsmc.errors import InputError
 from llmsmc.laws import Law
+from llmsmc.parameters import Prior, check_prior
 from llmsmc.particles import components, map_populations
 from llmsmc.state_space_model import Observations, StateSpaceModel
-from llmsmc.with_parameters import Prior, check_prior, with_parameters
 
 
 def to_pyro(
@@ -51,11 +51,11 @@ def to_pyro(
     """
     if prior is not None:
         check_prior(prior)
-        with_parameters(model, {name: torch.empty(0) for name in prior})
+        model.with_parameters({name: torch.empty(0) for name in prior})
 
     def program(observations: Observations | None = observations) -> list[Any]:
         drawn = {name: pyro.sample(name, _whole(law)) for name, law in (prior or {}).items()}
-        return _path(with_parameters(model, drawn), observations)
+        return _path(model.with_parameters(drawn), observations)
 
     return program
 

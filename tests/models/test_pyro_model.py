@@ -11,6 +11,7 @@ from torch import Tensor
 
 from llmsmc import InputError, check_model
 from llmsmc.inference import (
+    SMC2,
     Adaptive,
     BootstrapFilter,
     Greedy,
@@ -158,6 +159,32 @@ def test_a_run_without_observations() -> None:
     posterior = BootstrapFilter(7).run(model, seed=0)
     assert posterior.trajectories()["z"].shape == (7, 5, 2)
     assert posterior.log_evidence == pytest.approx(0.0)
+
+
+class Level:
+    """A local level whose drift is a parameter."""
+
+    drift: Any = 0.5
+
+    def init(self, state: Any) -> None:
+        state["x"] = pyro.sample("x", dist.Normal(0.0, 1.0))
+
+    def step(self, state: Any, y: Any) -> None:
+        state["x"] = pyro.sample("x", dist.Normal(state["x"], self.drift))
+        pyro.sample("y", dist.Normal(state["x"], 1.0), obs=y)
+
+
+def test_parameters_are_attributes_of_the_program() -> None:
+    program = Level()
+    changed = PyroModel(program).with_parameters({"drift": torch.tensor(2.0)})
+    assert program.drift == 0.5
+    program.drift = 2.0
+    expected = BootstrapFilter(20).run(PyroModel(program), SEEN, seed=0)
+    assert BootstrapFilter(20).run(changed, SEEN, seed=0).log_evidence == expected.log_evidence
+    with pytest.raises(InputError, match="Got 'speed' for a Level"):
+        changed.with_parameters({"speed": torch.tensor(1.0)})
+    posterior = SMC2({"drift": dist.Gamma(2.0, 3.0)}, 6, 6).run(PyroModel(program), SEEN, seed=0)
+    assert posterior.particles["drift"].shape == (6,)
 
 
 class InPlates:

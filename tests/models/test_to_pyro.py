@@ -15,6 +15,7 @@ from pyro.infer.autoguide import AutoNormal
 from pyro.optim import PyroOptim
 from torch import Tensor
 
+from benchmarks.parameters import draws_of_nuts, exact
 from llmsmc import InputError, StateSpaceModel
 from llmsmc.models import (
     HiddenMarkov,
@@ -215,3 +216,11 @@ def test_variational_inference_runs_on_it() -> None:
     svi = SVI(program, AutoNormal(program), optimizer, Trace_ELBO())
     losses = [svi.step() for _ in range(120)]
     assert sum(losses[-30:]) < sum(losses[:30])
+
+
+def test_nuts_has_the_posterior_of_the_grid() -> None:
+    mean, spread = exact(400)[:2].tolist()
+    values = draws_of_nuts(0, 300)
+    assert abs(z_score(values.reshape(15, 20).mean(1), mean)) < MAX_Z
+    squares = (values - mean).square().reshape(15, 20).mean(1)
+    assert abs(z_score(squares, spread**2)) < MAX_Z

@@ -6,16 +6,17 @@ model's attributes.
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 from torch.distributions import Distribution
 
 from llmsmc.errors import InputError
-from llmsmc.state_space_model import StateSpaceModel
 
 Prior = Mapping[str, Distribution]
 """The law of each parameter, by name; they are independent."""
+
+Owner = TypeVar("Owner")
 
 
 def check_prior(prior: Any) -> None:
@@ -27,18 +28,18 @@ def check_prior(prior: Any) -> None:
         )
 
 
-def with_parameters(model: StateSpaceModel, values: Mapping[str, Tensor]) -> StateSpaceModel:
-    """Return a copy of the model with other values of some of its attributes.
+def with_attributes(owner: Owner, values: Mapping[str, Tensor]) -> Owner:
+    """Return a copy of a model, or of a program, with other values of some of its attributes.
 
     Raises:
-        InputError: the model has no attribute of one of the names.
+        InputError: it has no attribute of one of the names.
     """
-    changed = copy.copy(model)
+    changed = copy.copy(owner)
     for name, value in values.items():
-        if not hasattr(model, name):
+        if not hasattr(owner, name):
             raise InputError(
                 f"A parameter is an attribute of the model. Got {name!r} for a "
-                f"{type(model).__name__}, which has none of that name."
+                f"{type(owner).__name__}, which has none of that name."
             )
         object.__setattr__(changed, name, value)
     return changed
