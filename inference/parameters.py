@@ -1,12 +1,9 @@
 """Unknown parameters of a model: attributes of it, with a prior, and without constraints.
 
-A prior is a dictionary of distributions, `{"scale": dist.Gamma(2, 2), ...}`, by the names of the
-model's attributes. Kernels move the parameters as a vector of real numbers, to which each is
-mapped by the transform of its support.
+Kernels move the parameters as a vector of real numbers, to which each is mapped by the transform
+of its support.
 """
 
-import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,12 +18,10 @@ from llmsmc.errors import InputError
 from llmsmc.history import StepRecord
 from llmsmc.inference.algorithm import Algorithm
 from llmsmc.inference.population import Population
+from llmsmc.parameters import Prior, check_prior
 from llmsmc.posterior import Posterior
 from llmsmc.randomness import sample
 from llmsmc.state_space_model import StateSpaceModel
-
-Prior = Mapping[str, Distribution]
-"""The law of each parameter, by name; they are independent."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +36,7 @@ class Parameters:
 
     def __post_init__(self) -> None:
         """Check the prior."""
-        if not self.prior or not all(isinstance(d, Distribution) for d in self.prior.values()):
-            raise InputError(
-                f"A prior names laws. Got {dict(self.prior)!r}; accepted: a dictionary of at least "
-                "one distribution, by the names of attributes of the model."
-            )
+        check_prior(self.prior)
 
     @cached_property
     def _transforms(self) -> dict[str, Transform]:
@@ -100,23 +91,6 @@ class Parameters:
 
     def _size(self, name: str) -> int:
         return self._free_shape(name).numel()
-
-
-def with_parameters(model: StateSpaceModel, values: Mapping[str, Tensor]) -> StateSpaceModel:
-    """Return a copy of the model with other values of some of its attributes.
-
-    Raises:
-        InputError: the model has no attribute of one of the names.
-    """
-    changed = copy.copy(model)
-    for name, value in values.items():
-        if not hasattr(model, name):
-            raise InputError(
-                f"A parameter is an attribute of the model. Got {name!r} for a "
-                f"{type(model).__name__}, which has none of that name."
-            )
-        object.__setattr__(changed, name, value)
-    return changed
 
 
 def parameter_posterior(

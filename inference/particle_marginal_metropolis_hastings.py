@@ -32,14 +32,10 @@ from llmsmc.errors import DegenerateWeightsError, InputError
 from llmsmc.inference.algorithm import Algorithm
 from llmsmc.inference.bootstrap_filter import BootstrapFilter
 from llmsmc.inference.driver import summary
-from llmsmc.inference.parameters import (
-    Parameters,
-    Prior,
-    parameter_posterior,
-    with_parameters,
-)
+from llmsmc.inference.parameters import Parameters, parameter_posterior
 from llmsmc.inference.population import Population
 from llmsmc.inference.resamplers import uniforms
+from llmsmc.parameters import Prior
 from llmsmc.posterior import Guarantee, Posterior
 from llmsmc.randomness import RandomStreams, draw_seed
 from llmsmc.state_space_model import Observations, StateSpaceModel
@@ -152,7 +148,7 @@ class ParticleMarginalMetropolisHastings(Algorithm):
         values = {name: value[0] for name, value in parameters.values(vector).items()}
         seed = draw_seed(generator)
         try:
-            changed = with_parameters(model, values)
+            changed = model.with_parameters(values)
             log_evidence = self.inner.run(changed, observations, seed=seed).log_evidence
         except DegenerateWeightsError:
             log_evidence = -math.inf

@@ -4,7 +4,8 @@ $$x_t' = x_t + \sigma \, \xi, \quad \xi \sim N(0, I), \qquad \text{accepted with
 \min\Bigl(1, \frac{p(x_t' \mid x_{t-1}) \, p(y_t \mid x_t')}
 {p(x_t \mid x_{t-1}) \, p(y_t \mid x_t)}\Bigr).$$
 
-The past of the particle stays. For states that are tensors of real numbers.
+The past of the particle stays. For states that are tensors of real numbers, or trees of them, and
+for models that say which real numbers a state is made from (`coordinates`).
 
 Reference: Metropolis et al. (1953). Equation of state calculations by fast computing machines.
 """
@@ -22,13 +23,13 @@ from llmsmc.inference.move import Moved
 from llmsmc.inference.population import Population
 from llmsmc.inference.resamplers import uniforms
 from llmsmc.inference.run import Run
-from llmsmc.particles import where
+from llmsmc.particles import components, map_populations, where
 from llmsmc.weights import on_host
 
 
 @dataclass(frozen=True)
 class RandomWalk:
-    """The move, for Markov models whose states are tensors.
+    """The move, for Markov models whose states are made from real numbers.
 
     Attributes:
         scale: sigma, the standard deviation of a proposed step.
@@ -42,28 +43,32 @@ class RandomWalk:
             raise InputError(f"scale is a length. Got {self.scale!r}; accepted: finite, above 0.")
 
     def check(self, run: Run, population: Population) -> None:
-        """Raise `InputError` unless the states are tensors of real numbers."""
-        states = population.particles
-        if not isinstance(states, Tensor) or not states.is_floating_point():
-            raise InputError(
-                "A random walk is made by real numbers. Got states of type "
-                f"{type(states).__name__}; accepted: tensors of floating point, or another move."
-            )
+        """Raise `InputError` unless the states are made from real numbers."""
+        for _, (values,) in components(run.model.coordinates(population.particles)):
+            if not isinstance(values, Tensor) or not values.is_floating_point():
+                raise InputError(
+                    "A random walk is made by real numbers. Got states of type "
+                    f"{type(values).__name__}; accepted: tensors of floating point, or another "
+                    "move."
+                )
 
     def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
         """Move each particle of step t; consumes `generator`."""
-        old = population.particles
-        noise = torch.randn(old.shape, generator=generator, dtype=old.dtype).to(old.device)
-        new = old + self.scale * noise
-        log_ratio = _log_density(run, t, population.previous, new) - _log_density(
-            run, t, population.previous, old
-        )
+
+        def walk(values: Tensor) -> Tensor:
+            noise = torch.randn(values.shape, generator=generator, dtype=values.dtype)
+            return values + self.scale * noise.to(values.device)
+
+        old, previous = population.particles, population.previous
+        coordinates = map_populations(walk, run.model.coordinates(old))
+        new = run.model.at_coordinates(t, previous, coordinates)
+        log_ratio = _log_density(run, t, previous, new) - _log_density(run, t, previous, old)
         alive = population.log_weights > -math.inf
-        accepted = alive & (uniforms(len(old), generator).log() < log_ratio)
+        accepted = alive & (uniforms(len(alive), generator).log() < log_ratio)
         return Moved(replace(population, particles=where(accepted, new, old)), accepted)
 
 
-def _log_density(run: Run, t: int, previous: Any, state: Tensor) -> Float64[Tensor, " N"]:
+def _log_density(run: Run, t: int, previous: Any, state: Any) -> Float64[Tensor, " N"]:
     """Log-density of x_t and y_t given x_{t-1}."""
     log_transition = on_host(run.model.log_transition(t, previous, state))
     return log_transition + run.log_likelihood(t, previous, state)

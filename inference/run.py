@@ -30,6 +30,10 @@ class Run:
     streams: RandomStreams
     inverse_temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Let the model know the observations."""
+        object.__setattr__(self, "model", self.model.given(self.observations))
+
     def y(self, t: int) -> Any:
         """Return y_t; None where it is missing, and where there are no observations."""
         return None if self.observations is None else self.observations[t]

@@ -34,16 +34,12 @@ from llmsmc.inference.adaptive import Adaptive
 from llmsmc.inference.algorithm import Algorithm
 from llmsmc.inference.bootstrap_filter import BootstrapFilter
 from llmsmc.inference.driver import num_steps, summary
-from llmsmc.inference.parameters import (
-    Parameters,
-    Prior,
-    parameter_posterior,
-    with_parameters,
-)
+from llmsmc.inference.parameters import Parameters, parameter_posterior
 from llmsmc.inference.particle_marginal_metropolis_hastings import adapted
 from llmsmc.inference.population import Population
 from llmsmc.inference.resamplers import Resampler, systematic, uniforms
 from llmsmc.inference.run import Run
+from llmsmc.parameters import Prior
 from llmsmc.posterior import Guarantee, Posterior
 from llmsmc.randomness import RandomStreams, draw_seed
 from llmsmc.state_space_model import Observations, StateSpaceModel
@@ -165,7 +161,7 @@ class SMC2(Algorithm):
     ) -> Filtered:
         """Return a filter for a vector of parameters, before its first step."""
         values = {name: value[0] for name, value in parameters.values(vector[None]).items()}
-        run = Run(with_parameters(model, values), observations, RandomStreams(draw_seed(generator)))
+        run = Run(model.with_parameters(values), observations, RandomStreams(draw_seed(generator)))
         return Filtered(run, None, 0.0)
 
     def _advanced(self, filtered: Filtered, t: int) -> Filtered:

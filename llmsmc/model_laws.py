@@ -22,7 +22,7 @@ llmsmc.errors.ModelLawError: Walk breaks 1 of the laws of a model:
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -30,8 +30,8 @@ from torch.distributions import Distribution
 
 from llmsmc import serialization
 from llmsmc.errors import InputError, ModelLawError
+from llmsmc.particles import components, take, where
 from llmsmc.particles import num_particles as size_of
-from llmsmc.particles import take, where
 from llmsmc.randomness import RandomStreams, sample
 from llmsmc.state_space_model import Observations, StateSpaceModel
 
@@ -68,13 +68,14 @@ def check_model(
         ModelLawError: says which laws are broken, at which step, and by how much.
     """
     limits = (num_steps, model.max_steps, None if observations is None else len(observations))
+    model = model.given(observations)
     streams, laws = RandomStreams(seed), dict[str, None]()
     previous, path = None, torch.zeros(num_particles, dtype=torch.float64)
     for t in range(min(limit for limit in limits if limit is not None)):
         y = None if observations is None else observations[t]
         step = _Step(model, t, previous, y, num_particles, tolerance, streams)
         state = step.draw()
-        for check in (_check_draws, _check_finished, _check_likelihood, _check_observation):
+        for check in CHECKS:
             findings = dict(check(step, state))
             violations = {law: broken for law, broken in findings.items() if broken}
             if violations:
@@ -145,9 +146,7 @@ class _Step:
 
 
 def _check_draws(step: _Step, state: Any) -> Iterator[Finding]:
-    size = size_of(state)
-    broken = None if size == step.num_particles else f"{size} in place of {step.num_particles}"
-    yield "a step keeps the number of particles", broken
+    yield "a step keeps the number of particles", _wrong_size(step, state)
     before, random_state = _snapshot(step, step.previous), torch.random.get_rng_state()
     again = step.draw()
     same = torch.equal(random_state, torch.random.get_rng_state())
@@ -162,6 +161,44 @@ def _check_draws(step: _Step, state: Any) -> Iterator[Finding]:
         "a step leaves the particles that it starts from as they are",
         (None if same else "they were edited in place"),
     )
+
+
+def _wrong_size(step: _Step, state: Any) -> str | None:
+    try:
+        size = size_of(state)
+    except InputError as error:
+        return str(error).removesuffix(".")
+    return None if size == step.num_particles else f"{size} in place of {step.num_particles}"
+
+
+def _check_density(step: _Step, state: Any) -> Iterator[Finding]:
+    """Check the density of the draws, if the model has one."""
+    mine, base = type(step.model), StateSpaceModel
+    if mine.log_transition is base.log_transition and (
+        mine.initial is base.initial or mine.transition is base.transition
+    ):
+        return
+
+    def density(state: Any, previous: Any) -> Tensor:
+        return step.model.log_transition(step.t, previous, state).detach().cpu()
+
+    active = step.active().nonzero().squeeze(1)
+    state = take(state, active)
+    previous = None if step.previous is None else take(step.previous, active)
+    values = density(state, previous)
+    right = values.shape == active.shape
+    bad = f"shape {tuple(values.shape)} in place of {tuple(active.shape)}"
+    yield "each particle has one density given the previous one", None if right else bad
+    if not right:
+        return
+    possible = values.isfinite() | (values == math.inf)  # the law may have an atom
+    num_bad = int((~possible).sum())
+    bad = f"{num_bad} of {len(values)} have the density 0 or NaN"
+    yield "what a step draws is possible", bad if num_bad else None
+    yield "a density is a fixed function", step.difference(density(state, previous), values)
+    some = torch.arange(len(values)).flip(0)[: max(1, len(values) // 2)]
+    alone = density(take(state, some), None if previous is None else take(previous, some))
+    yield "the law of a particle does not depend on others", step.difference(alone, values[some])
 
 
 def _check_finished(step: _Step, state: Any) -> Iterator[Finding]:
@@ -207,13 +244,18 @@ def _check_observation(step: _Step, state: Any) -> Iterator[Finding]:
     """Check the likelihood against the observation law, if the model has one."""
     if type(step.model).observation is StateSpaceModel.observation:
         return
-    law = step.model.observation(step.t, state)
+    observation = step.model.observation(step.t, state)
     if step.y is not None:
         density = StateSpaceModel.log_likelihood(step.model, step.t, step.previous, state, step.y)
         broken = step.difference(step.log_likelihood(state), density)
         yield "the log-likelihood is the log-density of the observation", broken
-    if law.event_shape == () and _support(law) is not None:
-        yield "the observation has total probability one", _mass_error(step, law)
+    errors = [
+        _mass_error(step, law)
+        for _, (law,) in components(observation)
+        if law.event_shape == () and _support(law) is not None
+    ]
+    if errors:
+        yield "the observation has total probability one", next(filter(None, errors), None)
 
 
 def _support(law: Distribution) -> Any:
@@ -246,6 +288,15 @@ def _mass_error(step: _Step, law: Distribution) -> str | None:
         return None
     factor = 1.0 / float(mean.flatten()[int(z.argmax())])
     return f"its density is {factor:.4g} times that of its draws"
+
+
+CHECKS: Final = (
+    _check_draws,
+    _check_finished,
+    _check_density,
+    _check_likelihood,
+    _check_observation,
+)
 
 
 def _snapshot(step: _Step, particles: Any) -> Any:

@@ -26,7 +26,7 @@ def num_particles(particles: Any) -> int:
     if isinstance(particles, Tensor):
         return particles.shape[0] if particles.dim() else _not_a_population(particles)
     if is_tree(particles):
-        sizes = {num_particles(child) for child in _children(particles)}
+        sizes = {num_particles(child) for child in children(particles).values()}
         return sizes.pop() if len(sizes) == 1 else _not_a_population(particles)
     if hasattr(particles, "__len__"):
         return len(particles)
@@ -83,47 +83,66 @@ def map_populations(function: Callable[..., Any], *trees: Any) -> Any:
     first = trees[0]
     if not is_tree(first):
         return function(*trees)
-    rows = zip(*(_children(tree) for tree in trees), strict=True)
-    values = [map_populations(function, *row) for row in rows]
+    values = {name: map_populations(function, *row) for name, row in _rows(trees)}
     if isinstance(first, dict):
-        return dict(zip(first, values, strict=True))
+        return values
     if hasattr(first, "_fields"):
-        return type(first)(*values)
+        return type(first)(**values)
     if isinstance(first, tuple | list):
-        return type(first)(values)
-    return replace(first, **dict(zip((f.name for f in fields(first)), values, strict=True)))
+        return type(first)(values.values())
+    return replace(first, **values)
 
 
-def named_populations(particles: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the tensors (or model's own objects) of the tree by name; a lone one is called `x`.
+def components(*trees: Any) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the corresponding tensors (or model's own objects) of the trees, each with its name.
 
-    Keys and fields are joined by dots; what is in tuples and lists has its index in brackets.
+    >>> [name for name, _ in components({"level": 0, "pair": (1, 2)})]
+    ['level', 'pair.0', 'pair.1']
     """
-    if not is_tree(particles):
-        yield name or "x", particles
+    if not is_tree(trees[0]):
+        yield "", list(trees)
         return
-    for key, child in zip(_names(particles), _children(particles), strict=True):
-        if isinstance(key, int):
-            yield from named_populations(child, f"{name or 'x'}[{key}]")
-        else:
-            yield from named_populations(child, f"{name}.{key}" if name else key)
+    for name, row in _rows(trees):
+        for rest, values in components(*row):
+            yield f"{name}.{rest}" if rest else str(name), values
 
 
-def _children(tree: Any) -> list[Any]:
+def named_populations(particles: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the tensors (or model's own objects) of the tree with names that can stand alone.
+
+    A lone one is called `x`, and so is a tuple or list of them.
+    """
+    for name, (values,) in components(particles):
+        yield name if name and not name[0].isdigit() else f"x.{name}" if name else "x", values
+
+
+def _rows(trees: Sequence[Any]) -> list[tuple[Any, list[Any]]]:
+    """Return the corresponding children of the trees, each with its name in the first.
+
+    Raises:
+        InputError: the trees are not made of the same ones.
+    """
+    named = [children(tree) for tree in trees]
+    for other in named:
+        if other.keys() != named[0].keys():
+            raise InputError(
+                f"Trees of particles correspond part by part. Got {list(other)}; accepted: "
+                f"{list(named[0])}."
+            )
+    return [(name, [children[name] for children in named]) for name in named[0]]
+
+
+def children(tree: Any) -> dict[Any, Any]:
+    """Return the parts of a tree by their names: keys, names of fields, or places."""
     if isinstance(tree, dict):
-        return list(tree.values())
+        return tree
+    if hasattr(tree, "_fields"):
+        return dict(tree._asdict())
     if isinstance(tree, tuple | list):
-        return list(tree)
-    return [getattr(tree, field.name) for field in fields(tree)]
-
-
-def _names(tree: Any) -> list[str | int]:
-    """Return what the children of a tree are called, or their numbers."""
-    if isinstance(tree, dict):
-        return [str(key) for key in tree]
-    if isinstance(tree, tuple | list):
-        return list(getattr(tree, "_fields", range(len(tree))))
-    return [field.name for field in fields(tree)]
+        return dict(enumerate(tree))
+    if is_tree(tree):
+        return {field.name: getattr(tree, field.name) for field in fields(tree)}
+    return {type(tree).__name__: tree}
 
 
 def _not_a_population(particles: Any) -> int:

@@ -6,7 +6,8 @@ not depend on how much was drawn for another, and a run can be taken up again at
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Generator, Tensor
@@ -49,10 +50,17 @@ def draw_seed(generator: Generator) -> int:
 
 
 def sample(distribution: Distribution, shape: Sequence[int], generator: Generator) -> Tensor:
-    """Draw from a distribution that takes no generator; consumes `generator` only.
+    """Draw from a distribution that takes no generator; consumes `generator` only."""
+    with global_generators(generator):
+        return distribution.sample(torch.Size(shape))
+
+
+@contextmanager
+def global_generators(generator: Generator) -> Iterator[None]:
+    """Let what takes no generator draw numbers that `generator` decides; consumes `generator`.
 
     torch and Pyro distributions draw from the global generators. These are seeded from
-    `generator` for the length of the call and then put back exactly as they were.
+    `generator` for the length of the block and then put back exactly as they were.
     """
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     seed = draw_seed(generator)
@@ -60,4 +68,4 @@ def sample(distribution: Distribution, shape: Sequence[int], generator: Generato
         torch.default_generator.manual_seed(seed)
         if cuda:
             torch.cuda.manual_seed_all(seed)
-        return distribution.sample(torch.Size(shape))
+        yield

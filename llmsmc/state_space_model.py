@@ -3,24 +3,26 @@ r"""State-space models: what there is to infer.
 $$x_0 \sim \text{initial}, \qquad x_t \sim \text{transition}(t, x_{t-1}), \qquad
 y_t \sim \text{observation}(t, x_t)$$
 
-A model is three methods that return distributions. The algorithms do not call these three but
-the methods built on them (`sample_initial`, `sample_transition`, `log_likelihood`, ...), which a
-model may override instead, when its states are not tensors or its laws not distributions.
+A model is three methods that return laws: distributions, or trees of distributions whose
+components are independent given the previous state (`llmsmc.laws`). The algorithms do not call
+these three but the methods built on them (`sample_initial`, `sample_transition`, `log_likelihood`,
+...), which a model may override instead, when its laws are not distributions.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool
 from numpy.typing import NDArray
 from torch import Generator, Tensor
-from torch.distributions import Distribution
 
+from llmsmc import laws
 from llmsmc.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.particles import num_particles
-from llmsmc.randomness import sample
+from llmsmc.laws import Law
+from llmsmc.parameters import with_attributes
+from llmsmc.particles import components, num_particles
 
 Observations = Sequence[Any] | Tensor | NDArray[Any]
 """The observations y_0, y_1, ..., any of which may be None where it is missing."""
@@ -37,7 +39,8 @@ Truncated = Literal["keep", "reject"]
 class StateSpaceModel:
     """A state-space model with N particles side by side in the first dimension.
 
-    A state is a tensor `[N, ...]`, or anything that `llmsmc.particles` can gather.
+    A state is a tensor `[N, ...]`, a tuple, named tuple, dict or dataclass of states, or anything
+    else that `llmsmc.particles` can gather.
 
     >>> import pyro.distributions as dist
     >>> class LocalLevel(StateSpaceModel):
@@ -61,15 +64,15 @@ class StateSpaceModel:
 
     # What a model is.
 
-    def initial(self) -> Distribution:
+    def initial(self) -> Law:
         """Return the law of x_0, of a single particle."""
         raise NotImplementedError(f"{type(self).__name__} does not define `initial`.")
 
-    def transition(self, t: int, previous: Any) -> Distribution:
+    def transition(self, t: int, previous: Any) -> Law:
         """Return the law of x_t given the N states x_{t-1}; t >= 1."""
         raise NotImplementedError(f"{type(self).__name__} does not define `transition`.")
 
-    def observation(self, t: int, state: Any) -> Distribution:
+    def observation(self, t: int, state: Any) -> Law:
         """Return the law of y_t given the N states x_t."""
         raise NotImplementedError(f"{type(self).__name__} does not define `observation`.")
 
@@ -80,18 +83,19 @@ class StateSpaceModel:
     def log_likelihood(self, t: int, previous: Any, state: Any, y: Any) -> Tensor:
         """Return log p(y_t given x_t) for each particle, `[N]`; `previous` is None at t = 0.
 
-        As it stands: the log-density of `observation`, summed over the dimensions of y, and zero
-        where y is None, an observation that is missing. Override it in place of `observation`
-        where the likelihood has no observation, or sees the previous state as well.
+        As it stands: the log-density of `observation`, summed over components and dimensions of y,
+        and zero where y, or a component of it, is None, an observation that is missing. Override it
+        in place of `observation` where the likelihood has no observation, or sees the previous
+        state as well.
         """
         count = num_particles(state)
         if y is None:
             return torch.zeros(count, dtype=torch.float64)
-        return _log_density(self.observation(t, state), torch.as_tensor(y), count, t)
+        return laws.log_density_of_observation(self.observation(t, state), y, count, t)
 
     # What some algorithms can use besides.
 
-    def proposal(self, t: int, previous: Any, y: Any) -> Distribution:
+    def proposal(self, t: int, previous: Any, y: Any) -> Law:
         """Return a law of x_t that knows y_t; `previous` is None at t = 0, for a single particle.
 
         It is positive wherever the product of transition and likelihood is.
@@ -115,14 +119,32 @@ class StateSpaceModel:
 
     # What the algorithms call.
 
+    def with_parameters(self, values: Mapping[str, Tensor]) -> "StateSpaceModel":
+        """Return a copy of the model with other values of its parameters.
+
+        As it stands, these are attributes of the model.
+
+        Raises:
+            InputError: the model has no parameter of one of the names.
+        """
+        return with_attributes(self, values)
+
+    def given(self, observations: Observations | None) -> "StateSpaceModel":
+        """Return the model as a run on these observations uses it.
+
+        As it stands, itself: only a model whose states depend on the observations needs to know
+        them.
+        """
+        return self
+
     def sample_initial(self, num_particles: int, *, generator: Generator) -> Any:
         """Draw N particles x_0; consumes `generator`."""
-        return sample(self.initial(), (num_particles,), generator)
+        return laws.sample(self.initial(), num_particles, generator=generator)
 
     def sample_transition(self, t: int, previous: Any, *, generator: Generator) -> Any:
         """Draw x_t for each of the N particles x_{t-1}; consumes `generator`."""
-        law = self.transition(t, previous)
-        return sample(law, _missing_batch(law, previous), generator)
+        law, count = self.transition(t, previous), num_particles(previous)
+        return laws.sample(law, count, previous, generator=generator)
 
     def propose(
         self, t: int, previous: Any, y: Any, num_particles: int, *, generator: Generator
@@ -133,13 +155,13 @@ class StateSpaceModel:
             The N states x_t, and `[N]` the log of transition over proposal density at each.
         """
         law = self.proposal(t, previous, y)
-        shape = (num_particles,) if previous is None else _missing_batch(law, previous)
-        state = sample(law, shape, generator)
-        return state, self.log_transition(t, previous, state) - _density(law, state)
+        state = laws.sample(law, num_particles, previous, generator=generator)
+        return state, self.log_transition(t, previous, state) - laws.log_density(law, state)
 
     def log_transition(self, t: int, previous: Any, state: Any) -> Tensor:
         """Return the log-density of x_t given x_{t-1}, `[N]`; at t = 0 that of `initial`."""
-        return _density(self.initial() if previous is None else self.transition(t, previous), state)
+        law = self.initial() if previous is None else self.transition(t, previous)
+        return laws.log_density(law, state)
 
     def can_propose(self) -> bool:
         """Return whether the model defines a proposal, as a law or by `propose`."""
@@ -156,14 +178,22 @@ class StateSpaceModel:
 
     def mode_initial(self, num_particles: int) -> Any:
         """Return N copies of the most probable x_0."""
-        mode = _mode(self.initial())
-        return mode.expand(num_particles, *mode.shape).clone()
+        return laws.mode(self.initial(), num_particles)
 
     def mode_transition(self, t: int, previous: Any) -> Any:
         """Return the most probable x_t for each of the N particles x_{t-1}."""
-        law = self.transition(t, previous)
-        mode = _mode(law)
-        return mode.expand(*_missing_batch(law, previous), *mode.shape).clone()
+        return laws.mode(self.transition(t, previous), num_particles(previous), previous)
+
+    def coordinates(self, state: Any) -> Any:
+        """Return the real numbers that the N states are made from, a tree of tensors `[N, ...]`.
+
+        As it stands: the states.
+        """
+        return state
+
+    def at_coordinates(self, t: int, previous: Any, coordinates: Any) -> Any:
+        """Return the N states x_t that are made from these numbers, given x_{t-1}."""
+        return coordinates
 
     def path_log_likelihood(self, t: int, state: Any, observations: Observations | None) -> Tensor:
         """Return the sum over s = 0..t of the log-likelihoods of step s, `[N]`.
@@ -199,14 +229,18 @@ class StateSpaceModel:
     def identities(self, state: Any) -> Sequence[Hashable]:
         """Return N keys, equal where states are the same in all that the future depends on.
 
-        As it stands, for tensors: the values.
+        As it stands, for tensors and trees of them: the values.
         """
-        if not isinstance(state, Tensor):
-            raise InputError(
-                f"Identical particles are told by their keys. Got states of type "
-                f"{type(state).__name__}; accepted: tensors, or models with `identities`."
-            )
-        return [tuple(row) for row in state.reshape(len(state), -1).tolist()]
+        columns = []
+        for _, (values,) in components(state):
+            if not isinstance(values, Tensor):
+                raise InputError(
+                    f"Identical particles are told by their keys. Got states of type "
+                    f"{type(values).__name__}; accepted: tensors, trees of them, or models with "
+                    "`identities`."
+                )
+            columns.append([tuple(row) for row in values.reshape(len(values), -1).tolist()])
+        return list(zip(*columns, strict=True))
 
     def can_rewind(self) -> bool:
         """Return whether the model defines `rewind`."""
@@ -233,45 +267,3 @@ class StateSpaceModel:
     def cost(self) -> Cost:
         """Return what the model has cost so far, over all its runs."""
         return Cost()
-
-
-def _missing_batch(law: Distribution, previous: Any) -> tuple[int, ...]:
-    """Return `(N,)` where the transition does not depend on the N previous states."""
-    shape = law.batch_shape + law.event_shape
-    if isinstance(previous, Tensor) and len(shape) < previous.dim():
-        return (num_particles(previous),)
-    return ()
-
-
-def _density(law: Distribution, state: Tensor) -> Tensor:
-    """Return the log-density of each of the N states, `[N]`."""
-    return law.log_prob(state).reshape(len(state), -1).sum(1)
-
-
-def _mode(law: Distribution) -> Tensor:
-    try:
-        return law.mode
-    except NotImplementedError as error:
-        raise InputError(
-            f"A greedy run follows the modes of the laws. Got a {type(law).__name__}, which has "
-            "none; accepted: distributions with a `mode`, or models with `mode_transition`."
-        ) from error
-
-
-def _log_density(law: Distribution, y: Tensor, count: int, t: int) -> Tensor:
-    """Return log p(y_t), `[N]`, for N independent laws of the whole of y_t."""
-    num_event_dims = len(law.event_shape) + max(len(law.batch_shape) - 1, 0)
-    if y.dim() > num_event_dims:
-        raise InputError(
-            f"An observation is a single y_t. Got shape {tuple(y.shape)} at step {t}, for an "
-            f"observation law with batch shape {tuple(law.batch_shape)} and event shape "
-            f"{tuple(law.event_shape)}; accepted: at most {num_event_dims} dimensions."
-        )
-    try:
-        density = law.log_prob(y)
-    except (ValueError, RuntimeError) as error:  # how torch says that y is no value of the law
-        raise InputError(
-            f"The observation of step {t} is no value of its law. Got {y.tolist()!r}; accepted: "
-            f"event shape {tuple(law.event_shape)}, {law.support}; None where it is missing."
-        ) from error
-    return density.expand(count) if density.dim() == 0 else density.reshape(count, -1).sum(1)

@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from llmsmc.models.hidden_markov import HiddenMarkov as HiddenMarkov
     from llmsmc.models.language_model import LanguageModel as LanguageModel
     from llmsmc.models.linear_gaussian import LinearGaussian as LinearGaussian
+    from llmsmc.models.pyro_model import PyroModel as PyroModel
     from llmsmc.models.reasoning import Reasoning as Reasoning
     from llmsmc.models.reward_model import RewardModel as RewardModel
     from llmsmc.models.stochastic_volatility import StochasticVolatility as StochasticVolatility
     from llmsmc.models.tabular_language_model import TabularLanguageModel as TabularLanguageModel
+    from llmsmc.models.to_pyro import to_pyro as to_pyro
 
 __all__, __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -22,9 +24,11 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.models.hidden_markov": ["HiddenMarkov"],
         "llmsmc.models.language_model": ["LanguageModel"],
         "llmsmc.models.linear_gaussian": ["LinearGaussian"],
+        "llmsmc.models.pyro_model": ["PyroModel"],
         "llmsmc.models.reasoning": ["Reasoning"],
         "llmsmc.models.reward_model": ["RewardModel"],
         "llmsmc.models.stochastic_volatility": ["StochasticVolatility"],
         "llmsmc.models.tabular_language_model": ["TabularLanguageModel"],
+        "llmsmc.models.to_pyro": ["to_pyro"],
     },
 )

@@ -181,9 +181,9 @@ def test_trees_by_name(filtered: Posterior) -> None:
         history=history,
     )
     posterior = found.to_arviz().posterior
-    assert set(posterior.data_vars) == {"level", "rest[0]", "rest[1].step"}
+    assert set(posterior.data_vars) == {"level", "rest.0", "rest.1.step"}
     assert posterior["level"].values.tolist() == [[[0, 1], [1, 2], [2, 3]]]
-    assert posterior["rest[1].step"].dims == ("chain", "draw", "step", "rest[1].step_dim_0")
+    assert posterior["rest.1.step"].dims == ("chain", "draw", "step", "rest.1.step_dim_0")
     final = (
         replace(found, recorded=None, particles={"step": torch.arange(3.0)}).to_arviz().posterior
     )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -9,7 +10,13 @@ from torch import Generator, Tensor
 
 from llmsmc import StateSpaceModel, check_model
 from llmsmc.errors import ModelLawError
-from llmsmc.models import TabularLanguageModel
+from llmsmc.models import (
+    HiddenMarkov,
+    LinearGaussian,
+    PyroModel,
+    StochasticVolatility,
+    TabularLanguageModel,
+)
 
 OBSERVATIONS = [0.3, None, -0.2]
 
@@ -108,6 +115,50 @@ class UnnormalisedSymbols(Good):
         return MissingMass(torch.full((len(state), 3), 1 / 3))
 
 
+class ForgetsTheBatch(Good):
+    def transition(self, t: int, previous: Tensor) -> Any:
+        return dist.Normal(previous.mean(), 0.5)
+
+
+class LooksAtTheFirst(Good):
+    def transition(self, t: int, previous: Tensor) -> Any:
+        return dist.Normal(previous + previous[0], 0.5)
+
+
+class LosesAComponent(Good):
+    def initial(self) -> Any:
+        return {"a": dist.Normal(0.0, 1.0), "b": dist.Normal(0.0, 1.0)}
+
+    def transition(self, t: int, previous: Any) -> Any:
+        return {"a": dist.Normal(previous["a"], 1.0), "b": dist.Normal(previous["b"][:1], 1.0)}
+
+    def observation(self, t: int, state: Any) -> Any:
+        return dist.Normal(state["a"], 1.0)
+
+
+class NoisyDensity(Good):
+    count = 0
+
+    def log_transition(self, t: int, previous: Any, state: Any) -> Tensor:
+        self.count += 1
+        return super().log_transition(t, previous, state) + 0.1 * self.count
+
+
+class OneDensityForAll(Good):
+    def log_transition(self, t: int, previous: Any, state: Any) -> Tensor:
+        return super().log_transition(t, previous, state).sum()
+
+
+class DrawsTheImpossible(Good):
+    def log_transition(self, t: int, previous: Any, state: Any) -> Tensor:
+        return dist.Uniform(-0.01, 0.01, validate_args=False).log_prob(state)
+
+
+class SecondPartUnnormalised(Good):
+    def observation(self, t: int, state: Tensor) -> Any:
+        return HalfADensity(state, 1.0), dist.Normal(state, 1.0)
+
+
 class WrongPath(TabularLanguageModel):
     def path_log_likelihood(self, t: int, state: Tensor, observations: Any) -> Tensor:
         return super().path_log_likelihood(t, state, observations) + t
@@ -126,6 +177,13 @@ WRONG: dict[type[StateSpaceModel], tuple[str, str]] = {
     LooksAtThePlace: ("does not depend on a particle's place", "in place of"),
     WrongSign: ("is the log-density of the observation", r"has [\d.]+ in place of -[\d.]+"),
     Unnormalised: ("the observation has total probability one", r"density is 0\.[45]\d+ times"),
+    ForgetsTheBatch: ("law of a particle does not depend on others", "particle . has .* step 1"),
+    LooksAtTheFirst: ("the law of a particle does not depend on others", "particle . has"),
+    LosesAComponent: ("a step keeps the number of particles", "without a common .*, at step 1"),
+    NoisyDensity: ("a density is a fixed function", "particle . has"),
+    OneDensityForAll: ("each particle has one density", r"shape \(\) in place of \(8,\)"),
+    DrawsTheImpossible: ("what a step draws is possible", "of 8 have the density 0 or NaN"),
+    SecondPartUnnormalised: ("the observation has total probability", r"0\.[45]\d+ times"),
     UnnormalisedSymbols: ("the observation has total probability one", r"sum to 0\.904837"),
 }
 
@@ -133,7 +191,9 @@ WRONG: dict[type[StateSpaceModel], tuple[str, str]] = {
 @pytest.mark.parametrize("wrong", list(WRONG), ids=lambda wrong: wrong.__name__)
 def test_a_broken_law_is_named(wrong: type[StateSpaceModel]) -> None:
     law, violation = WRONG[wrong]
-    observations = [1, None, 2] if wrong is UnnormalisedSymbols else OBSERVATIONS
+    observations: Any = [1, None, 2] if wrong is UnnormalisedSymbols else OBSERVATIONS
+    if wrong is SecondPartUnnormalised:
+        observations = [(0.1, 0.2), None, (0.3, None)]
     with pytest.raises(ModelLawError, match=f"{law}.*{violation}") as error:
         check_model(wrong(), observations)
     assert wrong.__name__ in str(error.value)
@@ -149,7 +209,53 @@ def test_a_wrong_path_likelihood_is_named() -> None:
 def test_a_good_model_passes_whatever_the_seed() -> None:
     for seed in range(20):
         laws = check_model(Good(), OBSERVATIONS, seed=seed)
-    assert len(laws) == 13
+    assert len(laws) == 17
+
+
+class Walk:
+    """A program."""
+
+    def init(self, state: Any) -> None:
+        state["x"] = pyro.sample("x", dist.Normal(0.0, 1.0))
+
+    def step(self, state: Any, y: Any) -> None:
+        state["x"] = pyro.sample("x", dist.Normal(state["x"], 0.5))
+        pyro.sample("y", dist.Normal(state["x"], 1.0), obs=y)
+
+
+class AverageWalk(Walk):
+    def step(self, state: Any, y: Any) -> None:
+        state["x"] = pyro.sample("x", dist.Normal(state["x"].mean(), 0.5))
+
+
+LINEAR = LinearGaussian(
+    initial_mean=[0.0, 0.0],
+    initial_covariance=torch.eye(2),
+    transition_matrix=[[1.0, 0.5], [0.0, 0.9]],
+    transition_covariance=torch.eye(2),
+    observation_matrix=[[1.0, 0.0]],
+    observation_covariance=0.5,
+)
+SHIPPED: list[tuple[StateSpaceModel, Any]] = [
+    (LINEAR, [[0.1], None, [-0.4]]),
+    (HiddenMarkov([0.5, 0.5], [[0.9, 0.1], [0.3, 0.7]], [[0.8, 0.2], [0.4, 0.6]]), [0, None, 1]),
+    (StochasticVolatility(), [0.1, None, -0.4]),
+    (TabularLanguageModel([[[0.4, 0.6]], [[0.3, 0.7]] * 2], [[0.5, 0.2], [0.5] * 4]), None),
+    (PyroModel(Walk()), OBSERVATIONS),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "observations"), SHIPPED, ids=[type(model).__name__ for model, _ in SHIPPED]
+)
+def test_the_models_that_are_shipped_are_good(model: StateSpaceModel, observations: Any) -> None:
+    for seed in range(3):
+        assert check_model(model, observations, seed=seed)
+
+
+def test_a_wrong_program_is_named() -> None:
+    with pytest.raises(ModelLawError, match="PyroModel.*\n.*does not depend on others: particle"):
+        check_model(PyroModel(AverageWalk()), OBSERVATIONS)
 
 
 class Counts(Good):

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 
 from llmsmc.errors import InputError
-from llmsmc.particles import element, named_populations, num_particles, take, where
+from llmsmc.particles import (
+    components,
+    element,
+    named_populations,
+    num_particles,
+    take,
+    where,
+)
 
 
 class Pair(NamedTuple):
@@ -112,7 +119,28 @@ def test_populations_have_names() -> None:
         "pair": Pair(tensor(), tensor()),
         3: (Words([]),),
     }
-    names = ["body.position", "body.parts.a", "pair.position", "pair.speed", "3[0]"]
+    names = ["body.position", "body.parts.a", "pair.position", "pair.speed", "x.3.0"]
     assert [name for name, _ in named_populations(tree)] == names
-    assert [name for name, _ in named_populations((tensor(), [tensor()]))] == ["x[0]", "x[1][0]"]
+    assert [name for name, _ in named_populations((tensor(), [tensor()]))] == ["x.0", "x.1.0"]
     assert [name for name, _ in named_populations(tensor())] == ["x"]
+
+
+def test_parts_correspond_by_name() -> None:
+    old = {"position": tensor(), "speed": tensor() + 10}
+    new = {"speed": tensor() + 30, "position": tensor() + 20}
+    kept = where(torch.tensor([True, False, True]), new, old)
+    assert as_lists(kept) == {"speed": [30, 11, 32], "position": [20, 1, 22]}
+
+
+@pytest.mark.parametrize("other", [{"position": tensor()}, (tensor(), tensor()), tensor()])
+def test_trees_of_other_parts_are_named(other: Any) -> None:
+    tree = {"position": tensor(), "speed": tensor()}
+    with pytest.raises(InputError, match="correspond part by part"):
+        where(torch.ones(3, dtype=torch.bool), tree, other)
+
+
+def test_components_have_names() -> None:
+    tree = Body(tensor(), {"inner": matrix()}), Pair(tensor(), matrix())
+    names = [name for name, _ in components(tree)]
+    assert names == ["0.position", "0.parts.inner", "1.position", "1.speed"]
+    assert [name for name, _ in components(tensor())] == [""]

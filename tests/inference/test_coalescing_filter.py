@@ -65,6 +65,6 @@ def test_distinct_particles_and_their_paths() -> None:
 
 
 def test_states_without_keys_are_named() -> None:
-    with pytest.raises(InputError, match="Got states of type dict"):
-        table_without_end().identities({"x": torch.zeros(2)})
+    with pytest.raises(InputError, match="Got states of type str"):
+        table_without_end().identities({"x": "ab"})
     assert Reasoning.identities is not None

@@ -16,7 +16,7 @@ from llmsmc.inference import (
     BootstrapFilter,
     ParticleMarginalMetropolisHastings,
 )
-from llmsmc.inference.parameters import Parameters, with_parameters
+from llmsmc.inference.parameters import Parameters
 from llmsmc.models import LinearGaussian
 from tests.statistics import MAX_Z, z_score
 
@@ -120,7 +120,7 @@ def test_settings_that_do_not_fit() -> None:
     with pytest.raises(InputError, match="without bias. Got an inner algorithm that promises"):
         ParticleMarginalMetropolisHastings(PRIOR, inner=BestOfN(4))
     with pytest.raises(InputError, match="Got 'speed' for a LocalLevel"):
-        with_parameters(LocalLevel(), {"speed": torch.tensor(1.0)})
+        LocalLevel().with_parameters({"speed": torch.tensor(1.0)})
     with pytest.raises(InputError, match="continuous laws"):
         SMC2({"drift": dist.Poisson(3.0)}, 4, 4).run(LocalLevel(), OBSERVATIONS, seed=0)
 

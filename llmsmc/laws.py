@@ -1,0 +1,180 @@
+"""Laws: a distribution, or a tree of distributions whose components are independent.
+
+A tree of laws is a tuple, list, named tuple, dict or dataclass of laws. What is drawn from it is
+the same tree with a tensor in place of each distribution, and its log-density is the sum of those
+of the components.
+
+Particles stand side by side by broadcasting: the law of a component is one of N particles if it
+depends on any of them, and else, as it has too few dimensions, the law of each.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from llmsmc import randomness
+from llmsmc.errors import InputError
+from llmsmc.particles import children, components, is_tree, map_populations
+
+Law = Any
+"""A distribution, or a tree of laws."""
+
+
+def sample(law: Law, num_particles: int, previous: Any = None, *, generator: Generator) -> Any:
+    """Draw N states; consumes `generator`.
+
+    Args:
+        law: of a single particle if there are no previous states, else as the module says.
+        num_particles: N.
+        previous: the N states before, made of the same components; None if there are none.
+        generator: of the random numbers.
+    """
+
+    def draw(law: Distribution, previous: Any) -> Tensor:
+        return randomness.sample(law, _missing_batch(law, num_particles, previous), generator)
+
+    return _mapped(draw, law, previous)
+
+
+def mode(law: Law, num_particles: int, previous: Any = None) -> Any:
+    """Return the most probable states, in N copies or given the N previous ones.
+
+    Raises:
+        InputError: a distribution has no mode.
+    """
+
+    def choose(law: Distribution, previous: Any) -> Tensor:
+        value = most_probable(law)
+        shape = _missing_batch(law, num_particles, previous)
+        return value.expand(*shape, *value.shape).clone()
+
+    return _mapped(choose, law, previous)
+
+
+def batched(law: Law, num_particles: int, previous: Any = None) -> Law:
+    """Return the laws of N states, where the laws of a single particle are those of each."""
+
+    def expand(law: Distribution, previous: Any) -> Distribution:
+        shape = _missing_batch(law, num_particles, previous)
+        return law.expand(shape + law.batch_shape) if shape else law
+
+    return _mapped(expand, law, previous)
+
+
+def most_probable(law: Distribution) -> Tensor:
+    """Return the mode of a distribution, `batch_shape + event_shape`.
+
+    Raises:
+        InputError: it has none.
+    """
+    try:
+        return law.mode
+    except NotImplementedError as error:
+        raise InputError(
+            f"A greedy run follows the modes of the laws. Got a {type(law).__name__}, which has "
+            "none; accepted: distributions with a `mode`, or models with `mode_transition`."
+        ) from error
+
+
+def log_density(law: Law, state: Any) -> Tensor:
+    """Return the log-density of each of the N states, `[N]`, summed over the components."""
+    densities = [
+        law.log_prob(value).reshape(len(value), -1).sum(1)
+        for _, (law, value) in components(law, state)
+    ]
+    return _sum(densities)
+
+
+def log_density_of_observation(law: Law, y: Any, num_particles: int, t: int) -> Tensor:
+    """Return log p(y_t), `[N]`, for N independent laws of the whole of y_t.
+
+    Raises:
+        InputError: y_t, or a component of it, is no value of its law.
+    """
+    densities = []
+    for name, part, value in observed(law, y, t):
+        step = f"step {t}{name and f' ({name})'}"
+        try:
+            density = part.log_prob(value)
+        except (ValueError, RuntimeError) as error:  # how torch says that y is no value of the law
+            raise InputError(
+                f"The observation of {step} is no value of its law. Got {value.tolist()!r}; "
+                f"accepted: event shape {tuple(part.event_shape)}, {part.support}; None where it "
+                "is missing."
+            ) from error
+        is_one_number = density.dim() == 0
+        densities.append(
+            density.expand(num_particles)
+            if is_one_number
+            else density.reshape(num_particles, -1).sum(1)
+        )
+    return _sum(densities) if densities else torch.zeros(num_particles, dtype=torch.float64)
+
+
+def observed(law: Law, y: Any, t: int) -> Iterator[tuple[str, Distribution, Tensor]]:
+    """Yield the components of y_t that are not None, which says that they are missing.
+
+    Yields:
+        The name of the component, as in `llmsmc.particles.components`; its law; its value.
+
+    Raises:
+        InputError: y_t is not made of the components of its law, or is more than one y_t.
+    """
+    if y is None:
+        return
+    if is_tree(law):
+        for name, part in children(law).items():
+            for rest, distribution, value in observed(part, _parts(law, y, t)[name], t):
+                yield f"{name}.{rest}" if rest else str(name), distribution, value
+        return
+    value = torch.as_tensor(y)
+    num_event_dims = len(law.event_shape) + max(len(law.batch_shape) - 1, 0)
+    if value.dim() > num_event_dims:
+        raise InputError(
+            f"An observation is a single y_t. Got shape {tuple(value.shape)} at step {t}, for an "
+            f"observation law with batch shape {tuple(law.batch_shape)} and event shape "
+            f"{tuple(law.event_shape)}; accepted: at most {num_event_dims} dimensions."
+        )
+    yield "", law, value
+
+
+def _parts(law: Law, y: Any, t: int) -> dict[Any, Any]:
+    """Return the components of y_t by the names that the law gives them."""
+    named = children(law)
+    if isinstance(y, Mapping):
+        parts = dict(y)
+    elif is_tree(y):
+        parts = children(y)
+    else:
+        parts = dict(enumerate(y)) if isinstance(y, Sequence | Tensor | np.ndarray) else {}
+    if all(isinstance(name, int) for name in parts) and not isinstance(law, dict):
+        parts = dict(zip(named, parts.values(), strict=False)) if len(parts) == len(named) else {}
+    if parts.keys() != named.keys():
+        raise InputError(
+            f"An observation has the components of its law. Got {y!r} at step {t}; accepted: "
+            f"{list(named)}, each of which may be None where it is missing."
+        )
+    return parts
+
+
+def _mapped(function: Callable[..., Any], law: Law, previous: Any) -> Any:
+    """Apply `function` to the distributions, each with the component of the previous states."""
+    if previous is None or not is_tree(law):
+        return map_populations(lambda part: function(part, previous), law)
+    return map_populations(function, law, previous)
+
+
+def _missing_batch(law: Distribution, num_particles: int, previous: Any) -> tuple[int, ...]:
+    """Return `(N,)` where the law is that of a single particle."""
+    if previous is None:
+        return (num_particles,)
+    shape = law.batch_shape + law.event_shape
+    return (num_particles,) if isinstance(previous, Tensor) and len(shape) < previous.dim() else ()
+
+
+def _sum(densities: list[Tensor]) -> Tensor:
+    return sum(densities[1:], densities[0])
