@@ -22,8 +22,11 @@ from llmsmc.errors import InputError
 from llmsmc.inference import Algorithm
 from llmsmc.models import LanguageModel, Reasoning, RewardModel
 from llmsmc.models.aggregation import aggregation
+from llmsmc.models.conventions import CONVENTIONS
 from llmsmc.models.pretrained import resolve
 from llmsmc.models.quantization import QUANTIZATIONS
+from llmsmc.models.reward import Reward
+from llmsmc.models.reward_function import Scoring, as_reward
 from llmsmc.posterior import Posterior
 
 
@@ -33,7 +36,8 @@ class Settings:
 
     Attributes:
         policy: the language model: a name, a folder, or one that is loaded already.
-        reward: the process reward model, likewise.
+        reward: the process reward model, likewise; any other reward; or a function of the question
+            and the steps that returns their scores.
         quantization: of the weights of the policy: None (or "none"), "int8", "nf4" or "fp4".
         proposal: what guided algorithms draw from: the quantization of the policy there, or a
             language model that is loaded already.
@@ -46,10 +50,14 @@ class Settings:
         max_tokens_per_step: number of tokens at which a step is cut off.
         system: a system prompt; by default what the chat template provides.
         device: where the models run; by default the CUDA device if there is one, else the CPU.
+        reward_convention: the layout on which a reward model given by name was trained; by default
+            the one that is recognised.
+        reward_quantization: of the weights of a reward model given by name.
+        reward_device: where it runs; by default on `device`.
     """
 
     policy: str | Path | LanguageModel = DEFAULT_POLICY
-    reward: str | Path | RewardModel = DEFAULT_REWARD
+    reward: str | Path | Reward | Scoring = DEFAULT_REWARD
     quantization: str | None = DEFAULT_QUANTIZATION
     proposal: str | LanguageModel = DEFAULT_PROPOSAL
     aggregation: str = DEFAULT_AGGREGATION
@@ -60,10 +68,16 @@ class Settings:
     max_tokens_per_step: int = DEFAULT_MAX_TOKENS_PER_STEP
     system: str | None = None
     device: str | None = None
+    reward_convention: str | None = None
+    reward_quantization: str | None = None
+    reward_device: str | None = None
 
     def __post_init__(self) -> None:
         """Check everything that can be checked before a model is loaded."""
         require_choice("quantization", self.quantization or "none", QUANTIZATIONS)
+        require_choice("reward_quantization", self.reward_quantization or "none", QUANTIZATIONS)
+        if self.reward_convention is not None:
+            require_choice("reward_convention", self.reward_convention, CONVENTIONS)
         if isinstance(self.proposal, str):
             require_choice("proposal", self.proposal, QUANTIZATIONS)
         require_count("max_steps", self.max_steps)
@@ -84,7 +98,8 @@ class Settings:
         config: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for role in ("policy", "reward", "proposal"):
             model = config[role]
-            config[role] = str(model) if isinstance(model, str | Path) else model.name
+            named = str(model) if isinstance(model, str | Path) else None
+            config[role] = named or (as_reward(model) if role == "reward" else model).name
         quantization = self.quantization
         if isinstance(self.policy, LanguageModel):
             quantization = self.policy.quantization
@@ -100,11 +115,16 @@ def load_policy(settings: Settings) -> LanguageModel:
     )
 
 
-def load_reward(settings: Settings) -> RewardModel:
-    """Return the reward model of the settings, loaded."""
-    if isinstance(settings.reward, RewardModel):
-        return settings.reward
-    return RewardModel.from_pretrained(settings.reward, device=settings.device)
+def load_reward(settings: Settings) -> Reward:
+    """Return the reward of the settings, loaded."""
+    if not isinstance(settings.reward, str | Path):
+        return as_reward(settings.reward)
+    return RewardModel.from_pretrained(
+        settings.reward,
+        settings.reward_convention,
+        device=settings.reward_device or settings.device,
+        quantization=settings.reward_quantization,
+    )
 
 
 def load_proposal(settings: Settings) -> LanguageModel:

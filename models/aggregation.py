@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from llmsmc.checks import require_choice
-from llmsmc.models.reward_model import Reading
+from llmsmc.models.reward import Reading
 
 LogOdds = Float64[Tensor, "N K"]
 Counted = Bool[Tensor, "N K"]

@@ -56,6 +56,10 @@ class CacheRows:
         """Which particles have a row."""
         return self.rows >= 0
 
+    def split(self, num_models: int) -> "tuple[CacheRows, ...]":
+        """Return the memories of that many models, of which none has anything cached yet."""
+        return (CacheRows.none(len(self)),) * num_models
+
     def take(self, indices: Int[Tensor, " M"]) -> "CacheRows":
         """Return the rows of the particles `indices`."""
         return CacheRows(self.cache, self.rows[indices], self.lengths[indices])
@@ -75,6 +79,46 @@ class CacheRows:
         copied = self.cache.select(self.rows[indices])
         copied.truncate(self.lengths[indices].to(copied.lengths.device))
         return copied
+
+
+@dataclass(frozen=True, eq=False)
+class JointRows:
+    """What several models have cached of the same N particles."""
+
+    parts: "tuple[CacheRows | JointRows, ...]"
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.parts[0])
+
+    def split(self, num_models: int) -> "tuple[CacheRows | JointRows, ...]":
+        """Return the memories of the models."""
+        assert num_models == len(self.parts)
+        return self.parts
+
+    def take(self, indices: Int[Tensor, " M"]) -> "JointRows":
+        """Return what is cached of the particles `indices`."""
+        return JointRows(tuple(part.take(indices) for part in self.parts))
+
+    def keep(self, mask: Bool[Tensor, " N"]) -> "JointRows":
+        """Forget what is cached of the other particles."""
+        return JointRows(tuple(part.keep(mask) for part in self.parts))
+
+
+Memory = CacheRows | JointRows
+
+
+def join_memories(parts: list[Memory]) -> Memory:
+    """Return what is cached of the particles of all `parts`, in order.
+
+    Parts of one model have rows, those of several models have several; with nothing cached, both
+    are the same.
+    """
+    joint = next((part for part in parts if isinstance(part, JointRows)), None)
+    if joint is None:
+        return join([part for part in parts if isinstance(part, CacheRows)])
+    columns = zip(*(part.split(len(joint.parts)) for part in parts), strict=True)
+    return JointRows(tuple(join_memories(list(column)) for column in columns))
 
 
 def join(parts: list[CacheRows]) -> CacheRows:

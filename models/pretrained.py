@@ -145,19 +145,30 @@ GENERIC_TOKENIZERS: Final = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a checkpoint, which must have a chat template."""
+    tokenizer = load_plain_tokenizer(source)
+    require_chat_template(tokenizer, source)
+    return tokenizer
+
+
+def load_plain_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a checkpoint."""
     with loading_errors(source):
         # `AutoTokenizer` prefers the class of the architecture, which splits texts in its own way,
         # even where the checkpoint says that tokenizer.json is all there is to its tokenizer.
         declared = get_tokenizer_config(source).get("tokenizer_class")
         loader = PreTrainedTokenizerFast if declared in GENERIC_TOKENIZERS else AutoTokenizer
         tokenizer: PreTrainedTokenizerBase = loader.from_pretrained(source, trust_remote_code=False)
+    return tokenizer
+
+
+def require_chat_template(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Raise `InputError` if the tokenizer has no chat template."""
     if not tokenizer.chat_template:
         raise InputError(
             f"The tokenizer of {source} has no chat template, so how a question is put to the "
             "model is not known. Accepted: instruction-tuned checkpoints (chat_template in "
             "tokenizer_config.json, or chat_template.jinja)."
         )
-    return tokenizer
 
 
 @contextlib.contextmanager

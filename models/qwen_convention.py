@@ -15,15 +15,20 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, Qwen2Config
 
-from llmsmc.errors import InputError
 from llmsmc.models.chat import chat_ids, checked_text, neutralized
-from llmsmc.models.pretrained import Placement, loading_errors
+from llmsmc.models.convention import (
+    REMEMBERED,
+    Layout,
+    layout_of_pieces,
+    load_with_head,
+    not_a_reward_model,
+    single_id,
+)
+from llmsmc.models.pretrained import Placement, loading_errors, require_chat_template
 from llmsmc.models.prm_head import NUM_LABELS, Qwen2ForProcessRewardModel
 
 SYSTEM: Final = "Please reason step by step, and put your final answer within \\boxed{}."
 MARKER: Final = "<extra_0>"
-
-_STEPS_REMEMBERED: Final = 2**14
 
 
 class QwenConvention:
@@ -35,46 +40,39 @@ class QwenConvention:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Look the marker up in the tokenizer."""
-        ids = tokenizer.encode(MARKER, add_special_tokens=False)
-        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
-            raise InputError(
-                f"The convention 'qwen' reads scores at {MARKER}. Got a tokenizer in which that is "
-                f"{len(ids)} tokens; accepted: tokenizers that have it as one token."
-            )
-        self.marker_id = int(ids[0])
+        self.marker_id = single_id(tokenizer, "qwen", MARKER)
+        require_chat_template(tokenizer, tokenizer.name_or_path)
         self._tokenizer = tokenizer
-        self.step_ids = lru_cache(_STEPS_REMEMBERED)(self._step_ids)
+        self._prefix_ids = lru_cache(REMEMBERED)(self._encoded_question)
+        self.step_ids = lru_cache(REMEMBERED)(self._encoded_step)
 
-    @staticmethod
-    def load(source: str, placement: Placement) -> Qwen2ForProcessRewardModel:
+    @classmethod
+    def recognizes(cls, architecture: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+        """Return whether the model has the two-label head under the name of the checkpoints."""
+        return architecture == Qwen2ForProcessRewardModel.__name__
+
+    @classmethod
+    def load(cls, source: str, placement: Placement) -> Qwen2ForProcessRewardModel:
         """Load a checkpoint, which must have the two-label head."""
         with loading_errors(source):
             config = Qwen2Config.from_pretrained(source)
         if config.num_labels != NUM_LABELS:
-            raise _not_a_reward_model(source, f"{config.num_labels} labels")
-        model, info = placement.load(
+            raise not_a_reward_model(source, "qwen", "score", f"{config.num_labels} labels")
+        model = load_with_head(
             Qwen2ForProcessRewardModel,
             source,
-            full_precision=("score",),
+            placement,
+            convention="qwen",
+            head="score",
             config=config,
-            output_loading_info=True,
         )
-        if info["missing_keys"]:
-            missing = ", ".join(sorted(info["missing_keys"])[:3])
-            raise _not_a_reward_model(source, f"a checkpoint without {missing}")
         assert isinstance(model, Qwen2ForProcessRewardModel)
         return model
 
-    def prefix_ids(self, question: str) -> tuple[int, ...]:
-        """Return the ids of the chat up to where the first step begins."""
-        question = checked_text(self._tokenizer, "question", question, markers=(MARKER,))
-        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
-        return chat_ids(self._tokenizer, messages)
-
-    def _step_ids(self, text: str) -> tuple[int, ...]:
-        """Return the ids of a piece of the solution; markers written out in it are taken apart."""
-        text = neutralized(self._tokenizer, text, markers=(MARKER,))
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+    def layout(self, question: str, steps: tuple[str, ...]) -> Layout:
+        """Return the chat, in which each step is followed by the marker."""
+        pieces = ((*self.step_ids(step.strip()), self.marker_id) for step in steps)
+        return layout_of_pieces(self._prefix_ids(question), pieces)
 
     def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
         """Return log p / (1 - p) of label 1, in single precision, from hidden states at markers.
@@ -85,9 +83,13 @@ class QwenConvention:
         logits: Tensor = model.score(hidden).float()
         return logits[:, 1] - logits[:, 0]
 
+    def _encoded_question(self, question: str) -> tuple[int, ...]:
+        """Return the ids of the chat up to where the first step begins."""
+        question = checked_text(self._tokenizer, "question", question, markers=(MARKER,))
+        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
+        return chat_ids(self._tokenizer, messages)
 
-def _not_a_reward_model(source: str, got: str) -> InputError:
-    return InputError(
-        f"{source} is not a process reward model of the convention 'qwen'. Got {got}; accepted: "
-        f"Qwen2 checkpoints with a head `score.*` of {NUM_LABELS} labels."
-    )
+    def _encoded_step(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a step; markers written out in it are taken apart."""
+        text = neutralized(self._tokenizer, text, markers=(MARKER,))
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))

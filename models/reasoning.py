@@ -44,7 +44,8 @@ from llmsmc.models.reasoning_particles import (
     concatenate,
     padded,
 )
-from llmsmc.models.reward_model import RewardModel, Solution
+from llmsmc.models.reward import Reward, Solution
+from llmsmc.models.reward_function import Scoring, as_reward
 from llmsmc.models.sampling import UniformTable
 from llmsmc.models.splicing import spliced, with_scores
 from llmsmc.models.stopping import StepRule, step_rule
@@ -68,7 +69,8 @@ class Reasoning(StateSpaceModel):
 
     Attributes:
         policy: the language model.
-        reward: the process reward model; None for algorithms that never ask for a likelihood.
+        reward: the process reward model, or a function of the question and the steps that returns
+            their scores; None for algorithms that never ask for a likelihood.
         question: the question.
         aggregation: how the scores of the steps make that of the solution: "product", "last",
             "min", "model", or one of the heuristics "odds" and "exp"
@@ -98,7 +100,7 @@ class Reasoning(StateSpaceModel):
     """
 
     policy: LanguageModel
-    reward: RewardModel | None
+    reward: Reward | Scoring | None
     question: str
     aggregation: str | Aggregation = "product"
     temperature: float | int = 1.0
@@ -134,7 +136,7 @@ class Reasoning(StateSpaceModel):
             _ = self.policy.mask(self.constraint)
         _ = self._aggregation, self._rule, self.prompt_ids
         if self.reward is not None:
-            _ = self._reward_prefix_ids
+            self._reward_model.check(self.question)
 
     @cached_property
     def prompt_ids(self) -> tuple[int, ...]:
@@ -150,8 +152,13 @@ class Reasoning(StateSpaceModel):
         return aggregation(self.aggregation)
 
     @cached_property
-    def _reward_prefix_ids(self) -> tuple[int, ...]:
-        return self._reward_model().prefix_ids(self.question)
+    def _reward_model(self) -> Reward:
+        if self.reward is None:
+            raise InputError(
+                "This algorithm asks for a likelihood. Got Reasoning(reward=None); accepted: a "
+                "RewardModel, or an algorithm that needs none (Greedy, SelfConsistency)."
+            )
+        return as_reward(self.reward)
 
     def sample_initial(self, num_particles: int, *, generator: Generator) -> ReasoningParticles:
         """Draw the first step of N solutions; consumes `generator`."""
@@ -373,7 +380,14 @@ class Reasoning(StateSpaceModel):
             length = len(self.expert.prompt_ids(self.question, self.system))
             expert_memory = expert_memory.truncate(num_tokens + length - 1)
         if reward_memory is not None and self.reward is not None:
-            reward_memory = self._rewound_reward_memory(reward_memory, steps, shortened)
+            num_scored = particles.num_scored.tolist()
+            before, after = (
+                [texts[:count] for texts, count in zip(rows, num_scored, strict=True)]
+                for rows in (particles.steps, steps)
+            )
+            reward_memory = self._reward_model.rewind(
+                self.question, reward_memory, before, after, self._aggregation.reading
+            )
         return replace(
             particles,
             token_ids=particles.token_ids.where(kept, 0),
@@ -394,14 +408,6 @@ class Reasoning(StateSpaceModel):
             ),
             expert_memory=expert_memory,
         )
-
-    def _rewound_reward_memory(
-        self, memory: CacheRows, steps: tuple[tuple[str, ...], ...], shortened: Tensor
-    ) -> CacheRows:
-        if self._aggregation.reading == "prefix":  # the end of a step was not cached as such
-            return memory.keep(~shortened)
-        reward, prefix = self._reward_model(), self._reward_prefix_ids
-        return memory.truncate(torch.tensor([reward.kept_length(prefix, s) for s in steps]))
 
     def _extend(
         self,
@@ -552,7 +558,7 @@ class Reasoning(StateSpaceModel):
         """
         if self.reward is None:
             return True
-        return self.reward.fits(self._reward_prefix_ids, steps, self._aggregation.reading)
+        return self._reward_model.fits(self.question, steps, self._aggregation.reading)
 
     def _is_possible(self, particles: ReasoningParticles, n: int) -> bool:
         """Return whether a solution is cut off where, and only where, it has to be."""
@@ -594,8 +600,8 @@ class Reasoning(StateSpaceModel):
             Solution(texts[:count], texts[count:] if self._can_be_scored(texts) else ())
             for texts, count in zip(particles.steps, num_scored, strict=True)
         ]
-        scores, memory, cost = self._reward_model().score_steps(
-            self._reward_prefix_ids,
+        scores, memory, cost = self._reward_model.score_steps(
+            self.question,
             solutions,
             particles.reward_memory or CacheRows.none(len(particles)),
             reading=self._aggregation.reading,
@@ -608,14 +614,6 @@ class Reasoning(StateSpaceModel):
                 log_odds[n, stop - len(values) : stop] = torch.tensor(values, dtype=torch.float64)
         particles.log_odds, particles.num_scored = log_odds, num_steps
         particles.reward_memory = memory.keep(~particles.finished)
-
-    def _reward_model(self) -> RewardModel:
-        if self.reward is None:
-            raise InputError(
-                "This algorithm asks for a likelihood. Got Reasoning(reward=None); accepted: a "
-                "RewardModel, or an algorithm that needs none (Greedy, SelfConsistency)."
-            )
-        return self.reward
 
 
 def _last_log_odds(particles: ReasoningParticles) -> Float64[Tensor, " N"]:

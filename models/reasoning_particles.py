@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from llmsmc.grading import equivalent, extract_answer
-from llmsmc.models.cache_rows import CacheRows, join
+from llmsmc.models.cache_rows import CacheRows, JointRows, Memory, join_memories
 
 FINISH_REASONS: Final = (None, "eos", "answer", "length", "max_steps")
 """Why a particle is not extended any more, by its code: it goes on; the model ended the text; it
@@ -104,7 +104,7 @@ class ReasoningParticles:
     finish_codes: Int64[Tensor, " N"]
     expert_log_probs: Float64[Tensor, "N E"]
     policy_memory: CacheRows | None = None
-    reward_memory: CacheRows | None = None
+    reward_memory: Memory | None = None
     proposal_memory: CacheRows | None = None
     expert_memory: CacheRows | None = None
 
@@ -153,7 +153,7 @@ class ReasoningParticles:
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 gathered[field.name] = value[indices]
-            elif isinstance(value, CacheRows):
+            elif isinstance(value, CacheRows | JointRows):
                 gathered[field.name] = value.take(indices)
         gathered["steps"] = tuple(self.steps[n] for n in indices.tolist())
         return replace(self, **gathered)
@@ -227,7 +227,8 @@ def concatenate(parts: Sequence[ReasoningParticles]) -> ReasoningParticles:
         values = [getattr(part, field.name) for part in parts]
         if field.name.endswith("_memory"):
             pairs = zip(values, parts, strict=True)
-            joined[field.name] = join([v or CacheRows.none(len(part)) for v, part in pairs])
+            memories = [v or CacheRows.none(len(part)) for v, part in pairs]
+            joined[field.name] = join_memories(memories)
         elif isinstance(values[0], Tensor):
             padding = float("nan") if field.name in ("log_odds", "expert_log_probs") else 0.0
             joined[field.name] = _stacked(values, padding)

@@ -9,43 +9,35 @@ equals that of `RewardModel.score`, which reads the whole solution in one pass.
 Shapes: B rows, q new tokens, D width of the hidden states.
 """
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from llmsmc.checks import require_choice
 from llmsmc.cost import Cost
 from llmsmc.errors import InputError, NumericalError
-from llmsmc.models.cache_rows import CacheRows, join
-from llmsmc.models.pretrained import Placement, context_length, load_tokenizer, resolve
-from llmsmc.models.qwen_convention import QwenConvention
+from llmsmc.models.cache_rows import CacheRows, Memory, join
+from llmsmc.models.convention import Convention
+from llmsmc.models.conventions import CONVENTIONS, convention_class, made
+from llmsmc.models.pretrained import (
+    Placement,
+    context_length,
+    load_plain_tokenizer,
+    loading_errors,
+    resolve,
+)
+from llmsmc.models.reward import READINGS, Reading, Solution, Steps, checked_steps
 from llmsmc.models.row_cache import RowCache
 
-CONVENTIONS: Final = {"qwen": QwenConvention}
-
-Reading = Literal["steps", "prefix"]
-"""What a score is of: each step, read at its own marker; or the whole solution so far, read at a
-single marker behind it."""
-
 MAX_POSITIONS: Final = 2**15  # positions of one forward pass; larger batches are cut up
-
-
-@dataclass(frozen=True)
-class Solution:
-    """The steps of one solution: those that are scored already, and those that are not.
-
-    No step is blank. With nothing new, nothing is computed.
-    """
-
-    scored: tuple[str, ...]
-    new: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,13 +48,11 @@ class Plan:
         drop: how many of the cached tokens are given up first.
         ids: what is fed.
         reads: the positions in `ids` at which scores are read.
-        keep: how many of `ids` stay in the cache.
     """
 
     drop: int
     ids: tuple[int, ...]
     reads: tuple[int, ...]
-    keep: int
 
 
 class RewardModel:
@@ -73,6 +63,8 @@ class RewardModel:
         tokenizer: its tokenizer.
         convention: the layout that it reads and the head that it has.
         name: where it came from.
+        quantization: how its weights are quantised, or None.
+        calibration: the temperature by which log-odds are divided (see `fit_temperature`).
         context_length: number of positions it is built for.
     """
 
@@ -80,45 +72,72 @@ class RewardModel:
         self,
         model: Any,
         tokenizer: PreTrainedTokenizerBase,
-        convention: str = "qwen",
+        convention: str | type[Convention] | None = None,
         *,
         name: str = "",
+        quantization: str | None = None,
+        calibration: float | int = 1.0,
+        **settings: Any,
     ) -> None:
-        """Take a model that is loaded already; `from_pretrained` is the usual way."""
-        require_choice("convention", convention, CONVENTIONS)
+        """Take a model that is loaded already; `from_pretrained` is the usual way.
+
+        Raises:
+            InputError: the convention is unknown, or does not go with the model; the calibration
+                is no temperature.
+        """
+        _require_temperature(calibration)
         self.model, self.tokenizer = model, tokenizer
-        self.convention = CONVENTIONS[convention](tokenizer)
-        self.name = name or type(model).__name__
+        self.name, self.quantization = name or type(model).__name__, quantization
+        cls = convention_class(convention, type(model).__name__, tokenizer, self.name)
+        self.convention = made(cls, tokenizer, settings)
+        self.calibration = calibration
         self.context_length = context_length(model.config)
 
     @classmethod
     def from_pretrained(
         cls,
         name_or_path: str | Path,
-        convention: str = "qwen",
+        convention: str | type[Convention] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | str | None = None,
         quantization: str | None = None,
+        calibration: float | int = 1.0,
+        **settings: Any,
     ) -> "RewardModel":
         """Load a model by its embedded name, its folder, or its name on the hub.
 
         Args:
             name_or_path: "minimath-reward", "minimath-reward-weak", a folder in the Hugging Face
                 layout with safetensors weights, or a name on the hub.
-            convention: the layout on which the model was trained.
+            convention: the layout on which the model was trained: "qwen", "math-shepherd",
+                "rlhflow", "skywork", "versa", "trl", "pqm", "pure", or a class of your own;
+                None where config and tokenizer tell.
             device: by default the CUDA device if there is one, else the CPU.
             dtype: by default single precision on the CPU, else that of the checkpoint.
             quantization: None (or "none"), "int8", "nf4" or "fp4", by bitsandbytes.
+            calibration: a temperature by which log-odds are divided.
+            settings: of the convention, such as `separator=` of "trl".
 
         Raises:
-            InputError: there is no such model, or it is not one of this convention.
+            InputError: there is no such model, it is not one of this convention, or the
+                convention cannot be recognised.
         """
-        require_choice("convention", convention, CONVENTIONS)
+        _require_temperature(calibration)
         source = resolve(name_or_path)
-        tokenizer = load_tokenizer(source)
+        if isinstance(convention, str):  # before anything is read
+            require_choice("convention", convention, CONVENTIONS)
+        tokenizer = load_plain_tokenizer(source)
         placement = Placement(device, dtype, quantization)
-        model = CONVENTIONS[convention].load(source, placement)
-        loaded = cls(model, tokenizer, convention, name=str(name_or_path))
+        chosen = convention_class(convention, _architecture(source), tokenizer, str(name_or_path))
+        loaded = cls(
+            chosen.load(source, placement),
+            tokenizer,
+            chosen,
+            name=str(name_or_path),
+            quantization=placement.quantized,
+            calibration=calibration,
+            **settings,
+        )
         placement.warm_up(lambda: loaded.log_odds("1 + 1", ["2"]))
         return loaded
 
@@ -142,42 +161,34 @@ class RewardModel:
 
     def log_odds(self, question: str, steps: Sequence[str]) -> Float64[Tensor, " K"]:
         """Return the log-odds of the scores of the K steps, reading the solution in one pass."""
-        steps = _checked_steps(steps)
-        prefix = self.prefix_ids(question)
-        if not steps:
+        layout = self.convention.layout(question, checked_steps(steps))
+        self._check_length(len(layout.ids))
+        if not layout.reads:
             return torch.zeros(0, dtype=torch.float64)
-        plan = _plan_steps(self.convention, Solution((), steps))
-        ids = torch.tensor([prefix + plan.ids], device=self.device)
-        self._check_length(ids.shape[1])
+        ids = torch.tensor([layout.ids], device=self.device)
         with torch.no_grad():
-            hidden = self.model.model(input_ids=ids, use_cache=False).last_hidden_state[0]
-            marked = hidden[ids[0] == self.convention.marker_id]
-            if len(marked) != len(steps):
-                raise InputError(
-                    f"Each step has one marker. Got {len(marked)} markers for {len(steps)} steps; "
-                    "accepted: a question and steps without the marker."
-                )
-            log_odds = self.convention.log_odds(self.model, marked).double().cpu()
-        return _checked_scores(log_odds)
+            hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+            return self._read(hidden[list(layout.reads)])
 
     def prefix_ids(self, question: str) -> tuple[int, ...]:
-        """Return the ids of everything that stands before the first step."""
-        ids = self.convention.prefix_ids(question)
+        """Return the ids of what is read of a question before there is a step."""
+        ids = self.convention.layout(question, ()).ids
         self._check_length(len(ids) + 1)
         return ids
 
-    def fits(
-        self, prefix_ids: tuple[int, ...], steps: Sequence[str], reading: Reading = "steps"
-    ) -> bool:
+    def check(self, question: str) -> None:
+        """Raise `InputError` if the question cannot be read, or leaves no room for a step."""
+        self.prefix_ids(question)
+
+    def fits(self, question: str, steps: Steps, reading: Reading = "steps") -> bool:
         """Return whether these steps can be scored within the context."""
-        fed = _PLANS[reading](self.convention, Solution((), tuple(steps))).ids if steps else ()
-        return len(prefix_ids) + len(fed) <= self.context_length
+        return len(self._ids(question, steps, reading)) <= self.context_length
 
     def score_steps(
         self,
-        prefix_ids: tuple[int, ...],
+        question: str,
         solutions: Sequence[Solution],
-        memory: CacheRows,
+        memory: Memory,
         *,
         reading: Reading = "steps",
     ) -> tuple[list[list[float]], CacheRows, Cost]:
@@ -186,7 +197,7 @@ class RewardModel:
         Solutions that agree in all of their steps are computed once.
 
         Args:
-            prefix_ids: what stands before the first step, common to all.
+            question: what they answer.
             solutions: the steps, scored and new.
             memory: what is cached of the scored steps; what is missing is computed again.
             reading: "steps" gives one score for each new step; "prefix" gives one for the
@@ -196,21 +207,43 @@ class RewardModel:
             The log-odds of each solution, the cached rows for the next call, and the cost.
         """
         start = time.perf_counter()
+        assert isinstance(memory, CacheRows)
         firsts, which = _distinct(solutions, memory)
         scores, kept, cost = self._score_distinct(
-            prefix_ids, [solutions[n] for n in firsts], memory.take(torch.tensor(firsts)), reading
+            question, [solutions[n] for n in firsts], memory.take(torch.tensor(firsts)), reading
         )
         cost += Cost(reward_seconds=time.perf_counter() - start)
         return [list(scores[group]) for group in which], kept.take(torch.tensor(which)), cost
 
+    def rewind(
+        self,
+        question: str,
+        memory: Memory,
+        before: Sequence[Steps],
+        after: Sequence[Steps],
+        reading: Reading = "steps",
+    ) -> CacheRows:
+        """Return what is cached of the steps `after`, the first ones of those `before`."""
+        assert isinstance(memory, CacheRows)
+        lengths = []
+        for longer, shorter in zip(before, after, strict=True):
+            ids = self._ids(question, longer, reading)
+            common = len(ids)
+            if longer != shorter:
+                common = _length_of_common_prefix(ids, self._ids(question, shorter, reading))
+            lengths.append(common)
+        return memory.truncate(torch.tensor(lengths))
+
+    def _ids(self, question: str, steps: Steps, reading: Reading) -> tuple[int, ...]:
+        return self.convention.layout(question, READINGS[reading](steps)).ids
+
     def _score_distinct(
         self,
-        prefix_ids: tuple[int, ...],
+        question: str,
         solutions: Sequence[Solution],
         memory: CacheRows,
         reading: Reading,
     ) -> tuple[list[list[float]], CacheRows, Cost]:
-        plan = _PLANS[reading]
         scores: list[list[float]] = [[] for _ in solutions]
         parts, order = [], []
         cost = Cost()
@@ -223,19 +256,26 @@ class RewardModel:
                 for n, solution in enumerate(solutions)
                 if solution.new and bool(memory.present[n]) == cached
             ]
-            plans = {
-                n: plan(self.convention, solutions[n] if cached else _from_start(solutions[n]))
-                for n in rows
-            }
-            root = None if cached or not rows else self._prefill(prefix_ids)
-            if root is not None:
-                cost += Cost(reward_positions=len(prefix_ids), model_calls=1)
+            if not rows:
+                continue
+            root, prefix = None, tuple[int, ...]()
+            if not cached:
+                prefix = self.prefix_ids(question)
+                root = self._prefill(prefix)
+                cost += Cost(reward_positions=len(prefix), model_calls=1)
+            plans = {}
+            for n in rows:
+                held = prefix
+                if cached:
+                    ids = self._ids(question, solutions[n].scored, reading)
+                    held = ids[: int(memory.lengths[n])]
+                plans[n] = self._plan(question, solutions[n], held, reading)
             for batch in _batches(plans):
                 indices = torch.tensor(batch)
                 cache = memory.copy(indices) if root is None else _fan_out(root, len(batch))
                 log_odds, positions = self._feed(cache, [plans[n] for n in batch])
                 for n, values in zip(batch, log_odds, strict=True):
-                    scores[n] = values[-len(solutions[n].new) :]
+                    scores[n] = values
                 parts.append(CacheRows.of(cache, torch.arange(len(batch)), len(batch)))
                 order.append(batch)
                 scored = sum(len(plans[n].ids) for n in batch)
@@ -244,9 +284,17 @@ class RewardModel:
         kept = join(parts).take(positions_of.argsort()) if parts else memory
         return scores, kept, cost
 
-    def kept_length(self, prefix_ids: tuple[int, ...], steps: Sequence[str]) -> int:
-        """Return how many tokens are cached of a solution of which these steps are scored."""
-        return len(prefix_ids) + len(_plan_steps(self.convention, Solution((), tuple(steps))).ids)
+    def _plan(
+        self, question: str, solution: Solution, held: tuple[int, ...], reading: Reading
+    ) -> Plan:
+        """Return what is fed where the ids `held` are cached: what is not the same any more."""
+        read = READINGS[reading](solution.steps)
+        layout = self.convention.layout(question, read)
+        reads = layout.reads[-min(len(solution.new), len(read)) :]
+        common = min(_length_of_common_prefix(held, layout.ids), reads[0])
+        return Plan(
+            len(held) - common, layout.ids[common:], tuple(place - common for place in reads)
+        )
 
     def _prefill(self, prefix_ids: tuple[int, ...]) -> RowCache:
         cache = RowCache(1, device=self.device)
@@ -266,16 +314,22 @@ class RewardModel:
         columns = torch.tensor([column for plan in plans for column in plan.reads])
         hidden = self._hidden(cache, ids)[rows.to(self.device), columns.to(self.device)]
         with torch.no_grad():
-            values = self.convention.log_odds(self.model, hidden).double().cpu()
-        cache.commit(torch.tensor([plan.keep for plan in plans], device=self.device))
-        flat = iter(_checked_scores(values).tolist())
+            flat = iter(self._read(hidden).tolist())
+        cache.commit(counts.to(self.device))
         return [[next(flat) for _ in plan.reads] for plan in plans], ids.numel()
+
+    def _read(self, hidden: Tensor) -> Float64[Tensor, " R"]:
+        """Return the log-odds that are read from hidden states."""
+        log_odds: Tensor = self.convention.log_odds(self.model, hidden).double().cpu()
+        if bool(log_odds.isnan().any()):
+            raise NumericalError("The logits of the reward model are not numbers.")
+        return log_odds / self.calibration
 
     def _hidden(self, cache: RowCache, ids: Int[Tensor, "B q"]) -> Tensor:
         """Return the hidden states of new tokens; the caller commits."""
         slots = cache.begin(ids.shape[1])
         with torch.no_grad():
-            output = self.model.model(
+            output = self.model.base_model(
                 input_ids=ids.to(self.device),
                 # Positions of padding may lie beyond the context; those are not read.
                 position_ids=slots.position_ids.clamp(max=self.context_length - 1),
@@ -295,39 +349,6 @@ class RewardModel:
             )
 
 
-def _plan_steps(convention: QwenConvention, solution: Solution) -> Plan:
-    """Each new step and its marker, appended to what is there; read at every marker."""
-    ids: list[int] = []
-    reads: list[int] = []
-    for step in solution.new:
-        ids += [*convention.step_ids(step.strip()), convention.marker_id]
-        reads.append(len(ids) - 1)
-    return Plan(0, tuple(ids), tuple(reads), keep=len(ids))
-
-
-def _plan_prefix(convention: QwenConvention, solution: Solution) -> Plan:
-    """The whole solution as one step, with its own separators and one marker, read there.
-
-    The marker is given up after reading. So is the end of the step before, as far as its ids
-    change when the separator behind it is there.
-    """
-    first, *others = solution.scored + solution.new
-    steps = [first.lstrip(), *others][max(len(solution.scored) - 1, 0) :]
-    drop, ids = 0, list[int]()
-    if solution.scored:
-        ended, continued = convention.step_ids(steps[0].rstrip()), convention.step_ids(steps[0])
-        common = _length_of_common_prefix(ended, continued)
-        drop, ids = len(ended) - common, list(continued[common:])
-        steps = steps[1:]
-    for step in steps[:-1]:
-        ids += convention.step_ids(step)
-    ids += [*convention.step_ids(steps[-1].rstrip()), convention.marker_id]
-    return Plan(drop, tuple(ids), (len(ids) - 1,), keep=len(ids) - 1)
-
-
-_PLANS: Final = {"steps": _plan_steps, "prefix": _plan_prefix}
-
-
 def _distinct(solutions: Sequence[Solution], memory: CacheRows) -> tuple[list[int], list[int]]:
     """Return the number of one of each set of equal solutions, and in which set each of them is.
 
@@ -340,11 +361,6 @@ def _distinct(solutions: Sequence[Solution], memory: CacheRows) -> tuple[list[in
     for n in sorted(range(len(which)), key=lambda n: not cached[n]):
         firsts.setdefault(which[n], n)
     return [firsts[group] for group in range(len(sets))], which
-
-
-def _from_start(solution: Solution) -> Solution:
-    """The same with nothing cached."""
-    return Solution((), solution.scored + solution.new)
 
 
 def _length_of_common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
@@ -368,16 +384,17 @@ def _batches(plans: dict[int, Plan]) -> Iterator[list[int]]:
         yield batch
 
 
-def _checked_steps(steps: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(steps, str) or not all(isinstance(step, str) for step in steps):
-        raise InputError(f"steps is a list of texts. Got {steps!r}; accepted: a list of strings.")
-    for index, step in enumerate(steps):
-        if not step.strip():
-            raise InputError(f"A blank step has no score. Got {step!r} as step {index}.")
-    return tuple(steps)
+def _architecture(source: str) -> str:
+    """Return the class of model that a checkpoint names; empty if it names none."""
+    with loading_errors(source):
+        config, _ = PreTrainedConfig.get_config_dict(source)
+    return str(next(iter(config.get("architectures") or ()), ""))
 
 
-def _checked_scores(log_odds: Float64[Tensor, " R"]) -> Float64[Tensor, " R"]:
-    if bool(log_odds.isnan().any()):
-        raise NumericalError("The logits of the reward model are not numbers.")
-    return log_odds
+def _require_temperature(calibration: object) -> None:
+    number = isinstance(calibration, int | float) and not isinstance(calibration, bool)
+    if not number or not 0 < calibration < math.inf:  # type: ignore[operator]
+        raise InputError(
+            f"calibration is a temperature. Got {calibration!r}; accepted: 0 < calibration < "
+            "infinity."
+        )

@@ -1,5 +1,6 @@
 """Drawing tokens by inversion, with numbers that belong to the particle and not to the batch."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -35,6 +36,18 @@ class UniformTable:
                 )
             )
         return self._chunks[chunk][:, offset]
+
+
+class UniformTables(UniformTable):
+    """The same with a generator for each of N particles; consumes the generators."""
+
+    def __init__(self, generators: Sequence[Generator]) -> None:
+        """Make a table that draws the numbers of each particle from its generator."""
+        self._tables = [UniformTable(1, generator) for generator in generators]
+
+    def column(self, index: int) -> Float64[Tensor, " N"]:
+        """Return u[:, index]."""
+        return torch.cat([table.column(index) for table in self._tables])
 
 
 def invert(

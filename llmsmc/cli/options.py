@@ -56,6 +56,37 @@ RewardOption = Annotated[
         rich_help_panel=_MODELS,
     ),
 ]
+RewardConventionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reward-convention",
+        metavar="NAME",
+        help="How the reward model reads a solution: qwen, math-shepherd, rlhflow, skywork, versa, "
+        "trl, pqm or pure.",
+        show_default="recognised from config and tokenizer",
+        rich_help_panel=_MODELS,
+    ),
+]
+RewardQuantizationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reward-quantization",
+        metavar="KIND",
+        help="Of the weights of the reward model: none, int8, nf4 or fp4.",
+        show_default="none",
+        rich_help_panel=_MODELS,
+    ),
+]
+RewardDeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reward-device",
+        metavar="DEVICE",
+        help="Where the reward model runs.",
+        show_default="that of --device",
+        rich_help_panel=_MODELS,
+    ),
+]
 QuantizationOption = Annotated[
     str,
     typer.Option(

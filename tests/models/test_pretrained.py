@@ -108,6 +108,8 @@ def test_a_wrong_number_of_labels(reward_folder: Path, tmp_path: Path) -> None:
 
 def test_a_policy_is_not_a_reward_model(policy_folder: Path) -> None:
     with pytest.raises(InputError, match="not a process reward model.*score"):
+        RewardModel.from_pretrained(policy_folder, convention="qwen")
+    with pytest.raises(InputError, match="cannot be told.*Qwen2ForCausalLM.*'qwen'"):
         RewardModel.from_pretrained(policy_folder)
 
 

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from llmsmc import InputError, NumericalError, Posterior, check_model
 from llmsmc.inference import BestOfN, BootstrapFilter, Greedy, SelfConsistency
+from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.language_model import LanguageModel
 from llmsmc.models.reasoning import Reasoning
 from llmsmc.models.reasoning_particles import ReasoningParticles, concatenate
@@ -133,7 +134,7 @@ def test_finished_particles_cost_nothing(model: Reasoning) -> None:
     assert bool((potential[~finished] != 0).all())
     assert extended.policy_memory is not None
     assert not bool((extended.policy_memory.present & extended.finished).any())
-    assert extended.reward_memory is not None
+    assert isinstance(extended.reward_memory, CacheRows)
     assert not bool((extended.reward_memory.present & extended.finished).any())
 
 
@@ -256,7 +257,7 @@ def test_a_solution_that_outgrows_the_reward_model(
     assert bool(posterior.log_weights.isfinite().all())
     for particle in cut:
         assert math.isnan(particle.rewards[-1])
-        assert not short.fits(model._reward_prefix_ids, particle.steps, model._aggregation.reading)
+        assert not short.fits(QUESTION, particle.steps, model._aggregation.reading)
     short.context_length = len(short.prefix_ids("1")) + 1
     with pytest.raises(InputError, match="does not fit"):
         replace(model)

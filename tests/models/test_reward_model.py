@@ -12,7 +12,9 @@ from llmsmc import InputError, NumericalError
 from llmsmc.models import reward_model
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.prm_head import Qwen2ForProcessRewardModel
-from llmsmc.models.reward_model import RewardModel, Solution
+from llmsmc.models.qwen_convention import QwenConvention
+from llmsmc.models.reward import Solution
+from llmsmc.models.reward_model import RewardModel
 
 QUESTION = "What is 3 + 4 + 5?"
 STEPS = ("First, 3 + 4 = 7.\n\n", "Then 7 + 5 =\n 12.\n\n", "The answer is \\boxed{12}.")
@@ -49,11 +51,12 @@ def test_score_is_the_documented_formula(reward: RewardModel) -> None:
 
 def test_ids_of_steps_are_joined_as_ids(reward: RewardModel) -> None:
     """Joined as text, the end of one step and the start of the next could merge."""
-    plan = reward_model._plan_steps(reward.convention, Solution((), STEPS))
-    ids = list(plan.ids)
+    convention = reward.convention
+    assert isinstance(convention, QwenConvention)
+    ids = list(convention.layout(QUESTION, STEPS).ids[len(reward.prefix_ids(QUESTION)) :])
     for step in STEPS:
         part = reward.tokenizer.encode(step.strip(), add_special_tokens=False)
-        assert ids[: len(part) + 1] == [*part, reward.convention.marker_id]
+        assert ids[: len(part) + 1] == [*part, convention.marker_id]
         ids = ids[len(part) + 1 :]
     assert not ids
 
@@ -61,7 +64,7 @@ def test_ids_of_steps_are_joined_as_ids(reward: RewardModel) -> None:
 def score_cached(
     reward: RewardModel, solutions: list[Solution], memory: CacheRows
 ) -> tuple[list[list[float]], CacheRows]:
-    log_odds, memory, _ = reward.score_steps(reward.prefix_ids(QUESTION), solutions, memory)
+    log_odds, memory, _ = reward.score_steps(QUESTION, solutions, memory)
     scores = [torch.tensor(row).sigmoid().tolist() for row in log_odds]
     return scores, memory
 
@@ -105,19 +108,18 @@ def test_large_batches_are_cut_up(reward: RewardModel, monkeypatch: pytest.Monke
 
 def test_whole_prefix_as_one_step(reward: RewardModel) -> None:
     """The aggregation "model": the prefix with its own separators, one marker at its end."""
-    prefix = reward.prefix_ids(QUESTION)
     memory = CacheRows.none(2)
     texts: tuple[str, ...] = ()
     for step in STEPS:
         solutions = [Solution(texts, (step,))] * 2
-        log_odds, memory, _ = reward.score_steps(prefix, solutions, memory, reading="prefix")
+        log_odds, memory, _ = reward.score_steps(QUESTION, solutions, memory, reading="prefix")
         texts = (*texts, step)
         expected = reward.score(QUESTION, ["".join(texts)])
         for row in log_odds:
             assert close(torch.tensor(row).sigmoid().tolist(), expected)
         memory = memory.take(torch.tensor([1, 1]))
     at_once, _, _ = reward.score_steps(
-        prefix, [Solution((), STEPS)], CacheRows.none(1), reading="prefix"
+        QUESTION, [Solution((), STEPS)], CacheRows.none(1), reading="prefix"
     )
     assert close(torch.tensor(at_once[0]).sigmoid().tolist(), expected)
 
@@ -125,7 +127,8 @@ def test_whole_prefix_as_one_step(reward: RewardModel) -> None:
 def test_what_is_computed(reward: RewardModel) -> None:
     prefix = reward.prefix_ids(QUESTION)
     solutions = [Solution((), STEPS[:1])] * 4
-    scores, memory, cost = reward.score_steps(prefix, solutions, CacheRows.none(4))
+    scores, memory, cost = reward.score_steps(QUESTION, solutions, CacheRows.none(4))
+    assert isinstance(reward.convention, QwenConvention)
     length = len(reward.convention.step_ids(STEPS[0].strip())) + 1
     # The question once, and the step once, on which all four agree.
     assert cost.reward_positions == len(prefix) + length
@@ -133,10 +136,10 @@ def test_what_is_computed(reward: RewardModel) -> None:
     assert scores == [scores[0]] * 4
     assert bool(memory.present.all())
     solutions = [Solution(STEPS[:1], STEPS[1:2]), *[Solution(STEPS[:1], ())] * 3]
-    _, memory, cost = reward.score_steps(prefix, solutions, memory)
+    _, memory, cost = reward.score_steps(QUESTION, solutions, memory)
     length = len(reward.convention.step_ids(STEPS[1].strip())) + 1
     assert (cost.reward_positions, cost.model_calls) == (length, 1)
-    _, _, cost = reward.score_steps(prefix, [Solution(STEPS, ())] * 4, memory)
+    _, _, cost = reward.score_steps(QUESTION, [Solution(STEPS, ())] * 4, memory)
     assert (cost.reward_positions, cost.model_calls) == (0, 0)
 
 
