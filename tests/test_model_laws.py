@@ -146,7 +146,8 @@ class NoisyDensity(Good):
 
 class OneDensityForAll(Good):
     def log_transition(self, t: int, previous: Any, state: Any) -> Tensor:
-        return super().log_transition(t, previous, state).sum()
+        total: Tensor = super().log_transition(t, previous, state).sum()
+        return total
 
 
 class DrawsTheImpossible(Good):
