@@ -68,7 +68,7 @@ def _path(model: StateSpaceModel, observations: Observations | None) -> list[Any
         law = model.transition(t, previous) if states else model.initial()
         states.append(_sample(f"x_{t}", law, previous))
         _observe(model, t, previous, states[-1], observations)
-        if bool(model.finished(states[-1]).all()):
+        if model.can_finish() and bool(model.finished(states[-1]).all()):
             break
     return states
 

@@ -152,7 +152,8 @@ class OneDensityForAll(Good):
 
 class DrawsTheImpossible(Good):
     def log_transition(self, t: int, previous: Any, state: Any) -> Tensor:
-        return dist.Uniform(-0.01, 0.01, validate_args=False).log_prob(state)
+        density: Tensor = dist.Uniform(-0.01, 0.01, validate_args=False).log_prob(state)
+        return density
 
 
 class SecondPartUnnormalised(Good):
