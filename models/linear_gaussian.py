@@ -7,6 +7,7 @@ References:
     2. Rauch, Tung, Striebel (1965). Maximum likelihood estimates of linear dynamic systems.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pyro.distributions as dist
@@ -57,10 +58,18 @@ class LinearGaussian(StateSpaceModel):
         self.transition_covariance = _matrix(transition_covariance)
         self.observation_matrix = _matrix(observation_matrix)
         self.observation_covariance = _matrix(observation_covariance)
-        self._check_shapes()
-        self._initial_scale = torch.linalg.cholesky(self.initial_covariance)
-        self._transition_scale = torch.linalg.cholesky(self.transition_covariance)
-        self._observation_scale = torch.linalg.cholesky(self.observation_covariance)
+        self._prepare()
+
+    def with_parameters(self, values: Mapping[str, Tensor]) -> "LinearGaussian":
+        """Return a copy of the model with other values of its means, matrices or covariances."""
+        changed = super().with_parameters(values)
+        assert isinstance(changed, LinearGaussian)
+        for name in values:
+            value = torch.as_tensor(getattr(changed, name), dtype=torch.float64)
+            shaped = value.reshape(getattr(self, name).shape) if value.numel() == 1 else value
+            setattr(changed, name, shaped)
+        changed._prepare()
+        return changed
 
     def initial(self) -> Any:
         """Return the law of x_0."""
@@ -123,6 +132,12 @@ class LinearGaussian(StateSpaceModel):
             means.append(mean)
             covariances.append(covariance)
         return log_evidence, Gaussians(torch.stack(means), torch.stack(covariances))
+
+    def _prepare(self) -> None:
+        self._check_shapes()
+        self._initial_scale = torch.linalg.cholesky(self.initial_covariance)
+        self._transition_scale = torch.linalg.cholesky(self.transition_covariance)
+        self._observation_scale = torch.linalg.cholesky(self.observation_covariance)
 
     def _check_shapes(self) -> None:
         size, num_observed = len(self.initial_mean), len(self.observation_matrix)

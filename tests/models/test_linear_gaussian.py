@@ -110,3 +110,18 @@ def test_an_observation_that_does_not_fit_is_named(y: Tensor) -> None:
     model = walk()
     with pytest.raises(InputError, match="observation of step 1 does not fit"):
         model.log_evidence([torch.zeros(1), y])
+
+
+def test_other_covariances_change_the_law() -> None:
+    walk = LinearGaussian(
+        initial_mean=0.0,
+        initial_covariance=1.0,
+        transition_matrix=1.0,
+        transition_covariance=0.25,
+        observation_matrix=1.0,
+        observation_covariance=1.0,
+    )
+    changed = walk.with_parameters({"transition_covariance": torch.tensor(4.0)})
+    assert float(changed.transition(1, torch.zeros(1, 1, dtype=torch.float64)).variance) == 4.0
+    assert changed.log_evidence([0.0, 3.0]) > walk.log_evidence([0.0, 3.0])
+    assert float(walk.transition(1, torch.zeros(1, 1, dtype=torch.float64)).variance) == 0.25
