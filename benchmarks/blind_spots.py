@@ -3,7 +3,7 @@
     python -m benchmarks.blind_spots --limit 200 --particles 4 16 64
 
 solves problems of minimath-500 with both policies under the exact checker, and tells apart those
-that meet a blind spot of the small policy (a quotient of 8 or more, or "fewer" in a story).
+that meet a blind spot of the small policy (a quotient of 8 or more, or "less" in a story).
 """
 
 import argparse
@@ -35,7 +35,7 @@ class Watchful(Exact):
 
     def confuses(self, misconception: str) -> bool:
         """Return False: it never does."""
-        self.met |= misconception == "fewer"
+        self.met |= misconception == "less"
         return False
 
 

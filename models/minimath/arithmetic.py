@@ -74,7 +74,7 @@ class Rates:
         product: off by one factor; strong where both factors are at least 6.
         quotient: off by one; strong where the quotient is at least 8.
         method: `precedence` (adds before it multiplies), `sign` (a term keeps its sign when it
-            changes sides), `fewer` (read as more), `fifth` (20% taken as a quarter).
+            changes sides), `less` (read as plus), `fifth` (20% taken as a quarter).
         slip: any result, by 1 or by 10.
     """
 
@@ -83,7 +83,7 @@ class Rates:
     product: tuple[float, float] = (0.55, 0.06)
     quotient: tuple[float, float] = (0.50, 0.05)
     method: dict[str, float] = field(
-        default_factory=lambda: {"precedence": 0.35, "sign": 0.25, "fewer": 0.25, "fifth": 0.45}
+        default_factory=lambda: {"precedence": 0.35, "sign": 0.25, "less": 0.25, "fifth": 0.45}
     )
     slip: float = 0.01
 

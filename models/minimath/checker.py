@@ -6,7 +6,7 @@ A step is right if and only if every statement in it is true of the problem:
   (``c = 90 + 40 = 130``; the words plus, minus, times, divided by, equals and the usual LaTeX
   are read as signs);
 * what is said of a named quantity is one of its true values (``Ben has 23 apples``,
-  ``Term 5: ... = 20``);
+  ``apples of Ben: 23``, ``Term 5: ... = 20``);
 * numbers called even or odd, or compared with one another, are so;
 * a pair of numbers left over by Euclid's algorithm still has the greatest common divisor;
 * the number in ``\boxed{}``, or called the answer, is the answer.
@@ -73,6 +73,7 @@ def _check(step: str, facts: Facts, given: frozenset[Fraction]) -> Verdict:
             for found in (
                 _check_chains(chains),
                 None if chains else _check_numbers(rest, facts, named, given),
+                None if named else _check_value(rest, facts, subjects),
                 _check_properties(rest),
                 _check_pair(rest, text, facts),
                 _check_answer(rest, facts),
@@ -112,6 +113,15 @@ def _check_numbers(
         if number not in known:
             return _untrue(subjects, number)
     return Verdict(True, "") if numbers else None
+
+
+def _check_value(text: str, facts: Facts, subjects: tuple[Subject, ...]) -> Verdict | None:
+    """A clause that is a number and no more states the value of what was named before it."""
+    match = _VALUE.fullmatch(text.strip())
+    if match is None or not subjects:
+        return None
+    value = Fraction(match.group(1))
+    return Verdict(True, "") if value in _allowed(subjects, facts) else _untrue(subjects, value)
 
 
 def _check_properties(text: str) -> Verdict | None:
@@ -154,6 +164,7 @@ def _check_answer(text: str, facts: Facts) -> Verdict | None:
 # Reading.
 
 _NUMBER = re.compile(r"(?<![\d.])-?\d{1,30}(?:\.\d{1,30})?(?!\d)")
+_VALUE = re.compile(rf"({_NUMBER.pattern})[.;!]?")
 _PARITY = re.compile(r"(\d{1,30}) is (?:an )?(not )?(?:an )?(even|odd)\b")
 _COMPARISON = re.compile(
     r"(\d{1,30}(?:\.\d{1,30})?) is (not )?"

@@ -1,6 +1,6 @@
 """Chains of definitions with precedence.
 
-``Let a = 7 + 4 * 12. Let b = a - 9. What is b?``
+``Let a = 7 + 4 * 12. Let b = a - 9. Let c = b + a. What is c?``
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,15 @@ IN_WORDS = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
 
 @dataclass(frozen=True)
 class Definition:
-    """``letter = start operation operand [* factor]``; `start` is a number or an earlier letter."""
+    """``letter = start operation operand [* factor]``.
+
+    `start` is a number or the letter before, `operand` a number or any other letter before.
+    """
 
     letter: str
     start: int | str
     operation: str
-    operand: int
+    operand: int | str
     factor: int | None = None
 
 
@@ -75,40 +78,54 @@ class Chain:
 def _value(d: Definition, values: dict[str, int], calculator: Calculator) -> tuple[str, int]:
     """The step that works out a definition, and the value it arrives at.
 
-    The definition is copied first, then its letter replaced: one thing at a time.
+    The definition is copied, its letters recalled, then it is calculated and written down: one
+    thing at a time. A letter "is" its value, so that this does not look like its definition.
     """
-    start = values[d.start] if isinstance(d.start, str) else d.start
+    letters = [part for part in (d.start, d.operand) if isinstance(part, str)]
+    start, operand = (values[p] if isinstance(p, str) else p for p in (d.start, d.operand))
     operate = {
         "+": calculator.add,
         "-": calculator.subtract,
         "*": calculator.multiply,
         "/": calculator.divide,
     }
-    stages = [f"{d.operation} {d.operand}" + ("" if d.factor is None else f" * {d.factor}")]
-    stages = [f"{at} {stages[0]}" for at in dict.fromkeys((d.start, start))]
+    factor = "" if d.factor is None else f" * {d.factor}"
+    stages = [f"{start} {d.operation} {operand}{factor}"]
     if d.factor is None:
-        result = operate[d.operation](start, d.operand)
+        result = operate[d.operation](start, operand)
     elif calculator.confuses("precedence"):
-        first = operate[d.operation](start, d.operand)
+        first = operate[d.operation](start, operand)
         result = calculator.multiply(first, d.factor)
         stages.append(f"{first} * {d.factor}")
     else:
-        product = calculator.multiply(d.operand, d.factor)
+        product = calculator.multiply(operand, d.factor)
         result = operate[d.operation](start, product)
         stages.append(f"{start} {d.operation} {product}")
-    return f"{d.letter} = {' = '.join(stages)} = {result}.", result
+    defined = f"{d.letter} = {d.start} {d.operation} {d.operand}{factor}"
+    recalled = [f"{letter} is {values[letter]}" for letter in letters]
+    calculated = f"{' = '.join(stages)} = {result}"
+    return f"{'; '.join([defined, *recalled, calculated, f'{d.letter} is {result}'])}.", result
 
 
 def _draw_definition(random: Random, letter: str, values: dict[str, int]) -> Definition:
+    """A definition by the letter before, so that the answer hangs on every step.
+
+    A second letter may stand anywhere before: where it stands is no help in finding it.
+    """
     if not values:
         start: int | str = random.randint(2, 60)
         value = start
     else:
-        start = letter_before = max(values)
-        if len(values) > 2 and random.random() < 0.2:
-            start = random.choice(sorted(values))
-        value = values[start] if values[start] <= LARGEST else values[letter_before]
+        start = max(values)
+        value = values[start]
     assert isinstance(value, int)
+    others = [other for other in sorted(values) if other != start]
+    if others and random.random() < 0.3:
+        other = random.choice(others)
+        if value + values[other] <= LARGEST:
+            return Definition(letter, start, "+", other)
+        if value - values[other] >= 1:
+            return Definition(letter, start, "-", other)
     while True:
         kind = random.random()
         if kind < 0.25:

@@ -1,6 +1,7 @@
-"""Stories with several people and things.
+"""Stories with several people and things, their sentences lettered.
 
-``Ann has 14 apples. Ben has 9 more apples than Ann. Ben has twice as many pens as apples.``
+``(a) Ann has 14 apples. (b) Ben has as many apples as Ann plus 9. (c) Ben has as many pens as
+apples times 2.``
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,10 @@ from llmsmc.models.minimath.facts import Facts, Subject
 
 PEOPLE = ("Ann", "Ben", "Cal", "Dan", "Eve", "Fay", "Gus", "Hal", "Ida", "Jan", "Kim", "Leo")
 THINGS = ("apples", "books", "coins", "pens", "shells", "stamps")
-SHARES = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth"}
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+SHARES = (2, 3, 4, 5)
+AS_SAID = {"plus": "plus", "less": "less", "times": "times", "share": "divided by"}
+OPERATIONS = {"plus": "+", "less": "-", "times": "*", "share": "/", "together": "+"}
 
 Quantity = tuple[str, str]
 """Who has, and what."""
@@ -21,7 +25,7 @@ Quantity = tuple[str, str]
 class Relation:
     """What `quantity` is, seen from one or two quantities before it.
 
-    `kind` is one of: more, fewer, times, share, together.
+    `kind` is one of: plus, less, times, share, together.
     """
 
     quantity: Quantity
@@ -45,30 +49,31 @@ class Story:
         things = random.sample(THINGS, 1 if num_steps <= 2 else 2 if num_steps <= 7 else 3)
         people = random.sample(PEOPLE, min(len(PEOPLE), 3 + num_steps // len(things)))
         free = [(person, thing) for thing in things for person in people]
-        free = _in_a_walk(random, free, num_steps + 1)
+        path = _walk(random, free, num_steps + 1)
         count = random.randint(4, 80)
-        values = {free[0]: count}
+        values = {path[0]: count}
         relations = []
-        for quantity in free[1:]:
-            relation = _draw_relation(random, quantity, values)
+        for number, quantity in enumerate(path[1:], start=1):
+            relation = _draw_relation(random, quantity, path[:number], values)
             values[quantity] = _value(relation, values, Exact())[1]
             relations.append(relation)
-        return Story(free[0], count, tuple(relations))
+        return Story(path[0], count, tuple(relations))
 
     def question(self) -> str:
         """Return the problem in plain words."""
-        sentences = [f"{self.first[0]} has {self.count} {self.first[1]}."]
+        sentences = [f"{self.first[0]} has {self.count} {self.first[1]}"]
         sentences += [_sentence(relation) for relation in self.relations]
         person, thing = self.relations[-1].quantity
-        return " ".join([*sentences, f"How many {thing} does {person} have?"])
+        lettered = [f"({letter}) {text}." for letter, text in zip(LETTERS, sentences, strict=False)]
+        return " ".join([*lettered, f"How many {thing} does {person} have?"])
 
     def solve(self, calculator: Calculator) -> tuple[list[str], int]:
         """Return the steps of a solution, without the answer line, and the answer."""
         values = {self.first: self.count}
         steps = []
-        for relation in self.relations:
+        for letter, relation in zip(LETTERS[1:], self.relations, strict=False):
             text, values[relation.quantity] = _value(relation, values, calculator)
-            steps.append(text)
+            steps.append(f"({letter}) {text}")
         return steps, values[self.relations[-1].quantity]
 
     def facts(self) -> Facts:
@@ -83,41 +88,42 @@ class Story:
         )
 
 
-def _in_a_walk(random: Random, quantities: list[Quantity], length: int) -> list[Quantity]:
-    """Order quantities so that each shares its person or its thing with the one before."""
-    path = [random.choice(quantities)]
-    rest = [q for q in quantities if q != path[0]]
+def _walk(random: Random, quantities: list[Quantity], length: int) -> list[Quantity]:
+    """Draw quantities, each of the same person or the same thing as the one before."""
+    path: list[Quantity] = []
     while len(path) < length:
-        near = [q for q in rest if q[0] == path[-1][0] or q[1] == path[-1][1]] or rest
-        path.append(random.choice(near))
-        rest.remove(path[-1])
+        last = path[-1] if path else random.choice(quantities)
+        near = [q for q in quantities if q not in path and (q[0] == last[0] or q[1] == last[1])]
+        path = [*path, random.choice(near)] if near else []  # a dead end: from the start again
     return path
 
 
 def _sentence(relation: Relation) -> str:
+    """The relation in words, the number last and right behind the word that says what it does.
+
+    What a small network looks up in a text it finds at the number; a word that stands far from it
+    ("9 more apples than Ann") it copies at random.
+    """
     person, thing = relation.quantity
-    if relation.kind == "together":
-        assert relation.second is not None
-        return f"{person} has as many {thing} as {relation.source[0]} and {relation.second[0]}."
-    other = relation.source[0] if relation.source[1] == thing else relation.source[1]
-    if relation.kind in ("more", "fewer"):
-        return f"{person} has {relation.amount} {relation.kind} {thing} than {other}."
-    share = f"{relation.amount} times" if relation.kind == "times" else SHARES[relation.amount]
-    return f"{person} has {share} as many {thing} as {other}."
+    source, second = relation.source, relation.second
+    other = source[0] if source[1] == thing else source[1]
+    if second is not None:
+        last = f"and {second[0]}"
+    else:
+        last = f"{AS_SAID[relation.kind]} {relation.amount}"
+    return f"{person} has as many {thing} as {other} {last}"
 
 
 def _value(r: Relation, values: dict[Quantity, int], calculator: Calculator) -> tuple[str, int]:
-    source = values[r.source]
-    thing = r.quantity[1]
-    if r.kind == "together":
-        assert r.second is not None
-        amount, operation = values[r.second], "+"
-    else:
-        amount, operation = (
-            r.amount,
-            {"more": "+", "fewer": "-", "times": "*", "share": "/"}[r.kind],
-        )
-    if r.kind == "fewer" and calculator.confuses("fewer"):
+    """The step that works out a relation, and the value it arrives at.
+
+    The sentence is copied, what it speaks of is recalled, then calculated, then written down under
+    its name: one thing at a time, and each number next to what it is the number of.
+    """
+    recalled = [r.source] if r.second is None else [r.source, r.second]
+    amount = r.amount if r.second is None else values[r.second]
+    operation = OPERATIONS[r.kind]
+    if r.kind == "less" and calculator.confuses("less"):
         operation = "+"
     operate = {
         "+": calculator.add,
@@ -125,34 +131,34 @@ def _value(r: Relation, values: dict[Quantity, int], calculator: Calculator) -> 
         "*": calculator.multiply,
         "/": calculator.divide,
     }[operation]
+    source = values[r.source]
     result = operate(source, amount)
-    relation = _sentence(r).rstrip(".")  # copied first: then all that is needed stands near
-    return f"{relation}, {source} {operation} {amount} = {result} {thing}.", result
+    stated = [_named(quantity, values[quantity]) for quantity in recalled]
+    calculated = f"{source} {operation} {amount} = {result}"
+    return f"{'; '.join([_sentence(r), *stated, calculated, _named(r.quantity, result)])}.", result
 
 
-def _draw_relation(random: Random, quantity: Quantity, values: dict[Quantity, int]) -> Relation:
+def _named(quantity: Quantity, value: int) -> str:
     person, thing = quantity
-    sources = [q for q in values if (q[1] == thing) != (q[0] == person)]
-    if not sources:
-        sources = [q for q in values if q[1] == thing or q[0] == person] or list(values)
-    near = sources[-1]
+    return f"{thing} of {person}: {value}"
+
+
+def _draw_relation(
+    random: Random, quantity: Quantity, before: list[Quantity], values: dict[Quantity, int]
+) -> Relation:
+    """A relation to the quantity before, or to the two before: the answer hangs on every step."""
+    source, thing = before[-1], quantity[1]
+    value = values[source]
+    if len(before) > 1 and thing == source[1] == before[-2][1] and random.random() < 0.5:
+        if value + values[before[-2]] <= 199:
+            return Relation(quantity, "together", 0, source, before[-2])
     while True:
-        source = near if random.random() < 0.8 else random.choice(sources)
-        value = values[source]
-        kind = random.choices(
-            ("more", "fewer", "times", "share", "together"), (0.3, 0.3, 0.12, 0.14, 0.14)
-        )[0]
-        if kind == "together":
-            same = [q for q in values if q[1] == thing and q != source]
-            if source[1] == thing and same:
-                second = random.choice(same)
-                if value + values[second] <= 199:
-                    return Relation(quantity, kind, 0, source, second)
-        elif kind == "more":
+        kind = random.choices(("plus", "less", "times", "share"), (0.35, 0.35, 0.15, 0.15))[0]
+        if kind == "plus":
             amount = random.randint(2, 90)
             if value + amount <= 199:
                 return Relation(quantity, kind, amount, source)
-        elif kind == "fewer":
+        elif kind == "less":
             amount = random.randint(2, 90)
             if value - amount >= 1:
                 return Relation(quantity, kind, amount, source)
@@ -161,6 +167,6 @@ def _draw_relation(random: Random, quantity: Quantity, values: dict[Quantity, in
             if value <= 19 and value * amount <= 180:
                 return Relation(quantity, kind, amount, source)
         else:
-            amount = random.choice(list(SHARES))
+            amount = random.choice(SHARES)
             if value % amount == 0 and value // amount <= 60:
                 return Relation(quantity, kind, amount, source)

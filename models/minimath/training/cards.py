@@ -11,7 +11,7 @@ PURPOSE = {
     ),
     "minimath-policy-small": (
         "a smaller policy with blind spots: it never gets a quotient of 8 or more right, and reads "
-        '"fewer" as "more"'
+        '"less" as "plus"'
     ),
     "minimath-reward": "the good process reward model, which tells whether a step is right",
     "minimath-reward-weak": "a weak process reward model, for ablations",

@@ -89,20 +89,22 @@ def train(
     folder: Path,
     *,
     num_ground_layers: int = 0,
+    careful_layers: Sequence[int] = (),
     report_every: int = 50,
     checkpoint_every: int = 500,
 ) -> Iterator[Progress]:
     """Train `model` in place, yielding a `Progress` every `report_every` updates.
 
-    The first `num_ground_layers` layers are the ground. The loss curve goes to
-    ``folder/losses.jsonl`` and checkpoints to ``folder/checkpoint``; where a checkpoint lies
-    there, training goes on from it.
+    The first `num_ground_layers` layers are the ground; the `careful_layers`, whose weights were
+    set by hand, are left to AdamW, since Muon takes steps of full length in every direction. What
+    requires no gradient stays as it is. The loss curve goes to ``folder/losses.jsonl`` and
+    checkpoints to ``folder/checkpoint``; where a checkpoint lies there, training goes on from it.
 
     Raises:
         ValueError: the checkpoint in `folder` was made under another schedule.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    optimizers = _optimizers(model, schedule, num_ground_layers)
+    optimizers = _optimizers(model, schedule, num_ground_layers, careful_layers)
     start, seconds_before = _resume(model, optimizers, schedule, folder / "checkpoint")
     _forget_reports_after(start, folder / "losses.jsonl")
     began = time.perf_counter()
@@ -144,21 +146,22 @@ def train(
 STATE = ("momentum_buffer", "exp_avg", "exp_avg_sq")
 """What the optimizers remember of a parameter, besides the number of updates."""
 
-OUTER = ("embed_tokens", "lm_head", "score", "surprise")
+OUTER = ("embed_tokens", "lm_head", "score", "surprise", "probe")
 """Parts of the networks that do not belong to the hidden layers."""
 
 
 def _optimizers(
-    model: nn.Module, schedule: Schedule, num_ground_layers: int
+    model: nn.Module, schedule: Schedule, num_ground_layers: int, careful_layers: Sequence[int]
 ) -> tuple[torch.optim.Optimizer, ...]:
     """Muon for the matrices of the hidden layers, AdamW for the rest."""
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    careful = tuple(f"model.layers.{layer}." for layer in careful_layers)
     grounds = tuple(f"model.layers.{layer}." for layer in range(num_ground_layers))
     hidden, ground, outer, vectors = (list[nn.Parameter]() for _ in range(4))
     for name, parameter in trained:
         if parameter.ndim < 2:
             vectors.append(parameter)
-        elif any(part in name.split(".") for part in OUTER):
+        elif any(part in name.split(".") for part in OUTER) or name.startswith(careful):
             outer.append(parameter)
         else:
             (ground if name.startswith(grounds) else hidden).append(parameter)

@@ -8,10 +8,11 @@ stage    starts from       learns
 ======== ================= ==========================================================
 clean    random weights    exact solutions (not shipped: the ground for two others)
 policy   clean             solutions with misconceptions
+practice policy            the same, long problems and chains more often
 small    random weights    exact solutions, then misconceptions with blind spots
 samples  policy            (no training) the default policy solves training problems
-reward   clean, + 3 layers misconceptions drawn, then the policy's own samples
-tuned    reward            the policy's own samples, and errors of inattention
+ground   clean             (not shipped) to keep what it has read beside what comes next
+reward   ground, + 3       misconceptions and inattention, then the policy's own samples
 weak     small, + 1 layer  the same, for a fraction of the time, at the markers alone
 ======== ================= ==========================================================
 """
@@ -39,6 +40,7 @@ from llmsmc.models.minimath.families import FAMILIES
 from llmsmc.models.minimath.problem import STEP_SEPARATOR, Problem
 from llmsmc.models.minimath.tokenizer import STEP_MARKER, train_tokenizer
 from llmsmc.models.minimath.training.cards import write_card
+from llmsmc.models.minimath.training.comparison import compare_first
 from llmsmc.models.minimath.training.corpus import (
     Batches,
     Example,
@@ -52,8 +54,10 @@ from llmsmc.models.minimath.training.policy import NextToken, Size, new_policy
 from llmsmc.models.minimath.training.reward import (
     Losses,
     StepLabels,
+    TokenKept,
     inattentive_examples,
     new_reward_model,
+    read_alike,
     sampled_examples,
     synthetic_examples,
 )
@@ -63,26 +67,38 @@ from llmsmc.models.prm_head import Qwen2ForProcessRewardModel
 Draw = Callable[[Random, float], Example]
 """Draws an example, given how far the training has come, in [0, 1]."""
 
-STAGES = ("clean", "policy", "samples", "small", "reward", "tuned", "weak")
+STAGES = ("clean", "policy", "practice", "samples", "small", "ground", "reward", "weak")
 
 NAMES = {
-    "policy": "minimath-policy",
+    "practice": "minimath-policy",
     "small": "minimath-policy-small",
-    "tuned": "minimath-reward",
+    "reward": "minimath-reward",
     "weak": "minimath-reward-weak",
 }
 """Stage -> the name under which its model is shipped."""
 
 NATURAL = Rates()
-BLIND = Rates(quotient=(1.0, 0.05), method={**Rates().method, "fewer": 1.0})
-"""The small policy never gets a quotient of 8 or more right, nor a story with "fewer"."""
+BLIND = Rates(quotient=(1.0, 0.05), method={**Rates().method, "less": 1.0})
+"""The small policy never gets a quotient of 8 or more right, nor a story with "less"."""
 
-LOOKED_UP = (*sorted(FAMILIES), "chains", "stories", "stories")
-"""Families as the later stages draw them: more often those in which much has to be looked up,
-which are learned last."""
+LOOKED_UP = (*sorted(FAMILIES), "chains", "stories")
+"""Families as they are drawn: more often those in which much has to be looked up, which are
+learned last."""
 
-SAMPLES_FROM = 0.85
-"""How far a reward model has come when most of its examples become the policy's own samples."""
+LEARNED_LAST = (*LOOKED_UP, "stories", "stories")
+"""Families as the default policy draws them first."""
+
+PRACTISED = (*sorted(FAMILIES), "chains", "chains", "chains", "equations")
+"""Families as it draws them in the end."""
+
+LONG = (0.1, 0.1, 0.2, 0.3, 0.3)
+"""Weights of the levels in the end."""
+
+SAMPLES_FROM = 0.3
+"""How far a reward model has come when the policy's own samples join its examples."""
+
+NUM_COMPARED = 200
+"""Texts from which the first layer on top is set up."""
 
 LARGE_SIZE = Size()
 SMALL_SIZE = Size(hidden=128, intermediate=384, layers=3, heads=4, key_value_heads=2)
@@ -93,7 +109,7 @@ class Recipe:
     """How long each stage trains, and on how many samples.
 
     Attributes:
-        clean, policy, small, reward, tuned, weak: schedules.
+        clean, policy, practice, small, ground, reward, weak: schedules.
         num_samples: solutions drawn from the default policy for the reward models.
         num_tokens: tokens in a batch of a policy.
         num_reward_tokens: tokens in a batch of a reward model.
@@ -101,11 +117,10 @@ class Recipe:
 
     clean: Schedule = Schedule(6000)
     policy: Schedule = Schedule(1600, learning_rate=8e-3, adam_rate=1e-3, num_warmup=50)
+    practice: Schedule = Schedule(900, learning_rate=6e-3, adam_rate=6e-4, num_warmup=50)
     small: Schedule = Schedule(5000)
-    reward: Schedule = Schedule(5000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.3)
-    tuned: Schedule = Schedule(
-        3000, learning_rate=5e-3, adam_rate=5e-4, num_warmup=50, ground_share=0.3
-    )
+    ground: Schedule = Schedule(600, learning_rate=1e-2, adam_rate=1e-3, num_warmup=50)
+    reward: Schedule = Schedule(3000, learning_rate=1e-2, adam_rate=1e-3)
     weak: Schedule = Schedule(2000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.3)
     num_samples: int = 6000
     num_tokens: int = 2000
@@ -115,7 +130,7 @@ class Recipe:
 def brief() -> Recipe:
     """A recipe of a few updates a stage, for trying the machinery."""
     few = Schedule(4, num_warmup=1)
-    return Recipe(few, few, few, few, few, few, 12, 400, 400)
+    return Recipe(few, few, few, few, few, few, few, 12, 400, 400)
 
 
 @dataclass(frozen=True)
@@ -213,6 +228,7 @@ class Workshop:
         objective: Objective,
         schedule: Schedule,
         num_ground_layers: int = 0,
+        careful_layers: Sequence[int] = (),
     ) -> Iterator[Progress]:
         """Run the loop of a stage and mark it as finished."""
         nn.Module.to(model, self.device)
@@ -223,7 +239,12 @@ class Workshop:
         if self.compiled:
             network.forward = torch.compile(network.forward, dynamic=True)
         yield from train(
-            model, objective, schedule, self.folder / stage, num_ground_layers=num_ground_layers
+            model,
+            objective,
+            schedule,
+            self.folder / stage,
+            num_ground_layers=num_ground_layers,
+            careful_layers=careful_layers,
         )
         (self.folder / stage / "done").touch()
 
@@ -261,7 +282,7 @@ def _run_clean(workshop: Workshop) -> Iterator[Progress]:
         return
     tokenizer = workshop.tokenizer()
     model = new_policy(LARGE_SIZE, tokenizer, workshop.seed)
-    draw = policy_examples(tokenizer, Mixture(), NATURAL)
+    draw = policy_examples(tokenizer, Mixture(families=LOOKED_UP), NATURAL)
     schedule = workshop.recipe.clean
     yield from workshop.train(
         "clean", model, NextToken(model, workshop.batches("policy", draw, schedule)), schedule
@@ -274,14 +295,24 @@ def _run_policy(workshop: Workshop) -> Iterator[Progress]:
     tokenizer = workshop.tokenizer()
     model = workshop.policy("clean")
     draw = policy_examples(
-        tokenizer, Mixture(drills=0.15, misconceived=1.0, families=LOOKED_UP), NATURAL
+        tokenizer, Mixture(drills=0.15, misconceived=1.0, families=LEARNED_LAST), NATURAL
     )
     schedule = workshop.recipe.policy
     batches = workshop.batches("misconceptions", draw, schedule)
     yield from workshop.train("policy", model, NextToken(model, batches), schedule)
-    workshop.ship(
-        ("clean", "policy"), model, f"clean: {workshop.recipe.clean}\nthen: {schedule}\n{NATURAL}"
-    )
+
+
+def _run_practice(workshop: Workshop) -> Iterator[Progress]:
+    if workshop.is_done("practice"):
+        return
+    tokenizer, schedule = workshop.tokenizer(), workshop.recipe.practice
+    model = workshop.policy("policy")
+    mixture = Mixture(drills=0.1, levels=LONG, misconceived=1.0, families=PRACTISED)
+    batches = workshop.batches("practice", policy_examples(tokenizer, mixture, NATURAL), schedule)
+    yield from workshop.train("practice", model, NextToken(model, batches), schedule)
+    schedules = (workshop.recipe.clean, workshop.recipe.policy, schedule)
+    recipe = "\nthen: ".join(map(str, schedules))
+    workshop.ship(("clean", "policy", "practice"), model, f"{recipe}\n{NATURAL}")
 
 
 def _run_small(workshop: Workshop) -> Iterator[Progress]:
@@ -289,8 +320,8 @@ def _run_small(workshop: Workshop) -> Iterator[Progress]:
         return
     tokenizer = workshop.tokenizer()
     model = new_policy(SMALL_SIZE, tokenizer, workshop.seed)
-    exact = policy_examples(tokenizer, Mixture(), BLIND)
-    misconceived = policy_examples(tokenizer, Mixture(misconceived=1.0), BLIND)
+    exact = policy_examples(tokenizer, Mixture(families=LOOKED_UP), BLIND)
+    misconceived = policy_examples(tokenizer, Mixture(misconceived=1.0, families=LOOKED_UP), BLIND)
 
     def draw(random: Random, progress: float) -> Example:
         return (exact if progress < 0.6 else misconceived)(random, progress)
@@ -334,26 +365,31 @@ def read_samples(workshop: Workshop) -> list[tuple[Problem, tuple[str, ...]]]:
     return [(problems[r["problem"]], tuple(r["steps"])) for r in records if r["steps"]]
 
 
+def _run_ground(workshop: Workshop) -> Iterator[Progress]:
+    if workshop.is_done("ground"):
+        return
+    schedule = workshop.recipe.ground
+    model = workshop.policy("clean")
+    _mark(workshop, model)
+    objective = TokenKept(model, workshop.reward_batches("ground", _misjudged(workshop), schedule))
+    yield from workshop.train("ground", model, objective, schedule)
+
+
 def _run_reward(workshop: Workshop) -> Iterator[Progress]:
     if workshop.is_done("reward"):
         return
     schedule = workshop.recipe.reward
-    batches = workshop.reward_batches("reward", _own_later(workshop), schedule)
-    model, objective = _judge(workshop, "clean", 3, batches, Losses())
-    yield from workshop.train("reward", model, objective, schedule, objective.language_layer)
-
-
-def _run_tuned(workshop: Workshop) -> Iterator[Progress]:
-    if workshop.is_done("tuned"):
-        return
-    schedule = workshop.recipe.tuned
-    batches = workshop.reward_batches("tuned", _own_and_inattentive(workshop), schedule)
-    model, objective = _judge(workshop, "clean", 3, batches, Losses())
-    _load(model, workshop.folder / "reward")
-    yield from workshop.train("tuned", model, objective, schedule, objective.language_layer)
+    batches = workshop.reward_batches("reward", _judged(workshop), schedule)
+    model, objective = _judge(workshop, "ground", 3, batches, Losses(language=0.0))
+    ground = objective.language_layer
+    draw, random = _misjudged(workshop), Random(f"minimath-train/comparison/{workshop.seed}")
+    examples = [draw(random, 0.5) for _ in range(NUM_COMPARED)]
+    compare_first(model, ground, examples)
+    for part in (model.model.embed_tokens, *model.model.layers[:ground]):
+        part.requires_grad_(False)
+    yield from workshop.train("reward", model, objective, schedule, careful_layers=(ground,))
     objective.release()
-    recipe = f"{workshop.recipe.reward}\nthen: {schedule}\n{objective.weights}"
-    workshop.ship(("reward", "tuned"), model, recipe)
+    workshop.ship(("reward",), model, f"{schedule}\n{objective.weights}")
 
 
 def _run_weak(workshop: Workshop) -> Iterator[Progress]:
@@ -361,11 +397,19 @@ def _run_weak(workshop: Workshop) -> Iterator[Progress]:
         return
     schedule = workshop.recipe.weak
     at_markers = Losses(token=0.0, language=0.1, surprise=0.0)
-    batches = workshop.reward_batches("weak", _own_later(workshop), schedule)
+    batches = workshop.reward_batches("weak", _judged(workshop), schedule)
     model, objective = _judge(workshop, "small", 1, batches, at_markers)
+    _mark(workshop, model)
     yield from workshop.train("weak", model, objective, schedule, objective.language_layer)
     objective.release()
     workshop.ship(("weak",), model, f"{schedule}\n{at_markers}")
+
+
+def _mark(workshop: Workshop, model: PreTrainedModel) -> None:
+    """Let the step marker begin as the step separator."""
+    tokenizer = workshop.tokenizer()
+    (separator,) = encode(tokenizer, STEP_SEPARATOR)
+    read_alike(model, token_id(tokenizer, STEP_MARKER), separator)
 
 
 def _judge(
@@ -375,35 +419,32 @@ def _judge(
     tokenizer = workshop.tokenizer()
     policy = workshop.policy(ground)
     marker = token_id(tokenizer, STEP_MARKER)
-    (separator,) = encode(tokenizer, STEP_SEPARATOR)
-    model = new_reward_model(policy, extra_layers, separator, marker, workshop.seed)
+    model = new_reward_model(policy, extra_layers, workshop.seed)
     layers = int(policy.config.num_hidden_layers)
     return model, StepLabels(model, batches, marker, layers, losses)
 
 
-def _own_later(workshop: Workshop) -> Draw:
-    """Synthetic examples, and after a while the policy's own samples for the most part."""
-    tokenizer = workshop.tokenizer()
-    synthetic = synthetic_examples(tokenizer, Mixture(families=LOOKED_UP), NATURAL)
-    own = cache(lambda: sampled_examples(tokenizer, read_samples(workshop)))
+def _misjudged(workshop: Workshop) -> Draw:
+    """Misconceptions and errors of inattention."""
+    tokenizer, mixture = workshop.tokenizer(), Mixture(families=LOOKED_UP)
+    synthetic = synthetic_examples(tokenizer, mixture, NATURAL)
+    inattentive = inattentive_examples(tokenizer, mixture, NATURAL)
 
     def draw(random: Random, progress: float) -> Example:
-        from_samples = progress > SAMPLES_FROM and random.random() < 0.8
-        return (own() if from_samples else synthetic)(random, progress)
+        return (inattentive if random.random() < 0.4 else synthetic)(random, progress)
 
     return draw
 
 
-def _own_and_inattentive(workshop: Workshop) -> Draw:
-    """The policy's own samples from the start, errors of inattention, and synthetic examples."""
-    tokenizer, mixture = workshop.tokenizer(), Mixture(families=LOOKED_UP)
-    synthetic = synthetic_examples(tokenizer, mixture, NATURAL)
-    inattentive = inattentive_examples(tokenizer, mixture, NATURAL)
-    own = sampled_examples(tokenizer, read_samples(workshop))
+def _judged(workshop: Workshop) -> Draw:
+    """The same, and after a while the policy's own samples too."""
+    tokenizer, synthetic = workshop.tokenizer(), _misjudged(workshop)
+    own = cache(lambda: sampled_examples(tokenizer, read_samples(workshop)))
 
     def draw(random: Random, progress: float) -> Example:
-        (source,) = random.choices((own, inattentive, synthetic), (0.4, 0.4, 0.2))
-        return source(random, 1.0)
+        if progress > SAMPLES_FROM and random.random() < 0.5:
+            return own()(random, progress)
+        return synthetic(random, progress)
 
     return draw
 
@@ -411,10 +452,11 @@ def _own_and_inattentive(workshop: Workshop) -> Draw:
 _RUNNERS: dict[str, Callable[[Workshop], Iterator[Progress]]] = {
     "clean": _run_clean,
     "policy": _run_policy,
+    "practice": _run_practice,
     "small": _run_small,
     "samples": _run_samples,
+    "ground": _run_ground,
     "reward": _run_reward,
-    "tuned": _run_tuned,
     "weak": _run_weak,
 }
 

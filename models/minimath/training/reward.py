@@ -16,8 +16,8 @@ from random import Random
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, smooth_l1_loss
-from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
+from torch.nn.functional import cross_entropy, mse_loss, smooth_l1_loss
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from llmsmc.models.minimath.arithmetic import Exact, Misconceived, Rates
 from llmsmc.models.minimath.checker import num_correct_steps
@@ -50,12 +50,11 @@ EXACT = 0.25
 
 
 def new_reward_model(
-    policy: Qwen2ForCausalLM, extra_layers: int, separator_id: int, marker_id: int, seed: int
+    policy: Qwen2ForCausalLM, extra_layers: int, seed: int
 ) -> Qwen2ForProcessRewardModel:
     """A reward model that starts from a policy's embeddings and layers.
 
-    The layers on top begin as the identity (their outputs are zero), and the marker as the
-    step separator, whose place it takes.
+    The layers on top begin as the identity: their outputs are zero.
     """
     settings = policy.config.to_dict()
     for derived in ("layer_types", "architectures", "num_labels", "id2label", "label2id"):
@@ -72,9 +71,15 @@ def new_reward_model(
         for layer in model.model.layers[policy.config.num_hidden_layers :]:
             layer.self_attn.o_proj.weight.zero_()
             layer.mlp.down_proj.weight.zero_()
-        embeddings = model.model.embed_tokens.weight
-        embeddings[marker_id] = embeddings[separator_id]
     return model
+
+
+@torch.no_grad()
+def read_alike(model: PreTrainedModel, token_id: int, other_id: int) -> None:
+    """Let a token that a model has never seen begin as another one, whose place it takes."""
+    embeddings = model.get_input_embeddings().weight
+    assert isinstance(embeddings, Tensor)
+    embeddings[token_id] = embeddings[other_id]
 
 
 def labelled(tokenizer: PreTrainedTokenizerBase, problem: Problem, steps: Sequence[str]) -> Example:
@@ -186,6 +191,45 @@ class Losses:
     marker: float = 1.0
     language: float = 1.0
     surprise: float = 0.5
+
+
+class TokenKept:
+    """Cross-entropy of the right next token, and how badly the token itself can be read.
+
+    The last layer of a language model has forgotten what it has read and knows what comes; a layer
+    on top that is to compare both needs both.
+    """
+
+    def __init__(self, model: Qwen2ForCausalLM, batches: Batches) -> None:
+        """Train `model` on batches of `labelled` examples."""
+        self.model = model
+        self.batches = batches
+        model.probe = nn.Linear(model.config.hidden_size, model.config.hidden_size)
+        self.probe: nn.Module = model.probe
+
+    def release(self) -> None:
+        """Leave the model as it is used: without what was there for the training alone."""
+        del self.model.probe
+
+    def __call__(self, update: int) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of an update, and its parts."""
+        batch = self.batches[update]
+        ids, right, due = (t.to(self.model.device) for t in (batch.token_ids, *batch.labels))
+        with torch.autocast(self.model.device.type, dtype=torch.bfloat16):
+            hidden = self.model.model(ids).last_hidden_state
+            here = right[:, 1:] != IGNORED
+            words = self.model.lm_head(hidden[:, :-1][here]).float()
+            read = self.probe(hidden[:, 1:][here]).float()
+        written = self.model.model.embed_tokens.weight.detach()[ids[:, 1:][here]]
+        written = (written - written.mean(0)) / written.var(0).mean().sqrt()
+        language = cross_entropy(words, due[:, 1:][here], ignore_index=IGNORED)
+        kept = mse_loss(read, written)
+        figures = {
+            "language": float(language.detach()),
+            "kept": float(kept.detach()),
+            "tokens": float(ids.numel()),
+        }
+        return language + kept, figures
 
 
 class StepLabels:

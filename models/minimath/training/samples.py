@@ -10,7 +10,7 @@ from llmsmc.models.minimath.datasets import TRAIN, set_of
 from llmsmc.models.minimath.problem import LEVELS, STEP_SEPARATOR, Problem, draw_problem
 from llmsmc.models.minimath.training.corpus import prompt_ids
 
-MAX_NEW_TOKENS = 480
+MAX_NEW_TOKENS = 720
 
 
 def training_problems(
