@@ -57,7 +57,7 @@ class Qwen2ForPrmModel(Qwen2PreTrainedModel):  # type: ignore[no-untyped-call]
         return TokenClassifierOutput(logits=self.v_head(hidden))
 
 
-class LlamaForPrmModel(LlamaPreTrainedModel):
+class LlamaForPrmModel(LlamaPreTrainedModel):  # type: ignore[no-untyped-call]
     """Llama with a value head."""
 
     config: LlamaConfig
