@@ -1,6 +1,7 @@
 """The conventions by name, and which of them a checkpoint follows."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any, Final
 
 from transformers import PreTrainedTokenizerBase
@@ -64,7 +65,7 @@ def convention_class(
 
 
 def made(
-    cls: type[Convention], tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any]
+    cls: Callable[..., Convention], tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any]
 ) -> Convention:
     """Return the convention for a tokenizer, with settings of its own.
 
@@ -75,7 +76,7 @@ def made(
     for name in settings:
         if name not in accepted:
             raise InputError(
-                f"{cls.__name__} has no such setting. Got {name!r}; accepted: "
+                f"{getattr(cls, '__name__', cls)} has no such setting. Got {name!r}; accepted: "
                 f"{', '.join(accepted) or 'none'}."
             )
     return cls(tokenizer, **settings)

@@ -189,8 +189,8 @@ class ImplicitReward:
         prompt_ids = self._prompt(question)
         held = _truncated(memory.take(torch.tensor(holders)), len(prompt_ids) + begins - 1)
         log_probs, kept, cost = list[Tensor](), list[Memory](), Cost()
-        for model, rows in zip(self._models, _rows(held.split(2)), strict=True):
-            scores, spent = model.score_tokens(prompt_ids, token_ids, counts, begins, rows)
+        for model, held_rows in zip(self._models, _rows(held.split(2)), strict=True):
+            scores, spent = model.score_tokens(prompt_ids, token_ids, counts, begins, held_rows)
             log_probs.append(scores.log_probs)
             kept.append(scores.memory)
             cost += Cost(reward_positions=spent.policy_positions, model_calls=spent.model_calls)

@@ -55,7 +55,8 @@ class MathShepherdConvention:
 
     def layout(self, question: str, steps: tuple[str, ...]) -> Layout:
         """Return the text of the question and the numbered steps, read at the markers."""
-        text, ends = self._clean(checked_text(self._tokenizer, "question", question)) + " ", []
+        text = self._clean(checked_text(self._tokenizer, "question", question)) + " "
+        ends = list[int]()
         for number, step in enumerate(steps, start=1):
             content = _NUMBERED.sub("", self._clean(step.strip()), count=1)
             text += f"{chr(10) if ends else ''}Step {number}: {content} {MARKER}"
@@ -73,7 +74,7 @@ class MathShepherdConvention:
 def _label_id(tokenizer: PreTrainedTokenizerBase, label: str) -> int:
     """Return the id of a label behind a space, as it stands behind the marker."""
     ids = tokenizer.encode(f"{MARKER} {label}", add_special_tokens=False)
-    if tokenizer.decode(ids[-1:]).strip() != label:
+    if str(tokenizer.decode(ids[-1:])).strip() != label:
         raise InputError(
             f"The convention 'math-shepherd' reads the label {label!r}. Got a tokenizer that has "
             "no token for it; accepted: that of the checkpoint."

@@ -55,7 +55,8 @@ def test_score_is_the_documented_formula(tiny: Tiny, name: str) -> None:
 def test_other_labels_give_the_complement(tiny: Tiny, name: str) -> None:
     """A head with its sign or its two rows exchanged."""
     reward = tiny[name]
-    flipped = model_of(name, reward.tokenizer)
+    tokenizer: Any = reward.tokenizer
+    flipped = model_of(name, tokenizer)
     with torch.no_grad():
         if name in ("skywork", "pqm"):
             for parameter in flipped.v_head.parameters():

@@ -16,6 +16,7 @@ from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.language_model import LanguageModel
 from llmsmc.models.reasoning import Reasoning
 from llmsmc.models.reasoning_particles import ReasoningParticles, concatenate
+from llmsmc.models.reward_function import as_reward
 from llmsmc.models.reward_model import RewardModel
 
 QUESTION = "What is 3 + 4 + 5?"
@@ -59,7 +60,7 @@ def test_elements(model: Reasoning, policy: LanguageModel) -> None:
         assert particle.text == policy.decode(particle.token_ids)
         assert all(step.strip() for step in particle.steps)
         assert len(particle.rewards) == len(particle.steps)
-        expected = model.reward.score(QUESTION, particle.steps) if model.reward else []
+        expected = as_reward(model.reward).score(QUESTION, particle.steps) if model.reward else []
         assert particle.rewards == pytest.approx(expected, abs=1e-5)
         log_prob = policy.log_probs(model.prompt_ids, particle.token_ids).sum()
         assert particle.log_prob == pytest.approx(float(log_prob), abs=1e-4)
@@ -295,7 +296,7 @@ def test_what_is_blank_is_no_step(model: Reasoning, monkeypatch: pytest.MonkeyPa
     assert texts(state) == [("One.\n\n ", "Two.")]
     short.log_likelihood(3, previous, state, None)
     assert model.reward is not None
-    expected = model.reward.score(QUESTION, ["One.", "Two."])
+    expected = as_reward(model.reward).score(QUESTION, ["One.", "Two."])
     assert state[0].rewards == pytest.approx(expected, abs=1e-5)
 
 
@@ -362,7 +363,7 @@ def test_the_weights_are_those_of_the_path_without_resampling(model: Reasoning) 
     assert model.reward is not None
     for n in range(6):
         steps = posterior.particles[n].steps
-        log_scores = [math.log(score) for score in model.reward.score(QUESTION, steps)]
+        log_scores = [math.log(score) for score in as_reward(model.reward).score(QUESTION, steps)]
         assert float(posterior.log_weights[n]) == pytest.approx(
             sum(log_scores) - math.log(6), abs=1e-4
         )

@@ -23,6 +23,7 @@ from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.language_model import LanguageModel
 from llmsmc.models.reasoning import Reasoning
 from llmsmc.models.reasoning_particles import ReasoningParticles
+from llmsmc.models.reward_function import as_reward
 from llmsmc.models.reward_model import RewardModel
 from tests.statistics import MAX_Z, z_score
 
@@ -225,7 +226,7 @@ def test_spliced_solutions_are_scored_as_texts_of_their_own(
     for n in range(len(others)):
         assert joined[n].steps[:2] == others[n].steps
         assert joined[n].steps[2:] == references[n].steps[2:]
-        scores = model.reward.score(QUESTION, list(joined[n].steps))
+        scores = as_reward(model.reward).score(QUESTION, list(joined[n].steps))
         found = model.path_log_likelihood(3, joined, None)[n]
         assert float(found) == pytest.approx(sum(math.log(s) for s in scores), abs=1e-4)
     if temperature == 1.0:

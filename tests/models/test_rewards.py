@@ -54,7 +54,7 @@ def other(policy: LanguageModel) -> RewardModel:
     """A second network, with another head."""
     network = make_reward_network(len(policy.tokenizer))
     with torch.no_grad():
-        network.score[2].weight.neg_()
+        network.get_parameter("score.2.weight").neg_()
     return RewardModel(network, policy.tokenizer, calibration=2.0)
 
 
@@ -245,7 +245,7 @@ def test_the_verdict_of_a_judge(judge: GenerativeJudge) -> None:
     greedy = GenerativeJudge(judge.model, max_tokens=5, temperature=0)
     tokenizer, network = judge.model.tokenizer, judge.model.model
     ids = list(greedy._prompt(QUESTION, STEPS[:2]))
-    text = tokenizer.decode(ids)
+    text = str(tokenizer.decode(ids))
     assert "[Solution]\n\nStep 1: First, 3 + 4 = 7.\nStep 2: Then 7 - 5 = 2.\n\n" in text
     assert text.endswith("\nLet's verify step by step:")
     for _ in range(5):

@@ -52,9 +52,10 @@ def compare_first(
     """
     network, block = model.model, model.model.layers[layer]
     config = model.config
+    num_written = int(config.num_key_value_heads or config.num_attention_heads)
     head_dim = config.hidden_size // config.num_attention_heads
-    group = config.num_attention_heads // config.num_key_value_heads
-    num_read = config.num_key_value_heads * head_dim
+    group = config.num_attention_heads // num_written
+    num_read = num_written * head_dim
     states, before, ids = _states(model, layer, examples)
     embeddings = network.embed_tokens.weight.double()
     # Directions in which the tokens that occur differ most.
@@ -72,7 +73,7 @@ def compare_first(
     brought = normed @ directions
     loudness = LOUDNESS * (states.square().sum(1).mean() / brought.square().sum(1).mean()).sqrt()
     output = torch.zeros_like(block.self_attn.o_proj.weight)
-    for head in range(config.num_key_value_heads):
+    for head in range(num_written):
         columns = slice(head * group * head_dim, head * group * head_dim + head_dim)
         output[:, columns] = loudness * room[:, head * head_dim : (head + 1) * head_dim]
     block.self_attn.o_proj.weight.copy_(output)
@@ -157,4 +158,5 @@ def _regression(
     """Return the weights, without intercept, that give the outputs best from the inputs."""
     gram = inputs.T @ inputs / len(inputs)
     gram = gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    return torch.linalg.solve(gram, inputs.T @ outputs / len(inputs)).T
+    weights: Tensor = torch.linalg.solve(gram, inputs.T @ outputs / len(inputs)).T
+    return weights

@@ -13,6 +13,7 @@ small    random weights    exact solutions, then misconceptions with blind spots
 samples  policy            (no training) the default policy solves training problems
 ground   clean             (not shipped) to keep what it has read beside what comes next
 reward   ground, + 3       misconceptions and inattention, then the policy's own samples
+tuned    reward            the same at long problems, the lower layers too
 weak     small, + 1 layer  the same, for a fraction of the time, at the markers alone
 ======== ================= ==========================================================
 """
@@ -67,12 +68,12 @@ from llmsmc.models.prm_head import Qwen2ForProcessRewardModel
 Draw = Callable[[Random, float], Example]
 """Draws an example, given how far the training has come, in [0, 1]."""
 
-STAGES = ("clean", "policy", "practice", "samples", "small", "ground", "reward", "weak")
+STAGES = ("clean", "policy", "practice", "samples", "small", "ground", "reward", "tuned", "weak")
 
 NAMES = {
     "practice": "minimath-policy",
     "small": "minimath-policy-small",
-    "reward": "minimath-reward",
+    "tuned": "minimath-reward",
     "weak": "minimath-reward-weak",
 }
 """Stage -> the name under which its model is shipped."""
@@ -109,7 +110,7 @@ class Recipe:
     """How long each stage trains, and on how many samples.
 
     Attributes:
-        clean, policy, practice, small, ground, reward, weak: schedules.
+        clean, policy, practice, small, ground, reward, tuned, weak: schedules.
         num_samples: solutions drawn from the default policy for the reward models.
         num_tokens: tokens in a batch of a policy.
         num_reward_tokens: tokens in a batch of a reward model.
@@ -121,6 +122,9 @@ class Recipe:
     small: Schedule = Schedule(5000)
     ground: Schedule = Schedule(600, learning_rate=1e-2, adam_rate=1e-3, num_warmup=50)
     reward: Schedule = Schedule(3000, learning_rate=1e-2, adam_rate=1e-3)
+    tuned: Schedule = Schedule(
+        1500, learning_rate=5e-3, adam_rate=5e-4, num_warmup=50, ground_share=0.3
+    )
     weak: Schedule = Schedule(2000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.3)
     num_samples: int = 6000
     num_tokens: int = 2000
@@ -130,7 +134,7 @@ class Recipe:
 def brief() -> Recipe:
     """A recipe of a few updates a stage, for trying the machinery."""
     few = Schedule(4, num_warmup=1)
-    return Recipe(few, few, few, few, few, few, few, 12, 400, 400)
+    return Recipe(few, few, few, few, few, few, few, few, 12, 400, 400)
 
 
 @dataclass(frozen=True)
@@ -388,8 +392,23 @@ def _run_reward(workshop: Workshop) -> Iterator[Progress]:
     for part in (model.model.embed_tokens, *model.model.layers[:ground]):
         part.requires_grad_(False)
     yield from workshop.train("reward", model, objective, schedule, careful_layers=(ground,))
+
+
+def _run_tuned(workshop: Workshop) -> Iterator[Progress]:
+    if workshop.is_done("tuned"):
+        return
+    schedule = workshop.recipe.tuned
+    mixture = Mixture(drills=0.1, levels=LONG, families=PRACTISED)
+    batches = workshop.reward_batches("tuned", _judged(workshop, mixture), schedule)
+    model, objective = _judge(workshop, "ground", 3, batches, Losses())
+    _load(model, workshop.folder / "reward")
+    ground = objective.language_layer
+    yield from workshop.train(
+        "tuned", model, objective, schedule, num_ground_layers=ground, careful_layers=(ground,)
+    )
     objective.release()
-    workshop.ship(("reward",), model, f"{schedule}\n{objective.weights}")
+    recipe = f"{workshop.recipe.reward}\nthen: {schedule}\n{objective.weights}"
+    workshop.ship(("ground", "reward", "tuned"), model, recipe)
 
 
 def _run_weak(workshop: Workshop) -> Iterator[Progress]:
@@ -424,9 +443,9 @@ def _judge(
     return model, StepLabels(model, batches, marker, layers, losses)
 
 
-def _misjudged(workshop: Workshop) -> Draw:
+def _misjudged(workshop: Workshop, mixture: Mixture | None = None) -> Draw:
     """Misconceptions and errors of inattention."""
-    tokenizer, mixture = workshop.tokenizer(), Mixture(families=LOOKED_UP)
+    tokenizer, mixture = workshop.tokenizer(), mixture or Mixture(families=LOOKED_UP)
     synthetic = synthetic_examples(tokenizer, mixture, NATURAL)
     inattentive = inattentive_examples(tokenizer, mixture, NATURAL)
 
@@ -436,13 +455,14 @@ def _misjudged(workshop: Workshop) -> Draw:
     return draw
 
 
-def _judged(workshop: Workshop) -> Draw:
-    """The same, and after a while the policy's own samples too."""
-    tokenizer, synthetic = workshop.tokenizer(), _misjudged(workshop)
+def _judged(workshop: Workshop, mixture: Mixture | None = None) -> Draw:
+    """The same, and the policy's own samples: after a while, or with a mixture all along."""
+    tokenizer, synthetic = workshop.tokenizer(), _misjudged(workshop, mixture)
+    samples_from = SAMPLES_FROM if mixture is None else 0.0
     own = cache(lambda: sampled_examples(tokenizer, read_samples(workshop)))
 
     def draw(random: Random, progress: float) -> Example:
-        if progress > SAMPLES_FROM and random.random() < 0.5:
+        if progress >= samples_from and random.random() < 0.5:
             return own()(random, progress)
         return synthetic(random, progress)
 
@@ -457,6 +477,7 @@ _RUNNERS: dict[str, Callable[[Workshop], Iterator[Progress]]] = {
     "samples": _run_samples,
     "ground": _run_ground,
     "reward": _run_reward,
+    "tuned": _run_tuned,
     "weak": _run_weak,
 }
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, smooth_l1_loss
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen2ForCausalLM
 
-from llmsmc.models.minimath.arithmetic import Exact, Misconceived, Rates
+from llmsmc.models.minimath.arithmetic import Calculator, Exact, Misconceived, Rates
 from llmsmc.models.minimath.checker import num_correct_steps
 from llmsmc.models.minimath.problem import Problem
 from llmsmc.models.minimath.tokenizer import STEP_MARKER, SYSTEM_PROMPT
@@ -47,6 +47,42 @@ GROUND_GRADIENT = 0.2
 
 EXACT = 0.25
 """Share of solutions without any error, from which the lower layers learn most."""
+
+LATE = 0.5
+"""Share of the others that are right up to a step drawn evenly. A filter keeps what is right, so
+that it asks about steps behind many right ones; solutions drawn freely go wrong early."""
+
+
+class Late:
+    """Calculates rightly a number of times, then as another calculator."""
+
+    def __init__(self, calculator: Calculator, num_right: int) -> None:
+        """Make a calculator that is right `num_right` times."""
+        self.calculator, self.num_right = calculator, num_right
+
+    def _next(self) -> Calculator:
+        self.num_right -= 1
+        return Exact() if self.num_right >= 0 else self.calculator
+
+    def add(self, left: int, right: int) -> int:
+        """Return left + right."""
+        return self._next().add(left, right)
+
+    def subtract(self, left: int, right: int) -> int:
+        """Return left - right."""
+        return self._next().subtract(left, right)
+
+    def multiply(self, left: int, right: int) -> int:
+        """Return left * right."""
+        return self._next().multiply(left, right)
+
+    def divide(self, left: int, right: int) -> int:
+        """Return the quotient, rounded down."""
+        return self._next().divide(left, right)
+
+    def confuses(self, misconception: str) -> bool:
+        """Return whether a misconception about method strikes here."""
+        return self.num_right <= 0 and self.calculator.confuses(misconception)
 
 
 def new_reward_model(
@@ -122,7 +158,9 @@ def synthetic_examples(
     def draw(random: Random, progress: float) -> Example:
         problem = mixture.draw(random, progress)
         errorful = random.random() < max(0.2, 0.7 - 1.5 * progress)
-        calculator = Misconceived(random, ERRORFUL if errorful else rates)
+        calculator: Calculator = Misconceived(random, ERRORFUL if errorful else rates)
+        if random.random() < LATE:
+            calculator = Late(calculator, random.randrange(len(problem.solution())))
         steps = problem.solution(Exact() if random.random() < EXACT else calculator)
         return labelled(tokenizer, problem, _cut(random, problem, steps))
 
@@ -152,7 +190,10 @@ def inattentive_examples(
 
     def draw(random: Random, progress: float) -> Example:
         problem = mixture.draw(random, progress)
-        steps = list(problem.solution(Misconceived(random, rates)))
+        calculator: Calculator = Misconceived(random, rates)
+        if random.random() < LATE:
+            calculator = Exact()
+        steps = list(problem.solution(calculator))
         # Where all is right as yet, since an error behind another one teaches nothing.
         index = random.randrange(min(len(steps), num_correct_steps(problem, steps) + 1))
         steps[index] = _miswritten(random, steps[index], problem.question)

@@ -27,7 +27,8 @@ def examples() -> list[Example]:
 def model(examples: list[Example]) -> Qwen2ForProcessRewardModel:
     tokenizer = train_tokenizer(0, num_problems=200)
     size = Size(hidden=96, intermediate=288, layers=LAYER, heads=6, key_value_heads=2)
-    judge = new_reward_model(new_policy(size, tokenizer, seed=0), 2, seed=0).train(False)
+    judge = new_reward_model(new_policy(size, tokenizer, seed=0), 2, seed=0)
+    judge.train(False)
     compare_first(judge, LAYER, examples[:40])
     judge.set_attn_implementation("eager")
     return judge
