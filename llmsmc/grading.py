@@ -178,7 +178,8 @@ def _same_at_sight(answer: str, reference: str) -> bool | None:
 def _by_algebra(answer: str, reference: str) -> Verdict:
     """Return what Math-Verify says; also where it fails, so that it is not asked twice."""
     readings = _reading(reference), _reading(answer)
-    for trouble in ("timeout", "error"):
+    troubles: tuple[Verdict, ...] = ("timeout", "error", "unreadable")
+    for trouble in troubles:
         if trouble in readings:
             return trouble
     word = POOL.ask("compare", COMPARISON_SECONDS, reference, answer)
@@ -186,9 +187,7 @@ def _by_algebra(answer: str, reference: str) -> Verdict:
         return "right"
     if word == TIMEOUT:
         return "timeout"
-    if word == ERROR:
-        return "error"
-    return "unreadable" if "unreadable" in readings else "wrong"
+    return "error" if word == ERROR else "wrong"
 
 
 @functools.lru_cache(maxsize=4096)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Final
 
 START_UP_SECONDS: Final = 120.0  # importing a computer algebra system on a busy machine
-MAX_WAITING: Final = 30.0  # by the clock, for each second of processor time, on a busy machine
+# By the clock, for each second of processor time; where that is not limited, it is the only limit.
+MAX_WAITING: Final = 10.0 if sys.platform == "win32" else 300.0
 MAX_PROCESSES: Final = 4
 
 TIMEOUT: Final = "timeout"
