@@ -1,8 +1,9 @@
-"""Sets of questions with known answers: the fixed MiniMath sets, and files of JSON lines."""
+"""Sets of questions with known answers: MiniMath, sets on the hub, and files of JSON lines."""
 
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,12 +12,18 @@ from typing import Any, Final
 
 from llmsmc.errors import InputError
 from llmsmc.grading import extract_answer
+from llmsmc.hub_datasets import HUB_SETS, download
 from llmsmc.models.minimath import datasets as minimath
 from llmsmc.models.minimath.problem import LEVELS, Problem, draw_problem
 
 _QUESTION: Final = ("question", "problem", "prompt")
+_ANSWER: Final = ("answer", "extracted_groundtruth", "expected_answer")
 _ID: Final = ("id", "unique_id", "name")
 _FAMILY: Final = ("family", "subject", "type")
+_LEVEL: Final = re.compile(r"Level ([0-9]+)")
+
+NAMES: Final = (*minimath.NAMES, *HUB_SETS)
+"""The sets that are known by name."""
 
 
 @dataclass(frozen=True)
@@ -48,34 +55,52 @@ class Dataset:
 
 
 def load(name_or_path: str, limit: int | None = None) -> Dataset:
-    """Return a data set: "minimath-500", "minimath-dev", "minimath-train", or a `.jsonl` file.
+    """Return a data set by name (`NAMES`), or that in a file.
 
     Args:
         name_or_path: which.
         limit: only so many examples, the first ones.
 
     Raises:
-        InputError: there is no such set, or the file is not one.
+        InputError: there is no such set, it cannot be read from the hub, or the file is not one.
     """
     if name_or_path in minimath.NAMES:
         problems = minimath.load(name_or_path)
         return Dataset(name_or_path, name_or_path, tuple(islice(_minimath(problems), limit)))
-    path = Path(name_or_path)
-    if not _is_file(path):
+    if name_or_path in HUB_SETS:
+        rows = download(name_or_path)
+        numbered = ((number, f"row {number}", row) for number, row in enumerate(rows, start=1))
+        examples = tuple(_examples(name_or_path, numbered))
+        return Dataset(name_or_path, _fingerprint(json.dumps(rows, default=str)), examples[:limit])
+    if not _is_file(Path(name_or_path)):
         raise InputError(
-            f"There is no such data set. Got {name_or_path!r}; accepted: "
-            f"{', '.join(minimath.NAMES)}, or a .jsonl file of objects with a question (or "
-            "problem) and an answer."
+            f"There is no such data set. Got {name_or_path!r}; accepted: {', '.join(NAMES)}, or a "
+            ".jsonl file of objects with a question (or problem) and an answer."
         )
+    return load_file(name_or_path, limit)
+
+
+def load_file(name: str, limit: int | None = None) -> Dataset:
+    """Return the data set in a file of JSON lines.
+
+    Raises:
+        InputError: there is no such file, or it is not one.
+    """
+    path = Path(name)
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The data set {name_or_path!r} cannot be read: {error}.") from error
-    examples = tuple(_read(path, text))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"The data set {name!r} cannot be read: {error}. Accepted: a .jsonl file."
+        ) from error
+    examples = tuple(_examples(path.stem, _rows(path, text)))
     if not examples:
-        raise InputError(f"The data set is empty. Got {name_or_path!r}; accepted: JSON lines.")
-    fingerprint = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-    return Dataset(path.name, fingerprint, examples[:limit])
+        raise InputError(f"The data set is empty. Got {name!r}; accepted: JSON lines.")
+    return Dataset(path.name, _fingerprint(text), examples[:limit])
+
+
+def _fingerprint(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def sample_problem(level: int, seed: int) -> Problem:
@@ -106,22 +131,32 @@ def _minimath(problems: tuple[Problem, ...]) -> Iterator[Example]:
         yield Example(problem.id, problem.question, problem.answer, problem.level, problem.family)
 
 
-def _read(path: Path, text: str) -> Iterator[Example]:
-    """Yield the examples of a file of JSON lines."""
-    seen: set[str] = set()
+_Row = tuple[int, str, dict[str, Any]]
+"""The number of a row, where it stands in words, and what is in it."""
+
+
+def _rows(path: Path, text: str) -> Iterator[_Row]:
+    """Yield the rows of a file of JSON lines."""
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         where = f"line {number} of {path.name}"
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"A data set is a file of JSON lines. Got at {where}: {error}.") from (
                 error
             )
         if not isinstance(row, dict):
             raise InputError(f"A line holds an object. Got a {type(row).__name__} at {where}.")
-        example = _example(row, f"{path.stem}/{number}", where)
+        yield number, where, row
+
+
+def _examples(name: str, rows: Iterable[_Row]) -> Iterator[Example]:
+    """Yield the examples in rows; those without an id are named by the set and their number."""
+    seen: set[str] = set()
+    for number, where, row in rows:
+        example = _example(row, f"{name}/{number}", where)
         if example.id in seen:
             raise InputError(f"Each example has an id of its own. Got {example.id!r} at {where}.")
         seen.add(example.id)
@@ -130,7 +165,9 @@ def _read(path: Path, text: str) -> Iterator[Example]:
 
 def _example(row: dict[str, Any], default_id: str, where: str) -> Example:
     lowered = {key.lower(): value for key, value in row.items()}
-    question, answer = _first(lowered, _QUESTION), lowered.get("answer")
+    question, answer = _first(lowered, _QUESTION), _first(lowered, _ANSWER)
+    if answer is None and isinstance(lowered.get("solution"), str):
+        answer = extract_answer(lowered["solution"])
     if not isinstance(question, str) or answer is None or isinstance(answer, bool | list | dict):
         raise InputError(
             "An example has a question (or problem) and an answer. Got the keys "
@@ -140,14 +177,21 @@ def _example(row: dict[str, Any], default_id: str, where: str) -> Example:
     if "####" in reference or r"\boxed" in reference:  # a whole solution, as in GSM8K
         reference = extract_answer(reference) or reference
     name = _first(lowered, _ID)
-    level, family = lowered.get("level"), _first(lowered, _FAMILY)
+    family = _first(lowered, _FAMILY)
     return Example(
         id=default_id if name is None else str(name),
         question=question,
         answer=reference.strip(),
-        level=level if isinstance(level, int | str) else None,
+        level=_level(lowered.get("level")),
         family=family if isinstance(family, str) else None,
     )
+
+
+def _level(value: Any) -> int | str | None:
+    """Return a level as a number where it is one: mirrors of MATH write 5 and "Level 5"."""
+    if isinstance(value, str) and (match := _LEVEL.fullmatch(value)):
+        return int(match[1])
+    return value if isinstance(value, int | str) else None
 
 
 def _first(row: dict[str, Any], names: tuple[str, ...]) -> Any:

@@ -12,7 +12,7 @@ from llmsmc import summary
 from llmsmc.cost import Cost
 from llmsmc.datasets import Example
 from llmsmc.errors import DegenerateWeightsError
-from llmsmc.grading import equivalent
+from llmsmc.grading import NOT_COMPARED, grade
 from llmsmc.posterior import Posterior
 
 Result = dict[str, Any]
@@ -46,7 +46,7 @@ def result_of(example: Example, run: Run, seed: int) -> Result:
     except Exception as failure:  # whatever it is, the other questions can still be asked
         error = _line(failure)
     result = asdict(example) | {"reference": example.answer, "seed": seed}
-    result |= {"answer": None, "correct": False, "probability_correct": 0.0}
+    result |= {"answer": None, "correct": False, "grading": None, "probability_correct": 0.0}
     result |= {"log_evidence": None, "truncated": None, "num_steps": None, "num_particles": None}
     if posterior is not None:
         result |= _graded(example, posterior)
@@ -58,9 +58,11 @@ def result_of(example: Example, run: Run, seed: int) -> Result:
 def _graded(example: Example, posterior: Posterior) -> Result:
     estimates = summary.answer_estimates(posterior)
     answer = summary.leading_answer(estimates)
+    verdict = grade(answer, example.answer)
     return {
         "answer": answer,
-        "correct": equivalent(answer, example.answer),
+        "correct": verdict == "right",
+        "grading": verdict,
         "probability_correct": summary.probability_of(example.answer, estimates),
         "log_evidence": posterior.log_evidence,
         "truncated": summary.num_truncated(posterior),
@@ -70,13 +72,21 @@ def _graded(example: Example, posterior: Posterior) -> Result:
 
 
 def summarize(results: Sequence[Result]) -> dict[str, Any]:
-    """Return the figures of all results, at least one, and of each level by itself."""
+    """Return the figures of all results, at least one, and of each level by itself.
+
+    What was counted as wrong without having been compared is listed as well.
+    """
     levels = sorted({result["level"] for result in results} - {None}, key=lambda key: str(key))
     return {
         "overall": _figures(results),
         "levels": [
             {"level": level} | _figures([each for each in results if each["level"] == level])
             for level in levels
+        ],
+        "not_compared": [
+            {key: result[key] for key in ("id", "grading", "answer", "reference")}
+            for result in results
+            if result.get("grading") in NOT_COMPARED
         ],
     }
 
@@ -97,6 +107,8 @@ def _figures(results: Sequence[Result]) -> dict[str, Any]:
         if ran
         else None,
         "num_errors": sum(result["error"] is not None for result in results),
+        "num_no_answer": sum(result.get("grading") == "no answer" for result in results),
+        "num_not_compared": sum(result.get("grading") in NOT_COMPARED for result in results),
     }
 
 

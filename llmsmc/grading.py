@@ -1,31 +1,41 @@
 r"""Reading an answer out of a text and comparing it with a reference.
 
 Model text is data here: it is matched by regular expressions and never evaluated. Comparisons that
-need algebra run in a separate process (`grading_worker.py`) which is killed when it takes too long,
-so that they are safe to make from any thread.
+need algebra are made by Math-Verify in processes apart (`grading_pool.py`), which are killed when
+they take too long: no call takes more than `MAX_SECONDS` of processor time and the start of two
+processes.
 """
 
-import atexit
 import functools
-import json
-import os
-import queue
 import re
-import subprocess
-import sys
-import threading
+from collections.abc import Iterable
 from fractions import Fraction
-from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-__all__ = ["equivalent", "extract_answer"]
+from llmsmc.answer_text import bare, is_beyond_computing, normalized, numeral, plain_number, words
+from llmsmc.grading_pool import ERROR, POOL, TIMEOUT
+
+__all__ = ["Verdict", "equivalence_classes", "equivalent", "extract_answer", "grade"]
 
 MAX_ANSWER_LENGTH: Final = 256  # longer answers are compared as strings only
-COMPARISON_SECONDS: Final = 5.0
-START_UP_SECONDS: Final = 60.0  # importing a computer algebra system on a busy machine
+READING_SECONDS: Final = 1.0  # of processor time; the answers of MATH-500 take 0.2 at most
+COMPARISON_SECONDS: Final = 2.0  # comparing these takes 0.12 at most
+MAX_SECONDS: Final = 2 * READING_SECONDS + COMPARISON_SECONDS
 
-_BOXED = re.compile(r"\\f?boxed\s*\{")
-_HASHES = re.compile(r"^####[ \t]*(.+?)[ \t]*$", re.MULTILINE)
+Verdict = Literal["right", "wrong", "no answer", "unreadable", "timeout", "error"]
+"""What is said of an answer; whatever is not "right" counts as wrong.
+
+* "unreadable": the strings differ, and one of them is too long, has no expression in it, or has
+  one with more digits than can be computed;
+* "timeout": reading or comparing took too long;
+* "error": the comparison failed, took too much memory, or Math-Verify is missing.
+"""
+
+NOT_COMPARED: Final = ("unreadable", "timeout", "error")
+"""The verdicts that say nothing of the answer, only that it could not be compared."""
+
+_TOKEN = re.compile(r"\\(?:f?boxed|framebox)\s*\{|\\.|[{}]", re.DOTALL)
+_HASHES = re.compile(r"^####(.*)$", re.MULTILINE)
 
 
 def extract_answer(text: str) -> str | None:
@@ -41,207 +51,146 @@ def extract_answer(text: str) -> str | None:
     boxed = boxed_answer(text)
     if boxed is not None:
         return boxed
-    lines = _HASHES.findall(text)
-    return lines[-1] if lines else None
+    lines = [line.strip() for line in _HASHES.findall(text)]
+    return next((line for line in reversed(lines) if line), None)
 
 
 def boxed_answer(text: str) -> str | None:
-    r"""Return the content of the last complete ``\boxed{...}``."""
-    for match in reversed(list(_BOXED.finditer(text))):
-        end = _closing_brace(text, match.end())
-        if end is not None:
-            return text[match.end() : end].strip()
-    return None
+    r"""Return the content of the last complete ``\boxed{...}``.
 
-
-def _closing_brace(text: str, start: int) -> int | None:
-    r"""Index of the brace that closes the one before `start`; ``\{`` and ``\}`` do not count."""
-    depth = 1
-    position = start
-    while position < len(text):
-        character = text[position]
-        if character == "\\":
-            position += 2
-            continue
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return position
-        position += 1
-    return None
+    Of boxes within a box it is the inner one; ``\{`` and ``\}`` are no braces.
+    """
+    if "box" not in text:
+        return None
+    last: tuple[int, int] | None = None
+    open_braces: list[int | None] = []  # where the content of a box starts, None for other braces
+    for token in _TOKEN.finditer(text):
+        if token[0] == "}":
+            start = open_braces.pop() if open_braces else None
+            if start is not None and (last is None or start > last[0]):
+                last = (start, token.start())
+        elif token[0] == "{":
+            open_braces.append(None)
+        elif token[0].endswith("{") and token[0] != r"\{":
+            open_braces.append(token.end())
+    return None if last is None else text[slice(*last)].strip()
 
 
 def equivalent(answer: str | None, reference: str | None) -> bool:
     r"""Whether `answer` says the same as `reference`.
-
-    Tried in this order: equal strings after normalisation; equal numbers, exactly, when both are
-    plain numbers, fractions or percentages; equal expressions by math-verify. A comparison that
-    cannot be made (no answer, too long, too slow, package missing) is not an equality.
 
     >>> equivalent("1,000", "1000"), equivalent(r"\frac{1}{2}", "0.5"), equivalent("10%", "0.1")
     (True, True, True)
     >>> equivalent("12", "13"), equivalent(None, "13")
     (False, False)
     """
-    if answer is None or reference is None:
-        return False
-    answer, reference = _normalized(answer), _normalized(reference)
-    if not answer or not reference:
-        return False
-    if answer == reference:
-        return True
+    return grade(answer, reference) == "right"
+
+
+def grade(answer: str | None, reference: str | None) -> Verdict:
+    r"""Return what is to be said of an answer beside a reference.
+
+    Tried in this order: equal strings after normalisation; answers in words, and numerals of a
+    stated base, which are equal as strings or not at all; plain numbers, fractions and
+    percentages, exactly; equal expressions by Math-Verify. As there, the sign of a whole number of
+    percent may be left out.
+
+    >>> grade("x", None), grade("5", "6"), grade(r"\text{no}", "on"), grade("52_7", "52_8")
+    ('no answer', 'wrong', 'wrong', 'wrong')
+    """
+    if answer is None or reference is None or not answer.strip() or not reference.strip():
+        return "no answer"
     if max(len(answer), len(reference)) > MAX_ANSWER_LENGTH:
+        return "right" if answer.strip() == reference.strip() else "unreadable"
+    same = _same_at_sight(answer, reference)
+    if same is not None:
+        return "right" if same else "wrong"
+    if is_beyond_computing(answer) or is_beyond_computing(reference):
+        return "unreadable"
+    return _by_algebra(bare(answer), bare(reference))
+
+
+def equivalence_classes(answers: Iterable[str]) -> dict[str, str]:
+    """Return for each spelling of an answer the one that stands for all that say the same.
+
+    The commonest spelling of a class stands for it, ties by alphabet, so that the classes do not
+    depend on the order of the answers. Each spelling is compared with those that stand for a class
+    so far, commonest first and in both directions, since Math-Verify is not symmetric.
+    """
+    given = list(answers)
+    counts = {spelling: given.count(spelling) for spelling in set(given)}
+    standing: dict[str | Fraction, str] = {}
+    found: dict[str, str] = {}
+    for spelling in sorted(counts, key=lambda each: (-counts[each], each)):
+        key = _key(spelling)
+        if key not in standing:
+            standing[key] = next(
+                (known for known in dict.fromkeys(standing.values()) if _same(spelling, known)),
+                spelling,
+            )
+        found[spelling] = standing[key]
+    return found
+
+
+def _key(answer: str) -> str | Fraction:
+    """Return what is the same for answers that are the same at sight."""
+    if len(answer) > MAX_ANSWER_LENGTH:
+        return answer.strip()
+    text = _normalized(answer)
+    number = _number(text)
+    return text if number is None else number
+
+
+def _same(answer: str, other: str) -> bool:
+    if isinstance(_key(answer), Fraction) and isinstance(_key(other), Fraction):
+        return False  # 10% is 0.1, and not 10 as well
+    return equivalent(answer, other) or equivalent(other, answer)
+
+
+_normalized = functools.lru_cache(maxsize=4096)(normalized)
+_number = functools.lru_cache(maxsize=4096)(plain_number)
+
+
+def _same_at_sight(answer: str, reference: str) -> bool | None:
+    """Return whether two answers are the same, None where that needs algebra."""
+    left, right = _normalized(answer), _normalized(reference)
+    if left == right:
+        return True
+    if not left or not right:
         return False
-    left, right = _plain_number(answer), _plain_number(reference)
-    if left is not None and right is not None:
-        return left == right
-    try:
-        return _equal_expressions(reference, answer)
-    except _Undecided:
-        return False
-
-
-# Normalisation. Every rule is here because two writings of one answer differ by it.
-_REPLACEMENTS: Final = (
-    (re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"), r"\1"),
-    (re.compile(r"\\[dtc]frac"), r"\\frac"),
-    (re.compile(r"\\(?:left|right)(?![a-zA-Z])"), ""),
-    (re.compile(r"\\[!,;: ]|~"), ""),
-    (re.compile(r"\^\{?\\circ\}?"), ""),
-    (re.compile(r"\\%"), "%"),
-    (re.compile(r"\\?\$"), ""),
-    (re.compile("\N{MINUS SIGN}"), "-"),
-    (re.compile(r"\s+"), ""),
-)
-_DELIMITERS: Final = ((r"\(", r"\)"), (r"\[", r"\]"))
-
-
-def _normalized(text: str) -> str:
-    text = text.strip()
-    for opening, closing in _DELIMITERS:
-        if text.startswith(opening) and text.endswith(closing):
-            text = text[len(opening) : -len(closing)]
-    for pattern, replacement in _REPLACEMENTS:
-        text = pattern.sub(replacement, text)
-    return text[:-1] if text.endswith(".") else text
-
-
-_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
-_DECIMAL = rf"(?:{_DIGITS}(?:\.[0-9]*)?|\.[0-9]+)"
-_SIGN = r"(?P<sign>[+-]?)"
-_NUMBER: Final = re.compile(
-    rf"{_SIGN}(?P<top>{_DECIMAL})(?:/(?P<bottom>{_DECIMAL}))?(?P<percent>%?)"
-)
-_FRACTION: Final = re.compile(
-    rf"{_SIGN}\\frac(?:\{{(?P<top>-?{_DECIMAL})\}}\{{(?P<bottom>{_DECIMAL})\}}"
-    r"|(?P<first>[0-9])(?P<second>[0-9]))(?P<percent>%?)"
-)
-
-
-def _plain_number(text: str) -> Fraction | None:
-    """The exact value of a number as people write it, or None."""
-    match = _NUMBER.fullmatch(text) or _FRACTION.fullmatch(text)
-    if match is None:
+    spoken = words(answer), words(reference)
+    if any(spoken):
+        pairs = zip(spoken, (left, right), strict=True)
+        plain = [text or each.strip("()").casefold() for text, each in pairs]
+        return plain[0] == plain[1]
+    numerals = numeral(left), numeral(right)
+    if all(numerals):
+        return numerals[0] == numerals[1]
+    numbers = _number(left), _number(right)
+    if numbers[0] is None or numbers[1] is None:
         return None
-    parts = match.groupdict()
-    top = parts["top"] or parts["first"]
-    bottom = parts["bottom"] or parts.get("second") or "1"
-    denominator = Fraction(bottom.replace(",", ""))
-    if denominator == 0:
-        return None
-    value = Fraction(top.replace(",", "")) / denominator
-    value = -value if parts["sign"] == "-" else value
-    return value / 100 if parts["percent"] else value
-
-
-class _Undecided(Exception):
-    """The comparison was not made: too slow, the worker died, or the package is missing."""
+    if left.rstrip("%") == right.rstrip("%"):
+        return 1 in (numbers[0].denominator, numbers[1].denominator)  # 28% and 28
+    return numbers[0] == numbers[1]
 
 
 @functools.lru_cache(maxsize=4096)
-def _equal_expressions(reference: str, answer: str) -> bool:
-    return _WORKER.compare(reference, answer)
+def _by_algebra(answer: str, reference: str) -> Verdict:
+    """Return what Math-Verify says; also where it fails, so that it is not asked twice."""
+    readings = _reading(reference), _reading(answer)
+    troubles: tuple[Verdict, ...] = ("timeout", "error", "unreadable")
+    for trouble in troubles:
+        if trouble in readings:
+            return trouble
+    word = POOL.ask("compare", COMPARISON_SECONDS, reference, answer)
+    if word == "equal":
+        return "right"
+    if word == TIMEOUT:
+        return "timeout"
+    return "error" if word == ERROR else "wrong"
 
 
-class _Worker:
-    """A process that compares expressions, one at a time; killed and replaced when it is slow."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._lines: queue.Queue[str] = queue.Queue()
-        self._owner = 0
-        self._available = True
-
-    def compare(self, reference: str, answer: str) -> bool:
-        with self._lock:
-            process = self._running()
-            try:
-                assert process.stdin is not None
-                process.stdin.write(json.dumps([reference, answer]) + "\n")
-                process.stdin.flush()
-                return self._next_line(COMPARISON_SECONDS) == "equal"
-            except OSError as error:
-                self.stop()
-                raise _Undecided(str(error)) from error
-
-    def _running(self) -> subprocess.Popen[str]:
-        if not self._available:
-            raise _Undecided("math-verify is not installed")
-        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
-            self.stop()
-            self._owner = os.getpid()
-            self._lines = queue.Queue()
-            self._process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("grading_worker.py"))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                encoding="utf-8",
-            )
-            threading.Thread(
-                target=_forward_lines, args=(self._process, self._lines), daemon=True
-            ).start()
-            self._available = self._next_line(START_UP_SECONDS) == "ready"
-            if not self._available:
-                self.stop()
-                raise _Undecided("math-verify is not installed")
-        return self._process
-
-    def _next_line(self, seconds: float) -> str:
-        try:
-            line = self._lines.get(timeout=seconds)
-        except queue.Empty as error:
-            self.stop()
-            raise _Undecided(f"no result within {seconds} seconds") from error
-        if not line:  # the worker ended
-            self.stop()
-            raise _Undecided("the comparison ended its process")
-        return line
-
-    def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is None or self._owner != os.getpid():
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:  # what was not yet written cannot be written any more
-                    pass
-
-
-def _forward_lines(process: "subprocess.Popen[str]", lines: "queue.Queue[str]") -> None:
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            lines.put(line.strip())
-    except ValueError:  # closed while reading: the worker was replaced
-        pass
-    lines.put("")
-
-
-_WORKER: Final = _Worker()
-atexit.register(_WORKER.stop)
+@functools.lru_cache(maxsize=4096)
+def _reading(text: str) -> str:
+    """Return whether a text can be read, so that one that cannot is paid for once."""
+    return POOL.ask("read", READING_SECONDS, text)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from llmsmc.grading import equivalent, extract_answer
+from llmsmc.grading import equivalence_classes, extract_answer
 from llmsmc.models.cache_rows import CacheRows, JointRows, Memory, join_memories
 
 FINISH_REASONS: Final = (None, "eos", "answer", "length", "max_steps")
@@ -175,14 +175,7 @@ class ReasoningParticles:
     def answers(self) -> list[str | None]:
         """Return the answer of each particle, equal answers spelt alike."""
         found = [extract_answer("".join(steps)) for steps in self.steps]
-        given = [answer for answer in found if answer is not None]
-        # The commonest spelling stands for all; ties do not depend on the order of particles.
-        spellings = sorted(set(given), key=lambda answer: (-given.count(answer), answer))
-        classes: dict[str, str] = {}
-        for spelling in spellings:
-            representatives = dict.fromkeys(classes.values())
-            same = (known for known in representatives if equivalent(spelling, known))
-            classes[spelling] = next(same, spelling)
+        classes = equivalence_classes(answer for answer in found if answer is not None)
         return [None if answer is None else classes[answer] for answer in found]
 
     @property

@@ -38,13 +38,17 @@ def test_layouts_of_files(tmp_path: Path) -> None:
             {"problem": "b?\u2028c", "answer": "5", "level": 3, "unique_id": "x/1", "subject": "S"},
             {"Problem": "c?", "Answer": 27.0, "ID": 0, "level": "Level 5"},
             {"problem": "d?", "answer": r"so \boxed{2}", "type": "T"},
+            {"problem": "e?", "solution": r"so \boxed{3}", "extracted_groundtruth": "04"},
+            {"problem": "f?", "solution": r"so \boxed{3}", "level": "hard"},
         )
     )
     assert found.examples == (
         Example("set/1", "a?", "1,000"),
         Example("x/1", "b?\u2028c", "5", 3, "S"),
-        Example("0", "c?", "27.0", "Level 5"),
+        Example("0", "c?", "27.0", 5),
         Example("set/5", "d?", "2", None, "T"),
+        Example("set/6", "e?", "04"),
+        Example("set/7", "f?", "3", "hard"),
     )
 
 

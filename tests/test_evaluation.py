@@ -17,7 +17,7 @@ EXAMPLE = Example("a/1", "What is 3 + 4?", "7", level=2, family="sums")
 FIELDS = {
     *("id", "question", "answer", "level", "family", "reference", "seed", "correct", "cost"),
     *("probability_correct", "log_evidence", "truncated", "num_steps", "num_particles"),
-    *("seconds", "error"),
+    *("seconds", "error", "grading"),
 }
 
 
@@ -84,6 +84,23 @@ def test_figures() -> None:
     assert level["truncated"] == pytest.approx(0.25 * 3 / 4)
     assert figures["overall"]["accuracy"] == 0.6
     assert figures["overall"]["probability_correct"] == pytest.approx((3 * 0.5 + 2 * 0.25) / 5)
+
+
+def test_what_was_not_compared_is_wrong_and_listed() -> None:
+    answers = {"a": "7", "b": "9^{9^{9^{9}}}", "c": None}
+
+    def run(example: Example, seed: int) -> Posterior:
+        return posterior(answering(answers[example.id]), [1])
+
+    results = list(evaluate_each((Example(name, "?", "7") for name in answers), run, seed=0))
+    assert [result["grading"] for result in results] == ["right", "unreadable", "no answer"]
+    assert [result["correct"] for result in results] == [True, False, False]
+    figures = summarize(results)
+    assert figures["overall"]["num_not_compared"] == figures["overall"]["num_no_answer"] == 1
+    assert figures["not_compared"] == [
+        {"id": "b", "grading": "unreadable", "answer": "9^{9^{9^{9}}}", "reference": "7"}
+    ]
+    assert figures["overall"]["accuracy"] == pytest.approx(1 / 3)
 
 
 CONFIG = {"algorithm": {"name": "bootstrap", "num_particles": 4}, "seed": 0}

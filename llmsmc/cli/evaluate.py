@@ -12,12 +12,18 @@ from llmsmc.cli.errors import reported
 
 def evaluate(
     dataset: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            help="minimath-500, minimath-dev, minimath-train, or a .jsonl file of objects with a "
-            "question (or problem) and an answer."
+            help="minimath-500, minimath-dev, minimath-train; math500, aime24, aime25 or gsm8k, "
+            "from the Hugging Face hub; or a .jsonl file of objects with a question (or problem) "
+            "and an answer.",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    dataset_file: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="A .jsonl file in place of DATASET, by its path alone."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -59,7 +65,8 @@ def evaluate(
 
             from llmsmc.cli import evaluate_run
             from llmsmc.cli.quiet import quiet_libraries
-            from llmsmc.datasets import load
+            from llmsmc.datasets import load, load_file
+            from llmsmc.errors import InputError
             from llmsmc.solving import Settings
 
             quiet_libraries(debug)
@@ -80,5 +87,14 @@ def evaluate(
                 max_tokens_per_step=max_tokens_per_step,
                 system=system,
             )
-            loaded = load(dataset, limit)
+            if dataset_file is not None and dataset is None:
+                loaded = load_file(str(dataset_file), limit)
+            elif dataset is not None and dataset_file is None:
+                loaded = load(dataset, limit)
+            else:
+                got = "neither" if dataset is None else f"{dataset!r} and {str(dataset_file)!r}"
+                raise InputError(
+                    f"One set is evaluated at a time. Got {got}; accepted: DATASET or "
+                    "--dataset-file PATH."
+                )
         evaluate_run.evaluate(loaded, chosen, settings, seed, out)

@@ -52,7 +52,11 @@ def evaluate(
         print_error(f"interrupted after {count} results; the same command goes on from there")
         raise typer.Exit(INTERRUPTED) from None
     screen = console.results()
-    screen.print(evaluation_table(folder.write_summary()))
+    figures = folder.write_summary()
+    screen.print(evaluation_table(figures))
+    for each in figures["not_compared"]:
+        remark = f"{each['id']}: counted as wrong, could not be compared ({each['grading']})"
+        screen.print(console.foreign(remark, "yellow"))
     screen.print(console.foreign(f"Results: {folder.path}", "dim"))
 
 

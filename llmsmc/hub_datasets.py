@@ -1,0 +1,63 @@
+"""Sets of questions on the Hugging Face hub, read through the package `datasets` (extra `eval`)."""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from llmsmc.errors import InputError
+
+
+@dataclass(frozen=True)
+class HubSet:
+    """Where a set lies: repository, configuration, split, and how many questions it has."""
+
+    repository: str
+    split: str
+    num_examples: int
+    configuration: str | None = None
+
+
+HUB_SETS: Final = {
+    "math500": HubSet("HuggingFaceH4/MATH-500", "test", 500),
+    "aime24": HubSet("HuggingFaceH4/aime_2024", "train", 30),
+    "aime25": HubSet("math-ai/aime25", "test", 30),
+    "gsm8k": HubSet("openai/gsm8k", "test", 1319, "main"),
+}
+
+
+def download(name: str) -> list[dict[str, Any]]:
+    """Return the rows of a set, from the hub or from what an earlier download has left.
+
+    Raises:
+        InputError: the package is not installed, or the set cannot be read.
+    """
+    wanted = HUB_SETS[name]
+    package = _datasets(name)
+    try:
+        rows = package.load_dataset(wanted.repository, wanted.configuration, split=wanted.split)
+        found = [dict(row) for row in rows]
+    except Exception as error:  # of the network, the hub, the cache or the files
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise InputError(
+            f"The data set cannot be read from the hub ({reason}). Got {name!r}, which is "
+            f"{wanted.repository} there; accepted: a connection to the hub, what an earlier "
+            "download has left, or a local copy by --dataset-file."
+        ) from error
+    if len(found) != wanted.num_examples:
+        raise InputError(
+            f"{name} has {wanted.num_examples} questions. Got {len(found)} from "
+            f"{wanted.repository}; accepted: the set as it was published, or any set at all by "
+            "--dataset-file."
+        )
+    return found
+
+
+def _datasets(name: str) -> Any:
+    try:
+        return importlib.import_module("datasets")
+    except ImportError as error:
+        raise InputError(
+            "Sets on the hub are read by the package datasets, which is not installed. Got "
+            f"{name!r}; accepted: after pip install 'llmsmc[eval]', or a local copy by "
+            "--dataset-file."
+        ) from error

@@ -1,0 +1,75 @@
+"""Sets on the hub, as the package `datasets` would hand them over."""
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from llmsmc.datasets import Example, load
+from llmsmc.errors import InputError
+from llmsmc.hub_datasets import HUB_SETS
+
+ROWS: dict[str, dict[str, Any]] = {
+    "math500": {
+        **{"problem": "b?", "solution": r"\boxed{5}", "answer": "5", "subject": "Algebra"},
+        **{"level": 2, "unique_id": "test/algebra/1.json"},
+    },
+    "aime24": {"id": 60, "problem": "b?", "solution": "", "answer": "025", "url": "", "year": ""},
+    "aime25": {"problem": "b?", "answer": "70", "id": "0"},
+    "gsm8k": {"question": "b?", "answer": "She has 2 * 500 = <<2*500=1000>>1000.\n#### 1,000"},
+}
+EXAMPLES = {
+    "math500": Example("test/algebra/1.json", "b?", "5", 2, "Algebra"),
+    "aime24": Example("60", "b?", "025"),
+    "aime25": Example("0", "b?", "70"),
+    "gsm8k": Example("gsm8k/1", "b?", "1,000"),
+}
+
+
+def hub(monkeypatch: pytest.MonkeyPatch, load_dataset: Any) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+
+
+@pytest.mark.parametrize("name", HUB_SETS)
+def test_fields_of_the_sets(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, asked = HUB_SETS[name], []
+
+    def load_dataset(repository: str, configuration: str | None, split: str) -> Any:
+        asked.append((repository, configuration, split))
+        ids = [
+            {key: f"{value}{n or ''}" for key, value in ROWS[name].items() if "id" in key}
+            for n in range(place.num_examples)
+        ]
+        return [ROWS[name] | each for each in ids]
+
+    hub(monkeypatch, load_dataset)
+    found = load(name)
+    assert asked == [(place.repository, place.configuration, place.split)]
+    assert found.name == name and len(found.examples) == place.num_examples
+    assert found.examples[0] == EXAMPLES[name]
+    assert load(name, limit=2).examples == found.examples[:2]
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(InputError, match=r"accepted: after pip install 'llmsmc\[eval\]'"):
+        load("math500")
+
+
+def test_without_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(*_: Any, **__: Any) -> Any:
+        raise ConnectionError("Couldn't reach\nthe hub")
+
+    hub(monkeypatch, load_dataset)
+    with pytest.raises(InputError) as caught:
+        load("aime24")
+    said = str(caught.value)
+    assert "(ConnectionError: Couldn't reach the hub). Got 'aime24'" in said
+    assert "--dataset-file" in said and "\n" not in said
+
+
+def test_another_number_of_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub(monkeypatch, lambda *_, **__: [ROWS["gsm8k"]])
+    with pytest.raises(InputError, match="gsm8k has 1319 questions. Got 1 from openai/gsm8k"):
+        load("gsm8k")
