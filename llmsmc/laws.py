@@ -99,7 +99,7 @@ def log_density_of_observation(law: Law, y: Any, num_particles: int, t: int) -> 
     for name, part, value in observed(law, y, t):
         step = f"step {t}{name and f' ({name})'}"
         try:
-            density = part.log_prob(value)
+            density = validated_log_prob(part, value)
         except (ValueError, RuntimeError) as error:  # how torch says that y is no value of the law
             raise InputError(
                 f"The observation of {step} is no value of its law. Got {value.tolist()!r}; "
@@ -113,6 +113,19 @@ def log_density_of_observation(law: Law, y: Any, num_particles: int, t: int) -> 
             else density.reshape(num_particles, -1).sum(1)
         )
     return _sum(densities) if densities else torch.zeros(num_particles, dtype=torch.float64)
+
+
+def validated_log_prob(law: Distribution, value: Tensor) -> Tensor:
+    """Return the log-density of a value that is sure to be one of the law's.
+
+    `torch.compile` turns the checks of all laws off that are made from then on.
+
+    Raises:
+        ValueError: it is no value of the law.
+    """
+    law._validate_sample(value)
+    density: Tensor = law.log_prob(value)
+    return density
 
 
 def observed(law: Law, y: Any, t: int) -> Iterator[tuple[str, Distribution, Tensor]]:

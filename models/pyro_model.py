@@ -33,7 +33,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from llmsmc.errors import InputError
-from llmsmc.laws import most_probable
+from llmsmc.laws import most_probable, validated_log_prob
 from llmsmc.models.pyro_particles import PyroParticles, Sites, Stored, num_rows
 from llmsmc.parameters import with_attributes
 from llmsmc.randomness import global_generators
@@ -365,7 +365,7 @@ def _site(name: str, node: Mapping[str, Any], call: _Call) -> _Site:
             f"{name!r}; accepted: numbers, or None where it is missing."
         )
     try:
-        density = law.log_prob(value)
+        density = validated_log_prob(law, value) if is_observed else law.log_prob(value)
     except (ValueError, RuntimeError) as error:  # how torch says that it is no value of the law
         raise InputError(
             f"The value of site {name!r} at step {call.t} is no value of its law. Got "
