@@ -40,7 +40,7 @@ QUESTION = "What is 3 + 4?"
         (["solve", QUESTION, "--colour", "red"], "No such option: --colour"),
         (["solve", "What", "is", "3?"], "unexpected extra argument"),
         (["slove", QUESTION], "No such command 'slove'"),
-        (["eval"], "Missing argument"),
+        (["eval"], "Got neither; accepted: DATASET or --dataset-file PATH"),
         (["eval", "minimath-9"], "There is no such data set. Got 'minimath-9'"),
         (["eval", "minimath-dev", "--limit", "0"], "--limit"),
         (["eval", "minimath-dev", "--algorithm", "magic"], "Got 'magic'"),
