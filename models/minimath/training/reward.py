@@ -248,10 +248,6 @@ class TokenKept:
         model.probe = nn.Linear(model.config.hidden_size, model.config.hidden_size)
         self.probe: nn.Module = model.probe
 
-    def release(self) -> None:
-        """Leave the model as it is used: without what was there for the training alone."""
-        del self.model.probe
-
     def __call__(self, update: int) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of an update, and its parts."""
         batch = self.batches[update]
