@@ -261,24 +261,15 @@ class Reasoning(StateSpaceModel):
             return previous, log_ratio
         active = previous[rows]
         uniforms = UniformTable(len(previous), generator)
+        source, memory = self.policy, active.policy_memory
+        if self.proposal_policy is not None:
+            source, memory = self.proposal_policy, active.proposal_memory
+        drawn = self._drawn(
+            t, source, active, memory, rows, uniforms, self.temperature, self.constraint
+        )
         if self.proposal_policy is None:
-            memory = active.policy_memory
-            drawn = self._drawn(
-                t, self.policy, active, memory, rows, uniforms, self.temperature, self.constraint
-            )
             log_ratio[rows] = (drawn.transition_log_probs - drawn.proposal_log_probs).sum(1)
             return self._with_finished(previous, rows, self._appended(t, active, drawn)), log_ratio
-        memory = active.proposal_memory
-        drawn = self._drawn(
-            t,
-            self.proposal_policy,
-            active,
-            memory,
-            rows,
-            uniforms,
-            self.temperature,
-            self.constraint,
-        )
         counts = active.num_tokens + drawn.num_tokens
         token_ids = appended(active.token_ids, active.num_tokens, drawn.token_ids, drawn.num_tokens)
         scores, cost = self.policy.score_tokens(
