@@ -22,8 +22,11 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from llmsmc.checks import require_count
+from llmsmc.genealogy import batches_of
 from llmsmc.inference.adaptive import Adaptive
 from llmsmc.inference.algorithm import Algorithm
 from llmsmc.inference.conditional_resamplers import conditional
@@ -42,7 +45,7 @@ from llmsmc.particles import concatenate
 from llmsmc.posterior import Guarantee, Posterior
 from llmsmc.randomness import RandomStreams
 from llmsmc.state_space_model import Observations, StateSpaceModel
-from llmsmc.weights import LogWeights, log_evidence, normalize
+from llmsmc.weights import log_evidence, normalize
 
 
 @dataclass(frozen=True)
@@ -116,29 +119,37 @@ class ParticleGibbs(Algorithm):
                 swept = sweep(run, chains, references, last, str(number))
             if number <= self.num_warmup:
                 continue
-            kept.append(swept)
+            kept.append(of_equal_chains(chains, swept) if evidence > -math.inf else swept)
             above += chains.log_evidences(swept.last).tolist()
             journal.forget()
             *before, latest = pooled(chains, kept, evidence)
             for population in before:
                 journal.note(population)
-            yield journal.posterior(
+            posterior = journal.posterior(
                 latest,
                 run.truncated(latest.particles),
                 log_evidence_above=sum(above) / len(above),
                 num_chains=self.num_chains,
                 num_sweeps=len(kept),
             )
+            yield replace(posterior, batches=batches(chains, len(kept)))
             journal.resume()
 
 
+def batches(chains: Chains, num_sweeps: int) -> Int64[Tensor, " SKN"]:
+    """Return the batch of each particle: of one chain, and of successive sweeps."""
+    of_sweeps = batches_of(num_sweeps).repeat_interleave(len(chains.owners()))
+    return of_sweeps * chains.num_chains + chains.owners().repeat(num_sweeps)
+
+
 def pooled(chains: Chains, sweeps: Sequence[Sweep], evidence: float) -> list[Population]:
-    """Return the populations of all sweeps side by side, step by step, each chain of equal weight.
+    """Return the populations of all sweeps side by side, step by step, each of equal weight.
 
     A sweep that is shorter than others stays at its last step.
     """
     length = max(len(swept.populations) for swept in sweeps)
     count = len(chains.owners())
+    share = evidence - math.log(len(sweeps)) if evidence > -math.inf else 0.0
     joined = []
     for t in range(length):
         populations = [
@@ -147,12 +158,11 @@ def pooled(chains: Chains, sweeps: Sequence[Sweep], evidence: float) -> list[Pop
             else replace(swept.last, ancestors=torch.arange(count))
             for swept in sweeps
         ]
-        weights = [_shares(chains, population, evidence, len(sweeps)) for population in populations]
         rates = [p.acceptance_rate for p in populations if p.acceptance_rate is not None]
         joined.append(
             Population(
                 concatenate([population.particles for population in populations]),
-                torch.cat(weights),
+                torch.cat([population.log_weights for population in populations]) + share,
                 torch.cat([p.ancestors + k * count for k, p in enumerate(populations)]),
                 any(population.resampled for population in populations),
                 sum(rates) / len(rates) if rates else None,
@@ -161,10 +171,12 @@ def pooled(chains: Chains, sweeps: Sequence[Sweep], evidence: float) -> list[Pop
     return joined
 
 
-def _shares(chains: Chains, population: Population, evidence: float, num_sweeps: int) -> LogWeights:
-    """Return log-weights of which all sweeps and chains together have the mass of the evidence."""
-    if evidence == -math.inf:
-        return population.log_weights
-    total = evidence - math.log(num_sweeps * chains.num_chains)
-    rows = [normalize(row).log() + total for row in chains.blocks(population.log_weights)]
-    return torch.cat(rows)
+def of_equal_chains(chains: Chains, swept: Sweep) -> Sweep:
+    """Return the sweep with weights that have the sum 1, to which each chain gives the same."""
+
+    def shared(population: Population) -> Population:
+        rows = chains.blocks(population.log_weights)
+        shares = torch.cat([normalize(row).log() for row in rows]) - math.log(chains.num_chains)
+        return replace(population, log_weights=shares)
+
+    return replace(swept, populations=tuple(map(shared, swept.populations)))

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from llmsmc.checks import require_count
 from llmsmc.errors import DegenerateWeightsError, InputError
+from llmsmc.genealogy import batches_of
 from llmsmc.inference.algorithm import Algorithm
 from llmsmc.inference.bootstrap_filter import BootstrapFilter
 from llmsmc.inference.driver import summary
@@ -112,7 +113,8 @@ class ParticleMarginalMetropolisHastings(Algorithm):
             )
             cost = replace(model.cost() - cost_before, seconds=time.perf_counter() - started)
             history = (summary(0, population, 0),)
-            yield parameter_posterior(self, streams.seed, model, population, history, cost)
+            posterior = parameter_posterior(self, streams.seed, model, population, history, cost)
+            yield replace(posterior, batches=batches_of(count))
 
     def _first(
         self,

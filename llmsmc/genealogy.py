@@ -74,6 +74,27 @@ def variance_of_mean_over_lags(
     return largest
 
 
+def variance_between_batches(
+    probabilities: Float64[Tensor, " N"],
+    values: Float64[Tensor, "N K"],
+    batches: Int64[Tensor, " N"],
+) -> Float64[Tensor, " K"]:
+    """Return the variance of the mean that the batch means of Markov chains reveal.
+
+    It is S over A batches, times A / (A - 1) for the mean that is estimated too; zero for A = 1.
+    """
+    count = int(batches.max()) + 1
+    return variance_of_mean(probabilities, values, batches) * count / max(count - 1, 1)
+
+
+def batches_of(num_states: int) -> Int64[Tensor, " M"]:
+    """Return in which batch each of M successive states of a chain is: sqrt(M) batches of sqrt(M).
+
+    Reference: Flegal, Jones (2010). Batch means and spectral variance estimators in MCMC.
+    """
+    return torch.arange(num_states) // math.ceil(math.sqrt(num_states))
+
+
 def relative_variance_of_evidence(
     probabilities: Float64[Tensor, " N"],
     ancestors: Sequence[Int64[Tensor, " _"]],

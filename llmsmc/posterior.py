@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from llmsmc import serialization
@@ -17,6 +17,7 @@ from llmsmc.errors import InputError
 from llmsmc.genealogy import (
     lineages,
     relative_variance_of_evidence,
+    variance_between_batches,
     variance_of_mean_over_lags,
 )
 from llmsmc.history import StepRecord
@@ -58,6 +59,8 @@ class Posterior:
         cost: what the run has cost.
         truncated: particles that the last step has cut off before they had finished.
         recorded: the population of each step, if recorded.
+        batches: where the particles are states of Markov chains, in which batch of successive
+            states of a chain each is; standard errors then count what batches differ by.
         metadata: anything else worth keeping, as it would stand in a JSON file.
     """
 
@@ -71,6 +74,7 @@ class Posterior:
     cost: Cost
     truncated: Bool[Tensor, " N"]
     recorded: tuple[Any, ...] | None = None
+    batches: Int64[Tensor, " N"] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -132,7 +136,8 @@ class Posterior:
     def standard_error(self, function: Callable[[Any], Any]) -> Any:
         """Return the estimated standard error of `mean(function)` or `marginal(function)`.
 
-        Read from the genealogy of this single run (see `llmsmc.genealogy`). Numbers and arrays give
+        Read from the genealogy of this single run, and from batches of successive states where a
+        Markov chain has made them (see `llmsmc.genealogy`). Numbers and arrays give
         that of the mean, as a float or a tensor; N other values give `{value: standard error}`.
         """
         result = function(self.particles)
@@ -263,7 +268,12 @@ class Posterior:
 
     def _variance(self, values: Float64[Tensor, "N K"]) -> Float64[Tensor, " K"]:
         ancestors = [record.ancestors for record in self.history]
-        return variance_of_mean_over_lags(self.normalized_weights, values, ancestors)
+        variance = variance_of_mean_over_lags(self.normalized_weights, values, ancestors)
+        if self.batches is None:
+            return variance
+        return variance.maximum(
+            variance_between_batches(self.normalized_weights, values, self.batches)
+        )
 
 
 def answer_labels(particles: Any) -> list[str]:

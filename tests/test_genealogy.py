@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from llmsmc.genealogy import (
+    batches_of,
     lineages,
     num_surviving,
+    variance_between_batches,
     variance_of_mean,
     variance_of_mean_over_lags,
 )
@@ -50,6 +52,25 @@ def test_dead_particles_do_not_count() -> None:
     weights = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
     values = torch.tensor([[1.0], [3.0], [torch.nan]], dtype=torch.float64)
     assert float(variance_of_mean(weights, values, torch.arange(3))) == pytest.approx(0.5)
+
+
+def test_batches_of_a_chain_tell_what_its_correlation_costs() -> None:
+    # An autoregression of correlation r: the variance of the mean is (1 + r) / (1 - r) / M.
+    correlation, length, chains = 0.8, 2500, 200
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(length, chains, generator=generator, dtype=torch.float64)
+    state, rows = noise[0], [noise[0]]
+    for row in noise[1:]:
+        state = correlation * state + math.sqrt(1 - correlation**2) * row
+        rows.append(state)
+    weights = torch.full((length,), 1 / length, dtype=torch.float64)
+    batches = batches_of(length)
+    assert batches.bincount().tolist() == [50] * 50
+    variances = variance_between_batches(weights, torch.stack(rows), batches)
+    exact = (1 + correlation) / (1 - correlation) / length
+    # Batches of 50 see all but what reaches over their ends: about 8 of 100 here.
+    assert 0.85 * exact < float(variances.mean()) < exact
+    assert float(variances.mean()) > 8 / length
 
 
 @pytest.mark.parametrize("threshold", [0.5, 1.0])

@@ -75,6 +75,11 @@ def test_the_chain_has_the_posterior_of_the_grid() -> None:
     assert abs(z_score(squares, spread**2)) < MAX_Z
     rate = posterior.history[-1].acceptance_rate
     assert rate is not None and 0.1 < rate < 0.8
+    # The standard error knows that successive states are alike.
+    error = posterior.standard_error(lambda states: states["drift"])
+    naive = float(values.std()) / math.sqrt(len(values))
+    assert 1.5 * naive < error
+    assert abs(float(values.mean()) - mean) < 4 * error
 
 
 def test_smc_squared_has_the_posterior_and_the_evidence_of_the_grid() -> None:
