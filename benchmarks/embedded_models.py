@@ -4,7 +4,8 @@
 
 samples both policies on problems of `minimath-dev`, which no training has seen, judges every step
 with the checker and with both reward models, and writes `embedded_models.json` and the
-calibration plot. Printed are the tables of the documentation.
+calibration plot. Printed are the tables of the documentation. With `--again` tables and plot are
+made anew from the figures that are there.
 """
 
 import argparse
@@ -16,7 +17,6 @@ from typing import Any, Final
 from llmsmc.models import LanguageModel, RewardModel
 from llmsmc.models.minimath.datasets import minimath_dev
 from llmsmc.models.minimath.training.measure import (
-    Discrimination,
     Sample,
     discrimination,
     step_accuracy,
@@ -32,8 +32,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--problems", type=int, default=200, help="problems, a fifth a level")
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
+    parser.add_argument("--again", action="store_true", help="only print and plot")
     arguments = parser.parse_args()
-    problems = minimath_dev(arguments.problems // 5)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    file = arguments.out / "embedded_models.json"
+    if not arguments.again:
+        file.write_text(json.dumps(measured(arguments.problems), indent=1) + "\n")
+    found = json.loads(file.read_text())
+    plot_calibration(found["rewards"], arguments.out / "calibration.png")
+    print(tables(found))
+
+
+def measured(num_problems: int) -> dict[str, Any]:
+    """Sample, judge, and return the figures."""
+    problems = minimath_dev(num_problems // 5)
     found: dict[str, Any] = {"problems": len(problems), "policies": {}, "rewards": {}}
     samples: dict[str, list[Sample]] = {}
     for name in POLICIES:
@@ -45,18 +57,14 @@ def main() -> None:
             samples[name] = [(problem, steps) for problem, steps in solutions if steps]
             by_level = {level: asdict(a) for level, a in step_accuracy(samples[name]).items()}
             found["policies"][f"{name} at temperature {temperature:g}"] = by_level
-    curves: dict[str, Discrimination] = {}
     for name in REWARDS:
         reward = RewardModel.from_pretrained(name)
         for policy_name in POLICIES:
             chosen = samples[policy_name]
             scores = [reward.score(problem.question, list(steps)) for problem, steps in chosen]
-            curves[f"{name} on {policy_name}"] = discrimination(chosen, scores)
-    found["rewards"] = {name: asdict(curve) for name, curve in curves.items()}
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "embedded_models.json").write_text(json.dumps(found, indent=1) + "\n")
-    plot_calibration(curves, arguments.out / "calibration.png")
-    print(tables(found))
+            figures = asdict(discrimination(chosen, scores))
+            found["rewards"][f"{name} on {policy_name}"] = figures
+    return found
 
 
 def tables(found: dict[str, Any]) -> str:
@@ -83,22 +91,22 @@ def tables(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def plot_calibration(curves: dict[str, Discrimination], path: Path) -> None:
+def plot_calibration(rewards: dict[str, Any], path: Path) -> None:
     """Draw the observed share of right steps against the mean reward, bin by bin."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(5.2, 4.6), constrained_layout=True)
+    figure, axes = pyplot.subplots(figsize=(5.2, 5.4), constrained_layout=True)
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="perfectly calibrated")
-    for name, curve in curves.items():
-        means, shares, _ = zip(*curve.bins, strict=True)
+    for name, figures in rewards.items():
+        means, shares, _ = zip(*figures["bins"], strict=True)
         axes.plot(means, shares, marker="o", markersize=4, linewidth=1.2, label=name)
     axes.set_xlabel("reward (mean of a tenth of the steps)")
     axes.set_ylabel("share of steps that are right")
     axes.set_title("Calibration on steps up to the first error")
-    axes.legend(fontsize=7, loc="upper left")
+    figure.legend(fontsize=8, loc="outside lower center")
     figure.savefig(path, dpi=140)
 
 
