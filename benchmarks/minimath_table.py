@@ -52,13 +52,13 @@ def evaluate(run: Run, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(summaries: dict[Run, dict[str, Any]]) -> str:
-    """Return the accuracies in percent with standard errors, in Markdown."""
+    """Return the accuracies in percent with standard errors, and tokens a problem, in Markdown."""
     levels = [row["level"] for row in next(iter(summaries.values()))["levels"]]
-    head = ["algorithm", "particles", *(f"level {level}" for level in levels), "all"]
+    head = ["algorithm", "particles", *(f"level {level}" for level in levels), "all", "tokens"]
     lines = [head, ["---"] * len(head)]
     for (name, count), summary in summaries.items():
         cells = [_cell(row) for row in (*summary["levels"], summary["overall"])]
-        lines.append([name, str(count), *cells])
+        lines.append([name, str(count), *cells, f"{summary['overall']['tokens']:,.0f}"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
