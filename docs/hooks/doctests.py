@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from griffe import Docstring, Extension, Object
+from griffe import Extension, Object
 
 _DOCTEST = re.compile(r"^>>> .*(?:\n(?!\n).*)*", re.MULTILINE)
 
@@ -15,4 +15,4 @@ class Doctests(Extension):
         """Rewrite the docstring of an object that has just been read."""
         if obj.docstring is not None and ">>> " in obj.docstring.value:
             fenced = _DOCTEST.sub(lambda match: f"```pycon\n{match[0]}\n```", obj.docstring.value)
-            obj.docstring = Docstring(fenced, lineno=obj.docstring.lineno, parent=obj)
+            obj.docstring.value = fenced

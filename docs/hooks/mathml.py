@@ -10,8 +10,12 @@ _FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL
 )
 
-_RELATION = ("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")
-"""What the converter writes for `sim`, an identifier without space around it, and what it is."""
+_MENDED = {
+    "<mi>&#x0007E;</mi>": "<mo>&#x0223C;</mo>",  # sim is a relation, with space around it
+    "<mi>log</mi><m": '<mi>log</mi><mspace width="0.17em"/><m',
+    '<mspace width="0.17em"/><mo stretchy="false">&#x00028;': '<mo stretchy="false">&#x00028;',
+}
+"""What the converter writes, and what is meant."""
 
 
 def on_page_content(content: str, **_: Any) -> str:
@@ -22,4 +26,6 @@ def on_page_content(content: str, **_: Any) -> str:
 def _mathml(match: re.Match[str]) -> str:
     tex = html.unescape(match["tex"]).strip()
     formula = convert(tex, display="block" if match["tag"] == "div" else "inline")
-    return f'<{match["tag"]} class="formula">{formula.replace(*_RELATION)}</{match["tag"]}>'
+    for written, meant in _MENDED.items():
+        formula = formula.replace(written, meant)
+    return f'<{match["tag"]} class="formula">{formula}</{match["tag"]}>'

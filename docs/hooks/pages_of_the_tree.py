@@ -29,7 +29,7 @@ _LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)")
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages."""
     for source, page in PAGES.items():
-        text = _LINK.sub(on_the_site, (ROOT / source).read_text())
+        text = _LINK.sub(linked, (ROOT / source).read_text())
         files.append(File.generated(config, page, content=text))
     files.append(File.generated(config, "examples.md", content=examples()))
     return files
@@ -43,7 +43,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return markdown
 
 
-def on_the_site(link: re.Match[str]) -> str:
+def linked(link: re.Match[str]) -> str:
     """Return a link of a file of the root as it is on the site, with a title for a file name."""
     text, target = link[1], link[2]
     if text == target and target.endswith(".md"):

@@ -22,8 +22,14 @@ PACKAGES = {
 }
 """Package -> name of its page."""
 
-OTHERS = {"llmsmc": {"llmsmc.grading": ["extract_answer", "equivalent", "grade"]}}
+OTHERS = {
+    "llmsmc": {"llmsmc.grading": ["extract_answer", "equivalent", "grade"]},
+    "llmsmc.inference": {"llmsmc.inference.driver": ["Stepwise"]},
+}
 """Public names that a package leaves in their modules."""
+
+FOR_THE_LOOP = "^(begin|step|conclude)$"
+"""Methods of algorithms that nobody calls but the loop; they are shown where they are defined."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -38,14 +44,16 @@ def reference(package: str) -> str:
     """Return the page of a package, for mkdocstrings to fill in."""
     module = ast.parse((ROOT / package.replace(".", "/") / "__init__.py").read_text())
     parts = [f"# `{package}`\n\n{ast.get_docstring(module)}\n"]
-    for home, names in (exported(module) | OTHERS.get(package, {})).items():
+    others = OTHERS.get(package, {})
+    for home, names in (exported(module) | others).items():
         if home in PACKAGES:  # which has a page of its own
             page = PACKAGES[home]
             listed = ", ".join(f"`{name}`" for name in names)
             parts.append(f"{listed}: see [`{home}`]({page}.md).\n")
             continue
         members = "".join(f"        - {name}\n" for name in names)
-        parts.append(f"::: {home}\n    options:\n      members:\n{members}")
+        filters = "" if home in others else f'      filters: ["!^_", "!{FOR_THE_LOOP}"]\n'
+        parts.append(f"::: {home}\n    options:\n{filters}      members:\n{members}")
     return "\n".join(parts)
 
 
