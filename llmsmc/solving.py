@@ -16,6 +16,7 @@ from llmsmc.defaults import (
     DEFAULT_PROPOSAL,
     DEFAULT_QUANTIZATION,
     DEFAULT_REWARD,
+    DEFAULT_STEP,
     DEFAULT_TEMPERATURE,
 )
 from llmsmc.errors import InputError
@@ -27,6 +28,7 @@ from llmsmc.models.pretrained import resolve
 from llmsmc.models.quantization import QUANTIZATIONS
 from llmsmc.models.reward import Reward
 from llmsmc.models.reward_function import Scoring, as_reward
+from llmsmc.models.stopping import StepRule, step_rule
 from llmsmc.posterior import Posterior
 
 
@@ -48,6 +50,7 @@ class Settings:
         temperature: at which steps are drawn.
         max_steps: number of steps after which solutions are cut off.
         max_tokens_per_step: number of tokens at which a step is cut off.
+        step: where a step ends: a delimiter, a number of tokens, or a rule.
         system: a system prompt; by default what the chat template provides.
         device: where the models run; by default the CUDA device if there is one, else the CPU.
         reward_convention: the layout on which a reward model given by name was trained; by default
@@ -66,6 +69,7 @@ class Settings:
     temperature: float | int = DEFAULT_TEMPERATURE
     max_steps: int = DEFAULT_MAX_STEPS
     max_tokens_per_step: int = DEFAULT_MAX_TOKENS_PER_STEP
+    step: str | int | StepRule = DEFAULT_STEP
     system: str | None = None
     device: str | None = None
     reward_convention: str | None = None
@@ -83,6 +87,7 @@ class Settings:
         require_count("max_steps", self.max_steps)
         require_count("max_tokens_per_step", self.max_tokens_per_step)
         aggregation(self.aggregation)
+        step_rule(self.step)
         for name in ("temperature", "inverse_temperature", "policy_inverse_temperature"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
@@ -165,6 +170,7 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
         temperature=settings.temperature,
         max_steps=settings.max_steps,
         max_tokens_per_step=settings.max_tokens_per_step,
+        step=settings.step,
         system=settings.system,
     )
     if needs_proposal(algorithm):

@@ -17,19 +17,36 @@ from typing import Any, Final
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from llmsmc.cost import Cost
 from llmsmc.errors import InputError, NumericalError
+from llmsmc.models.adapters import with_adapter
+from llmsmc.models.attention import attention_masks
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.chat import chat_ids, checked_text, decode
 from llmsmc.models.constraint import Constraint, TokenMask
-from llmsmc.models.pretrained import Placement, context_length, load_tokenizer, resolve
+from llmsmc.models.pretrained import (
+    Placement,
+    at_revision,
+    context_length,
+    load_tokenizer,
+    loading_errors,
+    resolve,
+)
+from llmsmc.models.quantization import stored_quantization
 from llmsmc.models.row_cache import RowCache, concatenate
 from llmsmc.models.sampling import UniformTable
+from llmsmc.models.step_by_step import require_step_by_step
 from llmsmc.models.stopping import StepAutomaton, StepRule
 from llmsmc.models.token_loop import StepLimits, StepTokens, TokenLoop
 from llmsmc.models.token_pieces import token_pieces
+from llmsmc.models.tolerance import cached_tolerance
 
 MAX_LOGITS: Final = 2**26  # numbers that the logits of several positions may take at once
 
@@ -87,25 +104,47 @@ class LanguageModel:
         quantization: str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | str | None = None,
+        *,
+        double_quantization: bool = False,
+        device_map: str | dict[str, Any] | None = None,
+        adapter: str | Path | None = None,
+        revision: str | None = None,
     ) -> "LanguageModel":
         """Load a model by its embedded name, its folder, or its name on the hub.
 
         Args:
             name_or_path: "minimath-policy", "minimath-policy-small", a folder in the Hugging
                 Face layout with safetensors weights, or a name on the hub.
-            quantization: None (or "none"), "int8", "nf4" or "fp4", by bitsandbytes.
+            quantization: None (or "none"), "int8", "nf4" or "fp4", by bitsandbytes. A checkpoint
+                that is quantised (GPTQ, AWQ, torchao, ...) is loaded as it is, with None.
             device: by default the CUDA device if there is one, else the CPU.
             dtype: by default single precision on the CPU, else that of the checkpoint.
+            double_quantization: whether the scales of "nf4" and "fp4" are quantised as well.
+            device_map: "auto", or a dict from modules to devices, to spread the layers over
+                several devices; in place of `device`.
+            adapter: a PEFT adapter of the model, a folder or a name on the hub, with safetensors
+                weights; merged into the weights unless these are quantised.
+            revision: branch, tag or commit of a model on the hub.
 
         Raises:
             InputError: there is no such model, or it cannot be used as it is.
         """
         source = resolve(name_or_path)
-        placement = Placement(device, dtype, quantization)
-        tokenizer = load_tokenizer(source)
-        model = placement.load(AutoModelForCausalLM, source)
-        loaded = cls(model, tokenizer, name=str(name_or_path), quantization=placement.quantized)
+        placement = Placement(device, dtype, quantization, double_quantization, device_map)
+        tokenizer = load_tokenizer(source, revision)
+        with loading_errors(source):
+            config = AutoConfig.from_pretrained(
+                source, trust_remote_code=False, **at_revision(revision)
+            )
+        context_length(config)  # refused before gigabytes of weights are read
+        model = placement.load(AutoModelForCausalLM, source, **at_revision(revision))
+        stored = stored_quantization(source, placement.quantized, revision)
+        quantized = placement.quantized or stored
+        if adapter is not None:
+            model = with_adapter(model, adapter, merge=quantized is None)
+        loaded = cls(model, tokenizer, name=str(name_or_path), quantization=quantized)
         placement.warm_up(lambda: loaded.log_probs([], [0, 0]))
+        loaded._require_step_by_step()
         return loaded
 
     def __repr__(self) -> str:
@@ -301,6 +340,22 @@ class LanguageModel:
             policy_seconds=time.perf_counter() - begun,
         )
 
+    def _require_step_by_step(self) -> None:
+        def whole(ids: Tensor) -> Tensor:
+            batch = ids[None]
+            output = self.model(batch, attention_mask=torch.ones_like(batch), use_cache=False)
+            logits: Tensor = output.logits[0, -1]
+            return logits
+
+        require_step_by_step(
+            self.name,
+            self._forward,
+            whole,
+            self._vocab_size,
+            self.device,
+            cached_tolerance(self.model.dtype, self.quantization),
+        )
+
     def _token_pieces(self) -> list[bytes]:
         if self._pieces is None:
             self._pieces = token_pieces(self.tokenizer, self._vocab_size)
@@ -323,7 +378,7 @@ class LanguageModel:
             input_ids=input_ids,
             # Positions of padding may lie beyond the context; what is computed there is not used.
             position_ids=slots.position_ids.clamp(max=self.context_length - 1),
-            attention_mask=slots.attention_mask,
+            attention_mask=attention_masks(self.model.config, slots),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=keep,
