@@ -43,7 +43,8 @@ from llmsmc.models.quantization import stored_quantization
 from llmsmc.models.row_cache import RowCache, concatenate
 from llmsmc.models.sampling import UniformTable
 from llmsmc.models.step_by_step import require_step_by_step
-from llmsmc.models.stopping import StepAutomaton, StepRule
+from llmsmc.models.stopping import Automaton, StepRule
+from llmsmc.models.thinking import ForcedTokens, Thinking
 from llmsmc.models.token_loop import StepLimits, StepTokens, TokenLoop
 from llmsmc.models.token_pieces import token_pieces
 from llmsmc.models.tolerance import cached_tolerance
@@ -94,7 +95,7 @@ class LanguageModel:
         self.context_length = context_length(model.config)
         self.eos_ids = _eos_ids(model, tokenizer)
         self._pieces: list[bytes] | None = None
-        self._automata: dict[StepRule, StepAutomaton] = {}
+        self._automata: dict[StepRule, Automaton] = {}
         self._masks: dict[Constraint, TokenMask] = {}
 
     @classmethod
@@ -156,19 +157,24 @@ class LanguageModel:
         """The device on which the model runs."""
         return self.model.device
 
-    def prompt_ids(self, question: str, system: str | None = None) -> tuple[int, ...]:
+    def prompt_ids(
+        self, question: str, system: str | None = None, thinking: Thinking | None = None
+    ) -> tuple[int, ...]:
         """Return the ids of the chat that asks the question, up to where the answer begins.
+
+        Templates that can are told whether the policy is to think before it answers.
 
         Raises:
             InputError: the question is empty, has characters that the tokenizer does not know,
                 or leaves no room for an answer.
         """
-        question = checked_text(self.tokenizer, "question", question)
+        tags = () if thinking is None else (thinking.opening, thinking.closing)
+        question = checked_text(self.tokenizer, "question", question, tags)
         messages = [{"role": "user", "content": question}]
         if system is not None:
-            system = checked_text(self.tokenizer, "system prompt", system)
+            system = checked_text(self.tokenizer, "system prompt", system, tags)
             messages.insert(0, {"role": "system", "content": system})
-        ids = chat_ids(self.tokenizer, messages)
+        ids = chat_ids(self.tokenizer, messages, thinks=thinking is not None)
         if len(ids) >= self.context_length:
             raise InputError(
                 f"The question does not fit into the context of {self.name}. Got {len(ids)} "
@@ -182,16 +188,16 @@ class LanguageModel:
         text = decode(self.tokenizer, [*context, *token_ids])
         return text[len(decode(self.tokenizer, context)) :] if context else text
 
-    def automaton(self, rule: StepRule) -> StepAutomaton:
+    def automaton(self, rule: StepRule) -> Automaton:
         """Return the rule compiled for this vocabulary; compiled once."""
         if rule not in self._automata:
-            self._automata[rule] = rule.automaton(self._token_pieces()).to(self.device)
+            self._automata[rule] = rule.automaton(self.token_pieces()).to(self.device)
         return self._automata[rule]
 
     def mask(self, constraint: Constraint) -> TokenMask:
         """Return the constraint compiled for this vocabulary; compiled once."""
         if constraint not in self._masks:
-            automaton = constraint.automaton(self._token_pieces()).to(self.device)
+            automaton = constraint.automaton(self.token_pieces()).to(self.device)
             self._masks[constraint] = TokenMask.of(automaton)
         return self._masks[constraint]
 
@@ -228,6 +234,8 @@ class LanguageModel:
         particles: Int[Tensor, " B"] | None = None,
         step: int = 0,
         constraint: Constraint | None = None,
+        starts: Tensor | None = None,
+        forced: ForcedTokens | None = None,
     ) -> tuple[StepTokens, Cost]:
         """Draw one step for each of B rows, and tell what it has cost.
 
@@ -244,6 +252,8 @@ class LanguageModel:
             particles: number of each row in `uniforms` and in error messages; by default 0 .. B-1.
             step: number of the step, for error messages.
             constraint: what the tokens drawn must not violate, where they need not.
+            starts: the states of the rule with which the rows begin; None for its own start.
+            forced: tokens that stand at fixed places, whatever the law says.
 
         Raises:
             NumericalError: a logit is NaN.
@@ -253,7 +263,9 @@ class LanguageModel:
         room = room if max_total_tokens is None else min(room, max_total_tokens)
         mask = None if constraint is None else self.mask(constraint)
         states = None if mask is None else mask.states(token_ids, num_tokens)
-        limits = StepLimits(self.automaton(rule), self.eos_ids, max_tokens, temperature, mask)
+        limits = StepLimits(
+            self.automaton(rule), self.eos_ids, max_tokens, temperature, mask, forced
+        )
         particles = torch.arange(len(num_tokens)) if particles is None else particles
         with torch.no_grad():
             firsts, row_of = distinct(token_ids, num_tokens, memory.present)
@@ -263,7 +275,7 @@ class LanguageModel:
             loop = TokenLoop(self._forward, cache, row_of, limits, uniforms, particles)
             last_ids = _last_ids(prompt_ids, token_ids, num_tokens)
             room_left = (room - num_tokens).to(self.device)
-            drawn = loop.run(last_ids.to(self.device), room_left, step, states)
+            drawn = loop.run(last_ids.to(self.device), room_left, step, states, starts)
         cost = Cost(
             generated_tokens=int(drawn.num_tokens.sum()),
             policy_positions=positions + loop.positions,
@@ -356,7 +368,8 @@ class LanguageModel:
             cached_tolerance(self.model.dtype, self.quantization),
         )
 
-    def _token_pieces(self) -> list[bytes]:
+    def token_pieces(self) -> list[bytes]:
+        """Return what each id contributes to a text, in bytes; read once."""
         if self._pieces is None:
             self._pieces = token_pieces(self.tokenizer, self._vocab_size)
         return self._pieces
