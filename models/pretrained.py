@@ -29,6 +29,13 @@ EMBEDDED: Final = (
 )
 """Models that ship with the package, in a folder of their name."""
 
+DTYPES: Final = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+"""Precisions by name."""
+
 _HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -144,17 +151,13 @@ class Placement:
     def _dtype(self, device: torch.device) -> torch.dtype | str:
         if self.dtype is None:
             return torch.float32 if device.type == "cpu" else "auto"
-        dtype = self.dtype if isinstance(self.dtype, torch.dtype) else _dtypes().get(self.dtype)
+        dtype = self.dtype if isinstance(self.dtype, torch.dtype) else DTYPES.get(self.dtype)
         if dtype is None or not dtype.is_floating_point:
             raise InputError(
                 f"dtype is a floating-point precision. Got {self.dtype!r}; accepted: "
-                f"{', '.join(_dtypes())}."
+                f"{', '.join(DTYPES)}."
             )
         return dtype
-
-
-def _dtypes() -> dict[str, torch.dtype]:
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 GENERIC_TOKENIZERS: Final = ("PreTrainedTokenizerFast", "TokenizersBackend")

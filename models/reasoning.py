@@ -607,7 +607,7 @@ class Reasoning(StateSpaceModel):
         outgrown = not self._can_be_scored(steps)
         if self.stop_at_answer and any(self._has_answer(steps[:k]) for k in range(1, len(steps))):
             return False  # it would have ended there
-        if self.stop_at_answer and code not in (EOS, LENGTH):
+        if self.stop_at_answer and code != EOS and not outgrown:
             if self._has_answer(steps) != (code == ANSWER):
                 return False
         if code == LENGTH:

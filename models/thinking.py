@@ -12,8 +12,8 @@ model, not a proposal that would have to be weighed: those tokens have log-proba
 Shapes: B rows, N particles, L generated tokens, F tokens of the closing text.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, fields
+from typing import Any, Final
 
 import torch
 from jaxtyping import Bool, Int
@@ -72,6 +72,11 @@ class Thinking:
     def forced_text(self) -> str:
         """What is written when the budget is used up."""
         return self.closing if self.closing_text is None else self.closing_text
+
+    def config(self) -> dict[str, Any]:
+        """Return the settings as they would stand in a JSON file."""
+        step = self.step if isinstance(self.step, str | int | None) else repr(self.step)
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"step": step}
 
     def is_closed_by(self, prompt: str) -> bool:
         """Return whether a prompt has closed the thinking already, so that there is none."""

@@ -36,7 +36,7 @@ from tests.statistics import MAX_Z, z_score
 
 TOKENS = ["<eos>", "a", ".", "\n\n", "<", "/t>", "\\boxed{", "1}", "b\n\n<", "2}"]
 SPLIT = r"\\boxed\{|1\}|2\}|b\n\n<|\n\n|/t>|<|a|\."
-MAX_TOKENS, MAX_STEPS = 5, 3
+MAX_TOKENS, MAX_STEPS = 4, 3
 CLOSING = "</t>"
 
 
@@ -89,9 +89,7 @@ def is_complete(rule: object, tokens: list[str]) -> bool:
     if isinstance(rule, int):
         return len(tokens) >= rule
     pattern = re.escape(rule) if isinstance(rule, str) else rule.pattern  # type: ignore[attr-defined]
-    stops = (m.end() for m in re.finditer(f"(?=({pattern}))", text))
     ends = [m.start(1) + len(m[1]) for m in re.finditer(f"(?=({pattern}))", text)]
-    del stops
     behind = [text[: end - (len(rule) if isinstance(rule, str) else 0)] for end in ends]
     return any(part.strip() for part in behind)
 
@@ -204,12 +202,10 @@ class Law:
         thinking = self.model.thinking
         if thinking is None or thinking.max_tokens is None:
             return True
-        text = "".join(TOKENS[n] for n in ids)
         first = next(
             (k for k in range(len(ids) + 1) if CLOSING in "".join(TOKENS[n] for n in ids[:k])),
             len(ids),
         )
-        del text
         beyond = ids[thinking.max_tokens : first]
         return list(beyond) == [4, 5][: len(beyond)]
 
@@ -311,13 +307,11 @@ def test_spliced_solutions_have_the_probability_of_their_tokens(model: Reasoning
             continue
         for shift in range(size):
             order = (torch.arange(size) + shift) % size
-            joined = model.splice(
-                prefixes[:size] if False else prefixes[torch.arange(size)], t, references[order]
-            )
+            joined = model.splice(prefixes[torch.arange(size)], t, references[order])
             fits = (joined.num_tokens <= MAX_TOKENS).nonzero().squeeze(1)
             possible += check(model, law, joined[fits])
             total += size
-    assert 0 < possible < total
+    assert 0 < possible < total, (possible, total)
 
 
 def test_evidence(model: Reasoning) -> None:
@@ -334,17 +328,6 @@ def test_evidence(model: Reasoning) -> None:
         for seed in range(30)
     ]
     assert abs(z_score(ratios, 1.0)) < MAX_Z
-
-
-def exact_answers(model: Reasoning) -> dict[str | None, float]:
-    law, masses = Law(model), dict[str | None, float]()
-    for ids, found in law.solutions():
-        text = "".join(TOKENS[n] if n else "" for n in ids)
-        answer = boxed_answer(text if model.thinking is None else text.partition(CLOSING)[2])
-        weight = math.exp(law.log_prob(ids, found) + log_score(model, ids, found))
-        masses[answer] = masses.get(answer, 0.0) + weight
-    total = sum(masses.values())
-    return {answer: mass / total for answer, mass in masses.items()}
 
 
 @pytest.mark.parametrize(
