@@ -1,7 +1,7 @@
 r"""Step rules as they are written on the command line and in files.
 
-`\n\n` is a delimiter, with the escapes `\n`, `\t` and `\\`; `regex:[.!?]\s` a regular expression, as
-it stands; `tokens:64` a number of tokens.
+`\n\n` is a delimiter, with the escapes `\n`, `\t` and `\\`; `regex:[.!?]\s` a regular expression,
+as it stands; `tokens:64` a number of tokens.
 """
 
 import re
@@ -19,8 +19,8 @@ _REGEX, _TOKENS = "regex:", "tokens:"
 def parse_step(text: str) -> StepRule:
     r"""Return the rule for what is written.
 
-    >>> parse_step(r"\n\n"), parse_step("tokens:64"), parse_step(r"regex:[.!?]\s")
-    (Delimiter(text='\n\n'), TokenCount(count=64), RegularExpression(pattern='[.!?]\\s'))
+    >>> parse_step(r"\n\n"), parse_step("tokens:64")
+    (Delimiter(text='\n\n'), TokenCount(count=64))
 
     Raises:
         InputError: it is none of the three forms.
@@ -59,8 +59,8 @@ def parse_thinking(
 def step_text(step: str | int | StepRule) -> str:
     r"""Return how a rule is written; a rule of one's own as it shows itself.
 
-    >>> step_text("\n\n"), step_text(64), step_text(RegularExpression("[.]"))
-    ('\\n\\n', 'tokens:64', 'regex:[.]')
+    >>> step_text("\n\n"), step_text(64)
+    ('\\n\\n', 'tokens:64')
     """
     match step_rule(step):
         case Delimiter(text):

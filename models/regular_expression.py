@@ -48,7 +48,7 @@ class RegularExpression:
             raise _refused(self.pattern, str(error)) from error
         if empty:
             raise _refused(self.pattern, "a match of nothing at all")
-        _translated(self.pattern)
+        _bytewise(self.pattern)
 
     def automaton(self, pieces: list[bytes]) -> StepAutomaton:
         """Return the automaton, from the transitions for single bytes."""

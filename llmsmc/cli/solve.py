@@ -100,9 +100,7 @@ def solve(
             max_tokens_per_step=max_tokens_per_step,
             step=parse_step(step),
             system=system,
-            thinking=parse_thinking(
-                thinking, thinking_step, max_thinking_tokens, score_thinking
-            ),
+            thinking=parse_thinking(thinking, thinking_step, max_thinking_tokens, score_thinking),
         )
         problem = None if sample_problem is None else draw(sample_problem, seed)
         solve_run.solve(text, chosen, settings, seed, problem=problem, out=out)

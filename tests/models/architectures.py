@@ -1,13 +1,12 @@
 """Tiny random models of the architectures that people use, as folders in the Hugging Face layout.
 
-Nothing is downloaded: tokenizers are trained on a few sentences, in the three manners that occur:
-byte-level with the split of Qwen or of Llama 3, and pieces with a mark for spaces and bytes for what
-is unknown, as SentencePiece makes them for Mistral, Gemma and Phi-3. Chat templates are those of the
-families in short: some trim the text of a message, that of Llama 3 prints the date.
+Nothing is downloaded: tokenizers are trained on a few sentences, in the manners that occur:
+byte-level with the split of Qwen or of Llama 3, and pieces with a mark for spaces and bytes for
+what is unknown, as SentencePiece makes them for Mistral, Gemma and Phi-3. Chat templates are those
+of the families in short: some trim the text of a message, that of Llama 3 prints the date.
 """
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 

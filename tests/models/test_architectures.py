@@ -1,4 +1,4 @@
-"""Policies of many architectures, from ordinary folders: cached equals uncached in each precision."""
+"""Policies of many architectures, from folders: cached equals uncached in each precision."""
 
 from collections.abc import Callable
 from dataclasses import replace

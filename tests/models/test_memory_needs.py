@@ -21,15 +21,19 @@ def test_weights_are_those_of_a_loaded_model(kind: str, wide_policy_folder: Path
         pytest.importorskip("bitsandbytes")
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    settings = {} if kind == "none" else {
-        "quantization_config": BitsAndBytesConfig(
-            load_in_8bit=kind == "int8",
-            load_in_4bit=kind != "int8",
-            bnb_4bit_quant_type=kind.partition("-")[0] if kind != "int8" else "nf4",
-            bnb_4bit_use_double_quant="double" in kind,
-        ),
-        "device_map": "cpu",
-    }
+    settings = (
+        {}
+        if kind == "none"
+        else {
+            "quantization_config": BitsAndBytesConfig(
+                load_in_8bit=kind == "int8",
+                load_in_4bit=kind != "int8",
+                bnb_4bit_quant_type=kind.partition("-")[0] if kind != "int8" else "nf4",
+                bnb_4bit_use_double_quant="double" in kind,
+            ),
+            "device_map": "cpu",
+        }
+    )
     model = AutoModelForCausalLM.from_pretrained(
         wide_policy_folder, dtype=torch.bfloat16, **settings
     )
