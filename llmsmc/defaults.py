@@ -13,3 +13,5 @@ DEFAULT_AGGREGATION: Final = "product"
 DEFAULT_TEMPERATURE: Final = 1.0
 DEFAULT_MAX_STEPS: Final = 40
 DEFAULT_MAX_TOKENS_PER_STEP: Final = 512
+DEFAULT_STEP: Final = "\n\n"
+DEFAULT_STEP_TEXT: Final = r"\n\n"  # the same as it is written on the command line

@@ -16,6 +16,7 @@ from llmsmc.defaults import (
     DEFAULT_PROPOSAL,
     DEFAULT_QUANTIZATION,
     DEFAULT_REWARD,
+    DEFAULT_STEP,
     DEFAULT_TEMPERATURE,
 )
 from llmsmc.errors import InputError
@@ -23,11 +24,14 @@ from llmsmc.inference import Algorithm
 from llmsmc.models import LanguageModel, Reasoning, RewardModel
 from llmsmc.models.aggregation import aggregation
 from llmsmc.models.conventions import CONVENTIONS
-from llmsmc.models.pretrained import resolve
+from llmsmc.models.pretrained import DTYPES, resolve
 from llmsmc.models.quantization import QUANTIZATIONS
 from llmsmc.models.reward import Reward
 from llmsmc.models.reward_function import Scoring, as_reward
+from llmsmc.models.stopping import StepRule, step_rule
+from llmsmc.models.thinking import Thinking
 from llmsmc.posterior import Posterior
+from llmsmc.step_text import step_text
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,21 @@ class Settings:
         temperature: at which steps are drawn.
         max_steps: number of steps after which solutions are cut off.
         max_tokens_per_step: number of tokens at which a step is cut off.
+        step: where a step ends: a delimiter, a number of tokens, or a rule.
+        thinking: what is known of the thinking of a policy that thinks before it answers.
         system: a system prompt; by default what the chat template provides.
         device: where the models run; by default the CUDA device if there is one, else the CPU.
         reward_convention: the layout on which a reward model given by name was trained; by default
             the one that is recognised.
         reward_quantization: of the weights of a reward model given by name.
         reward_device: where it runs; by default on `device`.
+        dtype: the precision of the models given by name: "float32", "bfloat16" or "float16"; by
+            default single on the CPU, else that of the checkpoint.
+        device_map: how the layers of the policy are spread over several devices ("auto"), in place
+            of `device`.
+        double_quantization: whether the scales of 4-bit weights of the policy are quantised too.
+        adapter: a PEFT adapter of the policy, a folder or a name on the hub.
+        policy_revision: branch, tag or commit of a policy on the hub.
     """
 
     policy: str | Path | LanguageModel = DEFAULT_POLICY
@@ -66,11 +79,18 @@ class Settings:
     temperature: float | int = DEFAULT_TEMPERATURE
     max_steps: int = DEFAULT_MAX_STEPS
     max_tokens_per_step: int = DEFAULT_MAX_TOKENS_PER_STEP
+    step: str | int | StepRule = DEFAULT_STEP
+    thinking: Thinking | None = None
     system: str | None = None
     device: str | None = None
     reward_convention: str | None = None
     reward_quantization: str | None = None
     reward_device: str | None = None
+    dtype: str | None = None
+    device_map: str | dict[str, Any] | None = None
+    double_quantization: bool = False
+    adapter: str | Path | None = None
+    policy_revision: str | None = None
 
     def __post_init__(self) -> None:
         """Check everything that can be checked before a model is loaded."""
@@ -83,6 +103,11 @@ class Settings:
         require_count("max_steps", self.max_steps)
         require_count("max_tokens_per_step", self.max_tokens_per_step)
         aggregation(self.aggregation)
+        step_rule(self.step)
+        if self.dtype is not None:
+            require_choice("dtype", self.dtype, DTYPES)
+        if self.double_quantization:
+            require_choice("quantization", self.quantization, ("nf4", "fp4"))
         for name in ("temperature", "inverse_temperature", "policy_inverse_temperature"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
@@ -103,16 +128,20 @@ class Settings:
         quantization = self.quantization
         if isinstance(self.policy, LanguageModel):
             quantization = self.policy.quantization
-        return config | {"quantization": quantization or "none"}
+        adapter = None if self.adapter is None else str(self.adapter)
+        return config | {
+            "quantization": quantization or "none",
+            "step": step_text(self.step),
+            "thinking": None if self.thinking is None else self.thinking.config(),
+            "adapter": adapter,
+        }
 
 
 def load_policy(settings: Settings) -> LanguageModel:
     """Return the language model of the settings, loaded."""
     if isinstance(settings.policy, LanguageModel):
         return settings.policy
-    return LanguageModel.from_pretrained(
-        settings.policy, quantization=settings.quantization, device=settings.device
-    )
+    return _language_model(settings, settings.quantization)
 
 
 def load_reward(settings: Settings) -> Reward:
@@ -123,6 +152,7 @@ def load_reward(settings: Settings) -> Reward:
         settings.reward,
         settings.reward_convention,
         device=settings.reward_device or settings.device,
+        dtype=settings.dtype,
         quantization=settings.reward_quantization,
     )
 
@@ -136,8 +166,20 @@ def load_proposal(settings: Settings) -> LanguageModel:
             "A policy that is loaded already is not quantized once more. Got "
             f"proposal={settings.proposal!r}; accepted: a LanguageModel."
         )
+    return _language_model(settings, settings.proposal)
+
+
+def _language_model(settings: Settings, quantization: str | None) -> LanguageModel:
+    assert isinstance(settings.policy, str | Path)
     return LanguageModel.from_pretrained(
-        settings.policy, quantization=settings.proposal, device=settings.device
+        settings.policy,
+        quantization=quantization,
+        device=settings.device,
+        dtype=settings.dtype,
+        double_quantization=settings.double_quantization and quantization in ("nf4", "fp4"),
+        device_map=settings.device_map,
+        adapter=settings.adapter,
+        revision=settings.policy_revision,
     )
 
 
@@ -165,6 +207,8 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
         temperature=settings.temperature,
         max_steps=settings.max_steps,
         max_tokens_per_step=settings.max_tokens_per_step,
+        step=settings.step,
+        thinking=settings.thinking,
         system=settings.system,
     )
     if needs_proposal(algorithm):

@@ -13,23 +13,36 @@ PROMPT_DATE: Final = "01 Jan 2025"
 
 
 def chat_text(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], date: str = PROMPT_DATE
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, str]],
+    date: str = PROMPT_DATE,
+    *,
+    thinks: bool = False,
 ) -> str:
     """Return a chat as text, up to where the next text of the assistant begins."""
     rendered = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, date_string=date
+        messages,
+        tokenize=False,
+        add_generation_prompt=True,
+        date_string=date,
+        # Two names for one thing, of Qwen3 and of Granite; other templates know neither.
+        enable_thinking=thinks,
+        thinking=thinks,
     )
     assert isinstance(rendered, str)
     return rendered
 
 
-def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> tuple[int, ...]:
+def chat_ids(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, thinks: bool = False
+) -> tuple[int, ...]:
     """Return the ids of a chat up to where the assistant's text begins.
 
     Rendered as text first: the template writes the special tokens that a chat starts with, so the
     tokenizer must not add them once more.
     """
-    ids = tokenizer(chat_text(tokenizer, messages), add_special_tokens=False)["input_ids"]
+    text = chat_text(tokenizer, messages, thinks=thinks)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     if not ids:
         raise InputError("The chat template of the tokenizer renders a question as nothing.")
     return tuple(ids)

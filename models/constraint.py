@@ -57,7 +57,7 @@ class WithoutText:
 
     def automaton(self, pieces: list[bytes]) -> StepAutomaton:
         """Return the automaton of Aho and Corasick over bytes, read token by token."""
-        table = _occurrences([text.encode() for text in self.texts])
+        table = occurrences([text.encode() for text in self.texts])
         return StepAutomaton(tokenwise(table, pieces), accept=len(table) - 1)
 
 
@@ -135,7 +135,7 @@ class TokenMask:
         return torch.where(possible, masked, law).log_softmax(-1)
 
 
-def _occurrences(words: list[bytes]) -> np.ndarray:
+def occurrences(words: list[bytes]) -> np.ndarray:
     """Return the next state for each state and byte, [S, 256]; the last state: a word has occurred.
 
     The other states are the proper prefixes of the words, the longest that the text ends with.

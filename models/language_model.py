@@ -17,19 +17,37 @@ from typing import Any, Final
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from llmsmc.cost import Cost
 from llmsmc.errors import InputError, NumericalError
+from llmsmc.models.adapters import with_adapter
+from llmsmc.models.attention import attention_masks
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.chat import chat_ids, checked_text, decode
 from llmsmc.models.constraint import Constraint, TokenMask
-from llmsmc.models.pretrained import Placement, context_length, load_tokenizer, resolve
+from llmsmc.models.pretrained import (
+    Placement,
+    at_revision,
+    context_length,
+    load_tokenizer,
+    loading_errors,
+    resolve,
+)
+from llmsmc.models.quantization import stored_quantization
 from llmsmc.models.row_cache import RowCache, concatenate
 from llmsmc.models.sampling import UniformTable
-from llmsmc.models.stopping import StepAutomaton, StepRule
+from llmsmc.models.step_by_step import require_step_by_step
+from llmsmc.models.stopping import Automaton, StepRule
+from llmsmc.models.thinking import ForcedTokens, Thinking
 from llmsmc.models.token_loop import StepLimits, StepTokens, TokenLoop
 from llmsmc.models.token_pieces import token_pieces
+from llmsmc.models.tolerance import cached_tolerance
 
 MAX_LOGITS: Final = 2**26  # numbers that the logits of several positions may take at once
 
@@ -77,7 +95,7 @@ class LanguageModel:
         self.context_length = context_length(model.config)
         self.eos_ids = _eos_ids(model, tokenizer)
         self._pieces: list[bytes] | None = None
-        self._automata: dict[StepRule, StepAutomaton] = {}
+        self._automata: dict[StepRule, Automaton] = {}
         self._masks: dict[Constraint, TokenMask] = {}
 
     @classmethod
@@ -87,25 +105,47 @@ class LanguageModel:
         quantization: str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | str | None = None,
+        *,
+        double_quantization: bool = False,
+        device_map: str | dict[str, Any] | None = None,
+        adapter: str | Path | None = None,
+        revision: str | None = None,
     ) -> "LanguageModel":
         """Load a model by its embedded name, its folder, or its name on the hub.
 
         Args:
             name_or_path: "minimath-policy", "minimath-policy-small", a folder in the Hugging
                 Face layout with safetensors weights, or a name on the hub.
-            quantization: None (or "none"), "int8", "nf4" or "fp4", by bitsandbytes.
+            quantization: None (or "none"), "int8", "nf4" or "fp4", by bitsandbytes. A checkpoint
+                that is quantised (GPTQ, AWQ, torchao, ...) is loaded as it is, with None.
             device: by default the CUDA device if there is one, else the CPU.
             dtype: by default single precision on the CPU, else that of the checkpoint.
+            double_quantization: whether the scales of "nf4" and "fp4" are quantised as well.
+            device_map: "auto", or a dict from modules to devices, to spread the layers over
+                several devices; in place of `device`.
+            adapter: a PEFT adapter of the model, a folder or a name on the hub, with safetensors
+                weights; merged into the weights unless these are quantised.
+            revision: branch, tag or commit of a model on the hub.
 
         Raises:
             InputError: there is no such model, or it cannot be used as it is.
         """
         source = resolve(name_or_path)
-        placement = Placement(device, dtype, quantization)
-        tokenizer = load_tokenizer(source)
-        model = placement.load(AutoModelForCausalLM, source)
-        loaded = cls(model, tokenizer, name=str(name_or_path), quantization=placement.quantized)
+        placement = Placement(device, dtype, quantization, double_quantization, device_map)
+        tokenizer = load_tokenizer(source, revision)
+        with loading_errors(source):
+            config = AutoConfig.from_pretrained(
+                source, trust_remote_code=False, **at_revision(revision)
+            )
+        context_length(config)  # refused before gigabytes of weights are read
+        model = placement.load(AutoModelForCausalLM, source, **at_revision(revision))
+        stored = stored_quantization(source, placement.quantized, revision)
+        quantized = placement.quantized or stored
+        if adapter is not None:
+            model = with_adapter(model, adapter, merge=quantized is None)
+        loaded = cls(model, tokenizer, name=str(name_or_path), quantization=quantized)
         placement.warm_up(lambda: loaded.log_probs([], [0, 0]))
+        loaded._require_step_by_step()
         return loaded
 
     def __repr__(self) -> str:
@@ -117,19 +157,24 @@ class LanguageModel:
         """The device on which the model runs."""
         return self.model.device
 
-    def prompt_ids(self, question: str, system: str | None = None) -> tuple[int, ...]:
+    def prompt_ids(
+        self, question: str, system: str | None = None, thinking: Thinking | None = None
+    ) -> tuple[int, ...]:
         """Return the ids of the chat that asks the question, up to where the answer begins.
+
+        Templates that can are told whether the policy is to think before it answers.
 
         Raises:
             InputError: the question is empty, has characters that the tokenizer does not know,
                 or leaves no room for an answer.
         """
-        question = checked_text(self.tokenizer, "question", question)
+        tags = () if thinking is None else (thinking.opening, thinking.closing)
+        question = checked_text(self.tokenizer, "question", question, tags)
         messages = [{"role": "user", "content": question}]
         if system is not None:
-            system = checked_text(self.tokenizer, "system prompt", system)
+            system = checked_text(self.tokenizer, "system prompt", system, tags)
             messages.insert(0, {"role": "system", "content": system})
-        ids = chat_ids(self.tokenizer, messages)
+        ids = chat_ids(self.tokenizer, messages, thinks=thinking is not None)
         if len(ids) >= self.context_length:
             raise InputError(
                 f"The question does not fit into the context of {self.name}. Got {len(ids)} "
@@ -143,16 +188,16 @@ class LanguageModel:
         text = decode(self.tokenizer, [*context, *token_ids])
         return text[len(decode(self.tokenizer, context)) :] if context else text
 
-    def automaton(self, rule: StepRule) -> StepAutomaton:
+    def automaton(self, rule: StepRule) -> Automaton:
         """Return the rule compiled for this vocabulary; compiled once."""
         if rule not in self._automata:
-            self._automata[rule] = rule.automaton(self._token_pieces()).to(self.device)
+            self._automata[rule] = rule.automaton(self.token_pieces()).to(self.device)
         return self._automata[rule]
 
     def mask(self, constraint: Constraint) -> TokenMask:
         """Return the constraint compiled for this vocabulary; compiled once."""
         if constraint not in self._masks:
-            automaton = constraint.automaton(self._token_pieces()).to(self.device)
+            automaton = constraint.automaton(self.token_pieces()).to(self.device)
             self._masks[constraint] = TokenMask.of(automaton)
         return self._masks[constraint]
 
@@ -189,6 +234,8 @@ class LanguageModel:
         particles: Int[Tensor, " B"] | None = None,
         step: int = 0,
         constraint: Constraint | None = None,
+        starts: Tensor | None = None,
+        forced: ForcedTokens | None = None,
     ) -> tuple[StepTokens, Cost]:
         """Draw one step for each of B rows, and tell what it has cost.
 
@@ -205,6 +252,8 @@ class LanguageModel:
             particles: number of each row in `uniforms` and in error messages; by default 0 .. B-1.
             step: number of the step, for error messages.
             constraint: what the tokens drawn must not violate, where they need not.
+            starts: the states of the rule with which the rows begin; None for its own start.
+            forced: tokens that stand at fixed places, whatever the law says.
 
         Raises:
             NumericalError: a logit is NaN.
@@ -214,7 +263,9 @@ class LanguageModel:
         room = room if max_total_tokens is None else min(room, max_total_tokens)
         mask = None if constraint is None else self.mask(constraint)
         states = None if mask is None else mask.states(token_ids, num_tokens)
-        limits = StepLimits(self.automaton(rule), self.eos_ids, max_tokens, temperature, mask)
+        limits = StepLimits(
+            self.automaton(rule), self.eos_ids, max_tokens, temperature, mask, forced
+        )
         particles = torch.arange(len(num_tokens)) if particles is None else particles
         with torch.no_grad():
             firsts, row_of = distinct(token_ids, num_tokens, memory.present)
@@ -224,7 +275,7 @@ class LanguageModel:
             loop = TokenLoop(self._forward, cache, row_of, limits, uniforms, particles)
             last_ids = _last_ids(prompt_ids, token_ids, num_tokens)
             room_left = (room - num_tokens).to(self.device)
-            drawn = loop.run(last_ids.to(self.device), room_left, step, states)
+            drawn = loop.run(last_ids.to(self.device), room_left, step, states, starts)
         cost = Cost(
             generated_tokens=int(drawn.num_tokens.sum()),
             policy_positions=positions + loop.positions,
@@ -301,7 +352,24 @@ class LanguageModel:
             policy_seconds=time.perf_counter() - begun,
         )
 
-    def _token_pieces(self) -> list[bytes]:
+    def _require_step_by_step(self) -> None:
+        def whole(ids: Tensor) -> Tensor:
+            batch = ids[None]
+            output = self.model(batch, attention_mask=torch.ones_like(batch), use_cache=False)
+            logits: Tensor = output.logits[0, -1]
+            return logits
+
+        require_step_by_step(
+            self.name,
+            self._forward,
+            whole,
+            self._vocab_size,
+            self.device,
+            cached_tolerance(self.model.dtype, self.quantization),
+        )
+
+    def token_pieces(self) -> list[bytes]:
+        """Return what each id contributes to a text, in bytes; read once."""
         if self._pieces is None:
             self._pieces = token_pieces(self.tokenizer, self._vocab_size)
         return self._pieces
@@ -323,7 +391,7 @@ class LanguageModel:
             input_ids=input_ids,
             # Positions of padding may lie beyond the context; what is computed there is not used.
             position_ids=slots.position_ids.clamp(max=self.context_length - 1),
-            attention_mask=slots.attention_mask,
+            attention_mask=attention_masks(self.model.config, slots),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=keep,

@@ -18,7 +18,8 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
 from llmsmc.errors import InputError
-from llmsmc.models.quantization import quantization_config
+from llmsmc.models.attention import layer_kinds
+from llmsmc.models.quantization import quantization_config, stored_quantization
 
 EMBEDDED: Final = (
     "minimath-policy",
@@ -27,6 +28,13 @@ EMBEDDED: Final = (
     "minimath-reward-weak",
 )
 """Models that ship with the package, in a folder of their name."""
+
+DTYPES: Final = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+"""Precisions by name."""
 
 _HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
@@ -56,38 +64,55 @@ class Placement:
         device: the device; by default the first CUDA device if there is one, else the CPU.
         dtype: the precision; by default single on the CPU, and elsewhere that of the checkpoint.
         quantization: None, "int8", "nf4" or "fp4".
+        double_quantization: whether the scales of 4-bit weights are quantised too.
+        device_map: how the layers are spread over several devices: "auto", "balanced",
+            "sequential", or a dict from modules to devices; in place of `device`.
     """
 
     device: torch.device | str | None = None
     dtype: torch.dtype | str | None = None
     quantization: str | None = None
+    double_quantization: bool = False
+    device_map: str | dict[str, Any] | None = None
 
     def load(
         self, cls: Any, source: str, full_precision: Sequence[str] | None = None, **settings: Any
     ) -> Any:
         """Return `cls.from_pretrained(source, ...)` in evaluation mode.
 
-        Modules named in `full_precision` are not quantised.
+        Modules named in `full_precision` are not quantised. A checkpoint that is quantised already
+        is loaded as it is.
+
+        Raises:
+            InputError: it cannot be loaded, here or at all.
         """
+        if self.device is not None and self.device_map is not None:
+            raise InputError(
+                f"A model lies on one device or is spread over several. Got device={self.device!r} "
+                f"beside device_map={self.device_map!r}; accepted: one of them."
+            )
         device = self._device()
         dtype = self._dtype(device)
         # Computing in 4 bit needs to know a precision before the checkpoint has been read.
         compute_dtype = dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
-        quantized = quantization_config(self.quantization, compute_dtype, full_precision)
+        quantized = quantization_config(
+            self.quantization, compute_dtype, full_precision, double=self.double_quantization
+        )
         if quantized is not None:
-            settings |= {"quantization_config": quantized, "device_map": {"": device}}
+            settings |= {"quantization_config": quantized}
         with loading_errors(source), _progress_of_downloads_only(source):
+            stored = stored_quantization(source, self.quantized, settings.get("revision"))
+            if self.device_map is not None:
+                settings |= {"device_map": self.device_map}
+            elif quantized is not None or stored is not None:
+                settings |= {"device_map": {"": device}}
+            # Fused attention where the model has it, and else the plain one.
             loaded = cls.from_pretrained(
-                source,
-                dtype=dtype,
-                attn_implementation="sdpa",
-                trust_remote_code=False,
-                use_safetensors=True,
-                **settings,
+                source, dtype=dtype, trust_remote_code=False, use_safetensors=True, **settings
             )
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.eval().requires_grad_(False)
-        if quantized is None:
+        if "device_map" not in settings:
             model.to(device)
         return loaded
 
@@ -126,39 +151,42 @@ class Placement:
     def _dtype(self, device: torch.device) -> torch.dtype | str:
         if self.dtype is None:
             return torch.float32 if device.type == "cpu" else "auto"
-        dtype = self.dtype if isinstance(self.dtype, torch.dtype) else _dtypes().get(self.dtype)
+        dtype = self.dtype if isinstance(self.dtype, torch.dtype) else DTYPES.get(self.dtype)
         if dtype is None or not dtype.is_floating_point:
             raise InputError(
                 f"dtype is a floating-point precision. Got {self.dtype!r}; accepted: "
-                f"{', '.join(_dtypes())}."
+                f"{', '.join(DTYPES)}."
             )
         return dtype
-
-
-def _dtypes() -> dict[str, torch.dtype]:
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 GENERIC_TOKENIZERS: Final = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """Classes that do what tokenizer.json says and nothing else."""
 
 
-def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a checkpoint, which must have a chat template."""
-    tokenizer = load_plain_tokenizer(source)
+    tokenizer = load_plain_tokenizer(source, revision)
     require_chat_template(tokenizer, source)
     return tokenizer
 
 
-def load_plain_tokenizer(source: str) -> PreTrainedTokenizerBase:
+def load_plain_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a checkpoint."""
     with loading_errors(source):
         # `AutoTokenizer` prefers the class of the architecture, which splits texts in its own way,
         # even where the checkpoint says that tokenizer.json is all there is to its tokenizer.
-        declared = get_tokenizer_config(source).get("tokenizer_class")
+        declared = get_tokenizer_config(source, revision=revision).get("tokenizer_class")
         loader = PreTrainedTokenizerFast if declared in GENERIC_TOKENIZERS else AutoTokenizer
-        tokenizer: PreTrainedTokenizerBase = loader.from_pretrained(source, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = loader.from_pretrained(
+            source, trust_remote_code=False, **at_revision(revision)
+        )
     return tokenizer
+
+
+def at_revision(revision: str | None) -> dict[str, str]:
+    """Return the argument of `from_pretrained` for a branch, tag or commit of the hub."""
+    return {} if revision is None else {"revision": revision}
 
 
 def require_chat_template(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
@@ -200,23 +228,21 @@ def _progress_of_downloads_only(source: str) -> Iterator[None]:
 def context_length(config: Any) -> int:
     """Return the number of positions for which a model is built.
 
-    Up to the length of a sliding window, attention within it is full attention.
+    Rotations of the kind "longrope" change for the whole text when it grows beyond the length of
+    the first training, and with them all keys; such a model is used up to there.
 
     Raises:
         InputError: the model has layers whose state is not a list of keys and values.
     """
+    layer_kinds(config)
     text_config = config.get_text_config()
-    kinds = set(getattr(text_config, "layer_types", None) or ())
-    unknown = kinds - {"full_attention", "sliding_attention"}
-    if unknown:
-        raise InputError(
-            "Only models with plain attention can be run step by step here. Got layers of type "
-            f"{', '.join(sorted(unknown))}; accepted: full_attention, sliding_attention."
-        )
-    length = getattr(text_config, "max_position_embeddings", None) or 2**31
-    window = getattr(text_config, "sliding_window", None)
-    sliding = "sliding_attention" in kinds or (window is not None and not kinds)
-    return min(length, window) if sliding and window else int(length)
+    lengths = [getattr(text_config, "max_position_embeddings", None) or 2**31]
+    rotations = getattr(text_config, "rope_parameters", None) or {}
+    for rotation in (rotations, *(v for v in rotations.values() if isinstance(v, dict))):
+        if rotation.get("rope_type") == "longrope":
+            stated = rotation.get("original_max_position_embeddings")
+            lengths.append(stated or text_config.original_max_position_embeddings)
+    return int(min(lengths))
 
 
 def _got_and_accepted(name: str) -> str:

@@ -49,6 +49,8 @@ from llmsmc.models.reward_function import Scoring, as_reward
 from llmsmc.models.sampling import UniformTable
 from llmsmc.models.splicing import spliced, with_scores
 from llmsmc.models.stopping import StepRule, step_rule
+from llmsmc.models.thinking import Thinking, answer_steps, answer_text
+from llmsmc.models.thoughts import Thoughts, thoughts
 from llmsmc.models.token_loop import StepTokens
 from llmsmc.state_space_model import StateSpaceModel
 
@@ -97,6 +99,7 @@ class Reasoning(StateSpaceModel):
             `expert_log_prob`.
         lookahead: a guess, as log-weights, at what is still to come of the likelihood of each
             solution; for auxiliary and twisted filters. As it stands the score of the last step.
+        thinking: what is known of the thinking of a policy that thinks before it answers.
     """
 
     policy: LanguageModel
@@ -116,6 +119,7 @@ class Reasoning(StateSpaceModel):
     constraint: Constraint | None = None
     expert: LanguageModel | None = None
     lookahead: Callable[[ReasoningParticles], Tensor] | None = None
+    thinking: Thinking | None = None
     _meter: _Meter = field(init=False, repr=False, default_factory=_Meter)
 
     remembers_path = True
@@ -141,11 +145,30 @@ class Reasoning(StateSpaceModel):
     @cached_property
     def prompt_ids(self) -> tuple[int, ...]:
         """The tokens of the prompt."""
-        return self.policy.prompt_ids(self.question, self.system)
+        return self.policy.prompt_ids(self.question, self.system, self.thinking)
+
+    @property
+    def _room(self) -> int:
+        """How many tokens a solution can have."""
+        room = self.policy.context_length - len(self.prompt_ids)
+        return room if self.max_tokens is None else min(room, self.max_tokens)
+
+    @cached_property
+    def _thoughts(self) -> Thoughts | None:
+        return thoughts(self.policy, self.thinking, step_rule(self.step), self.prompt_ids)
+
+    @property
+    def _thinking_end(self) -> str | None:
+        return None if self._thoughts is None else self._thoughts.thinking.closing
 
     @cached_property
     def _rule(self) -> StepRule:
-        return step_rule(self.step)
+        return step_rule(self.step) if self._thoughts is None else self._thoughts.rule
+
+    def _nothing(self, num_particles: int) -> ReasoningParticles:
+        return ReasoningParticles.empty(
+            self.question, self.prompt_ids, num_particles, self._thinking_end
+        )
 
     @cached_property
     def _aggregation(self) -> Aggregation:
@@ -162,7 +185,7 @@ class Reasoning(StateSpaceModel):
 
     def sample_initial(self, num_particles: int, *, generator: Generator) -> ReasoningParticles:
         """Draw the first step of N solutions; consumes `generator`."""
-        nothing = ReasoningParticles.empty(self.question, self.prompt_ids, num_particles)
+        nothing = self._nothing(num_particles)
         return self._extend(0, nothing, self.temperature, generator)
 
     def sample_transition(
@@ -173,7 +196,7 @@ class Reasoning(StateSpaceModel):
 
     def mode_initial(self, num_particles: int) -> ReasoningParticles:
         """Return N copies of the first step that greedy decoding gives."""
-        nothing = ReasoningParticles.empty(self.question, self.prompt_ids, 1)
+        nothing = self._nothing(1)
         first = self._extend(0, nothing, 0.0, None)
         return first[torch.zeros(num_particles, dtype=torch.long)]
 
@@ -232,7 +255,7 @@ class Reasoning(StateSpaceModel):
                 "This model asks an expert. Got Reasoning(expert=None); accepted: a LanguageModel "
                 "with the tokens of the policy."
             )
-        prompt_ids = self.expert.prompt_ids(self.question, self.system)
+        prompt_ids = self.expert.prompt_ids(self.question, self.system, self.thinking)
         self._meter.add(score_by_expert(self.expert, prompt_ids, state))
         return state.expert_log_probs.nan_to_num(0.0).sum(1)
 
@@ -254,7 +277,7 @@ class Reasoning(StateSpaceModel):
         What ends a step is a function of its tokens, and cancels in the ratio.
         """
         if previous is None:
-            previous = ReasoningParticles.empty(self.question, self.prompt_ids, num_particles)
+            previous = self._nothing(num_particles)
         rows = (~previous.finished).nonzero().squeeze(1)
         log_ratio = torch.zeros(len(previous), dtype=torch.float64)
         if not len(rows):
@@ -281,6 +304,8 @@ class Reasoning(StateSpaceModel):
             temperature=self.temperature,
         )
         self._meter.add(cost)
+        if self._thoughts is not None:
+            scores = self._thoughts.without_forced(scores, active.num_tokens, active.steps)
         log_ratio[rows] = (scores.tempered_log_probs - drawn.proposal_log_probs).sum(1)
         extended = self._appended(t, active, drawn, scores)
         return self._with_finished(previous, rows, extended), log_ratio
@@ -302,6 +327,10 @@ class Reasoning(StateSpaceModel):
         It is `-inf` where the tokens could not have been cut into these steps.
         """
         possible = torch.tensor([self._is_possible(state, n) for n in range(len(state))])
+        if self._thoughts is not None:
+            full = state.num_tokens >= self._room
+            outgrown = torch.tensor([not self._can_be_scored(steps) for steps in state.steps])
+            possible &= self._thoughts.are_possible(state, full | outgrown)
         return state.transition_log_probs.sum(1).masked_fill(~possible, -math.inf)
 
     def splice(
@@ -325,7 +354,10 @@ class Reasoning(StateSpaceModel):
             temperature=self.temperature,
         )
         self._meter.add(cost)
-        return self._with_finished(state, rows, with_scores(joined, prefixes.num_tokens, scores))
+        joined = with_scores(joined, prefixes.num_tokens, scores)
+        if self._thoughts is not None:
+            joined = self._thoughts.certain_where_forced(joined)
+        return self._with_finished(state, rows, joined)
 
     def record(self, particles: ReasoningParticles) -> ReasoningParticles:
         """Return the particles with nothing cached."""
@@ -368,12 +400,12 @@ class Reasoning(StateSpaceModel):
         if proposal_memory is not None:
             proposal_memory = proposal_memory.truncate(cached)
         if expert_memory is not None and self.expert is not None:
-            length = len(self.expert.prompt_ids(self.question, self.system))
+            length = len(self.expert.prompt_ids(self.question, self.system, self.thinking))
             expert_memory = expert_memory.truncate(num_tokens + length - 1)
         if reward_memory is not None and self.reward is not None:
             num_scored = particles.num_scored.tolist()
             before, after = (
-                [texts[:count] for texts, count in zip(rows, num_scored, strict=True)]
+                [self._read(texts[:count]) for texts, count in zip(rows, num_scored, strict=True)]
                 for rows in (particles.steps, steps)
             )
             reward_memory = self._reward_model.rewind(
@@ -433,6 +465,9 @@ class Reasoning(StateSpaceModel):
         constraint: Constraint | None = None,
     ) -> StepTokens:
         """Draw the tokens of one step of each of the particles number `rows`."""
+        starts, forced = None, None
+        if self._thoughts is not None:
+            starts, forced = self._thoughts.step(active.num_tokens, active.steps)
         drawn, cost = policy.sample_step(
             self.prompt_ids,
             active.token_ids,
@@ -446,6 +481,8 @@ class Reasoning(StateSpaceModel):
             particles=rows,
             step=t,
             constraint=constraint,
+            starts=starts,
+            forced=forced,
         )
         self._meter.add(cost)
         return drawn
@@ -534,7 +571,7 @@ class Reasoning(StateSpaceModel):
                 codes.append(LENGTH)
             elif reason == stopping.EOS:
                 codes.append(EOS)
-            elif self.stop_at_answer and boxed_answer("".join(texts)) is not None:
+            elif self.stop_at_answer and self._has_answer(texts):
                 codes.append(ANSWER)
             elif reason == stopping.LENGTH:
                 codes.append(LENGTH)
@@ -549,16 +586,30 @@ class Reasoning(StateSpaceModel):
         """
         if self.reward is None:
             return True
-        return self._reward_model.fits(self.question, steps, self._aggregation.reading)
+        return self._reward_model.fits(self.question, self._read(steps), self._aggregation.reading)
+
+    def _has_answer(self, steps: tuple[str, ...]) -> bool:
+        """Return whether the steps give an answer, outside of thinking."""
+        return boxed_answer(answer_text("".join(steps), self._thinking_end)) is not None
+
+    def _read(self, steps: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of the steps that the reward model reads."""
+        if self._thoughts is None or self._thoughts.thinking.scored:
+            return steps
+        return answer_steps(steps, self._thinking_end)
 
     def _is_possible(self, particles: ReasoningParticles, n: int) -> bool:
         """Return whether a solution is cut off where, and only where, it has to be."""
         steps, code = particles.steps[n], int(particles.finish_codes[n])
-        room = self.policy.context_length - len(self.prompt_ids)
-        room = room if self.max_tokens is None else min(room, self.max_tokens)
+        room = self._room
         count, ends = int(particles.num_tokens[n]), particles.step_ends[n, : len(steps)].tolist()
         last = count - (ends[-2] if len(ends) > 1 else 0)
         outgrown = not self._can_be_scored(steps)
+        if self.stop_at_answer and any(self._has_answer(steps[:k]) for k in range(1, len(steps))):
+            return False  # it would have ended there
+        if self.stop_at_answer and code != EOS and not outgrown:
+            if self._has_answer(steps) != (code == ANSWER):
+                return False
         if code == LENGTH:
             return count == room or last == self.max_tokens_per_step or outgrown
         if code in (EOS, ANSWER):
@@ -587,10 +638,11 @@ class Reasoning(StateSpaceModel):
         num_scored, num_steps = particles.num_scored.tolist(), particles.num_steps
         if bool((particles.num_scored >= num_steps).all()):
             return
-        solutions = [
-            Solution(texts[:count], texts[count:] if self._can_be_scored(texts) else ())
-            for texts, count in zip(particles.steps, num_scored, strict=True)
-        ]
+        solutions = []
+        for texts, count in zip(particles.steps, num_scored, strict=True):
+            read, old = self._read(texts), self._read(texts[:count])
+            new = read[len(old) :] if self._can_be_scored(texts) else ()
+            solutions.append(Solution(old, new))
         scores, memory, cost = self._reward_model.score_steps(
             self.question,
             solutions,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from llmsmc.grading import equivalence_classes, extract_answer
 from llmsmc.models.cache_rows import CacheRows, JointRows, Memory, join_memories
+from llmsmc.models.thinking import answer_text
 
 FINISH_REASONS: Final = (None, "eos", "answer", "length", "max_steps")
 """Why a particle is not extended any more, by its code: it goes on; the model ended the text; it
@@ -36,6 +37,7 @@ class ReasoningParticle:
         finish_reason: "eos", "answer", "length" or "max_steps"; None while it goes on.
         log_prob: of the tokens under the language model, at temperature 1.
         proposal_log_prob: of the tokens under the law from which they were drawn.
+        thinking_end: the tag behind which it answers; None where all of it is the answer.
     """
 
     question: str
@@ -45,6 +47,7 @@ class ReasoningParticle:
     finish_reason: str | None
     log_prob: float
     proposal_log_prob: float
+    thinking_end: str | None = None
 
     @property
     def text(self) -> str:
@@ -53,8 +56,8 @@ class ReasoningParticle:
 
     @property
     def answer(self) -> str | None:
-        """The answer that the text gives, if any."""
-        return extract_answer(self.text)
+        """The answer that the text gives, if any; thinking gives none."""
+        return extract_answer(answer_text(self.text, self.thinking_end))
 
     @property
     def truncated(self) -> bool:
@@ -88,6 +91,7 @@ class ReasoningParticles:
         expert_log_probs: of the tokens under another language model, if the model asks one; NaN
             where it has not been asked.
         expert_memory: what that one has cached; None in a record.
+        thinking_end: the tag behind which solutions answer; None where all of them is the answer.
     """
 
     question: str
@@ -107,10 +111,15 @@ class ReasoningParticles:
     reward_memory: Memory | None = None
     proposal_memory: CacheRows | None = None
     expert_memory: CacheRows | None = None
+    thinking_end: str | None = None
 
     @classmethod
     def empty(
-        cls, question: str, prompt_ids: tuple[int, ...], num_particles: int
+        cls,
+        question: str,
+        prompt_ids: tuple[int, ...],
+        num_particles: int,
+        thinking_end: str | None = None,
     ) -> "ReasoningParticles":
         """Return N particles that have not begun."""
         zeros = torch.zeros(num_particles, dtype=torch.long)
@@ -129,6 +138,7 @@ class ReasoningParticles:
             num_scored=zeros,
             finish_codes=zeros,
             expert_log_probs=nothing,
+            thinking_end=thinking_end,
         )
 
     def __len__(self) -> int:
@@ -174,7 +184,9 @@ class ReasoningParticles:
 
     def answers(self) -> list[str | None]:
         """Return the answer of each particle, equal answers spelt alike."""
-        found = [extract_answer("".join(steps)) for steps in self.steps]
+        found = [
+            extract_answer(answer_text("".join(steps), self.thinking_end)) for steps in self.steps
+        ]
         classes = equivalence_classes(answer for answer in found if answer is not None)
         return [None if answer is None else classes[answer] for answer in found]
 
@@ -210,6 +222,7 @@ class ReasoningParticles:
             finish_reason=FINISH_REASONS[int(self.finish_codes[n])],
             log_prob=float(self.log_probs[n].sum()),
             proposal_log_prob=float(self.proposal_log_probs[n].sum()),
+            thinking_end=self.thinking_end,
         )
 
 

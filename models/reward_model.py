@@ -24,6 +24,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from llmsmc.checks import require_choice
 from llmsmc.cost import Cost
 from llmsmc.errors import InputError, NumericalError
+from llmsmc.models.attention import attention_masks
 from llmsmc.models.cache_rows import CacheRows, Memory, join
 from llmsmc.models.convention import Convention
 from llmsmc.models.conventions import CONVENTIONS, convention_class, made
@@ -333,7 +334,7 @@ class RewardModel:
                 input_ids=ids.to(self.device),
                 # Positions of padding may lie beyond the context; those are not read.
                 position_ids=slots.position_ids.clamp(max=self.context_length - 1),
-                attention_mask=slots.attention_mask,
+                attention_mask=attention_masks(self.model.config, slots),
                 past_key_values=cache,
                 use_cache=True,
             )

@@ -71,8 +71,10 @@ class RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         self.reserve(slots.extent)
-        self.keys[slots.rows, :, slots.position_ids] = key_states.transpose(1, 2)
-        self.values[slots.rows, :, slots.position_ids] = value_states.transpose(1, 2)
+        # The layers of a model may lie on several devices.
+        rows, places = slots.rows.to(self.device), slots.position_ids.to(self.device)
+        self.keys[rows, :, places] = key_states.transpose(1, 2)
+        self.values[rows, :, places] = value_states.transpose(1, 2)
         num_rows = len(slots.rows)
         return self.keys[:num_rows, :, : slots.extent], self.values[:num_rows, :, : slots.extent]
 
@@ -92,6 +94,7 @@ class RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
                 extra = (0, 0) * 3 + (0, max(needed, 2 * num_rows) - available)
                 self.keys = torch.nn.functional.pad(self.keys, extra)
                 self.values = torch.nn.functional.pad(self.values, extra)
+            parents = parents.to(self.device)
             self.keys[num_rows:needed, :, :extent] = self.keys[parents, :, :extent]
             self.values[num_rows:needed, :, :extent] = self.values[parents, :, :extent]
 
@@ -247,6 +250,7 @@ def _gathered(buffer: Tensor, indices: Tensor, extent: int, capacity: int) -> Te
     _, heads, _, width = buffer.shape
     # Zeros, not empty memory: a masked position has weight 0, and 0 times NaN would be NaN.
     gathered = buffer.new_zeros((indices.shape[0], heads, capacity, width))
+    indices = indices.to(buffer.device)
     gathered[:, :, :extent] = buffer[:, :, :extent].index_select(0, indices)
     return gathered
 

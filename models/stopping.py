@@ -4,7 +4,7 @@ A rule is compiled, once for each vocabulary, into a table of the state that fol
 token. Following N particles then takes a single gather for each token, whatever the rule.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,7 +20,33 @@ STOP: Final = 2  # the step is complete
 LENGTH: Final = 3  # cut off: too many tokens
 STOP_REASONS: Final = {EOS: "eos", STOP: "stop", LENGTH: "length"}
 
-_WHITESPACE: Final = frozenset(b" \t\n\r\x0b\x0c")
+WHITESPACE: Final = frozenset(b" \t\n\r\x0b\x0c")
+
+
+@runtime_checkable
+class Automaton(Protocol):
+    """Reads the tokens of B steps side by side and says which steps are complete."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids that it knows."""
+        ...
+
+    def start(self, num_rows: int) -> Tensor:
+        """Return the states at the start of a step."""
+        ...
+
+    def advance(self, states: Tensor, ids: Int[Tensor, " B"]) -> Tensor:
+        """Return the states after one more token in each row."""
+        ...
+
+    def complete(self, states: Tensor) -> Bool[Tensor, " B"]:
+        """Return which steps are complete; complete steps stay so."""
+        ...
+
+    def to(self, device: torch.device) -> "Automaton":
+        """Return the automaton with what it needs on `device`."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +61,11 @@ class StepAutomaton:
 
     table: Int[Tensor, "S V"]
     accept: int
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids that it knows."""
+        return int(self.table.shape[1])
 
     def start(self, num_rows: int) -> Int[Tensor, " B"]:
         """Return the states at the start of a step."""
@@ -53,11 +84,42 @@ class StepAutomaton:
         return StepAutomaton(self.table.to(device), self.accept)
 
 
+@dataclass(frozen=True, eq=False)
+class CountAutomaton:
+    """Counts tokens; needs no table.
+
+    Attributes:
+        count: the number of tokens of a step.
+        vocab_size: number of ids that it knows.
+        device: where the states lie.
+    """
+
+    count: int
+    vocab_size: int
+    device: torch.device = torch.device("cpu")
+
+    def start(self, num_rows: int) -> Int[Tensor, " B"]:
+        """Return the states at the start of a step."""
+        return torch.zeros(num_rows, dtype=torch.long, device=self.device)
+
+    def advance(self, states: Int[Tensor, " B"], ids: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """Return the states after one more token in each row."""
+        return states + 1
+
+    def complete(self, states: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
+        """Return which steps are complete."""
+        return states >= self.count
+
+    def to(self, device: torch.device) -> "CountAutomaton":
+        """Return the automaton for states on `device`."""
+        return replace(self, device=device)
+
+
 @runtime_checkable
 class StepRule(Protocol):
     """Says where a step ends."""
 
-    def automaton(self, pieces: list[bytes]) -> StepAutomaton:
+    def automaton(self, pieces: list[bytes]) -> Automaton:
         """Return the rule compiled for a vocabulary, given the bytes of each token."""
         ...
 
@@ -97,10 +159,9 @@ class TokenCount:
         """Check the count."""
         require_count("The number of tokens of a step", self.count)
 
-    def automaton(self, pieces: list[bytes]) -> StepAutomaton:
+    def automaton(self, pieces: list[bytes]) -> CountAutomaton:
         """Return the automaton that counts."""
-        following = torch.arange(1, self.count + 1)[:, None].expand(-1, len(pieces))
-        return StepAutomaton(following, accept=self.count)
+        return CountAutomaton(self.count, len(pieces))
 
 
 def step_rule(rule: object) -> StepRule:
@@ -133,7 +194,7 @@ def _delimiter_transitions(delimiter: bytes) -> np.ndarray:
             seen = delimiter[:matched] + bytes([byte])
             kept = max(k for k in range(len(seen) + 1) if seen.endswith(delimiter[:k]))
             dropped = seen[: len(seen) - kept]
-            blank = all(other in _WHITESPACE for other in dropped)
+            blank = all(other in WHITESPACE for other in dropped)
             table[length + matched, byte] = accept if kept == length else length + kept
             if kept == length:
                 table[matched, byte] = 0

@@ -22,7 +22,8 @@ from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.constraint import TokenMask
 from llmsmc.models.row_cache import RowCache, concatenate
 from llmsmc.models.sampling import UniformTable, invert
-from llmsmc.models.stopping import EOS, LENGTH, STOP, StepAutomaton
+from llmsmc.models.stopping import EOS, LENGTH, STOP, Automaton
+from llmsmc.models.thinking import ForcedTokens
 
 # Rows that have stopped stay in the batch until fewer than this fraction are active.
 MIN_ACTIVE_FRACTION: Final = 0.6
@@ -64,13 +65,15 @@ class StepLimits:
         max_tokens: tokens of the step at which it is cut off.
         temperature: of the softmax; 0 takes the most probable token.
         mask: what tokens are drawn from, at a temperature above 0; None for all.
+        forced: tokens that stand at fixed places; None for none.
     """
 
-    automaton: StepAutomaton
+    automaton: Automaton
     eos_ids: tuple[int, ...]
     max_tokens: int
     temperature: float | int
     mask: TokenMask | None = None
+    forced: ForcedTokens | None = None
 
 
 class TokenLoop:
@@ -122,6 +125,7 @@ class TokenLoop:
         room: Int[Tensor, " B"],
         step: int,
         mask_states: Int[Tensor, " B"] | None = None,
+        starts: Tensor | None = None,
     ) -> StepTokens:
         """Draw tokens until every particle has stopped.
 
@@ -130,6 +134,8 @@ class TokenLoop:
             room: how many tokens each particle may still have.
             step: number of the step, for error messages.
             mask_states: the state of each particle in the mask, if there is one.
+            starts: the state of the rule with which the step of each particle begins; None for the
+                one that all steps begin with.
 
         Raises:
             NumericalError: a logit is NaN.
@@ -137,13 +143,16 @@ class TokenLoop:
         automaton, mask, num_drawn = self._limits.automaton, self._limits.mask, 0
         self._reasons[room <= 0] = LENGTH
         active = (room > 0).nonzero().squeeze(1)
-        states, last = automaton.start(len(active)), last_ids[active]
+        states = automaton.start(len(active)) if starts is None else starts[active]
+        last, forced = last_ids[active], self._limits.forced
         masked = None if mask_states is None else mask_states[active]
         while len(active):
             logits = self._next_logits(active, last)
             rows = self._row_of[active]
             last, raw, *laws = self._draw(logits, rows, active, num_drawn, masked)
             self._check(active[raw.isnan()], step)
+            if forced is not None:
+                last, (raw, *laws) = forced.replace(active, num_drawn, last, [raw, *laws])
             self._write(num_drawn, active, last, raw, *laws)
             num_drawn += 1
             states = automaton.advance(states, last)
@@ -162,7 +171,7 @@ class TokenLoop:
         self, active: Int[Tensor, " A"], last: Int[Tensor, " A"]
     ) -> Float[Tensor, "R V"]:
         """Feed the last id of each active particle, once where several agree."""
-        vocab_size = self._limits.automaton.table.shape[1]
+        vocab_size = self._limits.automaton.vocab_size
         pairs, which = torch.unique(self._row_of[active] * vocab_size + last, return_inverse=True)
         parents, ids = pairs // vocab_size, pairs % vocab_size
         # The first of the different ids behind a row goes on in it, the others in copies.

@@ -46,14 +46,24 @@ def evaluate(
     reward_device: options.RewardDeviceOption = None,
     quantization: options.QuantizationOption = defaults.DEFAULT_QUANTIZATION,
     proposal: options.ProposalOption = defaults.DEFAULT_PROPOSAL,
+    double_quantization: options.DoubleQuantizationOption = False,
+    adapter: options.AdapterOption = None,
+    policy_revision: options.PolicyRevisionOption = None,
     device: options.DeviceOption = None,
+    device_map: options.DeviceMapOption = None,
+    dtype: options.DtypeOption = None,
     temperature: options.TemperatureOption = defaults.DEFAULT_TEMPERATURE,
     aggregation: options.AggregationOption = defaults.DEFAULT_AGGREGATION,
     inverse_temperature: options.InverseTemperatureOption = 1.0,
     policy_inverse_temperature: options.PolicyInverseTemperatureOption = None,
     max_steps: options.MaxStepsOption = defaults.DEFAULT_MAX_STEPS,
     max_tokens_per_step: options.MaxTokensOption = defaults.DEFAULT_MAX_TOKENS_PER_STEP,
+    step: options.StepOption = defaults.DEFAULT_STEP_TEXT,
     system: options.SystemOption = None,
+    thinking: options.ThinkingOption = False,
+    thinking_step: options.ThinkingStepOption = None,
+    max_thinking_tokens: options.MaxThinkingTokensOption = None,
+    score_thinking: options.ScoreThinkingOption = True,
     debug: options.DebugOption = False,
 ) -> None:
     """Evaluate an algorithm on a set of questions; can be interrupted and taken up again."""
@@ -68,6 +78,7 @@ def evaluate(
             from llmsmc.datasets import load, load_file
             from llmsmc.errors import InputError
             from llmsmc.solving import Settings
+            from llmsmc.step_text import parse_step, parse_thinking
 
             quiet_libraries(debug)
             settings = Settings(
@@ -78,14 +89,23 @@ def evaluate(
                 reward_device=reward_device,
                 quantization=quantization,
                 proposal=proposal,
+                double_quantization=double_quantization,
+                adapter=adapter,
+                policy_revision=policy_revision,
                 device=device,
+                device_map=device_map,
+                dtype=dtype,
                 temperature=temperature,
                 aggregation=aggregation,
                 inverse_temperature=inverse_temperature,
                 policy_inverse_temperature=policy_inverse_temperature,
                 max_steps=max_steps,
                 max_tokens_per_step=max_tokens_per_step,
+                step=parse_step(step),
                 system=system,
+                thinking=parse_thinking(
+                    thinking, thinking_step, max_thinking_tokens, score_thinking
+                ),
             )
             if dataset_file is not None and dataset is None:
                 loaded = load_file(str(dataset_file), limit)

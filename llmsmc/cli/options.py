@@ -116,6 +116,102 @@ DeviceOption = Annotated[
         rich_help_panel=_MODELS,
     ),
 ]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="NAME",
+        help="The precision of the models: float32, bfloat16 or float16.",
+        show_default="float32 on the CPU, else that of the checkpoint",
+        rich_help_panel=_MODELS,
+    ),
+]
+DeviceMapOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device-map",
+        metavar="NAME",
+        help="Spread the policy over several devices, in place of --device: auto, balanced or "
+        "sequential.",
+        show_default=False,
+        rich_help_panel=_MODELS,
+    ),
+]
+DoubleQuantizationOption = Annotated[
+    bool,
+    typer.Option(
+        "--double-quantization",
+        help="Quantize the scales of 4-bit weights of the policy, too.",
+        rich_help_panel=_MODELS,
+    ),
+]
+AdapterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter",
+        metavar="ADAPTER",
+        help="A PEFT adapter of the policy: a folder, or a name on the hub.",
+        show_default=False,
+        rich_help_panel=_MODELS,
+    ),
+]
+PolicyRevisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--policy-revision",
+        metavar="NAME",
+        help="Branch, tag or commit of a policy on the hub.",
+        show_default=False,
+        rich_help_panel=_MODELS,
+    ),
+]
+StepOption = Annotated[
+    str,
+    typer.Option(
+        "--step",
+        metavar="RULE",
+        help=r"Where a step ends: behind a delimiter such as '\n\n', behind a match of "
+        r"'regex:[.!?]\s', or after 'tokens:64'.",
+        rich_help_panel=_REASONING,
+    ),
+]
+ThinkingOption = Annotated[
+    bool,
+    typer.Option(
+        "--thinking",
+        help="The policy thinks before it answers, up to </think>: its template is told so, and "
+        "answers are looked for behind the tag.",
+        rich_help_panel=_REASONING,
+    ),
+]
+ThinkingStepOption = Annotated[
+    str | None,
+    typer.Option(
+        "--thinking-step",
+        metavar="RULE",
+        help="Where a step of the thinking ends.",
+        show_default="that of --step",
+        rich_help_panel=_REASONING,
+    ),
+]
+MaxThinkingTokensOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-thinking-tokens",
+        metavar="L",
+        help="The thinking is closed by force after so many tokens.",
+        show_default="no limit",
+        rich_help_panel=_REASONING,
+    ),
+]
+ScoreThinkingOption = Annotated[
+    bool,
+    typer.Option(
+        "--score-thinking/--score-answer-only",
+        help="Whether the reward model reads the steps of the thinking.",
+        rich_help_panel=_REASONING,
+    ),
+]
 TemperatureOption = Annotated[
     float,
     typer.Option(

@@ -39,14 +39,24 @@ def solve(
     reward_device: options.RewardDeviceOption = None,
     quantization: options.QuantizationOption = defaults.DEFAULT_QUANTIZATION,
     proposal: options.ProposalOption = defaults.DEFAULT_PROPOSAL,
+    double_quantization: options.DoubleQuantizationOption = False,
+    adapter: options.AdapterOption = None,
+    policy_revision: options.PolicyRevisionOption = None,
     device: options.DeviceOption = None,
+    device_map: options.DeviceMapOption = None,
+    dtype: options.DtypeOption = None,
     temperature: options.TemperatureOption = defaults.DEFAULT_TEMPERATURE,
     aggregation: options.AggregationOption = defaults.DEFAULT_AGGREGATION,
     inverse_temperature: options.InverseTemperatureOption = 1.0,
     policy_inverse_temperature: options.PolicyInverseTemperatureOption = None,
     max_steps: options.MaxStepsOption = defaults.DEFAULT_MAX_STEPS,
     max_tokens_per_step: options.MaxTokensOption = defaults.DEFAULT_MAX_TOKENS_PER_STEP,
+    step: options.StepOption = defaults.DEFAULT_STEP_TEXT,
     system: options.SystemOption = None,
+    thinking: options.ThinkingOption = False,
+    thinking_step: options.ThinkingStepOption = None,
+    max_thinking_tokens: options.MaxThinkingTokensOption = None,
+    score_thinking: options.ScoreThinkingOption = True,
     debug: options.DebugOption = False,
 ) -> None:
     """Solve one question: its answers with their probabilities, and the best solution."""
@@ -65,6 +75,7 @@ def solve(
             from llmsmc.cli.quiet import quiet_libraries
             from llmsmc.datasets import sample_problem as draw
             from llmsmc.solving import Settings
+            from llmsmc.step_text import parse_step, parse_thinking
 
         quiet_libraries(debug)
         settings = Settings(
@@ -75,14 +86,21 @@ def solve(
             reward_device=reward_device,
             quantization=quantization,
             proposal=proposal,
+            double_quantization=double_quantization,
+            adapter=adapter,
+            policy_revision=policy_revision,
             device=device,
+            device_map=device_map,
+            dtype=dtype,
             temperature=temperature,
             aggregation=aggregation,
             inverse_temperature=inverse_temperature,
             policy_inverse_temperature=policy_inverse_temperature,
             max_steps=max_steps,
             max_tokens_per_step=max_tokens_per_step,
+            step=parse_step(step),
             system=system,
+            thinking=parse_thinking(thinking, thinking_step, max_thinking_tokens, score_thinking),
         )
         problem = None if sample_problem is None else draw(sample_problem, seed)
         solve_run.solve(text, chosen, settings, seed, problem=problem, out=out)

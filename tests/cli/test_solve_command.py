@@ -12,7 +12,7 @@ from llmsmc.errors import DegenerateWeightsError, NumericalError
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import RewardModel
 from llmsmc.posterior import Posterior
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, error_line
 from tests.solutions import answering, posterior
 
 QUESTION = "What is 3 + 4?"
@@ -159,3 +159,29 @@ def test_a_failing_run_needs_no_file(
 
     monkeypatch.setattr(solve_run, "_advance", advance)
     assert command("solve", QUESTION, *tiny).exit_code == 1
+
+
+def test_rules_precisions_and_thinking(command: Command, tiny: list[str], tmp_path: Path) -> None:
+    options = ["--step", "tokens:6", "--dtype", "bfloat16", "--thinking", "--thinking-step", r"\n"]
+    options += ["--max-thinking-tokens", "4", "--score-answer-only", "--out", "run.json"]
+    result = command("solve", QUESTION, *tiny, *options)
+    assert result.exit_code == 0, result.output
+    run = run_file(tmp_path)
+    assert run["config"]["step"] == "tokens:6"
+    assert run["config"]["dtype"] == "bfloat16"
+    assert run["config"]["thinking"]["max_tokens"] == 4
+    assert all(
+        "</think>" in "".join(solution["steps"]) or len(solution["steps"]) < 3
+        for solution in run["solutions"]
+    )
+
+
+def test_options_that_do_not_go_together(command: Command, tiny: list[str]) -> None:
+    for options in (
+        ["--max-thinking-tokens", "4"],
+        ["--step", "tokens:none"],
+        ["--dtype", "int7"],
+        ["--double-quantization"],
+        ["--device", "cpu", "--device-map", "auto"],
+    ):
+        assert "Got" in error_line(command("solve", QUESTION, *tiny, *options))

@@ -226,4 +226,4 @@ def test_layers_that_keep_no_list_of_keys(policy: LanguageModel) -> None:
         context_length(config)
     config.layer_types = ["sliding_attention", "full_attention"]
     config.sliding_window = 128
-    assert context_length(config) == 128
+    assert context_length(config) == config.max_position_embeddings

@@ -1,0 +1,78 @@
+"""The formula against what models really take."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.memory import POLICIES, REWARD, reward_size, run_table, weights_table
+from llmsmc import InputError
+from llmsmc.models.language_model import LanguageModel
+from llmsmc.models.memory_needs import model_size
+from llmsmc.models.row_cache import RowCache
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.mark.filterwarnings("ignore")  # of the kernels
+@pytest.mark.parametrize("kind", ["none", "int8", "nf4", "fp4", "nf4-double"])
+def test_weights_are_those_of_a_loaded_model(kind: str, wide_policy_folder: Path) -> None:
+    if kind != "none":
+        pytest.importorskip("bitsandbytes")
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    settings = (
+        {}
+        if kind == "none"
+        else {
+            "quantization_config": BitsAndBytesConfig(
+                load_in_8bit=kind == "int8",
+                load_in_4bit=kind != "int8",
+                bnb_4bit_quant_type=kind.partition("-")[0] if kind != "int8" else "nf4",
+                bnb_4bit_use_double_quant="double" in kind,
+            ),
+            "device_map": "cpu",
+        }
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        wide_policy_folder, dtype=torch.bfloat16, **settings
+    )
+    size = model_size(model.config)
+    held = sum(p.numel() * p.element_size() for p in model.parameters())
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        state = getattr(weight, "quant_state", None)
+        if state is not None:  # the scales are kept beside the weights
+            held += state.absmax.nbytes
+            held += state.state2.absmax.nbytes if state.nested else 0
+        if getattr(weight, "SCB", None) is not None:
+            held += weight.SCB.nbytes
+    assert size.weights(kind, 2) == pytest.approx(held, rel=0.01)
+
+
+def test_the_cache_is_that_of_a_run(policy: LanguageModel) -> None:
+    cache = RowCache(3)
+    with torch.no_grad():
+        policy._forward(cache, torch.arange(3 * 10).reshape(3, 10))
+    cache.commit(10)
+    keys = cache.layers[0].keys
+    per_token = cache.num_bytes / (keys.shape[0] * keys.shape[2])
+    size = model_size(policy.model.config)
+    assert size.cache(1, 1, bytes_per_number=4) == per_token
+    assert size.cache(3, 10, 4) == 30 * per_token
+    with pytest.raises(InputError, match="quantization"):
+        size.weights("int3")
+
+
+def test_the_tables_of_the_documentation() -> None:
+    sizes = {name: model_size(cls(**config)) for name, (cls, config) in POLICIES.items()}
+    sizes[REWARD] = reward_size()
+    # The numbers of parameters that the checkpoints are known for.
+    millions = {name: size.num_parameters / 1e6 for name, size in sizes.items()}
+    assert millions["Qwen/Qwen2.5-Math-1.5B-Instruct"] == pytest.approx(1543.7, abs=0.1)
+    assert millions["Qwen/Qwen2.5-Math-7B-Instruct"] == pytest.approx(7615.6, abs=0.1)
+    assert millions["meta-llama/Llama-3.2-1B-Instruct"] == pytest.approx(1235.8, abs=0.1)
+    assert millions["meta-llama/Llama-3.1-8B-Instruct"] == pytest.approx(8030.3, abs=0.1)
+    page = (ROOT / "docs" / "run_the_paper.md").read_text()
+    for line in [*weights_table(sizes), *run_table(sizes, 16, 1024)]:
+        assert line in page

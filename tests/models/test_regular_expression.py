@@ -1,0 +1,119 @@
+"""The automaton of a regular expression against Python's own, on any text cut into any tokens."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
+
+from llmsmc import InputError
+from llmsmc.models.regular_expression import RegularExpression
+from llmsmc.models.token_pieces import token_pieces
+from tests.models.test_stopping import follow
+
+pytest.importorskip("greenery")
+
+PATTERNS = [
+    r"\n\n+",
+    r"[.!?]\s",
+    r"\n(Step [0-9]+:|## )",
+    r"a.b",
+    r"é|日本?|🙂",
+    r"[^a-z\s]{2}",
+    r"(ab|ba)*c",
+    r"\}\$?\.",
+    r"x{2,3}y",
+    r"[à-ü]+ ",
+]
+
+
+def search(pattern: str, pieces: list[bytes]) -> int | None:
+    """Return the tokens up to the first end of a match, looked for behind every character."""
+    text = b"".join(pieces).decode()
+    compiled = re.compile(pattern, re.ASCII)
+    for stop in range(1, len(text) + 1):
+        prefix = text[:stop]
+        if not prefix.strip(" \t\n\r\x0b\x0c"):
+            continue
+        if any(compiled.fullmatch(text, start, stop) for start in range(stop)):
+            length, count = len(prefix.encode()), 0
+            for piece in pieces:
+                if length <= 0:
+                    break
+                length, count = length - len(piece), count + 1
+            return count
+    return None
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    pattern=st.sampled_from(PATTERNS),
+    text=st.text("ab \n.!?#Step12:xycé日本🙂}$àü\t", max_size=30),
+    cuts=st.lists(st.integers(1, 5), min_size=1),
+)
+def test_automaton_equals_search(pattern: str, text: str, cuts: list[int]) -> None:
+    """The tokens are pieces of bytes, which may end within a character."""
+    data, pieces, start = text.encode(), list[bytes](), 0
+    while start < len(data):
+        size = cuts[len(pieces) % len(cuts)]
+        pieces.append(data[start : start + size])
+        start += size
+    if not pieces:
+        return
+    automaton = RegularExpression(pattern).automaton(pieces)
+    assert follow(automaton, list(range(len(pieces)))) == search(pattern, pieces)
+
+
+def test_bytes_that_are_no_text() -> None:
+    pieces = [b"\xe6", b"\x97", b"\xa5", b"a", b"\xff", b"b"]  # the first three: one character
+    automaton = RegularExpression("a.b").automaton(pieces)
+    assert follow(automaton, [3, 4, 5]) == 3
+    assert follow(automaton, [3, 0, 5]) == 3  # broken off
+    assert follow(automaton, [3, 0, 1, 2, 5]) == 5
+    exact = RegularExpression("a日b").automaton(pieces)
+    assert follow(exact, [3, 0, 1, 2, 5]) == 5
+    assert follow(exact, [3, 0, 1, 5]) is None
+    assert follow(exact, [0, 3, 0, 1, 2, 5]) == 6
+
+
+def test_with_a_real_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
+    pieces = token_pieces(tokenizer, len(tokenizer))
+    ids = tokenizer.encode("First, add. Then? 7.\n\nThe end", add_special_tokens=False)
+    for pattern in PATTERNS[:2]:
+        expected = search(pattern, [pieces[n] for n in ids])
+        assert follow(RegularExpression(pattern).automaton(pieces), ids) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("", "nothing to match"),
+        ("a*", "a match of nothing"),
+        ("(a", "unterminated"),
+        ("^a", "anchor"),
+        ("a$", "anchor"),
+        (r"a\b", r"\\b"),
+        (r"(a)\1", r"\\1"),
+        ("a+?b", r"repetition '\+\?'"),
+        ("a(?=b)", "beyond index"),
+        ("(?i)a", "beyond index"),
+        ("a.{12}b", "states"),
+    ],
+)
+def test_what_is_refused(pattern: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        RegularExpression(pattern).automaton([b"a"])
+
+
+def test_classes_keep_their_brackets_and_dots() -> None:
+    pieces = [b"a", b"]", b"^", b".", b"$", b"\n"]
+    for pattern, ends in (
+        (r"[\].$^]", {1, 2, 3, 4}),
+        (r"\.", {3}),
+        ("a.", set()),
+        ("[^a]", {1, 2, 3, 4}),
+    ):
+        automaton = RegularExpression(pattern).automaton(pieces)
+        assert {n for n in range(6) if follow(automaton, [n]) == 1} == ends
+    assert follow(RegularExpression("a.").automaton(pieces), [0, 5]) is None
