@@ -313,7 +313,7 @@ def _made(cls: type[Any], values: dict[str, Any], where: str) -> Any:
         return cls(**tuples)
     except TypeError as error:
         raise InputError(
-            f"[{where}] is not complete. Got {', '.join(values) or 'nothing'}; accepted: "
+            f"[{where}] lacks something, or has it in another type. Got {values!r}; accepted: "
             f"{', '.join(accepted)}."
         ) from error
 

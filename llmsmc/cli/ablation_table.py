@@ -11,9 +11,9 @@ from llmsmc.cli.console import foreign
 
 
 def cells_table(report: Report) -> Table:
-    """Return a table of the cells."""
-    titles = ("n", "accuracy", "±", "P(right)", "log score", "ECE", "tokens", "calls", "seconds")
-    table = _table(["cell"], [*titles, "errors"])
+    """Return a table of the cells; the page has all of their figures."""
+    titles = ("n", "accuracy", "P(right)", "log score", "ECE", "tokens", "seconds", "errors")
+    table = _table(["cell"], list(titles))
     for cell in report["cells"]:
         table.add_row(foreign(cell["label"]), *_cells(cell["figures"]))
     return table
@@ -48,7 +48,7 @@ def plan_table(study: Study) -> Table:
 def _table(texts: list[str], numbers: list[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in texts:
-        table.add_column(title)
+        table.add_column(title, min_width=24)
     for title in numbers:
         table.add_column(title, justify="right")
     return table
@@ -58,15 +58,14 @@ def _cells(figures: dict[str, Any] | None) -> list[str]:
     if figures is None:
         return ["0"]
     error, calibration = figures["standard_error"], figures["calibration_error"]
+    accuracy = f"{100 * figures['accuracy']:.1f}"
     return [
         str(figures["num_runs"]),
-        f"{figures['accuracy']:.1%}",
-        "-" if error is None else f"{error:.1%}",
-        f"{figures['probability_correct']:.1%}",
+        accuracy + ("" if error is None else f" ± {100 * error:.1f}"),
+        f"{100 * figures['probability_correct']:.1f}",
         f"{figures['log_score']:.2f}",
         "-" if calibration is None else f"{calibration:.2f}",
         f"{figures['generated_tokens']:,.0f}",
-        f"{figures['model_calls']:,.0f}",
         f"{figures['seconds']:.2f}",
         str(figures["num_errors"]),
     ]
