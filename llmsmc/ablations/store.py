@@ -13,7 +13,7 @@ from llmsmc.ablations.figures import Runs
 from llmsmc.datasets import Dataset, Example
 from llmsmc.errors import InputError
 from llmsmc.evaluation import Result
-from llmsmc.evaluation_folder import EvaluationFolder, folder_name
+from llmsmc.evaluation_folder import Config, EvaluationFolder, folder_name
 from llmsmc.files import unwritable
 
 
@@ -49,17 +49,24 @@ class Store:
         """Let others have the folder."""
         self._lock.release()
 
-    def folder(self, cell: Cell, seed: int) -> EvaluationFolder:
-        """Return the folder of a cell and a seed."""
-        config = cell.config(self._dataset.name, self._dataset.fingerprint, seed)
-        name = folder_name(config)
-        if name not in self._folders:
-            self._folders[name] = EvaluationFolder(self.path / name, config)
-        return self._folders[name]
+    def config(self, cell: Cell, seed: int) -> Config:
+        """Return the configuration of a cell and a seed."""
+        return cell.config(self._dataset.name, self._dataset.fingerprint, seed)
+
+    def name(self, cell: Cell, seed: int) -> str:
+        """Return the name of their folder."""
+        return folder_name(self.config(cell, seed))
+
+    def results(self, cell: Cell, seed: int) -> list[Result]:
+        """Return what has been written of a cell and a seed."""
+        name = self.name(cell, seed)
+        if name not in self._folders and not (self.path / name).is_dir():
+            return []
+        return self._folder(cell, seed).results
 
     def add(self, cell: Cell, seed: int, result: Result) -> None:
         """Write one more result."""
-        self.folder(cell, seed).append(result)
+        self._folder(cell, seed).append(result)
 
     def runs(self, cell: Cell, examples: tuple[Example, ...], seeds: tuple[int, ...]) -> Runs:
         """Return what there is of a cell on these problems with these seeds."""
@@ -67,6 +74,13 @@ class Store:
         return {
             (result["id"], seed): result
             for seed in seeds
-            for result in self.folder(cell, seed).results
+            for result in self.results(cell, seed)
             if result["id"] in wanted
         }
+
+    def _folder(self, cell: Cell, seed: int) -> EvaluationFolder:
+        name = self.name(cell, seed)
+        if name not in self._folders:
+            config = self.config(cell, seed)
+            self._folders[name] = EvaluationFolder(self.path / name, config)
+        return self._folders[name]

@@ -79,14 +79,14 @@ class Study:
         self, cells: Sequence[Cell], examples: tuple[Example, ...], seeds: tuple[int, ...]
     ) -> list[Unit]:
         found = list[Unit]()
-        seen = set[object]()
+        seen = set[str]()
         for cell in cells:
             for seed in seeds:
-                folder = self._store.folder(cell, seed)
-                if folder.path in seen:
+                name = self._store.name(cell, seed)
+                if name in seen:
                     continue
-                seen.add(folder.path)
-                done = frozenset(folder.done)
+                seen.add(name)
+                done = frozenset(str(r["id"]) for r in self._store.results(cell, seed))
                 units = [Unit(cell, seed, block, done) for block in blocks(examples)]
                 found += [unit for unit in units if unit.left]
         return found
