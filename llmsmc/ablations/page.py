@@ -102,17 +102,18 @@ def _verdicts(report: Report) -> str:
 
 
 def _figures(report: Report) -> str:
-    head = ["cell", "runs", "accuracy, %", "P(right), %", "log score", "calibration error"]
+    head = ["cell", "N", "runs", "accuracy, %", "P(right), %", "log score", "calibration error"]
     head += ["tokens", "model calls", "seconds", "peak, MB", "failed"]
     rows = []
     for cell in report["cells"]:
         f = cell["figures"]
         if f is None:
-            rows.append([_cell(cell["label"]), "0", *[""] * (len(head) - 2)])
+            rows.append([_cell(cell["label"]), "", "0", *[""] * (len(head) - 3)])
             continue
         rows.append(
             [
                 _cell(cell["label"]),
+                str(cell["algorithm"].get("num_particles", 1)),
                 str(f["num_runs"]) + ("" if cell["complete"] else ", not all"),
                 _percent(f["accuracy"], f["standard_error"]),
                 _percent(f["probability_correct"], f["probability_correct_error"]),
