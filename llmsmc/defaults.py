@@ -8,6 +8,7 @@ DEFAULT_REWARD: Final = "minimath-reward"
 DEFAULT_QUANTIZATION: Final = "none"
 DEFAULT_PROPOSAL: Final = "nf4"
 DEFAULT_NUM_PARTICLES: Final = 32
+DEFAULT_SELECTION: Final = "mode"
 DEFAULT_SEED: Final = 0
 DEFAULT_AGGREGATION: Final = "product"
 DEFAULT_TEMPERATURE: Final = 1.0

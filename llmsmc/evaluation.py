@@ -46,7 +46,8 @@ def result_of(example: Example, run: Run, seed: int) -> Result:
     except Exception as failure:  # whatever it is, the other questions can still be asked
         error = _line(failure)
     result = asdict(example) | {"reference": example.answer, "seed": seed}
-    result |= {"answer": None, "correct": False, "grading": None, "probability_correct": 0.0}
+    result |= {"answer": None, "correct": False, "grading": None, "probability": 0.0}
+    result |= {"probability_correct": 0.0, "selected": {}}
     result |= {"log_evidence": None, "truncated": None, "num_steps": None, "num_particles": None}
     if posterior is not None:
         result |= _graded(example, posterior)
@@ -58,11 +59,16 @@ def result_of(example: Example, run: Run, seed: int) -> Result:
 def _graded(example: Example, posterior: Posterior) -> Result:
     estimates = summary.answer_estimates(posterior)
     answer = summary.leading_answer(estimates)
-    verdict = grade(answer, example.answer)
+    selected = posterior.metadata.get("selected", {})
+    if selected:
+        answer = selected[posterior.metadata["selection"]]
+    verdicts = {each: grade(each, example.answer) for each in {answer, *selected.values()}}
     return {
         "answer": answer,
-        "correct": verdict == "right",
-        "grading": verdict,
+        "correct": verdicts[answer] == "right",
+        "grading": verdicts[answer],
+        "probability": math.fsum(e.probability for e in estimates if e.answer == answer),
+        "selected": {rule: verdicts[each] == "right" for rule, each in selected.items()},
         "probability_correct": summary.probability_of(example.answer, estimates),
         "log_evidence": posterior.log_evidence,
         "truncated": summary.num_truncated(posterior),

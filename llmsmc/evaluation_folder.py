@@ -113,6 +113,11 @@ def differences(there: Any, here: Any, name: str = "") -> list[str]:
     return [] if there == here else [f"{name} {dumps(here)}, which is {dumps(there)} there"]
 
 
+def folder_name(config: Config) -> str:
+    """Return the name of a folder that no other configuration has."""
+    return f"{Path(config['dataset']).stem}-{config['algorithm']['name']}-{hash_of(config)}"
+
+
 def hash_of(config: Config) -> str:
     """Return a short hash of a configuration."""
     text = json.dumps(config, sort_keys=True)

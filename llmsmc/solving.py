@@ -16,6 +16,7 @@ from llmsmc.defaults import (
     DEFAULT_PROPOSAL,
     DEFAULT_QUANTIZATION,
     DEFAULT_REWARD,
+    DEFAULT_SELECTION,
     DEFAULT_STEP,
     DEFAULT_TEMPERATURE,
 )
@@ -31,6 +32,7 @@ from llmsmc.models.reward_function import Scoring, as_reward
 from llmsmc.models.stopping import StepRule, step_rule
 from llmsmc.models.thinking import Thinking
 from llmsmc.posterior import Posterior
+from llmsmc.selection import SELECTIONS, selected_answers
 from llmsmc.step_text import step_text
 
 
@@ -67,6 +69,9 @@ class Settings:
         double_quantization: whether the scales of 4-bit weights of the policy are quantised too.
         adapter: a PEFT adapter of the policy, a folder or a name on the hub.
         policy_revision: branch, tag or commit of a policy on the hub.
+        reward_calibration: the temperature by which its log-odds are divided: above 1 it is less
+            sure of itself than it was trained to be, below 1 more.
+        selection: the rule by which one answer is selected (see `llmsmc.selection`).
     """
 
     policy: str | Path | LanguageModel = DEFAULT_POLICY
@@ -91,6 +96,8 @@ class Settings:
     double_quantization: bool = False
     adapter: str | Path | None = None
     policy_revision: str | None = None
+    reward_calibration: float | int = 1.0
+    selection: str = DEFAULT_SELECTION
 
     def __post_init__(self) -> None:
         """Check everything that can be checked before a model is loaded."""
@@ -100,6 +107,7 @@ class Settings:
             require_choice("reward_convention", self.reward_convention, CONVENTIONS)
         if isinstance(self.proposal, str):
             require_choice("proposal", self.proposal, QUANTIZATIONS)
+        require_choice("selection", self.selection, SELECTIONS)
         require_count("max_steps", self.max_steps)
         require_count("max_tokens_per_step", self.max_tokens_per_step)
         aggregation(self.aggregation)
@@ -114,6 +122,11 @@ class Settings:
                 raise InputError(
                     f"{name} is a number. Got {value!r}; accepted: 0 <= {name} < infinity."
                 )
+        if not 0 < self.reward_calibration < math.inf:
+            raise InputError(
+                f"A temperature is positive. Got reward_calibration={self.reward_calibration!r}; "
+                "accepted: 0 < reward_calibration < infinity."
+            )
         for model in (self.policy, self.reward):
             if isinstance(model, str | Path):
                 resolve(model)
@@ -147,6 +160,12 @@ def load_policy(settings: Settings) -> LanguageModel:
 def load_reward(settings: Settings) -> Reward:
     """Return the reward of the settings, loaded."""
     if not isinstance(settings.reward, str | Path):
+        if settings.reward_calibration != 1:
+            raise InputError(
+                "A reward that is loaded already has its own temperature. Got reward_calibration="
+                f"{settings.reward_calibration!r}; accepted: the name of a reward model, or "
+                "RewardModel(..., calibration=)."
+            )
         return as_reward(settings.reward)
     return RewardModel.from_pretrained(
         settings.reward,
@@ -154,6 +173,7 @@ def load_reward(settings: Settings) -> Reward:
         device=settings.reward_device or settings.device,
         dtype=settings.dtype,
         quantization=settings.reward_quantization,
+        calibration=settings.reward_calibration,
     )
 
 
@@ -188,7 +208,7 @@ def loaded(settings: Settings, algorithm: Algorithm) -> Settings:
     if needs_proposal(algorithm):
         settings = replace(settings, proposal=load_proposal(settings))
     if needs_reward(algorithm):
-        settings = replace(settings, reward=load_reward(settings))
+        settings = replace(settings, reward=load_reward(settings), reward_calibration=1.0)
     return replace(settings, policy=load_policy(settings))
 
 
@@ -214,6 +234,15 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
     if needs_proposal(algorithm):
         model = replace(model, proposal_policy=load_proposal(settings))
     return replace(model, reward=load_reward(settings)) if needs_reward(algorithm) else model
+
+
+def answered(posterior: Posterior, settings: Settings) -> Posterior:
+    """Return the posterior with what each rule of selection makes of it in its metadata."""
+    selected = selected_answers(posterior, settings.aggregation)
+    return replace(
+        posterior,
+        metadata=posterior.metadata | {"selection": settings.selection, "selected": selected},
+    )
 
 
 def solve(

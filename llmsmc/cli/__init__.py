@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from llmsmc import __version__
+from llmsmc.cli.ablate import ablate
 from llmsmc.cli.errors import LineErrors
 from llmsmc.cli.evaluate import evaluate
 from llmsmc.cli.solve import solve
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command("solve")(solve)
 app.command("eval")(evaluate)
+app.command("ablate")(ablate)
 app.command("train")(train)
 
 

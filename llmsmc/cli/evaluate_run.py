@@ -11,10 +11,10 @@ from llmsmc.cli.errors import INTERRUPTED, print_error
 from llmsmc.cli.evaluation_table import evaluation_table
 from llmsmc.datasets import Dataset, Example
 from llmsmc.evaluation import Run, evaluate_each
-from llmsmc.evaluation_folder import Config, EvaluationFolder, hash_of
+from llmsmc.evaluation_folder import EvaluationFolder, folder_name
 from llmsmc.inference import Algorithm
 from llmsmc.posterior import Posterior
-from llmsmc.solving import Settings, loaded, reasoning
+from llmsmc.solving import Settings, answered, loaded, reasoning
 
 
 def evaluate(
@@ -39,7 +39,7 @@ def evaluate(
         "algorithm": describe_algorithm(algorithm),
         "seed": seed,
     }
-    folder = EvaluationFolder(out or _default_folder(config), config)
+    folder = EvaluationFolder(out or Path("runs") / folder_name(config), config)
     done = folder.done
     left = [example for example in dataset.examples if example.id not in done]
     try:
@@ -60,17 +60,13 @@ def evaluate(
     screen.print(console.foreign(f"Results: {folder.path}", "dim"))
 
 
-def _default_folder(config: Config) -> Path:
-    name = f"{Path(config['dataset']).stem}-{config['algorithm']['name']}-{hash_of(config)}"
-    return Path("runs") / name
-
-
 def _runner(algorithm: Algorithm, settings: Settings) -> Run:
     """Load the models once, and return the function that runs on one example."""
     models = loaded(settings, algorithm)
 
     def run(example: Example, seed: int) -> Posterior:
-        return algorithm.run(reasoning(example.question, models, algorithm), seed=seed)
+        posterior = algorithm.run(reasoning(example.question, models, algorithm), seed=seed)
+        return answered(posterior, settings)
 
     return run
 

@@ -67,6 +67,16 @@ RewardConventionOption = Annotated[
         rich_help_panel=_MODELS,
     ),
 ]
+RewardCalibrationOption = Annotated[
+    float,
+    typer.Option(
+        "--reward-calibration",
+        metavar="NUMBER",
+        help="A temperature by which the log-odds of the reward model are divided: above 1 it is "
+        "less sure than it was trained to be, below 1 more.",
+        rich_help_panel=_MODELS,
+    ),
+]
 RewardQuantizationOption = Annotated[
     str | None,
     typer.Option(
@@ -229,6 +239,16 @@ AggregationOption = Annotated[
         help="How the scores of the steps make that of a solution: product, last, min or model; "
         "for reproduction, odds and exp.",
         rich_help_panel=_REASONING,
+    ),
+]
+SelectionOption = Annotated[
+    str,
+    typer.Option(
+        "--selection",
+        metavar="RULE",
+        help="How one answer is selected: mode (the most probable), majority, argmax (that of the "
+        "best score) or sample.",
+        rich_help_panel=_RUN,
     ),
 ]
 InverseTemperatureOption = Annotated[

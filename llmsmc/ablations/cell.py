@@ -1,0 +1,112 @@
+"""A cell of an ablation: an algorithm with its models and settings, but no problem."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from llmsmc.algorithms import describe_algorithm, parse_algorithm
+from llmsmc.checks import require_choice, require_count
+from llmsmc.errors import InputError
+from llmsmc.inference import Algorithm
+from llmsmc.solving import Settings
+
+EQUAL: Final = "equal"
+"""In place of a number of particles: as many as cost the tokens of the budget."""
+
+_SETTINGS: Final = tuple(each.name for each in fields(Settings) if each.name != "selection")
+KEYS: Final = ("series", "algorithm", "particles", "selection", "budget", *_SETTINGS)
+"""What a cell of a plan may say of itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """What is run, and where it stands among the other cells.
+
+    Attributes:
+        values: what the plan says of it, by key.
+        particles: N; None where the algorithm has its own, `EQUAL` where it is still to be found.
+        settings: with which models, and how.
+    """
+
+    values: dict[str, Any]
+    particles: int | str | None
+    settings: Settings
+
+    @property
+    def series(self) -> str:
+        """The curve or the row that the cell belongs to."""
+        return str(self.values["series"])
+
+    @property
+    def selection(self) -> str:
+        """The rule by which its answers are selected: a reading of a run, not a part of it."""
+        return str(self.values.get("selection", "mode"))
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm with its settings."""
+        if self.particles == EQUAL:
+            raise InputError("A cell at an equal budget has no number of particles yet.")
+        particles = self.particles if isinstance(self.particles, int) else None
+        return parse_algorithm(self.values["algorithm"], particles)
+
+    def config(self, dataset: str, fingerprint: str, seed: int) -> dict[str, Any]:
+        """Return the configuration of its runs with a seed, that of `llmsmc eval` as well."""
+        return unselected(self.settings).config() | {
+            "dataset": dataset,
+            "fingerprint": fingerprint,
+            "algorithm": describe_algorithm(self.algorithm),
+            "seed": seed,
+        }
+
+    def with_particles(self, particles: int) -> "Cell":
+        """Return the same cell with another number of particles."""
+        return make_cell(self.values | {"particles": particles})
+
+    def matches(self, wanted: dict[str, Any]) -> bool:
+        """Return whether the cell has these values."""
+        return all(self.values.get(key) == value for key, value in wanted.items())
+
+
+def make_cell(values: dict[str, Any]) -> Cell:
+    """Return the cell of these values, which have been checked.
+
+    Raises:
+        InputError: a key, the algorithm or a setting is not known.
+    """
+    for key in values:
+        require_choice("The key of a cell", key, KEYS)
+    for key in ("series", "algorithm"):
+        if not isinstance(values.get(key), str):
+            raise InputError(
+                f"A cell has a {key}. Got {values.get(key)!r} in {values!r}; accepted: a text."
+            )
+    particles = values.get("particles")
+    if particles is not None and particles != EQUAL:
+        require_count("particles", particles)
+    try:
+        settings = Settings(
+            **{key: _setting(value) for key, value in values.items() if key in _SETTINGS},
+            selection=values.get("selection", "mode"),
+        )
+    except TypeError as error:
+        raise InputError(
+            f"A setting is of another type. Got {values!r} ({error}); accepted: numbers for "
+            "temperatures, counts for limits, texts for names."
+        ) from error
+    cell = Cell(values, particles, settings)
+    if particles == EQUAL:
+        _ = cell.with_particles(16).algorithm  # finds out whether it can be read
+    else:
+        _ = cell.algorithm
+    return cell
+
+
+def unselected(settings: Settings) -> Settings:
+    """Return the settings of the run alone, without how its answers are read."""
+    kept = {name: getattr(settings, name) for name in _SETTINGS}
+    return Settings(**kept)
+
+
+def _setting(value: Any) -> Any:
+    """Return the value of a setting; TOML has no None, which is written "default"."""
+    return None if value == "default" else value

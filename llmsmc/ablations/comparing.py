@@ -1,0 +1,144 @@
+"""Comparisons of cells on the same problems and seeds, with verdicts that the data give."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Final
+
+from llmsmc.ablations.cell import Cell
+from llmsmc.ablations.figures import Runs, array, by_problem
+from llmsmc.ablations.intervals import Interval, bootstrap_interval, bounded_interval
+from llmsmc.ablations.plan import Comparison
+from llmsmc.errors import InputError
+
+HOLDS: Final = "holds"
+FAILS: Final = "does not hold"
+OPEN: Final = "not distinguishable"
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A cell, its runs, and what it is called among the others."""
+
+    cell: Cell
+    runs: Runs
+    label: str
+
+
+def compare(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the comparison of all pairs together, and of each pair by itself.
+
+    All pairs together: the mean over pairs within a problem, then over problems. A pair has the
+    problems and seeds that both of its cells have run.
+    """
+    record: dict[str, Any] = {
+        "claim": comparison.claim,
+        "rule": comparison.rule,
+        "margin": comparison.margin,
+        "metric": comparison.metric,
+        "published": comparison.published,
+    }
+    kept = [
+        (one, other)
+        for one, other in pairs(comparison, rows)
+        if one.runs.keys() & other.runs.keys()
+    ]
+    if not kept:
+        return record | {
+            "difference": None,
+            "low": None,
+            "high": None,
+            "verdict": OPEN,
+            "pairs": [],
+        }
+    differences = [_differences(comparison, one, other) for one, other in kept]
+    problems = sorted({problem for each in differences for problem in each})
+    joint = {p: fmean(each[p] for each in differences if p in each) for p in problems}
+    return (
+        record
+        | _verdict_on(comparison, joint)
+        | {
+            "pairs": [
+                {"left": one.label, "right": other.label, "tokens": _tokens(one, other)}
+                | _verdict_on(comparison, difference)
+                for (one, other), difference in zip(kept, differences, strict=True)
+            ]
+        }
+    )
+
+
+def pairs(comparison: Comparison, rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Return the pairs of cells that are compared; a cell is not compared with itself.
+
+    Raises:
+        InputError: a cell has several partners.
+    """
+    found = []
+    for left in rows:
+        if not left.cell.matches(comparison.left):
+            continue
+        shared = {key: left.cell.values.get(key) for key in comparison.same}
+        partners = [row for row in rows if row.cell.matches(comparison.right | shared)]
+        if len(partners) > 1:
+            raise InputError(
+                f"A cell is compared with one other. Got {len(partners)} partners of "
+                f"{left.label!r} in {comparison.claim!r}; accepted: keys in `same` or `right` "
+                "that leave one."
+            )
+        found += [(left, partner) for partner in partners if partner is not left]
+    return found
+
+
+def verdict(low: float, high: float, rule: str, margin: float) -> str:
+    """Return what an interval of left minus right says of a claim."""
+    if rule == "equal":
+        if -margin <= low and high <= margin:
+            return HOLDS
+        return FAILS if low > margin or high < -margin else OPEN
+    threshold = margin if rule == "greater" else -margin
+    if low > threshold:
+        return HOLDS
+    return FAILS if high < threshold else OPEN
+
+
+def together(verdicts: Sequence[str]) -> str:
+    """Return the verdict on claims that are all made: one that fails makes them fail."""
+    if FAILS in verdicts:
+        return FAILS
+    return HOLDS if verdicts and all(each == HOLDS for each in verdicts) else OPEN
+
+
+def _differences(comparison: Comparison, left: Row, right: Row) -> dict[str, float]:
+    """Return the mean difference of each problem that both cells have run with a seed."""
+    keys = sorted(left.runs.keys() & right.runs.keys())
+    mine = by_problem(left.runs, comparison.metric, left.cell.selection, keys)
+    theirs = by_problem(right.runs, comparison.metric, right.cell.selection, keys)
+    return {problem: mine[problem] - theirs[problem] for problem in mine}
+
+
+def _verdict_on(comparison: Comparison, differences: dict[str, float]) -> dict[str, Any]:
+    values = array(differences)
+    low, high = _interval(comparison, differences)
+    return {
+        "num_problems": len(values),
+        "difference": float(values.mean()),
+        "low": low,
+        "high": high,
+        "verdict": verdict(low, high, comparison.rule, comparison.margin),
+    }
+
+
+def _interval(comparison: Comparison, differences: dict[str, float]) -> Interval:
+    values = array(differences)
+    return (
+        bootstrap_interval(values) if comparison.metric == "log_score" else bounded_interval(values)
+    )
+
+
+def _tokens(left: Row, right: Row) -> float | None:
+    """Return how many tokens left has generated for each one of right."""
+    mine, theirs = (
+        fmean(result["cost"]["generated_tokens"] for result in row.runs.values())
+        for row in (left, right)
+    )
+    return mine / theirs if theirs else None

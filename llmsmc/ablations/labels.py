@@ -1,0 +1,26 @@
+"""Short names of cells: the series, and what differs within it."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+Values = dict[str, Any]
+
+
+def labels(cells: Sequence[Values], without: Collection[str | None] = ()) -> list[str]:
+    """Return a name for each of the cells, given by their values.
+
+    Args:
+        cells: the values of all cells.
+        without: keys that are told otherwise, on an axis, say.
+    """
+    skipped = {"series", "algorithm", *without}
+    named = []
+    for values in cells:
+        others = [each for each in cells if each["series"] == values["series"]]
+        rest = [
+            f"{key.replace('_', ' ')} {value}"
+            for key, value in values.items()
+            if key not in skipped and len({str(each.get(key)) for each in others}) > 1
+        ]
+        named.append(", ".join([values["series"], *rest]))
+    return named

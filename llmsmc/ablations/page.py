@@ -1,0 +1,207 @@
+"""The page of an ablation in Markdown, written from its report; and the table of all of them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llmsmc.ablations import drawing
+from llmsmc.ablations.report import Report
+from llmsmc.errors import InputError
+from llmsmc.files import unwritable, write_json
+
+INDEX = "index.md"
+
+
+def write_page(report: Report, path: Path) -> None:
+    """Write the page, with the figure and the report beside it, and the table of all pages there.
+
+    Raises:
+        InputError: they cannot be written.
+    """
+    write_json(path.with_suffix(".json"), report)
+    try:
+        drawing.save(report, path.with_suffix(".svg"))
+        path.write_text(page_text(report, path.stem), encoding="utf-8")
+        index_text = index_of(read_reports(path.parent))
+        (path.parent / INDEX).write_text(index_text, encoding="utf-8")
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def read_reports(folder: Path) -> dict[str, Report]:
+    """Return the reports beside the pages of a folder, by the names of the pages."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"A report is JSON. Got {str(path)!r}: {error}.") from error
+    return found
+
+
+def page_text(report: Report, stem: str) -> str:
+    """Return the page of a report, whose figure is the file `stem`.svg."""
+    parts = [
+        f"# {report['title'] or report['name']}",
+        _section("The claim", _claim(report)),
+        _section("Caution", report["caution"]),
+        _section("Whether it holds here", _verdicts(report)),
+        _section("Figures", f"![{_cell(report['title'])}]({stem}.svg)\n\n{_figures(report)}"),
+        _section("In the paper", _published(report["published"])),
+        _section("How it was run", _conditions(report)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def index_of(reports: dict[str, Report]) -> str:
+    """Return the table of claims: what the paper has, what came out here, and whether it holds."""
+    rows = [
+        [
+            f"[{_cell(report['title'] or name)}]({name}.md)",
+            _cell(each["claim"]),
+            _cell(each["published"]),
+            _difference(each),
+            each["verdict"],
+        ]
+        for name, report in reports.items()
+        for each in report["comparisons"]
+    ]
+    head = ["ablation", "claim", "in the paper", "here: difference and 95 % interval", "verdict"]
+    return (
+        "# Ablations\n\nEach page is written by the command that it names, from the results that "
+        "the command has run.\n\n" + _table(head, rows) + "\n"
+    )
+
+
+def _claim(report: Report) -> str:
+    where = f" ({report['figure']})" if report["figure"] else ""
+    return f"{report['claim']}{where}" if report["claim"] else ""
+
+
+def _verdicts(report: Report) -> str:
+    if not report["comparisons"]:
+        return ""
+    rows = [
+        [_cell(c["claim"]), _cell(c["published"]), _difference(c), _rule(c), c["verdict"]]
+        for c in report["comparisons"]
+    ]
+    head = ["claim", "in the paper", "here: difference and 95 % interval", "holds if", "verdict"]
+    details = [
+        [_cell(p["left"]), _cell(p["right"]), _ratio(p["tokens"]), _difference(p | _metric(c))]
+        + [p["verdict"]]
+        for c in report["comparisons"]
+        for p in c["pairs"]
+        if len(c["pairs"]) > 1
+    ]
+    text = f"All in all: **{report['verdict']}**.\n\n{_table(head, rows)}"
+    if details:
+        title = ["left", "right", "tokens, left for one of right", "difference", "verdict"]
+        text += f"\n\nThe same, pair by pair:\n\n{_table(title, details)}"
+    return text
+
+
+def _figures(report: Report) -> str:
+    head = ["cell", "N", "runs", "accuracy, %", "P(right), %", "log score", "calibration error"]
+    head += ["tokens", "model calls", "seconds", "peak, MB", "failed"]
+    rows = []
+    for cell in report["cells"]:
+        f = cell["figures"]
+        if f is None:
+            rows.append([_cell(cell["label"]), "", "0", *[""] * (len(head) - 3)])
+            continue
+        rows.append(
+            [
+                _cell(cell["label"]),
+                str(cell["algorithm"].get("num_particles", 1)),
+                str(f["num_runs"]) + ("" if cell["complete"] else ", not all"),
+                _percent(f["accuracy"], f["standard_error"]),
+                _percent(f["probability_correct"], f["probability_correct_error"]),
+                _number(f["log_score"], f["log_score_error"]),
+                "" if f["calibration_error"] is None else f"{f['calibration_error']:.3f}",
+                f"{f['generated_tokens']:,.0f}",
+                f"{f['model_calls']:,.0f}",
+                f"{f['seconds']:.2f}",
+                f"{f['peak_memory_bytes'] / 1e6:,.0f}",
+                str(f["num_errors"]),
+            ]
+        )
+    return _table(head, rows)
+
+
+def _published(published: dict[str, Any]) -> str:
+    if not published:
+        return ""
+    rows = [[_cell(str(entry)) for entry in row] for row in published["rows"]]
+    caption = published.get("caption", "")
+    return f"{caption}\n\n{_table([_cell(str(c)) for c in published['columns']], rows)}".strip()
+
+
+def _conditions(report: Report) -> str:
+    total, versions = report["total"], report["versions"]
+    seeds = ", ".join(str(seed) for seed in report["seeds"])
+    lines = [
+        f"```sh\n{report['command']}\n```",
+        f"The first {report['problems']} problems of `{report['dataset']}`, seeds {seeds}: "
+        f"{total['num_runs']:,} runs, {total['generated_tokens']:,} tokens generated, "
+        f"{total['seconds'] / 60:,.0f} minutes of computing. Errors are standard errors over "
+        "problems, the seeds of a problem averaged; differences are paired, on the same problems "
+        "and seeds. Runs that failed count as wrong. Bars and curves of the figure: ± one standard "
+        "error.",
+        "With " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+    ]
+    if report["failures"]:
+        lines.append("Failed:")
+        lines.append(
+            "\n".join(
+                f"- {_cell(f['cell'])}, {_cell(f['id'])}, seed {f['seed']}: {_cell(f['error'])}"
+                for f in report["failures"]
+            )
+        )
+    return "\n\n".join(lines)
+
+
+def _section(title: str, text: str) -> str:
+    return f"## {title}\n\n{text.strip()}" if text.strip() else ""
+
+
+def _difference(c: dict[str, Any]) -> str:
+    if c["difference"] is None:
+        return "nothing to compare"
+    factor, unit = (1.0, "") if c["metric"] == "log_score" else (100.0, " points")
+    d, low, high = (factor * c[key] for key in ("difference", "low", "high"))
+    return f"{d:+.1f} ({low:+.1f} to {high:+.1f}){unit}"
+
+
+def _rule(c: dict[str, Any]) -> str:
+    margin = f"{c['margin']:g}" if c["metric"] == "log_score" else f"{100 * c['margin']:g} points"
+    if c["rule"] == "equal":
+        return f"the interval is within {margin} of 0"
+    bound = margin if c["rule"] == "greater" else f"-{margin}"
+    return f"the interval is above {bound if c['margin'] else '0'}"
+
+
+def _metric(c: dict[str, Any]) -> dict[str, Any]:
+    return {"metric": c["metric"]}
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _percent(value: float, error: float | None) -> str:
+    return f"{100 * value:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
+
+
+def _number(value: float, error: float | None) -> str:
+    return f"{value:.2f}" + ("" if error is None else f" ± {error:.2f}")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Return text as it can stand in a cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

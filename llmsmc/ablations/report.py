@@ -1,0 +1,78 @@
+"""The report of an ablation: what there is to say of it, as it stands in a JSON file.
+
+Everything that is drawn or written about an ablation is made from this and nothing else.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from llmsmc.ablations.comparing import Row, compare, together
+from llmsmc.ablations.figures import figures
+from llmsmc.ablations.plan import Plan
+from llmsmc.algorithms import describe_algorithm
+from llmsmc.files import versions
+
+Report = dict[str, Any]
+
+MEASURED: tuple[str, ...] = ("seconds", "peak_memory_bytes")
+"""Figures that differ from run to run and from machine to machine; all others do not."""
+
+
+def report(plan: Plan, rows: Sequence[Row], num_problems: int, command: str) -> Report:
+    """Return the report of what has been run so far.
+
+    Args:
+        plan: the plan.
+        rows: its cells with their runs.
+        num_problems: how many problems there are, if the set has fewer than the plan asks for.
+        command: what makes this report.
+    """
+    comparisons = [compare(each, [row for row in rows if row.runs]) for each in plan.comparisons]
+    wanted = num_problems * len(plan.size.seeds)
+    return {
+        "name": plan.name,
+        **plan.texts,
+        "command": command,
+        "dataset": plan.dataset,
+        "problems": num_problems,
+        "seeds": list(plan.size.seeds),
+        "cells": [_cell(row, wanted) for row in rows],
+        "comparisons": comparisons,
+        "verdict": together([each["verdict"] for each in comparisons]),
+        "failures": [failure for row in rows for failure in _failures(row)],
+        "total": _total(rows),
+        "plot": plan.plot,
+        "published": plan.published,
+        "versions": versions(),
+    }
+
+
+def _cell(row: Row, wanted: int) -> dict[str, Any]:
+    cell, runs = row.cell, row.runs
+    described = {
+        "label": row.label,
+        "values": cell.values,
+        "algorithm": describe_algorithm(cell.algorithm),
+        "complete": len(runs) == wanted,
+    }
+    return described | {"figures": figures(cell, runs) if runs else None}
+
+
+def _failures(row: Row) -> list[dict[str, Any]]:
+    runs = row.runs
+    return [
+        {"cell": row.label, "id": problem, "seed": seed, "error": runs[problem, seed]["error"]}
+        for problem, seed in sorted(runs)
+        if runs[problem, seed]["error"] is not None
+    ]
+
+
+def _total(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what all runs have cost together; those that cells have in common count once."""
+    results = {id(result): result for row in rows for result in row.runs.values()}.values()
+    return {
+        "num_runs": len(results),
+        "generated_tokens": sum(result["cost"]["generated_tokens"] for result in results),
+        "seconds": math.fsum(result["seconds"] for result in results),
+    }

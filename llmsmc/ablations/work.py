@@ -1,0 +1,118 @@
+"""Units of work: a cell with a seed on a block of problems, one after the other in a process.
+
+The blocks are fixed: whichever of its problems have been done before, a unit is about the same
+block, so that a batch of several problems is made up of the same ones when it is run again.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+
+from llmsmc.ablations.cell import Cell, unselected
+from llmsmc.algorithms import needs_proposal, needs_reward
+from llmsmc.datasets import Example
+from llmsmc.evaluation import Result, Run, evaluate_each
+from llmsmc.inference import Algorithm
+from llmsmc.posterior import Posterior
+from llmsmc.solving import Settings, answered, load_policy, load_proposal, load_reward, reasoning
+
+BLOCK: Final = 25
+"""Problems in a block."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """A cell, a seed, and a block of consecutive problems, some of which may be done already.
+
+    Attributes:
+        cell: what is run.
+        seed: of the runs.
+        block: the problems.
+        done: ids of those that have a result.
+    """
+
+    cell: Cell
+    seed: int
+    block: tuple[Example, ...]
+    done: frozenset[str]
+
+    @property
+    def left(self) -> int:
+        """How many problems are still to be run."""
+        return sum(example.id not in self.done for example in self.block)
+
+    @property
+    def weight(self) -> float:
+        """How long a run takes, roughly, compared with other units: for the time that is left."""
+        algorithm = self.cell.algorithm
+        sweeps = getattr(algorithm, "num_sweeps", 0) + getattr(algorithm, "num_warmup", 0)
+        return float((getattr(algorithm, "num_particles", 1) + 8) * (1 + sweeps))
+
+
+def blocks(examples: Sequence[Example]) -> Iterator[tuple[Example, ...]]:
+    """Yield the blocks of a data set."""
+    for start in range(0, len(examples), BLOCK):
+        yield tuple(examples[start : start + BLOCK])
+
+
+def results_of_block(unit: Unit, run: Run) -> Iterator[Result]:
+    """Yield the result of each problem of the block that has none; this is where problems are run.
+
+    Problems run one at a time know nothing of each other, so those that are done are left out.
+    """
+    left = (example for example in unit.block if example.id not in unit.done)
+    yield from evaluate_each(left, run, unit.seed)
+
+
+class Worker:
+    """What runs units in a process; keeps the models of the last cell for the next one."""
+
+    def __init__(self) -> None:
+        """Start without models."""
+        self._models: dict[Any, Any] = {}
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(1)  # processes side by side; and sums are taken in one order
+
+    def results(self, unit: Unit) -> Iterator[Result]:
+        """Yield the results of a unit."""
+        settings, algorithm = unselected(unit.cell.settings), unit.cell.algorithm
+        models = self._loaded(settings, algorithm)
+
+        def run(example: Example, seed: int) -> Posterior:
+            model = reasoning(example.question, models, algorithm)
+            return answered(algorithm.run(model, seed=seed), settings)
+
+        yield from results_of_block(unit, run)
+
+    def _loaded(self, settings: Settings, algorithm: Algorithm) -> Settings:
+        """Return the settings with models in place of names; models of no use now are dropped."""
+        parts = {"policy": load_policy}
+        parts |= {"proposal": load_proposal} if needs_proposal(algorithm) else {}
+        parts |= {"reward": load_reward} if needs_reward(algorithm) else {}
+        wanted = {role: _model_key(role, settings) for role in parts}
+        self._models = {k: m for k, m in self._models.items() if k in wanted.values()}
+        for role, load in parts.items():
+            if wanted[role] not in self._models:
+                self._models[wanted[role]] = load(settings)
+        found = {role: self._models[key] for role, key in wanted.items()}
+        if "reward" in found:
+            found["reward_calibration"] = 1.0  # it has it
+        return replaced(settings, found)
+
+
+def replaced(settings: Settings, values: dict[str, Any]) -> Settings:
+    """Return the settings with other values."""
+    return Settings(**{**vars(settings), **values})
+
+
+def _model_key(role: str, settings: Settings) -> Any:
+    """Return what decides which model is loaded; a policy and a proposal may be the same one."""
+    s = settings
+    if role == "reward":
+        placed = (s.reward_convention, s.reward_quantization, s.reward_device or s.device)
+        return ("reward", s.reward, *placed, s.reward_calibration)
+    quantization = s.quantization if role == "policy" else s.proposal
+    return ("language model", s.policy, quantization or "none", s.device)

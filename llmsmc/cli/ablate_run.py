@@ -1,0 +1,136 @@
+"""What `llmsmc ablate` does, once its options have been read."""
+
+import functools
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from llmsmc.ablations import page as pages
+from llmsmc.ablations.plan import Plan
+from llmsmc.ablations.processes import run_units
+from llmsmc.ablations.report import report
+from llmsmc.ablations.store import Store
+from llmsmc.ablations.study import Study
+from llmsmc.ablations.work import Unit
+from llmsmc.cli import console
+from llmsmc.cli.ablation_table import cells_table, comparisons_table, plan_table
+from llmsmc.cli.errors import INTERRUPTED, print_error
+from llmsmc.cli.quiet import quiet_libraries
+from llmsmc.datasets import load
+from llmsmc.errors import InputError
+from llmsmc.files import check_writable, write_json
+
+
+def parse_seeds(text: str | None) -> tuple[int, ...] | None:
+    """Return the seeds that are listed.
+
+    Raises:
+        InputError: one is no integer.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"Seeds are integers. Got {text!r}; accepted: one or several, as in 0,1,2."
+        ) from error
+
+
+def command_line(name: str, quick: bool, given: dict[str, Any]) -> str:
+    """Return the command that makes the same report."""
+    words = ["llmsmc", "ablate", name, *(["--quick"] if quick else [])]
+    for option, value in given.items():
+        words += [] if value is None else [f"--{option}", str(value)]
+    return shlex.join(words)
+
+
+def show_plan(plan: Plan, out: Path) -> None:
+    """Print the cells of a plan, and what is left to run of each."""
+    dataset = load(plan.dataset)
+    store = Store(out, dataset)
+    try:
+        console.results().print(plan_table(Study(plan, dataset, store)))
+    finally:
+        store.close()
+
+
+def ablate(
+    plan: Plan,
+    out: Path,
+    jobs: int,
+    page: Path | None,
+    command: str,
+    *,
+    debug: bool = False,
+) -> None:
+    """Run what is missing of a plan, and print, and write, what it amounts to.
+
+    Args:
+        plan: the plan, at its size.
+        out: the folder of all results.
+        jobs: number of processes.
+        page: where the page is written, beside the folder's `NAME.json`.
+        command: what the page says to have been called.
+        debug: whether libraries may speak up.
+    """
+    quiet_libraries(debug)
+    if page is not None:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(page)
+    dataset = load(plan.dataset)
+    store = Store(out, dataset)
+    try:
+        study = Study(plan, dataset, store)
+        complete = functools.partial(
+            _complete, store=store, jobs=jobs, prepare=functools.partial(quiet_libraries, debug)
+        )
+        study.settle(complete)
+        complete(study.units())
+        made = report(study.plan, study.rows(), len(study.examples), command)
+    except KeyboardInterrupt:
+        print_error("interrupted; the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        store.close()
+    written = out / f"{plan.name}.json"
+    write_json(written, made)
+    screen = console.results()
+    screen.print(cells_table(made))
+    screen.print(comparisons_table(made))
+    for failure in made["failures"]:
+        line = f"{failure['cell']}, {failure['id']}, seed {failure['seed']}: {failure['error']}"
+        screen.print(console.foreign(line, "yellow"))
+    screen.print(console.foreign(f"Report: {written}", "dim"))
+    if page is not None:
+        pages.write_page(made, page)
+        screen.print(console.foreign(f"Page: {page}", "dim"))
+
+
+def _complete(units: Sequence[Unit], *, store: Store, jobs: int, prepare: Any) -> None:
+    """Run units, and write each result as it comes, with a bar that shows how far it is."""
+    if not units:
+        return
+    screen = console.progress()
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[count]} of {task.fields[of]} runs"),
+        TimeRemainingColumn(),
+        TextColumn("left, {task.fields[cell]}"),
+        console=screen,
+        transient=True,
+        disable=not console.is_animated(screen),
+    ) as progress:
+        total = sum(unit.weight * unit.left for unit in units)
+        task = progress.add_task(
+            "Running", total=total, count=0, of=sum(unit.left for unit in units), cell="starting"
+        )
+        for count, (unit, result) in enumerate(run_units(units, jobs, prepare), start=1):
+            store.add(unit.cell, unit.seed, result)
+            cell = console.foreign(unit.cell.series).plain
+            progress.update(task, advance=unit.weight, count=count, cell=cell)

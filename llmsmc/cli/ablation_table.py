@@ -1,0 +1,71 @@
+"""An ablation as tables."""
+
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from llmsmc.ablations.report import Report
+from llmsmc.ablations.study import Study
+from llmsmc.cli.console import foreign
+
+
+def cells_table(report: Report) -> Table:
+    """Return a table of the cells; the page has all of their figures."""
+    titles = ("n", "accuracy", "P(right)", "log score", "ECE", "tokens", "seconds", "errors")
+    table = _table(["cell"], list(titles))
+    for cell in report["cells"]:
+        table.add_row(foreign(cell["label"]), *_cells(cell["figures"]))
+    return table
+
+
+def comparisons_table(report: Report) -> Table:
+    """Return a table of the comparisons."""
+    table = _table(["claim"], ["difference", "95 % interval", "verdict"])
+    for each in report["comparisons"]:
+        if each["difference"] is None:
+            table.add_row(foreign(each["claim"]), "-", "-", "nothing to compare")
+            continue
+        factor, unit = (1.0, "") if each["metric"] == "log_score" else (100.0, " %")
+        low, high = factor * each["low"], factor * each["high"]
+        difference = f"{factor * each['difference']:+.1f}{unit}"
+        table.add_row(
+            foreign(each["claim"]), difference, f"{low:+.1f} to {high:+.1f}", each["verdict"]
+        )
+    return table
+
+
+def plan_table(study: Study) -> Table:
+    """Return a table of the cells with how much of each is still to be run."""
+    table = _table(["cell"], ["runs", "left"])
+    size = study.plan.size
+    wanted = len(study.examples) * len(size.seeds)
+    for row in study.rows():
+        table.add_row(foreign(row.label), str(wanted), str(wanted - len(row.runs)))
+    return table
+
+
+def _table(texts: list[str], numbers: list[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in texts:
+        table.add_column(title, min_width=24)
+    for title in numbers:
+        table.add_column(title, justify="right")
+    return table
+
+
+def _cells(figures: dict[str, Any] | None) -> list[str]:
+    if figures is None:
+        return ["0"]
+    error, calibration = figures["standard_error"], figures["calibration_error"]
+    accuracy = f"{100 * figures['accuracy']:.1f}"
+    return [
+        str(figures["num_runs"]),
+        accuracy + ("" if error is None else f" ± {100 * error:.1f}"),
+        f"{100 * figures['probability_correct']:.1f}",
+        f"{figures['log_score']:.2f}",
+        "-" if calibration is None else f"{calibration:.2f}",
+        f"{figures['generated_tokens']:,.0f}",
+        f"{figures['seconds']:.2f}",
+        str(figures["num_errors"]),
+    ]

@@ -1,0 +1,53 @@
+"""The figures of a cell."""
+
+import math
+
+import pytest
+
+from llmsmc.ablations.cell import make_cell
+from llmsmc.ablations.figures import calibration_error, figures, reliability, value_of
+from tests.ablations.runs import result, runs
+
+CELL = make_cell({"series": "a", "algorithm": "bootstrap", "particles": 4})
+
+
+def test_problems_are_the_sampling_unit() -> None:
+    once = figures(CELL, runs("1100"))
+    thrice = figures(CELL, runs("1100", "1100", "1100"))
+    assert once["accuracy"] == thrice["accuracy"] == 0.5
+    assert once["standard_error"] == thrice["standard_error"] == pytest.approx(math.sqrt(1 / 12))
+    assert (thrice["num_problems"], thrice["num_runs"]) == (4, 12)
+
+
+def test_failures_are_wrong_and_counted() -> None:
+    failed = result(False, 0.0, answer=None, selected={}, error="ValueError: x", num_particles=None)
+    found = figures(CELL, runs("11") | {("p9", 0): failed | {"truncated": None}})
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["num_errors"] == 1
+    assert found["truncated"] == pytest.approx(0.25)
+
+
+def test_a_selection_is_another_reading_of_the_same_runs() -> None:
+    cell = make_cell({**CELL.values, "selection": "argmax"})
+    assert figures(cell, runs("1000"))["accuracy"] == 0.75
+    assert cell.config("a", "b", 0) == CELL.config("a", "b", 0)
+
+
+def test_the_log_score_sets_something_aside() -> None:
+    assert value_of(result(False, 0.0), "log_score") == pytest.approx(math.log(0.01))
+    assert value_of(result(True, 1.0), "log_score") == pytest.approx(0.0)
+
+
+def test_calibration() -> None:
+    sure = [result(n < 9, probability=0.9) for n in range(10)]
+    assert calibration_error(reliability(sure)) == pytest.approx(0.0)
+    proud = [result(n < 5, probability=1.0) for n in range(10)]
+    assert calibration_error(reliability(proud)) == pytest.approx(0.5)
+    assert reliability([*sure, *proud])[0] == {
+        "from": 0.9,
+        "to": 1.0,
+        "count": 20,
+        "probability": pytest.approx(0.95),
+        "right": 0.7,
+    }
+    assert calibration_error(reliability([result(False, answer=None)])) is None
