@@ -70,8 +70,9 @@ def _draw_row(row: Any, title: str, cells: Sequence[dict[str, Any]], report: Rep
     row[2].set_title("Calibration of the posterior")
     for axes in row[:2]:
         _percent(axes.yaxis if numeric or axes is row[1] else axes.xaxis)
-    handles, labels = row[1].get_legend_handles_labels()
-    row[1].legend(handles, labels, loc="upper left", bbox_to_anchor=(-0.05, -0.2), ncols=2)
+    if numeric:  # bars have their names beside them, in the same colours
+        short = max((len(name) for name, _ in lines), default=0) < 20
+        row[0].legend(loc="upper left", bbox_to_anchor=(-0.05, -0.2), ncols=2 if short else 1)
 
 
 def _draw_curves(
@@ -85,12 +86,17 @@ def _draw_curves(
             yerr=[cell["figures"]["standard_error"] or 0.0 for cell in ordered],
             label=plain(label, 40),
         )
+    places = [place(cell) for _, cells in lines for cell in cells]
     if name == "tokens":
-        axes.set_xscale("log")
+        if max(places) > 4 * min(places) > 0:
+            axes.set_xscale("log")
+        else:
+            axes.locator_params(axis="x", nbins=4)
+        axes.xaxis.set_major_formatter(lambda value, position: f"{value:,.0f}")
         axes.set_xlabel("tokens generated a problem")
     elif name in _DOUBLING:
         axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(lambda value, position: f"{value:g}")
+        axes.set_xticks(sorted(set(places)), [f"{value:g}" for value in sorted(set(places))])
         axes.set_xlabel(name)
     else:
         axes.set_xlabel(name.replace("_", " "))
@@ -102,7 +108,7 @@ def _draw_bars(axes: Any, lines: Sequence[Line]) -> None:
     for number, (_, figures) in enumerate(bars):
         error = figures["standard_error"] or 0.0
         axes.barh(number, figures["accuracy"], xerr=error, color=f"C{number % 8}", height=0.66)
-    axes.set_yticks(range(len(bars)), [plain(label, 28) for label, _ in bars])
+    axes.set_yticks(range(len(bars)), [plain(label, 44) for label, _ in bars])
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")

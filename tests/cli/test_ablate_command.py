@@ -47,9 +47,8 @@ right = {{ particles = 2 }}
 
 @pytest.fixture
 def models(policy_folder: Path, reward_folder: Path) -> list[str]:
-    """Return the options that put tiny models in all cells, on two sums."""
-    short = ["--max-steps", "2", "--max-tokens-per-step", "8", "--dataset", "sums.jsonl"]
-    return ["--policy", str(policy_folder), "--reward", str(reward_folder), *short]
+    """Return the options that put tiny models in all cells."""
+    return ["--policy", str(policy_folder), "--reward", str(reward_folder)]
 
 
 @pytest.fixture
@@ -65,7 +64,8 @@ def results(out: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the lines of each folder of results, what was measured by the clock left out."""
     found = {}
     for path in sorted(out.glob("*/results.jsonl")):
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        text = path.read_text()
+        lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
         found[path.parent.name] = [unmeasured(line) for line in lines]
     return found
 
@@ -90,9 +90,13 @@ def test_every_shipped_plan_runs_and_is_reported(
 ) -> None:
     """One folder of results for all of them, so that what they have in common runs once."""
     drawn = ("aggregation", "methods", "temperature")
+    options = ["--quick", "--limit", "1", "--seeds", "0", "--dataset", "sums.jsonl"]
+    options += ["--max-steps", "2", "--max-tokens-per-step", "8"]
     for name in names():
+        # Tiny models are too small to be quantized in blocks; the embedded ones are not.
+        chosen = [] if name == "quantization" else models
         pages = ["--page", f"pages/{name}.md"] if name in drawn else []
-        done = command("ablate", name, "--quick", "--limit", "1", "--seeds", "0", *pages, *models)
+        done = command("ablate", name, *options, *chosen, *pages)
         assert done.exit_code == 0, (name, done.output)
         made = report(folder / "runs/ablations", name)
         assert made["failures"] == [], name
