@@ -30,6 +30,7 @@ from llmsmc.models import stopping
 from llmsmc.models.aggregation import Aggregation, aggregation
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.constraint import Constraint
+from llmsmc.models.cuts import complete_steps, end_where_they_must
 from llmsmc.models.experts import score_by_expert
 from llmsmc.models.language_model import LanguageModel, TokenScores
 from llmsmc.models.memory_use import peak_memory_bytes
@@ -327,10 +328,23 @@ class Reasoning(StateSpaceModel):
         It is `-inf` where the tokens could not have been cut into these steps.
         """
         possible = torch.tensor([self._is_possible(state, n) for n in range(len(state))])
-        if self._thoughts is not None:
-            full = state.num_tokens >= self._room
-            outgrown = torch.tensor([not self._can_be_scored(steps) for steps in state.steps])
-            possible &= self._thoughts.are_possible(state, full | outgrown)
+        automaton, thoughts = self.policy.automaton(self._rule), self._thoughts
+        complete = complete_steps(
+            automaton,
+            state.token_ids,
+            state.num_tokens,
+            self.policy.device,
+            None if thoughts is None else thoughts.automaton.restart,
+        )
+        outgrown = torch.tensor(
+            [not self._can_be_scored(steps) for steps in state.steps], dtype=torch.bool
+        )
+        cut_off = outgrown | (state.num_tokens >= self._room)
+        possible &= end_where_they_must(
+            state, complete, cut_off, self.max_tokens_per_step, self.max_steps
+        )
+        if thoughts is not None:
+            possible &= thoughts.are_possible(state, complete)
         return state.transition_log_probs.sum(1).masked_fill(~possible, -math.inf)
 
     def splice(
@@ -599,22 +613,19 @@ class Reasoning(StateSpaceModel):
         return answer_steps(steps, self._thinking_end)
 
     def _is_possible(self, particles: ReasoningParticles, n: int) -> bool:
-        """Return whether a solution is cut off where, and only where, it has to be."""
+        """Return whether a solution ends with its answer, and within the room that there is."""
         steps, code = particles.steps[n], int(particles.finish_codes[n])
-        room = self._room
-        count, ends = int(particles.num_tokens[n]), particles.step_ends[n, : len(steps)].tolist()
-        last = count - (ends[-2] if len(ends) > 1 else 0)
-        outgrown = not self._can_be_scored(steps)
+        count, outgrown = int(particles.num_tokens[n]), not self._can_be_scored(steps)
         if self.stop_at_answer and any(self._has_answer(steps[:k]) for k in range(1, len(steps))):
             return False  # it would have ended there
         if self.stop_at_answer and code != EOS and not outgrown:
             if self._has_answer(steps) != (code == ANSWER):
                 return False
         if code == LENGTH:
-            return count == room or last == self.max_tokens_per_step or outgrown
+            return count <= self._room
         if code in (EOS, ANSWER):
-            return count <= room and not outgrown
-        return count < room and not outgrown
+            return count <= self._room and not outgrown
+        return count < self._room and not outgrown
 
     def _log_target(self, particles: ReasoningParticles) -> Float64[Tensor, " N"]:
         """Return the log of the tilt, and minus infinity where the constraint is violated."""

@@ -137,7 +137,9 @@ class _Bytes:
     def table(self, pattern: str) -> np.ndarray:
         """Return the next node for each node and byte; the last one: complete."""
         start: _Node = (frozenset([self.initial]), 0)
-        numbers, queue, rows = {start: 0}, [start], list[list[int]]()
+        numbers: dict[_Node, int] = {start: 0}
+        queue: list[_Node] = [start]
+        rows = list[list[int]]()
         for node in queue:  # which grows
             row = list[int]()
             for byte in range(256):

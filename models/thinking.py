@@ -177,20 +177,9 @@ class ThinkingAutomaton:
             states = following
         return lengths.cpu()
 
-    def ends(
-        self, token_ids: Int[Tensor, "N L"], num_tokens: Int[Tensor, " N"]
-    ) -> Bool[Tensor, "N L"]:
-        """Return behind which tokens of texts that begin with thinking a step is complete."""
-        device = self.closing.table.device
-        states = self.start(len(token_ids))
-        ends = torch.zeros(token_ids.shape, dtype=torch.bool)
-        for position, ids in enumerate(token_ids.to(device).T):
-            states = self.advance(states, ids)
-            complete = self.complete(states)
-            ends[:, position] = complete.cpu() & (num_tokens > position)
-            fresh = self.starts(states[:, 1] != self.closing.accept)
-            states = torch.where(complete[:, None], fresh, states)
-        return ends
+    def restart(self, states: Int[Tensor, "B 3"]) -> Int[Tensor, "B 3"]:
+        """Return the states at the start of the next step, given those at the end of one."""
+        return self.starts(states[:, 1] != self.closing.accept)
 
 
 @dataclass(frozen=True, eq=False)

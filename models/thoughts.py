@@ -8,7 +8,7 @@ from torch import Tensor
 
 from llmsmc.errors import InputError
 from llmsmc.models.language_model import LanguageModel, TokenScores
-from llmsmc.models.reasoning_particles import LENGTH, MAX_STEPS, UNFINISHED, ReasoningParticles
+from llmsmc.models.reasoning_particles import ReasoningParticles
 from llmsmc.models.stopping import StepRule, step_rule
 from llmsmc.models.thinking import ForcedTokens, Thinking, ThinkingAutomaton, ThinkingRule
 
@@ -73,29 +73,21 @@ class Thoughts:
         )
 
     def are_possible(
-        self, particles: ReasoningParticles, cut_off: Bool[Tensor, " N"]
+        self, particles: ReasoningParticles, complete: Bool[Tensor, "N L"]
     ) -> Bool[Tensor, " N"]:
         """Return which solutions are cut into steps, and closed by force, where they have to be.
 
-        A last step that ends by a limit on its own tokens alone is not complete; those that are
-        `cut_off` by another one may be.
+        `complete` says behind which tokens a step is complete.
         """
         ids, counts = particles.token_ids, particles.num_tokens
-        found = self.automaton.ends(ids, counts)
         possible = torch.tensor(
             [
-                self._ends(ids[n, : int(counts[n])].tolist(), found[n].nonzero().squeeze(1) + 1)
+                self._ends(ids[n, : int(counts[n])].tolist(), complete[n].nonzero().squeeze(1) + 1)
                 == particles.step_ends[n, : len(particles.steps[n])].tolist()
                 for n in range(len(particles))
             ],
             dtype=torch.bool,
         )
-        last = (torch.arange(ids.shape[1]) == counts[:, None] - 1) & found
-        is_complete = last.any(1)
-        codes = particles.finish_codes
-        goes_on = (codes == UNFINISHED) | (codes == MAX_STEPS)
-        possible &= is_complete | ~goes_on
-        possible &= ~is_complete | (codes != LENGTH) | cut_off
         budget = self.thinking.max_tokens
         if budget is not None:
             places = torch.arange(ids.shape[1]) - budget
