@@ -22,7 +22,7 @@ from llmsmc.cli.errors import INTERRUPTED, print_error
 from llmsmc.cli.quiet import quiet_libraries
 from llmsmc.datasets import load
 from llmsmc.errors import InputError
-from llmsmc.files import check_writable, write_json
+from llmsmc.files import check_writable, unwritable, write_json
 
 
 def parse_seeds(text: str | None) -> tuple[int, ...] | None:
@@ -80,7 +80,10 @@ def ablate(
     """
     quiet_libraries(debug)
     if page is not None:
-        page.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            page.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(page, error) from error
         check_writable(page)
     dataset = load(plan.dataset)
     store = Store(out, dataset)

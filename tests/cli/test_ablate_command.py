@@ -224,7 +224,6 @@ def test_two_at_work_in_one_folder(command: Command, folder: Path) -> None:
     [
         (["nothing"], "There is no such ablation. Got 'nothing'"),
         (["tiny.toml", "--seeds", "one"], "Seeds are integers. Got 'one'"),
-        (["tiny.toml", "--policy", "no-such-model"], "no-such-model"),
         (["tiny.toml", "--dataset", "no-such-set"], "There is no such data set"),
         (["tiny.toml", "--page", "sums.jsonl/a.md"], "cannot be written"),
     ],
