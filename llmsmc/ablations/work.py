@@ -5,7 +5,7 @@ block, so that a batch of several problems is made up of the same ones when it i
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -89,7 +89,7 @@ class Worker:
 
     def _loaded(self, settings: Settings, algorithm: Algorithm) -> Settings:
         """Return the settings with models in place of names; models of no use now are dropped."""
-        parts = {"policy": load_policy}
+        parts: dict[str, Callable[[Settings], Any]] = {"policy": load_policy}
         parts |= {"proposal": load_proposal} if needs_proposal(algorithm) else {}
         parts |= {"reward": load_reward} if needs_reward(algorithm) else {}
         wanted = {role: _model_key(role, settings) for role in parts}
