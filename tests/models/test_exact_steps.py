@@ -442,7 +442,7 @@ def test_prompts_that_open_or_close_the_thinking(policy: LanguageModel) -> None:
 def test_settings_of_thinking(policy: LanguageModel) -> None:
     for wrong in ({"closing": ""}, {"max_tokens": 0}, {"step": ""}, {"closing_text": "no tag"}):
         with pytest.raises(InputError, match="Got"):
-            Thinking(**wrong)  # type: ignore[arg-type]
+            Thinking(**wrong)
     with pytest.raises(InputError, match="special token"):
         Reasoning(policy, None, "a", thinking=Thinking("<eos>"))
     with pytest.raises(InputError, match="cannot close its thinking"):
