@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from benchmarks.memory import POLICIES, REWARD, reward_size, run_table, weights_table
 from llmsmc import InputError
 from llmsmc.models.language_model import LanguageModel
 from llmsmc.models.memory_needs import model_size
-from llmsmc.models.row_cache import RowCache
+from llmsmc.models.pretrained import Placement
+from llmsmc.models.row_cache import RowCache, RowLayer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -20,24 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def test_weights_are_those_of_a_loaded_model(kind: str, wide_policy_folder: Path) -> None:
     if kind != "none":
         pytest.importorskip("bitsandbytes")
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    settings = (
-        {}
-        if kind == "none"
-        else {
-            "quantization_config": BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-                load_in_8bit=kind == "int8",
-                load_in_4bit=kind != "int8",
-                bnb_4bit_quant_type=kind.partition("-")[0] if kind != "int8" else "nf4",
-                bnb_4bit_use_double_quant="double" in kind,
-            ),
-            "device_map": "cpu",
-        }
-    )
-    model = AutoModelForCausalLM.from_pretrained(
-        wide_policy_folder, dtype=torch.bfloat16, **settings
-    )
+    name, _, nested = kind.partition("-")
+    placement = Placement("cpu", "bfloat16", name, double_quantization=bool(nested))
+    model: Any = placement.load(AutoModelForCausalLM, str(wide_policy_folder))
     size = model_size(model.config)
     held = sum(p.numel() * p.element_size() for p in model.parameters())
     for module in model.modules():
@@ -56,7 +43,9 @@ def test_the_cache_is_that_of_a_run(policy: LanguageModel) -> None:
     with torch.no_grad():
         policy._forward(cache, torch.arange(3 * 10).reshape(3, 10))
     cache.commit(10)
-    (keys, *_) = (layer.keys for layer in cache._row_layers())
+    layer = cache.layers[0]
+    assert isinstance(layer, RowLayer)
+    keys = layer.keys
     per_token = cache.num_bytes / (keys.shape[0] * keys.shape[2])
     size = model_size(policy.model.config)
     assert size.cache(1, 1, bytes_per_number=4) == per_token
