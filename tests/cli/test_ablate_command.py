@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llmsmc.ablations import drawing, page
-from llmsmc.ablations.plan import names
+from llmsmc.ablations.reading import names
 from llmsmc.ablations.report import MEASURED
 from llmsmc.ablations.store import Store
 from llmsmc.cli import ablate_run
