@@ -1,6 +1,7 @@
 """Results of questions, what they amount to, and the folder that holds them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ EXAMPLE = Example("a/1", "What is 3 + 4?", "7", level=2, family="sums")
 FIELDS = {
     *("id", "question", "answer", "level", "family", "reference", "seed", "correct", "cost"),
     *("probability_correct", "log_evidence", "truncated", "num_steps", "num_particles"),
-    *("seconds", "error", "grading"),
+    *("seconds", "error", "grading", "probability", "selected"),
 }
 
 
@@ -38,6 +39,19 @@ def test_a_result() -> None:
     assert (result["truncated"], result["num_steps"], result["num_particles"]) == (1, 1, 4)
     assert result["error"] is None and result["cost"]["generated_tokens"] == 100
     assert not result_of(EXAMPLE, wrong, seed=5)["correct"]
+
+
+def test_the_rule_of_selection_gives_the_answer() -> None:
+    def chosen(example: Example, seed: int) -> Posterior:
+        selected = {"mode": "7", "majority": "8", "argmax": None}
+        metadata = {"selection": "majority", "selected": selected}
+        return replace(posterior(answering("7", "8", "8"), [3, 1, 1]), metadata=metadata)
+
+    result = result_of(EXAMPLE, chosen, seed=0)
+    assert result["answer"] == "8" and not result["correct"]
+    assert result["probability"] == pytest.approx(0.4)
+    assert result["probability_correct"] == pytest.approx(0.6)
+    assert result["selected"] == {"mode": True, "majority": False, "argmax": False}
 
 
 def test_a_failure_is_a_wrong_answer_among_others() -> None:

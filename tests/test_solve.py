@@ -10,7 +10,7 @@ import llmsmc.solving
 from llmsmc.errors import InputError
 from llmsmc.inference import BestOfN, SelfConsistency
 from llmsmc.models import LanguageModel, RewardModel
-from llmsmc.solving import Settings
+from llmsmc.solving import Settings, answered, load_reward, loaded, reasoning
 from tests.models.conftest import (  # noqa: F401 - fixtures
     policy,
     policy_folder,
@@ -55,6 +55,29 @@ def test_an_algorithm_as_it_is(settings: dict[str, Any]) -> None:
     assert posterior.num_particles == 3
     with pytest.raises(InputError, match="Got particles=4 beside BestOfN"):
         llmsmc.solve(QUESTION, BestOfN(2), particles=4, **settings)
+
+
+def test_the_temperature_of_a_reward_model(
+    policy_folder: Path,  # noqa: F811
+    reward_folder: Path,  # noqa: F811
+    reward: RewardModel,  # noqa: F811
+) -> None:
+    chosen = Settings(policy=policy_folder, reward=reward_folder, reward_calibration=4.0)
+    models = loaded(chosen, BestOfN(2))
+    assert isinstance(models.reward, RewardModel)
+    steps = ["3 + 4 = 7\n\n"]
+    flat, trained = models.reward.log_odds(QUESTION, steps), reward.log_odds(QUESTION, steps)
+    assert flat.tolist() == pytest.approx((trained / 4).tolist())
+    assert (
+        answered(BestOfN(2).run(reasoning(QUESTION, models, BestOfN(2))), chosen).metadata[
+            "selection"
+        ]
+        == "mode"
+    )
+    with pytest.raises(InputError, match="accepted: 0 < reward_calibration"):
+        Settings(reward_calibration=0.0)
+    with pytest.raises(InputError, match="has its own temperature"):
+        load_reward(Settings(reward=reward, reward_calibration=2.0))
 
 
 def test_settings_that_do_not_exist(settings: dict[str, Any]) -> None:

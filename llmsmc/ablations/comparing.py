@@ -9,7 +9,6 @@ from llmsmc.ablations.cell import Cell
 from llmsmc.ablations.figures import Runs, array, by_problem
 from llmsmc.ablations.intervals import Interval, bootstrap_interval, bounded_interval
 from llmsmc.ablations.plan import Comparison
-from llmsmc.errors import InputError
 
 HOLDS: Final = "holds"
 FAILS: Final = "does not hold"
@@ -38,11 +37,9 @@ def compare(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
         "metric": comparison.metric,
         "published": comparison.published,
     }
-    kept = [
-        (one, other)
-        for one, other in pairs(comparison, rows)
-        if one.runs.keys() & other.runs.keys()
-    ]
+    places = comparison.pairs([row.cell for row in rows])
+    both = [(rows[left], rows[right]) for left, right in places]
+    kept = [(one, other) for one, other in both if one.runs.keys() & other.runs.keys()]
     if not kept:
         return record | {
             "difference": None,
@@ -65,28 +62,6 @@ def compare(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
             ]
         }
     )
-
-
-def pairs(comparison: Comparison, rows: Sequence[Row]) -> list[tuple[Row, Row]]:
-    """Return the pairs of cells that are compared; a cell is not compared with itself.
-
-    Raises:
-        InputError: a cell has several partners.
-    """
-    found = []
-    for left in rows:
-        if not left.cell.matches(comparison.left):
-            continue
-        shared = {key: left.cell.values.get(key) for key in comparison.same}
-        partners = [row for row in rows if row.cell.matches(comparison.right | shared)]
-        if len(partners) > 1:
-            raise InputError(
-                f"A cell is compared with one other. Got {len(partners)} partners of "
-                f"{left.label!r} in {comparison.claim!r}; accepted: keys in `same` or `right` "
-                "that leave one."
-            )
-        found += [(left, partner) for partner in partners if partner is not left]
-    return found
 
 
 def verdict(low: float, high: float, rule: str, margin: float) -> str:

@@ -102,7 +102,7 @@ def ablate(
     """Run an ablation and report it; can be interrupted, even killed, and taken up again."""
     with reported(debug):
         with console.waiting("Starting"):
-            from llmsmc.ablations.plan import load_plan
+            from llmsmc.ablations.reading import load_plan
             from llmsmc.cli import ablate_run
 
             plan = load_plan(name)

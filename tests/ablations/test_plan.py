@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from llmsmc.ablations.plan import load_plan, names, read_plan
+from llmsmc.ablations.reading import load_plan, names, read_plan
 from llmsmc.errors import InputError
 
 PLAN = """
@@ -98,6 +98,7 @@ def test_overridden_cells_that_become_one_are_one() -> None:
         ('claim = "c"', 'claim = "c"\nrule = "better"', "rule is one of a few words"),
         ('claim = "c"', 'claim = "c"\nrule = "equal"', "needs a margin"),
         ('claim = "c"', 'claim = "c"\nmetric = "luck"', "metric is one of a few words"),
+        ('right = { series = "b" }', 'right = { series = "a" }', "4 partners of 'a'"),
         ("[budget]", "[plot]\ny = 1\n[budget]", "Got 'y'"),
         ("[[cells]]", "[cells]", "Cannot|cells"),
         ('title = "T"', "title = ", "Invalid value"),

@@ -1,0 +1,199 @@
+"""Plans as they are written, in TOML.
+
+```toml
+title = "..."
+figure = "Fig. 2"                  # where the paper has it
+claim = "..."
+caution = "..."
+
+[run]
+dataset = "minimath-500"
+problems = 100                     # the first ones
+seeds = [0, 1, 2]
+
+[quick]                            # what --quick makes of it
+problems = 10
+seeds = [0]
+max_particles = 8                  # larger numbers become this one
+only = { particles = [1, 4] }      # other cells are left out
+
+[all]                              # what all cells have, unless they say otherwise
+policy = "minimath-policy"
+
+[[cells]]                          # the product over all lists
+series = "particle filter"
+algorithm = "bootstrap"
+particles = [1, 2, 4]              # or "equal": as many as cost the tokens of the budget
+
+[budget]                           # a cell; its tokens are what "equal" means
+series = "particle filter"
+particles = 4
+
+[[comparisons]]                    # left minus right, on the same problems and seeds
+claim = "..."
+left = { series = "particle filter" }
+right = { series = "weighted best of N" }
+same = ["particles"]               # what the two of a pair have in common
+rule = "greater"                   # or "no less", "equal", with a margin
+published = "59.6 against 47.8"
+
+[plot]
+x = "particles"                    # on the horizontal axis; bars where there is none
+rows = "policy"                    # one row of panels for each
+
+[published]
+caption = "..."
+columns = ["method", "1", "2"]
+rows = [["PF", 0.208, 0.312]]
+```
+"""
+
+import itertools
+import tomllib
+from collections.abc import Iterable
+from dataclasses import fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+from llmsmc.ablations.cell import EQUAL, KEYS, make_cell
+from llmsmc.ablations.plan import Comparison, Plan, Size, distinct
+from llmsmc.checks import require_choice
+from llmsmc.errors import InputError
+
+_PLANS: Final = files("llmsmc.ablations") / "plans"
+_TABLES: Final = ("run", "quick", "all", "cells", "budget", "comparisons", "plot", "published")
+_TEXTS: Final = ("title", "figure", "claim", "caution")
+
+
+def names() -> list[str]:
+    """Return the names of the plans that come with the library."""
+    return sorted(each.name[:-5] for each in _PLANS.iterdir() if each.name.endswith(".toml"))
+
+
+def load_plan(name_or_path: str) -> Plan:
+    """Return a plan by its name, or that in a file.
+
+    Raises:
+        InputError: there is no such plan; or says what is wrong with the file.
+    """
+    if name_or_path in names():
+        return read_plan(name_or_path, (_PLANS / f"{name_or_path}.toml").read_text("utf-8"))
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        raise InputError(
+            f"There is no such ablation. Got {name_or_path!r}; accepted: {', '.join(names())}, or "
+            "a .toml file."
+        )
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"The plan {name_or_path!r} cannot be read: {error}. Accepted: a .toml file."
+        ) from error
+    return read_plan(path.stem, text)
+
+
+def read_plan(name: str, text: str) -> Plan:
+    """Return the plan that a TOML text describes.
+
+    Raises:
+        InputError: says what is wrong with it.
+    """
+    try:
+        return _plan(name, tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, InputError) as error:
+        raise InputError(f"The plan {name} cannot be used: {error}") from error
+
+
+def _plan(name: str, table: dict[str, Any]) -> Plan:
+    for key in table:
+        require_choice("The key of a plan", key, (*_TEXTS, *_TABLES))
+    run = _typed(table, "run", dict)
+    size = _made(Size, {key: value for key, value in run.items() if key != "dataset"}, "run")
+    quick = _made(Size, _typed(table, "quick", dict), "quick")
+    common = _typed(table, "all", dict, {})
+    budget = _typed(table, "budget", dict, {})
+    cells = distinct(
+        make_cell(values)
+        for block in _typed(table, "cells", list, [])
+        for values in _product(common | block)
+    )
+    if not cells:
+        raise InputError("The grid is empty. Got no cells; accepted: at least one [[cells]].")
+    plan = Plan(
+        name=name,
+        texts={key: _typed(table, key, str, "") for key in _TEXTS},
+        dataset=_typed(run, "dataset", str),
+        size=size,
+        quick=quick,
+        cells=cells,
+        budget=budget,
+        comparisons=tuple(
+            _made(Comparison, each, "comparisons")
+            for each in _typed(table, "comparisons", list, [])
+        ),
+        plot=_typed(table, "plot", dict, {}),
+        published=_typed(table, "published", dict, {}),
+    )
+    _check(plan)
+    return plan
+
+
+def _check(plan: Plan) -> None:
+    """Find out whether what the plan speaks of is among its cells, before anything is run."""
+    for comparison in plan.comparisons:
+        comparison.pairs(plan.cells)
+    for key in plan.plot:
+        require_choice("The key of [plot]", key, ("x", "rows"))
+        require_choice(f"[plot] {key}", plan.plot[key], KEYS)
+    for key in plan.published:
+        require_choice("The key of [published]", key, ("caption", "columns", "rows"))
+    widths = {
+        len(row) for row in (plan.published.get("columns", []), *plan.published.get("rows", []))
+    }
+    if len(widths) > 1:
+        raise InputError("The rows of [published] have one entry a column. Got other widths.")
+    wanted = [(each.claim, side) for each in plan.comparisons for side in (each.left, each.right)]
+    if plan.budget or any(cell.particles == EQUAL for cell in plan.cells):
+        budget = {key: value for key, value in plan.budget.items() if key != "problems"}
+        wanted.append(("the budget", budget or {"series": "(none)"}))
+    for where, values in wanted:
+        if not any(cell.matches(values) for cell in plan.cells):
+            raise InputError(
+                f"There is no cell with these values. Got {values!r} in {where!r}; accepted: "
+                "values that some cells have."
+            )
+
+
+def _product(block: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    """Yield the values of each cell of a block."""
+    lists = [value if isinstance(value, list) else [value] for value in block.values()]
+    for combination in itertools.product(*lists):
+        yield dict(zip(block, combination, strict=True))
+
+
+def _made(cls: type[Any], values: dict[str, Any], where: str) -> Any:
+    """Return a dataclass of the values of a table; lists become tuples."""
+    accepted = [each.name for each in fields(cls)]
+    for key in values:
+        require_choice(f"The key of [{where}]", key, accepted)
+    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    try:
+        return cls(**tuples)
+    except TypeError as error:
+        raise InputError(
+            f"[{where}] lacks something, or has it in another type. Got {values!r}; accepted: "
+            f"{', '.join(accepted)}."
+        ) from error
+
+
+def _typed(table: dict[str, Any], key: str, kind: type[Any], default: Any = None) -> Any:
+    """Return a value of the table that is of this type."""
+    value = table.get(key, default)
+    if not isinstance(value, kind) or (
+        kind is list and not all(isinstance(each, dict) for each in value)
+    ):
+        words = {dict: "a table", list: "tables", str: "a text"}[kind]
+        raise InputError(f"{key} is {words}. Got {value!r}; accepted: {words}.")
+    return value
