@@ -194,6 +194,6 @@ def _typed(table: dict[str, Any], key: str, kind: type[Any], default: Any = None
     if not isinstance(value, kind) or (
         kind is list and not all(isinstance(each, dict) for each in value)
     ):
-        words = {dict: "a table", list: "tables", str: "a text"}[kind]
+        words = {"dict": "a table", "list": "tables", "str": "a text"}[kind.__name__]
         raise InputError(f"{key} is {words}. Got {value!r}; accepted: {words}.")
     return value
