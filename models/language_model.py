@@ -10,7 +10,6 @@ Shapes: B rows, L generated tokens, V vocabulary.
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,36 +19,18 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmsmc.cost import Cost
-from llmsmc.errors import InputError, NumericalError
+from llmsmc.errors import NumericalError
 from llmsmc.models.cache_rows import CacheRows
-from llmsmc.models.chat import chat_ids, checked_text, decode
 from llmsmc.models.constraint import Constraint, TokenMask
+from llmsmc.models.policy import Demands, TokenScores
 from llmsmc.models.pretrained import Placement, context_length, load_tokenizer, resolve
 from llmsmc.models.row_cache import RowCache, concatenate
 from llmsmc.models.sampling import UniformTable
 from llmsmc.models.stopping import StepAutomaton, StepRule
 from llmsmc.models.token_loop import StepLimits, StepTokens, TokenLoop
-from llmsmc.models.token_pieces import token_pieces
+from llmsmc.models.vocabulary import Vocabulary
 
 MAX_LOGITS: Final = 2**26  # numbers that the logits of several positions may take at once
-
-_CONTEXT_OF_DECODING = 4  # tokens before a step that decide how it begins as text
-
-
-@dataclass(frozen=True, eq=False)
-class TokenScores:
-    """What a language model says of tokens that somebody else has chosen.
-
-    Attributes:
-        log_probs: log-probabilities of the tokens at temperature 1; zero on padding.
-        tempered_log_probs: the same at the temperature asked for.
-        memory: the cached rows, of everything but the last token.
-    """
-
-    log_probs: Float64[Tensor, "B L"]
-    tempered_log_probs: Float64[Tensor, "B L"]
-    memory: CacheRows
-
 
 class LanguageModel:
     """A causal language model with its tokenizer.
@@ -62,6 +43,9 @@ class LanguageModel:
         context_length: number of positions it is built for.
         eos_ids: the ids that end a text.
     """
+
+    masks = True
+    whole_answers_only = False
 
     def __init__(
         self,
@@ -76,9 +60,7 @@ class LanguageModel:
         self.name, self.quantization = name or type(model).__name__, quantization
         self.context_length = context_length(model.config)
         self.eos_ids = _eos_ids(model, tokenizer)
-        self._pieces: list[bytes] | None = None
-        self._automata: dict[StepRule, StepAutomaton] = {}
-        self._masks: dict[Constraint, TokenMask] = {}
+        self._tokens = Vocabulary(tokenizer, self._vocab_size, self.device)
 
     @classmethod
     def from_pretrained(
@@ -117,6 +99,14 @@ class LanguageModel:
         """The device on which the model runs."""
         return self.model.device
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The tokens with their ids."""
+        return self._tokens.ids
+
+    def check(self, demands: Demands) -> None:
+        """Accept everything that can be asked of a language model."""
+
     def prompt_ids(self, question: str, system: str | None = None) -> tuple[int, ...]:
         """Return the ids of the chat that asks the question, up to where the answer begins.
 
@@ -124,37 +114,19 @@ class LanguageModel:
             InputError: the question is empty, has characters that the tokenizer does not know,
                 or leaves no room for an answer.
         """
-        question = checked_text(self.tokenizer, "question", question)
-        messages = [{"role": "user", "content": question}]
-        if system is not None:
-            system = checked_text(self.tokenizer, "system prompt", system)
-            messages.insert(0, {"role": "system", "content": system})
-        ids = chat_ids(self.tokenizer, messages)
-        if len(ids) >= self.context_length:
-            raise InputError(
-                f"The question does not fit into the context of {self.name}. Got {len(ids)} "
-                f"tokens; accepted: fewer than {self.context_length}."
-            )
-        return ids
+        return self._tokens.prompt_ids(question, system, self.context_length, self.name)
 
     def decode(self, token_ids: Iterable[int], after: Iterable[int] = ()) -> str:
         """Return the text of the ids, as it reads behind the ids `after`."""
-        context = list(after)[-_CONTEXT_OF_DECODING:]
-        text = decode(self.tokenizer, [*context, *token_ids])
-        return text[len(decode(self.tokenizer, context)) :] if context else text
+        return self._tokens.decode(token_ids, after)
 
     def automaton(self, rule: StepRule) -> StepAutomaton:
         """Return the rule compiled for this vocabulary; compiled once."""
-        if rule not in self._automata:
-            self._automata[rule] = rule.automaton(self._token_pieces()).to(self.device)
-        return self._automata[rule]
+        return self._tokens.automaton(rule)
 
     def mask(self, constraint: Constraint) -> TokenMask:
         """Return the constraint compiled for this vocabulary; compiled once."""
-        if constraint not in self._masks:
-            automaton = constraint.automaton(self._token_pieces()).to(self.device)
-            self._masks[constraint] = TokenMask.of(automaton)
-        return self._masks[constraint]
+        return self._tokens.mask(constraint)
 
     def log_probs(
         self, prompt_ids: Iterable[int], token_ids: Iterable[int]
@@ -300,11 +272,6 @@ class LanguageModel:
             model_calls=calls,
             policy_seconds=time.perf_counter() - begun,
         )
-
-    def _token_pieces(self) -> list[bytes]:
-        if self._pieces is None:
-            self._pieces = token_pieces(self.tokenizer, self._vocab_size)
-        return self._pieces
 
     @property
     def _vocab_size(self) -> int:
