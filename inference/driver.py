@@ -192,9 +192,7 @@ def rejecting(population: Population, rejected: Bool[Tensor, " N"]) -> Populatio
     """Give some of the particles weight zero."""
     if not bool(rejected.any()):
         return population
-    return replace(
-        population, log_weights=population.log_weights.masked_fill(rejected, -torch.inf)
-    )
+    return replace(population, log_weights=population.log_weights.masked_fill(rejected, -torch.inf))
 
 
 def summary(t: int, population: Population, num_finished: int) -> StepRecord:

@@ -1,9 +1,10 @@
 """From a question to the posterior of its answer, with the models given by name."""
 
 import math
+import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from llmsmc.algorithms import needs_proposal, needs_reward, parse_algorithm
 from llmsmc.checks import require_choice, require_count
@@ -16,18 +17,23 @@ from llmsmc.defaults import (
     DEFAULT_PROPOSAL,
     DEFAULT_QUANTIZATION,
     DEFAULT_REWARD,
+    DEFAULT_STEP,
     DEFAULT_TEMPERATURE,
 )
 from llmsmc.errors import InputError
 from llmsmc.inference import Algorithm
-from llmsmc.models import LanguageModel, Reasoning, RewardModel
+from llmsmc.models import LanguageModel, Reasoning, RewardModel, WholeAnswer
 from llmsmc.models.aggregation import aggregation
 from llmsmc.models.conventions import CONVENTIONS
+from llmsmc.models.engines.client import root_of
+from llmsmc.models.policy import Policy
 from llmsmc.models.pretrained import resolve
 from llmsmc.models.quantization import QUANTIZATIONS
 from llmsmc.models.reward import Reward
 from llmsmc.models.reward_function import Scoring, as_reward
 from llmsmc.posterior import Posterior
+
+API_KEY_VARIABLE: Final = "LLMSMC_API_KEY"
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,8 @@ class Settings:
     """Which models reason, and how.
 
     Attributes:
-        policy: the language model: a name, a folder, or one that is loaded already.
+        policy: the language model: a name, a folder, the address of a server (http://...), or one
+            that is loaded already.
         reward: the process reward model, likewise; any other reward; or a function of the question
             and the steps that returns their scores.
         quantization: of the weights of the policy: None (or "none"), "int8", "nf4" or "fp4".
@@ -54,12 +61,16 @@ class Settings:
             the one that is recognised.
         reward_quantization: of the weights of a reward model given by name.
         reward_device: where it runs; by default on `device`.
+        policy_model: the name of the policy on its server; None if that has a single model.
+        policy_tokenizer: whose tokenizer it has; by default that of its name on the server.
+        reward_model: the same of a reward model on a server.
+        reward_tokenizer: the same of a reward model on a server.
     """
 
-    policy: str | Path | LanguageModel = DEFAULT_POLICY
+    policy: str | Path | Policy = DEFAULT_POLICY
     reward: str | Path | Reward | Scoring = DEFAULT_REWARD
     quantization: str | None = DEFAULT_QUANTIZATION
-    proposal: str | LanguageModel = DEFAULT_PROPOSAL
+    proposal: str | Policy = DEFAULT_PROPOSAL
     aggregation: str = DEFAULT_AGGREGATION
     inverse_temperature: float | int = 1.0
     policy_inverse_temperature: float | int | None = None
@@ -71,6 +82,10 @@ class Settings:
     reward_convention: str | None = None
     reward_quantization: str | None = None
     reward_device: str | None = None
+    policy_model: str | None = None
+    policy_tokenizer: str | None = None
+    reward_model: str | None = None
+    reward_tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         """Check everything that can be checked before a model is loaded."""
@@ -89,9 +104,25 @@ class Settings:
                 raise InputError(
                     f"{name} is a number. Got {value!r}; accepted: 0 <= {name} < infinity."
                 )
-        for model in (self.policy, self.reward):
-            if isinstance(model, str | Path):
+        self._check_models()
+
+    def _check_models(self) -> None:
+        """Check the names of models and the addresses of servers, and what is said beside them."""
+        for role, model in (("policy", self.policy), ("reward", self.reward)):
+            on_server = [f"{role}_model", f"{role}_tokenizer"]
+            here = ["quantization"] if role == "policy" else ["reward_quantization"]
+            if is_address(model):
+                root_of(str(model))
+            elif isinstance(model, str | Path):
                 resolve(model)
+            for name in here if is_address(model) else on_server:
+                value = getattr(self, name)
+                if value not in (None, "none"):
+                    place = "by a server" if is_address(model) else "in this process"
+                    raise InputError(
+                        f"{name} has no effect on a model that is run {place}. Got {value!r} "
+                        f"beside {role}={str(model)!r}; accepted: either of them."
+                    )
 
     def config(self) -> dict[str, Any]:
         """Return the settings as they would stand in a JSON file."""
@@ -101,15 +132,34 @@ class Settings:
             named = str(model) if isinstance(model, str | Path) else None
             config[role] = named or (as_reward(model) if role == "reward" else model).name
         quantization = self.quantization
-        if isinstance(self.policy, LanguageModel):
+        if not isinstance(self.policy, str | Path):
             quantization = self.policy.quantization
         return config | {"quantization": quantization or "none"}
 
 
-def load_policy(settings: Settings) -> LanguageModel:
+def is_address(model: object) -> bool:
+    """Return whether a model is given by the address of a server."""
+    return isinstance(model, str) and model.startswith(("http://", "https://"))
+
+
+def api_key() -> str | None:
+    """Return the key that servers are shown, which stands in the environment and nowhere else."""
+    return os.environ.get(API_KEY_VARIABLE) or None
+
+
+def load_policy(settings: Settings) -> Policy:
     """Return the language model of the settings, loaded."""
-    if isinstance(settings.policy, LanguageModel):
+    if not isinstance(settings.policy, str | Path):
         return settings.policy
+    if is_address(settings.policy):
+        from llmsmc.models import RemoteLanguageModel
+
+        return RemoteLanguageModel(
+            str(settings.policy),
+            settings.policy_model,
+            tokenizer=settings.policy_tokenizer,
+            api_key=api_key(),
+        )
     return LanguageModel.from_pretrained(
         settings.policy, quantization=settings.quantization, device=settings.device
     )
@@ -119,6 +169,16 @@ def load_reward(settings: Settings) -> Reward:
     """Return the reward of the settings, loaded."""
     if not isinstance(settings.reward, str | Path):
         return as_reward(settings.reward)
+    if is_address(settings.reward):
+        from llmsmc.models import RemoteRewardModel
+
+        return RemoteRewardModel(
+            str(settings.reward),
+            settings.reward_model,
+            settings.reward_convention,
+            tokenizer=settings.reward_tokenizer,
+            api_key=api_key(),
+        )
     return RewardModel.from_pretrained(
         settings.reward,
         settings.reward_convention,
@@ -127,11 +187,17 @@ def load_reward(settings: Settings) -> Reward:
     )
 
 
-def load_proposal(settings: Settings) -> LanguageModel:
+def load_proposal(settings: Settings) -> Policy:
     """Return the language model that guided algorithms draw from, loaded."""
-    if isinstance(settings.proposal, LanguageModel):
+    if not isinstance(settings.proposal, str):
         return settings.proposal
-    if isinstance(settings.policy, LanguageModel):
+    if is_address(settings.policy):
+        raise InputError(
+            "A policy on a server is not quantized once more to propose steps. Got "
+            f"proposal={settings.proposal!r} beside policy={settings.policy!r}; accepted: a "
+            "LanguageModel with the same tokens as proposal=, from Python."
+        )
+    if not isinstance(settings.policy, str | Path):
         raise InputError(
             "A policy that is loaded already is not quantized once more. Got "
             f"proposal={settings.proposal!r}; accepted: a LanguageModel."
@@ -155,10 +221,12 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
 
     The question is checked before the reward model is loaded.
     """
+    policy = load_policy(settings)
     model = Reasoning(
-        load_policy(settings),
+        policy,
         None,
         question,
+        step=WholeAnswer() if policy.whole_answers_only else DEFAULT_STEP,
         aggregation=settings.aggregation,
         inverse_temperature=settings.inverse_temperature,
         policy_inverse_temperature=settings.policy_inverse_temperature,

@@ -32,6 +32,7 @@ from llmsmc.models.vocabulary import Vocabulary
 
 MAX_LOGITS: Final = 2**26  # numbers that the logits of several positions may take at once
 
+
 class LanguageModel:
     """A causal language model with its tokenizer.
 

@@ -497,9 +497,7 @@ class Reasoning(StateSpaceModel):
         )
         if proposes is not None:
             proposes.check(
-                Demands(
-                    rule=self._rule, temperature=self.temperature, transition_log_probs=True
-                )
+                Demands(rule=self._rule, temperature=self.temperature, transition_log_probs=True)
             )
         if self.expert is not None:
             self.expert.check(Demands(token_scores=True))

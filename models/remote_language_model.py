@@ -1,0 +1,483 @@
+"""A language model behind a server, in the place of one in this process.
+
+Prompts are rendered here and sent as ids, and ids come back: the state of a particle is the same as
+with `LanguageModel`. Only the new step is asked for; what stands before it the server has cached.
+Where a step ends is decided here, by the automaton of the rule: the server is told a stop text so
+that it does not draw more than that, what it has drawn beyond is cut off, and where it has stopped
+too early it is asked to go on. The law of a step is that of the local engine.
+
+Each particle has a seed of its own at each step, made from the random numbers of the run. A
+particle that the server cannot go on with has failed: its weight is zero, and the others go on.
+
+Shapes: B rows, L generated tokens.
+"""
+
+import asyncio
+import hashlib
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import AutoConfig, GenerationConfig
+
+from llmsmc.cost import Cost
+from llmsmc.errors import InputError, ServerError
+from llmsmc.models import stopping
+from llmsmc.models.cache_rows import CacheRows
+from llmsmc.models.constraint import Constraint, TokenMask
+from llmsmc.models.engines.chat import Bytes, Chat
+from llmsmc.models.engines.client import Client
+from llmsmc.models.engines.engine import Capabilities, Draw, Drawn, ScoringEngine
+from llmsmc.models.engines.probe import probe
+from llmsmc.models.policy import Demands, TokenScores
+from llmsmc.models.pretrained import context_length, load_tokenizer, resolve
+from llmsmc.models.sampling import UniformTable
+from llmsmc.models.stopping import Delimiter, StepRule, TokenCount, WholeAnswer
+from llmsmc.models.token_loop import StepTokens
+from llmsmc.models.vocabulary import Vocabulary
+
+UNBOUNDED: Final = 2**31  # tokens of a context of which nothing is known
+
+CHUNK: Final = 32  # tokens asked for at once where no stop text tells a server where a step ends
+
+
+class RemoteLanguageModel:
+    """A language model that vLLM, SGLang, llama.cpp or another server runs.
+
+    Attributes:
+        name: of the model.
+        address: of the server.
+        capabilities: what the server can do, as found out when this was made.
+        context_length: number of tokens that prompt and answer may have.
+        eos_ids: the ids that end a text.
+        quantization: None: the server does not say.
+    """
+
+    quantization = None
+    device = torch.device("cpu")
+    masks = False
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str | None = None,
+        *,
+        tokenizer: str | None = None,
+        context_length: int | None = None,
+        repeatable: bool = False,
+        api_key: str | None = None,
+        timeout: float = 300.0,
+        retry_for: float = 600.0,
+        max_connections: int = 64,
+    ) -> None:
+        """Ask the server what it is, and load the tokenizer.
+
+        Args:
+            base_url: the address, such as "http://localhost:8000/v1".
+            model: its name on the server; not needed if that has a single one.
+            tokenizer: the embedded name, folder or name on the hub of a checkpoint with the same
+                tokenizer; by default the name of the model.
+            context_length: number of tokens of the context, if the server does not say it.
+            repeatable: whether a server on which a seed does not repeat a run is refused.
+            api_key: sent to the server; shown nowhere and never written.
+            timeout: seconds that one answer may take.
+            retry_for: seconds for which a request that gets no answer is tried again; a server
+                may be started anew in this time.
+            max_connections: number of requests under way at once.
+
+        Raises:
+            InputError: the address, the model or the tokenizer cannot be used, or the server
+                lacks something that was asked for.
+            ServerError: nothing answers there.
+        """
+        self._client = Client(
+            base_url,
+            api_key=api_key,
+            timeout=timeout,
+            retry_for=retry_for,
+            max_connections=max_connections,
+        )
+        found = probe(self._client, model)
+        self.address, self.name = self._client.root, found.model or str(tokenizer)
+        self.capabilities: Capabilities = found.capabilities
+        self._engine = found.engine
+        if repeatable and not self.capabilities.seeds:
+            raise self._missing(
+                "seeds", "a server on which they count (SGLang: --enable-deterministic-inference)"
+            )
+        self._tokens: Vocabulary | Bytes
+        if isinstance(self._engine, Chat):
+            self._tokens, self.eos_ids = Bytes(), ()
+            known: int | None = UNBOUNDED
+        else:
+            source = resolve(self.name if tokenizer is None else tokenizer)
+            plain, config = load_tokenizer(source), _config(source)
+            self.eos_ids = _eos_ids(source, config, plain.eos_token_id)
+            size = 0 if config is None else int(config.get_text_config().vocab_size)
+            self._tokens = Vocabulary(plain, max(size, len(plain)))
+            known = _shorter(self.capabilities.context_length, config)
+        self.context_length = _shorter(context_length, None) or known or UNBOUNDED
+
+    def __repr__(self) -> str:
+        """Show which model it is, and where."""
+        engine = self.capabilities.engine
+        return f"RemoteLanguageModel({self.address!r}, {self.name!r}, engine={engine!r})"
+
+    def close(self) -> None:
+        """Close the connections; nothing can be asked any more."""
+        self._client.close()
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The tokens with their ids."""
+        return self._tokens.ids
+
+    @property
+    def whole_answers_only(self) -> bool:
+        """Whether answers cannot be continued, since no ids go in and out."""
+        return isinstance(self._engine, Chat)
+
+    def check(self, demands: Demands) -> None:
+        """Raise `InputError`, which names what the server lacks, if it cannot do what is asked."""
+        rule, found = demands.rule, self.capabilities
+        if self.whole_answers_only and not isinstance(rule, WholeAnswer | None):
+            raise self._missing(
+                "continuing an answer, since no token ids go in and out,",
+                "steps that are whole answers (step=WholeAnswer()), or vLLM, SGLang or llama.cpp",
+            )
+        if rule is not None and not found.token_ids and not self.whole_answers_only:
+            raise self._missing("token ids of what it has drawn", "a newer server (vLLM: 0.10.2)")
+        if demands.log_probs and not self._gives("raw", demands.temperature):
+            raise self._missing(
+                "log-probabilities at temperature 1 of tokens drawn at temperature "
+                f"{demands.temperature:g}",
+                "temperature 1 where it gives log-probabilities at all",
+            )
+        if demands.transition_log_probs and not self._gives("tempered", demands.temperature):
+            raise self._missing(
+                f"the density of its draws at temperature {demands.temperature:g}",
+                "temperature 1, or a server that gives log-probabilities at the temperature "
+                "(vLLM: --logprobs-mode processed_logprobs)",
+            )
+        if demands.token_scores and not found.token_scores:
+            raise self._missing("the log-probabilities of tokens that it is given", "vLLM")
+        if demands.token_scores and demands.temperature != 1:
+            raise self._missing(
+                f"the log-probabilities of given tokens at temperature {demands.temperature:g}",
+                "temperature 1",
+            )
+        if demands.token_scores and rule is None and not self._gives("tempered", 1.0):
+            raise self._missing("the density of its draws", "vLLM with log-probabilities")
+
+    def prompt_ids(self, question: str, system: str | None = None) -> tuple[int, ...]:
+        """Return the ids of the chat that asks the question, up to where the answer begins."""
+        return self._tokens.prompt_ids(question, system, self.context_length, self.name)
+
+    def decode(self, token_ids: Iterable[int], after: Iterable[int] = ()) -> str:
+        """Return the text of the ids, as it reads behind the ids `after`."""
+        return self._tokens.decode(token_ids, after)
+
+    def mask(self, constraint: Constraint) -> TokenMask:
+        """Return the constraint compiled for this vocabulary, to tell what violates it."""
+        return self._tokens.mask(constraint)
+
+    def sample_step(
+        self,
+        prompt_ids: tuple[int, ...],
+        token_ids: Int[Tensor, "B L"],
+        num_tokens: Int[Tensor, " B"],
+        memory: CacheRows,
+        *,
+        rule: StepRule,
+        max_tokens: int,
+        max_total_tokens: int | None = None,
+        temperature: float | int = 1.0,
+        uniforms: UniformTable | None = None,
+        particles: Int[Tensor, " B"] | None = None,
+        step: int = 0,
+        constraint: Constraint | None = None,
+    ) -> tuple[StepTokens, Cost]:
+        """Draw one step for each of B rows; see `llmsmc.models.policy.Policy`.
+
+        Where the server does not say a log-probability, it is NaN.
+        """
+        begun = time.perf_counter()
+        if constraint is not None:
+            raise self._missing("draws from what a constraint leaves of its law", "LanguageModel")
+        self.check(Demands(rule=rule, temperature=temperature))
+        room = self.context_length - len(prompt_ids)
+        room = room if max_total_tokens is None else min(room, max_total_tokens)
+        particles = torch.arange(len(num_tokens)) if particles is None else particles
+        seeds = self._seeds(uniforms, particles)
+        limits = _Limits.of(rule, self._tokens, max_tokens, temperature)
+        rows = [
+            _Row((*prompt_ids, *token_ids[n, :count].tolist()), room - count, seeds[n])
+            for n, count in enumerate(num_tokens.tolist())
+        ]
+        self._client.run(self._draw_all(rows, limits))
+        cost = Cost(policy_seconds=time.perf_counter() - begun)
+        for row in rows:
+            cost += row.cost
+        return self._step_tokens(rows, temperature), cost
+
+    def score_tokens(
+        self,
+        prompt_ids: tuple[int, ...],
+        token_ids: Int[Tensor, "B L"],
+        num_tokens: Int[Tensor, " B"],
+        starts: Int[Tensor, " B"],
+        memory: CacheRows,
+        *,
+        temperature: float | int = 1.0,
+    ) -> tuple[TokenScores, Cost]:
+        """Score given tokens; see `llmsmc.models.policy.Policy`.
+
+        Raises:
+            InputError: the server does not score tokens that it is given.
+            ServerError: it does not answer for one of them.
+        """
+        begun = time.perf_counter()
+        self.check(Demands(temperature=temperature, token_scores=True))
+        engine = self._engine
+        assert isinstance(engine, ScoringEngine)
+        texts = [
+            (*prompt_ids, *token_ids[n, :count].tolist())
+            for n, count in enumerate(num_tokens.tolist())
+        ]
+        distinct = list(dict.fromkeys(texts))
+        answers = self._client.post_all(engine.path, [engine.score_body(ids) for ids in distinct])
+        scored = {}
+        for ids, answer in zip(distinct, answers, strict=True):
+            if isinstance(answer, ServerError):
+                raise answer
+            scored[ids] = engine.read_scores(answer, ids)
+        rows = [
+            scored[ids][len(prompt_ids) + start - 1 :]
+            for ids, start in zip(texts, starts.tolist(), strict=True)
+        ]
+        log_probs = _padded(rows, 0.0)
+        positions = sum(len(ids) for ids in distinct)
+        cost = Cost(
+            policy_positions=positions,
+            prompt_tokens=positions,
+            model_calls=len(distinct),
+            policy_seconds=time.perf_counter() - begun,
+        )
+        return TokenScores(log_probs, log_probs, CacheRows.none(len(rows))), cost
+
+    async def _draw_all(self, rows: Sequence["_Row"], limits: "_Limits") -> None:
+        await asyncio.gather(*(self._draw(row, limits) for row in rows))
+
+    async def _draw(self, row: "_Row", limits: "_Limits") -> None:
+        """Draw the step of one particle, with as many requests as it takes."""
+        budget = min(limits.max_tokens, row.room)
+        while row.reason == 0:
+            left = budget - len(row.ids)
+            if left <= 0:
+                row.reason = stopping.LENGTH
+                return
+            draw = Draw(
+                (*row.prefix, *row.ids),
+                min(left, limits.chunk or left),
+                limits.temperature,
+                _seed_of_part(row.seed, row.cost.model_calls, self._engine.num_seeds),
+                limits.stop,
+            )
+            try:
+                answer = await self._client.post(self._engine.path, self._engine.body(draw))
+                drawn = self._engine.read(answer)
+                self._add(row, drawn, limits)
+            except ServerError as error:
+                row.fail(error)
+
+    def _add(self, row: "_Row", drawn: Drawn, limits: "_Limits") -> None:
+        """Take what has been drawn, up to where the step ends."""
+        row.count(drawn)
+        if self.whole_answers_only:
+            row.extend(drawn.token_ids, None)
+            row.reason = drawn.reason
+            return
+        if not drawn.token_ids and drawn.reason != stopping.EOS:
+            raise ServerError("The server has drawn no token, and no end.", is_down=False)
+        for index, id in enumerate(drawn.token_ids):
+            row.extend([id], None if drawn.log_probs is None else [drawn.log_probs[index]])
+            row.state = limits.next_state(row.state, id)
+            if id in self.eos_ids:
+                row.reason = stopping.EOS
+            elif row.state == limits.accept:
+                row.reason = stopping.STOP if len(row.ids) < row.room else stopping.LENGTH
+            if row.reason:
+                return
+        if drawn.reason == stopping.EOS:  # not among what was drawn, or an id of the server's own
+            row.reason = stopping.EOS
+
+    def _step_tokens(self, rows: Sequence["_Row"], temperature: float | int) -> StepTokens:
+        """Return what has been drawn, with every log-probability in the place of its kind."""
+        counts = torch.tensor([len(row.ids) for row in rows], dtype=torch.long)
+        width = int(counts.max())
+        token_ids = torch.zeros((len(rows), width), dtype=torch.long)
+        for n, row in enumerate(rows):
+            token_ids[n, : len(row.ids)] = torch.tensor(row.ids, dtype=torch.long)
+        given = _padded([row.log_probs for row in rows], 0.0)
+        unknown = torch.full_like(given, math.nan).where(torch.arange(width) < counts[:, None], 0.0)
+        raw = given if self._gives("raw", temperature) else unknown
+        transition = given if self._gives("tempered", temperature) else unknown
+        if temperature == 0:
+            transition = torch.zeros_like(given)
+        return StepTokens(
+            token_ids=token_ids,
+            num_tokens=counts,
+            log_probs=raw,
+            transition_log_probs=transition,
+            proposal_log_probs=transition,
+            stop_reasons=torch.tensor([row.reason for row in rows], dtype=torch.long),
+            memory=CacheRows.none(len(rows)),
+            error=next((row.error for row in rows if row.error is not None), None),
+        )
+
+    def _gives(self, kind: str, temperature: float | int) -> bool:
+        """Return whether what the server says is of this kind, or is the same at temperature 1."""
+        given = self.capabilities.log_probs
+        return given is not None and (given == kind or temperature == 1)
+
+    def _seeds(self, uniforms: UniformTable | None, particles: Tensor) -> list[int]:
+        """Return a seed for each row; no two are the same."""
+        if uniforms is None:
+            return [0] * len(particles)
+        numbers = uniforms.column(0)[particles].tolist()
+        seeds: dict[int, None] = {}
+        for number in numbers:
+            seed = int(number * self._engine.num_seeds)
+            while seed in seeds:
+                seed = (seed + 1) % self._engine.num_seeds
+            seeds[seed] = None
+        return list(seeds)
+
+    def _missing(self, what: str, accepted: str) -> InputError:
+        """Return the error that names what the server lacks."""
+        found = self.capabilities
+        version = f" {found.version}" if found.version else ""
+        return InputError(
+            f"The server does not give {what}. Got {found.engine}{version} at {self.address}; "
+            f"accepted: {accepted}."
+        )
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """Where a step ends: the rule as an automaton, and what the server is told of it."""
+
+    table: NDArray[np.integer[Any]]
+    accept: int
+    stop: str | None
+    chunk: int | None
+    max_tokens: int
+    temperature: float | int
+
+    @classmethod
+    def of(
+        cls,
+        rule: StepRule,
+        tokens: Vocabulary | Bytes,
+        max_tokens: int,
+        temperature: float | int,
+    ) -> "_Limits":
+        automaton = tokens.automaton(rule)
+        known = isinstance(rule, Delimiter | TokenCount | WholeAnswer)
+        chunk = rule.count if isinstance(rule, TokenCount) else None
+        return cls(
+            table=automaton.table.numpy(),
+            accept=automaton.accept,
+            stop=rule.text if isinstance(rule, Delimiter) else None,
+            chunk=chunk if known else CHUNK,
+            max_tokens=max_tokens,
+            temperature=temperature,
+        )
+
+    def next_state(self, state: int, id: int) -> int:
+        """Return the state after one more id; one beyond the vocabulary has no text."""
+        return int(self.table[state, id]) if id < self.table.shape[1] else state
+
+
+@dataclass
+class _Row:
+    """The step of one particle, as far as it has come; on the thread of the client."""
+
+    prefix: tuple[int, ...]
+    room: int
+    seed: int
+    ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    state: int = 0
+    reason: int = 0
+    cost: Cost = Cost()
+    error: ServerError | None = None
+
+    def extend(self, ids: Sequence[int], log_probs: Sequence[float] | None) -> None:
+        """Take ids that were drawn."""
+        self.ids += ids
+        self.log_probs += [math.nan] * len(ids) if log_probs is None else log_probs
+
+    def count(self, drawn: Drawn) -> None:
+        """Add what a request has cost."""
+        self.cost += Cost(
+            generated_tokens=drawn.generated_tokens,
+            prompt_tokens=drawn.prompt_tokens,
+            cached_tokens=drawn.cached_tokens,
+            policy_positions=drawn.prompt_tokens - drawn.cached_tokens + drawn.generated_tokens,
+            model_calls=1,
+        )
+
+    def fail(self, error: ServerError) -> None:
+        """Give up: nothing that was drawn of this step is kept."""
+        self.ids, self.log_probs = [], []
+        self.reason, self.error = stopping.FAILED, error
+        self.cost += Cost(failed_particles=1)
+
+
+def _seed_of_part(seed: int, part: int, num_seeds: int) -> int:
+    """Return the seed of each request of a step: that of the step, then others made from it."""
+    if part == 0:
+        return seed
+    digest = hashlib.blake2b(f"{seed}/{part}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % num_seeds
+
+
+def _padded(rows: Sequence[Sequence[float]], padding: float) -> Float64[Tensor, "B L"]:
+    width = max((len(row) for row in rows), default=0)
+    filled = [[*row, *[padding] * (width - len(row))] for row in rows]
+    return torch.tensor(filled, dtype=torch.float64).reshape(len(rows), width)
+
+
+def _config(source: str) -> Any:
+    """Return the config beside a tokenizer, None if there is none."""
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _eos_ids(source: str, config: Any, of_tokenizer: int | None) -> tuple[int, ...]:
+    """Return every id that the checkpoint names as an end of text."""
+    named = [of_tokenizer, getattr(config, "eos_token_id", None)]
+    try:
+        named.append(GenerationConfig.from_pretrained(source).eos_token_id)
+    except OSError:
+        pass
+    found: set[int] = set()
+    for ids in named:
+        found.update(ids if isinstance(ids, list | tuple) else [] if ids is None else [ids])
+    return tuple(sorted(found))
+
+
+def _shorter(served: int | None, config: Any) -> int | None:
+    """Return the context that the server has, and never more than the model is built for."""
+    built = None if config is None else context_length(config)
+    return min((length for length in (served, built) if length is not None), default=None)
