@@ -11,7 +11,7 @@ Shapes: B rows, L generated tokens, V vocabulary.
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
@@ -28,7 +28,7 @@ from llmsmc.models.row_cache import RowCache, concatenate
 from llmsmc.models.sampling import UniformTable
 from llmsmc.models.stopping import StepAutomaton, StepRule
 from llmsmc.models.token_loop import StepLimits, StepTokens, TokenLoop
-from llmsmc.models.vocabulary import Vocabulary
+from llmsmc.models.vocabulary import Vocabulary, eos_ids_of
 
 MAX_LOGITS: Final = 2**26  # numbers that the logits of several positions may take at once
 
@@ -60,7 +60,8 @@ class LanguageModel:
         self.model, self.tokenizer = model, tokenizer
         self.name, self.quantization = name or type(model).__name__, quantization
         self.context_length = context_length(model.config)
-        self.eos_ids = _eos_ids(model, tokenizer)
+        generation = getattr(model, "generation_config", None)
+        self.eos_ids = eos_ids_of(model.config, generation, tokenizer)
         self._tokens = Vocabulary(tokenizer, self._vocab_size, self.device)
 
     @classmethod
@@ -355,13 +356,3 @@ def _last_ids(
     """Return the last id of each row, which is that of the prompt where nothing follows it."""
     behind_prompt = torch.full((len(num_tokens), 1), prompt_ids[-1])
     return torch.cat([behind_prompt, token_ids], dim=1).gather(1, num_tokens[:, None]).squeeze(1)
-
-
-def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Return every id that the checkpoint names as an end of text."""
-    sources: list[Any] = [model.config, getattr(model, "generation_config", None), tokenizer]
-    found: set[int] = set()
-    for source in sources:
-        ids = getattr(source, "eos_token_id", None)
-        found.update(ids if isinstance(ids, list | tuple) else [] if ids is None else [ids])
-    return tuple(sorted(found))

@@ -12,40 +12,33 @@ particle that the server cannot go on with has failed: its weight is zero, and t
 Shapes: B rows, L generated tokens.
 """
 
-import asyncio
-import hashlib
 import math
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-import numpy as np
 import torch
 from jaxtyping import Float64, Int
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoConfig, GenerationConfig
 
 from llmsmc.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models import stopping
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.constraint import Constraint, TokenMask
 from llmsmc.models.engines.chat import Bytes, Chat
 from llmsmc.models.engines.client import Client
-from llmsmc.models.engines.engine import Capabilities, Draw, Drawn, ScoringEngine
+from llmsmc.models.engines.engine import Capabilities, ScoringEngine
 from llmsmc.models.engines.probe import probe
+from llmsmc.models.engines.rows import Limits, Row, draw_rows
 from llmsmc.models.policy import Demands, TokenScores
-from llmsmc.models.pretrained import context_length, load_tokenizer, resolve
+from llmsmc.models.pretrained import load_tokenizer, resolve
 from llmsmc.models.sampling import UniformTable
-from llmsmc.models.stopping import Delimiter, StepRule, TokenCount, WholeAnswer
+from llmsmc.models.stopping import StepRule, WholeAnswer
 from llmsmc.models.token_loop import StepTokens
-from llmsmc.models.vocabulary import Vocabulary
+from llmsmc.models.vocabulary import Vocabulary, eos_ids_of
 
 UNBOUNDED: Final = 2**31  # tokens of a context of which nothing is known
-
-CHUNK: Final = 32  # tokens asked for at once where no stop text tells a server where a step ends
 
 
 class RemoteLanguageModel:
@@ -113,17 +106,20 @@ class RemoteLanguageModel:
                 "seeds", "a server on which they count (SGLang: --enable-deterministic-inference)"
             )
         self._tokens: Vocabulary | Bytes
+        self.eos_ids: tuple[int, ...]
         if isinstance(self._engine, Chat):
             self._tokens, self.eos_ids = Bytes(), ()
-            known: int | None = UNBOUNDED
+            known: int | None = None
         else:
             source = resolve(self.name if tokenizer is None else tokenizer)
-            plain, config = load_tokenizer(source), _config(source)
-            self.eos_ids = _eos_ids(source, config, plain.eos_token_id)
+            plain = load_tokenizer(source)
+            config = _found(lambda: AutoConfig.from_pretrained(source, trust_remote_code=False))
+            generation = _found(lambda: GenerationConfig.from_pretrained(source))
+            self.eos_ids = eos_ids_of(config, generation, plain)
             size = 0 if config is None else int(config.get_text_config().vocab_size)
             self._tokens = Vocabulary(plain, max(size, len(plain)))
-            known = _shorter(self.capabilities.context_length, config)
-        self.context_length = _shorter(context_length, None) or known or UNBOUNDED
+            known = self.capabilities.context_length or _built_for(config)
+        self.context_length = context_length or known or UNBOUNDED
 
     def __repr__(self) -> str:
         """Show which model it is, and where."""
@@ -216,12 +212,19 @@ class RemoteLanguageModel:
         room = room if max_total_tokens is None else min(room, max_total_tokens)
         particles = torch.arange(len(num_tokens)) if particles is None else particles
         seeds = self._seeds(uniforms, particles)
-        limits = _Limits.of(rule, self._tokens, max_tokens, temperature)
+        limits = Limits.of(
+            rule,
+            self._tokens.automaton(rule),
+            self.eos_ids,
+            max_tokens,
+            temperature,
+            whole=self.whole_answers_only,
+        )
         rows = [
-            _Row((*prompt_ids, *token_ids[n, :count].tolist()), room - count, seeds[n])
+            Row((*prompt_ids, *token_ids[n, :count].tolist()), room - count, seeds[n])
             for n, count in enumerate(num_tokens.tolist())
         ]
-        self._client.run(self._draw_all(rows, limits))
+        self._client.run(draw_rows(self._client, self._engine, rows, limits))
         cost = Cost(policy_seconds=time.perf_counter() - begun)
         for row in rows:
             cost += row.cost
@@ -272,53 +275,7 @@ class RemoteLanguageModel:
         )
         return TokenScores(log_probs, log_probs, CacheRows.none(len(rows))), cost
 
-    async def _draw_all(self, rows: Sequence["_Row"], limits: "_Limits") -> None:
-        await asyncio.gather(*(self._draw(row, limits) for row in rows))
-
-    async def _draw(self, row: "_Row", limits: "_Limits") -> None:
-        """Draw the step of one particle, with as many requests as it takes."""
-        budget = min(limits.max_tokens, row.room)
-        while row.reason == 0:
-            left = budget - len(row.ids)
-            if left <= 0:
-                row.reason = stopping.LENGTH
-                return
-            draw = Draw(
-                (*row.prefix, *row.ids),
-                min(left, limits.chunk or left),
-                limits.temperature,
-                _seed_of_part(row.seed, row.cost.model_calls, self._engine.num_seeds),
-                limits.stop,
-            )
-            try:
-                answer = await self._client.post(self._engine.path, self._engine.body(draw))
-                drawn = self._engine.read(answer)
-                self._add(row, drawn, limits)
-            except ServerError as error:
-                row.fail(error)
-
-    def _add(self, row: "_Row", drawn: Drawn, limits: "_Limits") -> None:
-        """Take what has been drawn, up to where the step ends."""
-        row.count(drawn)
-        if self.whole_answers_only:
-            row.extend(drawn.token_ids, None)
-            row.reason = drawn.reason
-            return
-        if not drawn.token_ids and drawn.reason != stopping.EOS:
-            raise ServerError("The server has drawn no token, and no end.", is_down=False)
-        for index, id in enumerate(drawn.token_ids):
-            row.extend([id], None if drawn.log_probs is None else [drawn.log_probs[index]])
-            row.state = limits.next_state(row.state, id)
-            if id in self.eos_ids:
-                row.reason = stopping.EOS
-            elif row.state == limits.accept:
-                row.reason = stopping.STOP if len(row.ids) < row.room else stopping.LENGTH
-            if row.reason:
-                return
-        if drawn.reason == stopping.EOS:  # not among what was drawn, or an id of the server's own
-            row.reason = stopping.EOS
-
-    def _step_tokens(self, rows: Sequence["_Row"], temperature: float | int) -> StepTokens:
+    def _step_tokens(self, rows: Sequence[Row], temperature: float | int) -> StepTokens:
         """Return what has been drawn, with every log-probability in the place of its kind."""
         counts = torch.tensor([len(row.ids) for row in rows], dtype=torch.long)
         width = int(counts.max())
@@ -370,114 +327,23 @@ class RemoteLanguageModel:
         )
 
 
-@dataclass(frozen=True)
-class _Limits:
-    """Where a step ends: the rule as an automaton, and what the server is told of it."""
-
-    table: NDArray[np.integer[Any]]
-    accept: int
-    stop: str | None
-    chunk: int | None
-    max_tokens: int
-    temperature: float | int
-
-    @classmethod
-    def of(
-        cls,
-        rule: StepRule,
-        tokens: Vocabulary | Bytes,
-        max_tokens: int,
-        temperature: float | int,
-    ) -> "_Limits":
-        automaton = tokens.automaton(rule)
-        known = isinstance(rule, Delimiter | TokenCount | WholeAnswer)
-        chunk = rule.count if isinstance(rule, TokenCount) else None
-        return cls(
-            table=automaton.table.numpy(),
-            accept=automaton.accept,
-            stop=rule.text if isinstance(rule, Delimiter) else None,
-            chunk=chunk if known else CHUNK,
-            max_tokens=max_tokens,
-            temperature=temperature,
-        )
-
-    def next_state(self, state: int, id: int) -> int:
-        """Return the state after one more id; one beyond the vocabulary has no text."""
-        return int(self.table[state, id]) if id < self.table.shape[1] else state
-
-
-@dataclass
-class _Row:
-    """The step of one particle, as far as it has come; on the thread of the client."""
-
-    prefix: tuple[int, ...]
-    room: int
-    seed: int
-    ids: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    state: int = 0
-    reason: int = 0
-    cost: Cost = Cost()
-    error: ServerError | None = None
-
-    def extend(self, ids: Sequence[int], log_probs: Sequence[float] | None) -> None:
-        """Take ids that were drawn."""
-        self.ids += ids
-        self.log_probs += [math.nan] * len(ids) if log_probs is None else log_probs
-
-    def count(self, drawn: Drawn) -> None:
-        """Add what a request has cost."""
-        self.cost += Cost(
-            generated_tokens=drawn.generated_tokens,
-            prompt_tokens=drawn.prompt_tokens,
-            cached_tokens=drawn.cached_tokens,
-            policy_positions=drawn.prompt_tokens - drawn.cached_tokens + drawn.generated_tokens,
-            model_calls=1,
-        )
-
-    def fail(self, error: ServerError) -> None:
-        """Give up: nothing that was drawn of this step is kept."""
-        self.ids, self.log_probs = [], []
-        self.reason, self.error = stopping.FAILED, error
-        self.cost += Cost(failed_particles=1)
-
-
-def _seed_of_part(seed: int, part: int, num_seeds: int) -> int:
-    """Return the seed of each request of a step: that of the step, then others made from it."""
-    if part == 0:
-        return seed
-    digest = hashlib.blake2b(f"{seed}/{part}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % num_seeds
-
-
 def _padded(rows: Sequence[Sequence[float]], padding: float) -> Float64[Tensor, "B L"]:
     width = max((len(row) for row in rows), default=0)
     filled = [[*row, *[padding] * (width - len(row))] for row in rows]
     return torch.tensor(filled, dtype=torch.float64).reshape(len(rows), width)
 
 
-def _config(source: str) -> Any:
-    """Return the config beside a tokenizer, None if there is none."""
+def _found(load: Callable[[], Any]) -> Any:
+    """Return a part of a checkpoint, None if it is not there or unknown: the server has it all."""
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+        return load()
     except (OSError, ValueError, KeyError):
         return None
 
 
-def _eos_ids(source: str, config: Any, of_tokenizer: int | None) -> tuple[int, ...]:
-    """Return every id that the checkpoint names as an end of text."""
-    named = [of_tokenizer, getattr(config, "eos_token_id", None)]
-    try:
-        named.append(GenerationConfig.from_pretrained(source).eos_token_id)
-    except OSError:
-        pass
-    found: set[int] = set()
-    for ids in named:
-        found.update(ids if isinstance(ids, list | tuple) else [] if ids is None else [ids])
-    return tuple(sorted(found))
-
-
-def _shorter(served: int | None, config: Any) -> int | None:
-    """Return the context that the server has, and never more than the model is built for."""
-    built = None if config is None else context_length(config)
-    return min((length for length in (served, built) if length is not None), default=None)
+def _built_for(config: Any) -> int | None:
+    """Return the number of positions that a checkpoint names."""
+    length = None
+    if config is not None:
+        length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return length if isinstance(length, int) else None

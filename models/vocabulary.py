@@ -1,7 +1,7 @@
 """The tokens of a model: how a question becomes ids, how ids become text, and rules over ids."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -85,3 +85,12 @@ class Vocabulary:
             automaton = constraint.automaton(self.pieces).to(self._device)
             self._masks[constraint] = TokenMask.of(automaton)
         return self._masks[constraint]
+
+
+def eos_ids_of(*sources: Any) -> tuple[int, ...]:
+    """Return every id that a config, a tokenizer or other parts of a checkpoint name as an end."""
+    found: set[int] = set()
+    for source in sources:
+        ids = getattr(source, "eos_token_id", None)
+        found.update(ids if isinstance(ids, list | tuple) else [] if ids is None else [ids])
+    return tuple(sorted(found))
