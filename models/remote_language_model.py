@@ -27,7 +27,7 @@ from llmsmc.errors import InputError, ServerError
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.constraint import Constraint, TokenMask
 from llmsmc.models.engines.chat import Bytes, Chat
-from llmsmc.models.engines.client import Client
+from llmsmc.models.engines.client import RETRY_FOR, TIMEOUT, Client
 from llmsmc.models.engines.engine import Capabilities, ScoringEngine
 from llmsmc.models.engines.probe import probe
 from llmsmc.models.engines.rows import Limits, Row, draw_rows
@@ -66,8 +66,8 @@ class RemoteLanguageModel:
         context_length: int | None = None,
         repeatable: bool = False,
         api_key: str | None = None,
-        timeout: float = 300.0,
-        retry_for: float = 600.0,
+        timeout: float = TIMEOUT,
+        retry_for: float | None = None,
         max_connections: int = 64,
     ) -> None:
         """Ask the server what it is, and load the tokenizer.
@@ -81,8 +81,8 @@ class RemoteLanguageModel:
             repeatable: whether a server on which a seed does not repeat a run is refused.
             api_key: sent to the server; shown nowhere and never written.
             timeout: seconds that one answer may take.
-            retry_for: seconds for which a request that gets no answer is tried again; a server
-                may be started anew in this time.
+            retry_for: seconds for which a request that gets no answer is tried again (600);
+                a server may be started anew in this time.
             max_connections: number of requests under way at once.
 
         Raises:
@@ -94,7 +94,7 @@ class RemoteLanguageModel:
             base_url,
             api_key=api_key,
             timeout=timeout,
-            retry_for=retry_for,
+            retry_for=RETRY_FOR if retry_for is None else retry_for,
             max_connections=max_connections,
         )
         found = probe(self._client, model)

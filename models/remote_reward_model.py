@@ -21,7 +21,7 @@ from llmsmc.errors import InputError, ServerError
 from llmsmc.models.cache_rows import CacheRows, Memory
 from llmsmc.models.convention import REMEMBERED, Convention, Layout
 from llmsmc.models.conventions import CONVENTIONS, convention_class, made
-from llmsmc.models.engines.client import Client
+from llmsmc.models.engines.client import RETRY_FOR, TIMEOUT, Client
 from llmsmc.models.engines.engine import Capabilities, LabelEngine, unreadable
 from llmsmc.models.engines.probe import probe
 from llmsmc.models.pretrained import load_plain_tokenizer, resolve
@@ -61,8 +61,8 @@ class RemoteRewardModel:
         tokenizer: str | None = None,
         calibration: float | int = 1.0,
         api_key: str | None = None,
-        timeout: float = 300.0,
-        retry_for: float = 600.0,
+        timeout: float = TIMEOUT,
+        retry_for: float | None = None,
         max_connections: int = 64,
         **settings: Any,
     ) -> None:
@@ -79,7 +79,7 @@ class RemoteRewardModel:
             calibration: a temperature by which log-odds are divided.
             api_key: sent to the server; shown nowhere and never written.
             timeout: seconds that one answer may take.
-            retry_for: seconds for which a request that gets no answer is tried again.
+            retry_for: seconds for which a request that gets no answer is tried again (600).
             max_connections: number of requests under way at once.
             settings: of the convention, such as `separator=` of "trl".
 
@@ -94,7 +94,7 @@ class RemoteRewardModel:
             base_url,
             api_key=api_key,
             timeout=timeout,
-            retry_for=retry_for,
+            retry_for=RETRY_FOR if retry_for is None else retry_for,
             max_connections=max_connections,
         )
         found = probe(self._client, model)

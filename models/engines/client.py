@@ -22,6 +22,8 @@ from llmsmc.errors import InputError, ServerError
 FIRST_WAIT: Final = 0.25  # seconds before the second try, on average; doubled for each one after
 LONGEST_WAIT: Final = 20.0
 CONNECT_TIMEOUT: Final = 10.0
+TIMEOUT: Final = 300.0  # seconds that an answer may take
+RETRY_FOR: Final = 600.0  # seconds after which nothing is tried again
 TOO_MANY_REQUESTS: Final = 429
 REASON_LENGTH: Final = 300  # characters of what a server says that are shown
 
@@ -42,8 +44,8 @@ class Client:
         base_url: str,
         *,
         api_key: str | None = None,
-        timeout: float = 300.0,
-        retry_for: float = 600.0,
+        timeout: float = TIMEOUT,
+        retry_for: float = RETRY_FOR,
         max_connections: int = 64,
     ) -> None:
         """Prepare to ask; nothing is sent yet.
