@@ -25,7 +25,7 @@ from llmsmc.inference import Algorithm
 from llmsmc.models import LanguageModel, Reasoning, RewardModel, WholeAnswer
 from llmsmc.models.aggregation import aggregation
 from llmsmc.models.conventions import CONVENTIONS
-from llmsmc.models.engines.client import root_of
+from llmsmc.models.engines.address import root_of
 from llmsmc.models.policy import Policy
 from llmsmc.models.pretrained import resolve
 from llmsmc.models.quantization import QUANTIZATIONS
@@ -109,11 +109,13 @@ class Settings:
     def _check_models(self) -> None:
         """Check the names of models and the addresses of servers, and what is said beside them."""
         for role, model in (("policy", self.policy), ("reward", self.reward)):
+            if not isinstance(model, str | Path):
+                continue
             on_server = [f"{role}_model", f"{role}_tokenizer"]
             here = ["quantization"] if role == "policy" else ["reward_quantization"]
             if is_address(model):
                 root_of(str(model))
-            elif isinstance(model, str | Path):
+            else:
                 resolve(model)
             for name in here if is_address(model) else on_server:
                 value = getattr(self, name)

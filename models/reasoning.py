@@ -279,7 +279,7 @@ class Reasoning(StateSpaceModel):
         drawn = self._drawn(
             t, source, active, memory, rows, uniforms, self.temperature, self.constraint
         )
-        if self.proposal_policy is None:
+        if self.proposal_policy is None or not int(drawn.num_tokens.sum()):
             log_ratio[rows] = (drawn.transition_log_probs - drawn.proposal_log_probs).sum(1)
             extended = self._appended(t, active, drawn)
             return self._with_finished(previous, rows, extended, drawn), log_ratio

@@ -23,18 +23,19 @@ from torch import Tensor
 from transformers import AutoConfig, GenerationConfig
 
 from llmsmc.cost import Cost
-from llmsmc.errors import InputError, ServerError
+from llmsmc.errors import ServerError
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.constraint import Constraint, TokenMask
 from llmsmc.models.engines.chat import Bytes, Chat
 from llmsmc.models.engines.client import RETRY_FOR, TIMEOUT, Client
 from llmsmc.models.engines.engine import Capabilities, ScoringEngine
 from llmsmc.models.engines.probe import probe
+from llmsmc.models.engines.requirements import missing, require
 from llmsmc.models.engines.rows import Limits, Row, draw_rows
 from llmsmc.models.policy import Demands, TokenScores
 from llmsmc.models.pretrained import load_tokenizer, resolve
 from llmsmc.models.sampling import UniformTable
-from llmsmc.models.stopping import StepRule, WholeAnswer
+from llmsmc.models.stopping import StepRule
 from llmsmc.models.token_loop import StepTokens
 from llmsmc.models.vocabulary import Vocabulary, eos_ids_of
 
@@ -102,9 +103,8 @@ class RemoteLanguageModel:
         self.capabilities: Capabilities = found.capabilities
         self._engine = found.engine
         if repeatable and not self.capabilities.seeds:
-            raise self._missing(
-                "seeds", "a server on which they count (SGLang: --enable-deterministic-inference)"
-            )
+            accepted = "a server on which they count (SGLang: --enable-deterministic-inference)"
+            raise missing("seeds", self.capabilities, self.address, accepted)
         self._tokens: Vocabulary | Bytes
         self.eos_ids: tuple[int, ...]
         if isinstance(self._engine, Chat):
@@ -142,35 +142,7 @@ class RemoteLanguageModel:
 
     def check(self, demands: Demands) -> None:
         """Raise `InputError`, which names what the server lacks, if it cannot do what is asked."""
-        rule, found = demands.rule, self.capabilities
-        if self.whole_answers_only and not isinstance(rule, WholeAnswer | None):
-            raise self._missing(
-                "continuing an answer, since no token ids go in and out,",
-                "steps that are whole answers (step=WholeAnswer()), or vLLM, SGLang or llama.cpp",
-            )
-        if rule is not None and not found.token_ids and not self.whole_answers_only:
-            raise self._missing("token ids of what it has drawn", "a newer server (vLLM: 0.10.2)")
-        if demands.log_probs and not self._gives("raw", demands.temperature):
-            raise self._missing(
-                "log-probabilities at temperature 1 of tokens drawn at temperature "
-                f"{demands.temperature:g}",
-                "temperature 1 where it gives log-probabilities at all",
-            )
-        if demands.transition_log_probs and not self._gives("tempered", demands.temperature):
-            raise self._missing(
-                f"the density of its draws at temperature {demands.temperature:g}",
-                "temperature 1, or a server that gives log-probabilities at the temperature "
-                "(vLLM: --logprobs-mode processed_logprobs)",
-            )
-        if demands.token_scores and not found.token_scores:
-            raise self._missing("the log-probabilities of tokens that it is given", "vLLM")
-        if demands.token_scores and demands.temperature != 1:
-            raise self._missing(
-                f"the log-probabilities of given tokens at temperature {demands.temperature:g}",
-                "temperature 1",
-            )
-        if demands.token_scores and rule is None and not self._gives("tempered", 1.0):
-            raise self._missing("the density of its draws", "vLLM with log-probabilities")
+        require(demands, self.capabilities, self.address)
 
     def prompt_ids(self, question: str, system: str | None = None) -> tuple[int, ...]:
         """Return the ids of the chat that asks the question, up to where the answer begins."""
@@ -206,7 +178,8 @@ class RemoteLanguageModel:
         """
         begun = time.perf_counter()
         if constraint is not None:
-            raise self._missing("draws from what a constraint leaves of its law", "LanguageModel")
+            what = "draws from what a constraint leaves of its law"
+            raise missing(what, self.capabilities, self.address, "a LanguageModel")
         self.check(Demands(rule=rule, temperature=temperature))
         room = self.context_length - len(prompt_ids)
         room = room if max_total_tokens is None else min(room, max_total_tokens)
@@ -284,8 +257,8 @@ class RemoteLanguageModel:
             token_ids[n, : len(row.ids)] = torch.tensor(row.ids, dtype=torch.long)
         given = _padded([row.log_probs for row in rows], 0.0)
         unknown = torch.full_like(given, math.nan).where(torch.arange(width) < counts[:, None], 0.0)
-        raw = given if self._gives("raw", temperature) else unknown
-        transition = given if self._gives("tempered", temperature) else unknown
+        raw = given if self.capabilities.gives("raw", temperature) else unknown
+        transition = given if self.capabilities.gives("tempered", temperature) else unknown
         if temperature == 0:
             transition = torch.zeros_like(given)
         return StepTokens(
@@ -299,11 +272,6 @@ class RemoteLanguageModel:
             error=next((row.error for row in rows if row.error is not None), None),
         )
 
-    def _gives(self, kind: str, temperature: float | int) -> bool:
-        """Return whether what the server says is of this kind, or is the same at temperature 1."""
-        given = self.capabilities.log_probs
-        return given is not None and (given == kind or temperature == 1)
-
     def _seeds(self, uniforms: UniformTable | None, particles: Tensor) -> list[int]:
         """Return a seed for each row; no two are the same."""
         if uniforms is None:
@@ -316,15 +284,6 @@ class RemoteLanguageModel:
                 seed = (seed + 1) % self._engine.num_seeds
             seeds[seed] = None
         return list(seeds)
-
-    def _missing(self, what: str, accepted: str) -> InputError:
-        """Return the error that names what the server lacks."""
-        found = self.capabilities
-        version = f" {found.version}" if found.version else ""
-        return InputError(
-            f"The server does not give {what}. Got {found.engine}{version} at {self.address}; "
-            f"accepted: {accepted}."
-        )
 
 
 def _padded(rows: Sequence[Sequence[float]], padding: float) -> Float64[Tensor, "B L"]:

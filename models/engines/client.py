@@ -17,14 +17,15 @@ from typing import Any, Final, TypeVar
 import httpx
 import tenacity
 
-from llmsmc.errors import InputError, ServerError
+from llmsmc.errors import ServerError
+from llmsmc.models.engines.address import root_of
 
 FIRST_WAIT: Final = 0.25  # seconds before the second try, on average; doubled for each one after
 LONGEST_WAIT: Final = 20.0
 CONNECT_TIMEOUT: Final = 10.0
 TIMEOUT: Final = 300.0  # seconds that an answer may take
 RETRY_FOR: Final = 600.0  # seconds after which nothing is tried again
-TOO_MANY_REQUESTS: Final = 429
+TOO_MANY_REQUESTS, NOT_IMPLEMENTED = 429, 501
 REASON_LENGTH: Final = 300  # characters of what a server says that are shown
 
 T = TypeVar("T")
@@ -149,12 +150,14 @@ class Client:
             except ValueError as error:
                 message = self._message(address, "its answer is not JSON")
                 raise _Answered(message, is_down=False) from error
-        is_down = response.is_server_error or response.status_code == TOO_MANY_REQUESTS
-        message = self._message(address, f"{response.status_code}, {_reason(response)}")
+        status = response.status_code
+        is_down = response.is_server_error and status != NOT_IMPLEMENTED
+        is_down = is_down or status == TOO_MANY_REQUESTS
+        message = self._message(address, f"{status}, {_reason(response)}")
         raise _Answered(
             message,
             is_down=is_down,
-            status=response.status_code,
+            status=status,
             wait=_seconds(response.headers.get("Retry-After")),
         )
 
@@ -180,31 +183,6 @@ class _Answered(ServerError):
     ) -> None:
         super().__init__(message, is_down=is_down)
         self.status, self.wait = status, wait
-
-
-def root_of(base_url: str) -> str:
-    """Return the address of a server without the version of an interface.
-
-    Raises:
-        InputError: it is no address, or has a name and a password in it.
-    """
-    try:
-        url = httpx.URL(base_url)
-    except (httpx.InvalidURL, TypeError) as error:
-        raise InputError(
-            f"A server has an address. Got {base_url!r}; accepted: http://host:port/v1."
-        ) from error
-    if url.userinfo:
-        raise InputError(
-            "An address is written into results, and so has no secrets in it. Got one with a name "
-            "or a password; accepted: the address alone, with the key beside it (api_key=, or "
-            "LLMSMC_API_KEY on the command line)."
-        )
-    if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
-        raise InputError(
-            f"A server has an address. Got {base_url!r}; accepted: http://host:port/v1."
-        )
-    return str(url).rstrip("/").removesuffix("/v1")
 
 
 def _is_down(error: BaseException) -> bool:

@@ -78,6 +78,15 @@ class Capabilities:
     seeds: bool = False
     context_length: int | None = None
 
+    @property
+    def whole_answers_only(self) -> bool:
+        """Whether answers cannot be continued, since no ids go in and out."""
+        return self.engine == "chat"
+
+    def gives(self, kind: LogProbs, temperature: float | int) -> bool:
+        """Return whether what it says is of this kind, or is the same at temperature 1."""
+        return self.log_probs is not None and (self.log_probs == kind or temperature == 1)
+
 
 @runtime_checkable
 class Engine(Protocol):

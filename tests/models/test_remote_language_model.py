@@ -404,7 +404,7 @@ def test_the_kind_of_log_probabilities_is_found_out(remote: Remotes) -> None:
 
 def test_closed_endpoints_give_whole_answers_only(remote: Remotes) -> None:
     policy, server = remote("chat", tokenizer=None)
-    with pytest.raises(InputError, match="continuing an answer.*WholeAnswer"):
+    with pytest.raises(InputError, match="cannot go on with an answer.*WholeAnswer"):
         Reasoning(policy, None, QUESTION)
     assert server.requests == []
     model = Reasoning(policy, None, QUESTION, step=WholeAnswer(), max_tokens_per_step=30)
