@@ -188,6 +188,7 @@ class RemoteLanguageModel:
         limits = Limits.of(
             rule,
             self._tokens.automaton(rule),
+            self._tokens.pieces,
             self.eos_ids,
             max_tokens,
             temperature,

@@ -38,6 +38,7 @@ class Limits:
     """Where a step ends, and what the server is told of it.
 
     Attributes:
+        pieces: the bytes of each id.
         table: the automaton of the rule, [S, V].
         accept: its state in which the step is complete.
         eos_ids: the ids that end a text.
@@ -48,6 +49,7 @@ class Limits:
         whole: whether what the server gives is taken as it is, as a whole answer.
     """
 
+    pieces: list[bytes]
     table: NDArray[np.integer[Any]]
     accept: int
     eos_ids: tuple[int, ...]
@@ -62,6 +64,7 @@ class Limits:
         cls,
         rule: StepRule,
         automaton: StepAutomaton,
+        pieces: list[bytes],
         eos_ids: tuple[int, ...],
         max_tokens: int,
         temperature: float | int,
@@ -74,9 +77,17 @@ class Limits:
             chunk = None
         elif isinstance(rule, TokenCount):
             chunk = rule.count
-        stop = rule.text if isinstance(rule, Delimiter) else None
-        table = automaton.table.numpy()
-        return cls(table, automaton.accept, eos_ids, max_tokens, temperature, stop, chunk, whole)
+        return cls(
+            pieces=pieces,
+            table=automaton.table.numpy(),
+            accept=automaton.accept,
+            eos_ids=eos_ids,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            stop=rule.text if isinstance(rule, Delimiter) else None,
+            chunk=chunk,
+            whole=whole,
+        )
 
     def next_state(self, state: int, id: int) -> int:
         """Return the state after one more id; one beyond the vocabulary has no text."""
@@ -119,7 +130,7 @@ class Row:
         """Take what has been drawn, up to where the step ends.
 
         Raises:
-            ServerError: it is nothing, and not an end either.
+            ServerError: it is nothing, and not an end either; or the stop text is not in it.
         """
         self.cost += Cost(
             generated_tokens=drawn.generated_tokens,
@@ -144,6 +155,14 @@ class Row:
                 self.reason = STOP if len(self.ids) < self.room else LENGTH
             if self.reason:
                 return
+        if drawn.reason == STOP and limits.stop is not None:
+            text = b"".join(limits.pieces[id] for id in drawn.token_ids if id < len(limits.pieces))
+            if limits.stop.encode() not in text:
+                raise ServerError(
+                    "The server takes the text at which it stops out of the ids. Accepted: one "
+                    "that leaves it in, as newer ones do.",
+                    is_down=False,
+                )
         if drawn.reason == EOS:  # not among what was drawn, or by an id of the server's own
             self.reason = EOS
 

@@ -436,6 +436,23 @@ def test_servers_without_ids_cannot_continue(
     assert server.requests == []
 
 
+def test_a_stop_text_that_is_missing_from_the_ids_is_told(
+    remote: Remotes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = FakeServer.llama_cpp
+
+    def trimmed(self: FakeServer, body: Json) -> Json:
+        answer = whole(self, body)
+        if answer["stop_type"] == "word":
+            answer["tokens"] = [69]
+        return answer
+
+    monkeypatch.setattr(FakeServer, "llama_cpp", trimmed)
+    policy, _ = remote("llama.cpp")
+    with pytest.raises(ServerError, match="out of the ids"):
+        Greedy().run(Reasoning(policy, None, QUESTION, step=Delimiter("1")), seed=0)
+
+
 # Addresses and keys
 
 
