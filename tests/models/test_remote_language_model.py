@@ -1,5 +1,6 @@
 """The policy behind a server, held to the law of the same policy in this process."""
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -57,10 +58,12 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Remotes:
-    """Makes servers and the policies behind them, and ends them."""
+    """Servers and the policies behind them; those with the same settings are used again."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
-        self._tokenizer, self._folder, self._open = tokenizer, folder, list[Any]()
+        self._tokenizer, self._folder = tokenizer, folder
+        self._made: dict[str, tuple[RemoteLanguageModel, FakeServer]] = {}
+        self._servers = contextlib.ExitStack()
 
     def __call__(
         self,
@@ -70,26 +73,24 @@ class Remotes:
         options: Json | None = None,
         **settings: Any,
     ) -> tuple[RemoteLanguageModel, FakeServer]:
-        context = serving(kind, self._tokenizer, **(options or {}))
-        server = context.__enter__()
-        self._open.append((context, None))
-        policy = RemoteLanguageModel(
-            server.url, **{"tokenizer": self._folder, "retry_for": 5.0} | settings
-        )
-        self._open.append((None, policy))
+        key = repr((kind, options, settings))
+        if key not in self._made:
+            context = serving(kind, self._tokenizer, **(options or {}))
+            server = self._servers.enter_context(context)
+            given = {"tokenizer": self._folder, "retry_for": 5.0} | settings
+            policy = RemoteLanguageModel(server.url, **given)
+            self._servers.callback(policy.close)
+            self._made[key] = (policy, server)
+        policy, server = self._made[key]
         server.requests.clear()
-        server.fault = fault
+        server.fault, policy._client.retries = fault, 0
         return policy, server
 
     def close(self) -> None:
-        for context, policy in reversed(self._open):
-            if policy is not None:
-                policy.close()
-            else:
-                context.__exit__(None, None, None)
+        self._servers.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def remote(tokenizer: PreTrainedTokenizerFast, folder: str) -> Iterator[Remotes]:
     remotes = Remotes(tokenizer, folder)
     yield remotes
@@ -430,7 +431,7 @@ def test_servers_without_ids_cannot_continue(
         return answer
 
     monkeypatch.setattr(FakeServer, "vllm", without_ids)
-    policy, server = remote()
+    policy, server = remote(options={"token_ids": False})
     with pytest.raises(InputError, match="token ids"):
         Reasoning(policy, None, QUESTION)
     assert server.requests == []
