@@ -189,10 +189,10 @@ def load_reward(settings: Settings) -> Reward:
     )
 
 
-def load_proposal(settings: Settings) -> Policy:
-    """Return the language model that guided algorithms draw from, loaded."""
+def _check_proposal(settings: Settings) -> None:
+    """Raise `InputError` if there is nothing to make a proposal of."""
     if not isinstance(settings.proposal, str):
-        return settings.proposal
+        return
     if is_address(settings.policy):
         raise InputError(
             "A policy on a server is not quantized once more to propose steps. Got "
@@ -204,6 +204,13 @@ def load_proposal(settings: Settings) -> Policy:
             "A policy that is loaded already is not quantized once more. Got "
             f"proposal={settings.proposal!r}; accepted: a LanguageModel."
         )
+
+
+def load_proposal(settings: Settings) -> Policy:
+    """Return the language model that guided algorithms draw from, loaded."""
+    if not isinstance(settings.proposal, str):
+        return settings.proposal
+    assert isinstance(settings.policy, str | Path), "checked by _check_proposal"
     return LanguageModel.from_pretrained(
         settings.policy, quantization=settings.proposal, device=settings.device
     )
@@ -212,6 +219,7 @@ def load_proposal(settings: Settings) -> Policy:
 def loaded(settings: Settings, algorithm: Algorithm) -> Settings:
     """Return the settings with what models the algorithm needs in place of their names."""
     if needs_proposal(algorithm):
+        _check_proposal(settings)
         settings = replace(settings, proposal=load_proposal(settings))
     if needs_reward(algorithm):
         settings = replace(settings, reward=load_reward(settings))
@@ -223,6 +231,8 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
 
     The question is checked before the reward model is loaded.
     """
+    if needs_proposal(algorithm):
+        _check_proposal(settings)
     policy = load_policy(settings)
     model = Reasoning(
         policy,

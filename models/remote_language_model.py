@@ -20,10 +20,10 @@ from typing import Any, Final
 import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
-from transformers import AutoConfig, GenerationConfig
+from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from llmsmc.cost import Cost
-from llmsmc.errors import ServerError
+from llmsmc.errors import InputError, ServerError
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.constraint import Constraint, TokenMask
 from llmsmc.models.engines.chat import Bytes, Chat
@@ -111,8 +111,7 @@ class RemoteLanguageModel:
             self._tokens, self.eos_ids = Bytes(), ()
             known: int | None = None
         else:
-            source = resolve(self.name if tokenizer is None else tokenizer)
-            plain = load_tokenizer(source)
+            source, plain = _tokenizer(self.name if tokenizer is None else tokenizer)
             config = _found(lambda: AutoConfig.from_pretrained(source, trust_remote_code=False))
             generation = _found(lambda: GenerationConfig.from_pretrained(source))
             self.eos_ids = eos_ids_of(config, generation, plain)
@@ -291,6 +290,22 @@ def _padded(rows: Sequence[Sequence[float]], padding: float) -> Float64[Tensor, 
     width = max((len(row) for row in rows), default=0)
     filled = [[*row, *[padding] * (width - len(row))] for row in rows]
     return torch.tensor(filled, dtype=torch.float64).reshape(len(rows), width)
+
+
+def _tokenizer(name: str) -> tuple[str, PreTrainedTokenizerBase]:
+    """Return where a tokenizer is, and the tokenizer.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    try:
+        source = resolve(name)
+        return source, load_tokenizer(source)
+    except InputError as error:
+        raise InputError(
+            "Prompts are rendered here, which takes the tokenizer of the model on the server: "
+            f"tokenizer=, or --policy-tokenizer. {error}"
+        ) from error
 
 
 def _found(load: Callable[[], Any]) -> Any:

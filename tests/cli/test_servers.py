@@ -67,5 +67,6 @@ def test_what_has_no_effect_is_refused(command: Command) -> None:
 
 
 def test_a_guided_filter_needs_a_local_proposal(server: FakeServer, command: Command) -> None:
+    """Which is told before the server is asked anything, or a tokenizer loaded."""
     result = command("solve", "1?", "--policy", server.url, "--algorithm", "guided")
-    assert "proposal=" in error_line(result) and server.requests == []
+    assert "proposal=" in error_line(result) and server.headers == []

@@ -213,7 +213,7 @@ def test_prompts_are_ids_that_grow_at_their_end(remote: Remotes) -> None:
 @pytest.mark.parametrize("kind", ENGINES)
 def test_every_field_of_the_law_is_sent(kind: str, remote: Remotes) -> None:
     policy, server = remote(kind)
-    Greedy().run(Reasoning(policy, None, QUESTION, max_steps=1), seed=0)
+    Greedy().run(Reasoning(policy, None, QUESTION, max_steps=1, max_tokens_per_step=4), seed=0)
     (body,) = server.requests[:1]
     fields = body["sampling_params"] if kind == "sglang" else body
     assert {"top_p", "top_k", "min_p", "temperature"} <= set(fields)
@@ -451,7 +451,7 @@ def test_a_stop_text_that_is_missing_from_the_ids_is_told(
     monkeypatch.setattr(FakeServer, "llama_cpp", trimmed)
     policy, _ = remote("llama.cpp")
     with pytest.raises(ServerError, match="out of the ids"):
-        Greedy().run(Reasoning(policy, None, QUESTION, step=Delimiter("1")), seed=0)
+        Greedy().run(Reasoning(policy, None, QUESTION, step=Delimiter("\n")), seed=0)
 
 
 # Addresses and keys

@@ -159,7 +159,7 @@ def test_what_a_server_cannot_score_is_named(
     with pytest.raises(InputError, match="log-probabilities of named tokens"):
         RemoteRewardModel(pooling.url, convention="rlhflow", tokenizer=str(policy_folder))
     with pytest.raises(InputError, match="labels, not values"):
-        RemoteRewardModel(pooling.url, convention="skywork", tokenizer=str(reward_folder))
+        RemoteRewardModel(pooling.url, convention="pure", tokenizer=str(reward_folder))
     pooling.options = {}
     with pytest.raises(InputError, match="--runner pooling"):
         RemoteRewardModel(pooling.url, tokenizer=str(reward_folder))
