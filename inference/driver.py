@@ -92,6 +92,7 @@ def drive(
         population = (
             algorithm.begin(run) if population is None else algorithm.step(run, t, population)
         )
+        population = rejecting(population, run.model.failed(population.particles).cpu())
         finished = model.finished(population.particles).cpu()
         is_last = t + 1 == horizon or bool(finished.all())
         truncated = run.truncated(population.particles) if is_last else torch.zeros_like(finished)
@@ -187,11 +188,11 @@ def num_steps(model: StateSpaceModel, observations: Observations | None) -> int 
     return model.max_steps
 
 
-def rejecting(population: Population, truncated: Bool[Tensor, " N"]) -> Population:
-    """Give the truncated particles weight zero."""
-    return replace(
-        population, log_weights=population.log_weights.masked_fill(truncated, -torch.inf)
-    )
+def rejecting(population: Population, rejected: Bool[Tensor, " N"]) -> Population:
+    """Give some of the particles weight zero."""
+    if not bool(rejected.any()):
+        return population
+    return replace(population, log_weights=population.log_weights.masked_fill(rejected, -torch.inf))
 
 
 def summary(t: int, population: Population, num_finished: int) -> StepRecord:

@@ -11,7 +11,7 @@ from typing import Any
 from llmsmc import summary
 from llmsmc.cost import Cost
 from llmsmc.datasets import Example
-from llmsmc.errors import DegenerateWeightsError
+from llmsmc.errors import DegenerateWeightsError, ServerError
 from llmsmc.grading import NOT_COMPARED, grade
 from llmsmc.posterior import Posterior
 
@@ -23,7 +23,11 @@ Run = Callable[[Example, int], Posterior]
 
 
 def evaluate_each(examples: Iterable[Example], run: Run, seed: int) -> Iterator[Result]:
-    """Yield the result of each example; one that fails counts as wrong."""
+    """Yield the result of each example; one that fails counts as wrong.
+
+    Raises:
+        ServerError: a server is down, so that no example can be run any more.
+    """
     for example in examples:
         yield result_of(example, run, seed_of(seed, example.id))
 
@@ -43,6 +47,10 @@ def result_of(example: Example, run: Run, seed: int) -> Result:
         posterior = run(example, seed)
     except DegenerateWeightsError as failure:
         posterior, error = failure.posterior, _line(failure)
+    except ServerError as failure:
+        if failure.is_down:
+            raise
+        error = _line(failure)
     except Exception as failure:  # whatever it is, the other questions can still be asked
         error = _line(failure)
     result = asdict(example) | {"reference": example.answer, "seed": seed}

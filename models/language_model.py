@@ -10,7 +10,6 @@ Shapes: B rows, L generated tokens, V vocabulary.
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,12 +24,12 @@ from transformers import (
 )
 
 from llmsmc.cost import Cost
-from llmsmc.errors import InputError, NumericalError
+from llmsmc.errors import NumericalError
 from llmsmc.models.adapters import with_adapter
 from llmsmc.models.attention import attention_masks
 from llmsmc.models.cache_rows import CacheRows
-from llmsmc.models.chat import chat_ids, checked_text, decode
 from llmsmc.models.constraint import Constraint, TokenMask
+from llmsmc.models.policy import Demands, TokenScores
 from llmsmc.models.pretrained import (
     Placement,
     at_revision,
@@ -46,27 +45,10 @@ from llmsmc.models.step_by_step import require_step_by_step
 from llmsmc.models.stopping import Automaton, StepRule
 from llmsmc.models.thinking import ForcedTokens, Thinking
 from llmsmc.models.token_loop import StepLimits, StepTokens, TokenLoop
-from llmsmc.models.token_pieces import token_pieces
 from llmsmc.models.tolerance import cached_tolerance
+from llmsmc.models.vocabulary import Vocabulary, eos_ids_of
 
 MAX_LOGITS: Final = 2**26  # numbers that the logits of several positions may take at once
-
-_CONTEXT_OF_DECODING = 4  # tokens before a step that decide how it begins as text
-
-
-@dataclass(frozen=True, eq=False)
-class TokenScores:
-    """What a language model says of tokens that somebody else has chosen.
-
-    Attributes:
-        log_probs: log-probabilities of the tokens at temperature 1; zero on padding.
-        tempered_log_probs: the same at the temperature asked for.
-        memory: the cached rows, of everything but the last token.
-    """
-
-    log_probs: Float64[Tensor, "B L"]
-    tempered_log_probs: Float64[Tensor, "B L"]
-    memory: CacheRows
 
 
 class LanguageModel:
@@ -81,6 +63,9 @@ class LanguageModel:
         eos_ids: the ids that end a text.
     """
 
+    masks = True
+    whole_answers_only = False
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -93,10 +78,9 @@ class LanguageModel:
         self.model, self.tokenizer = model, tokenizer
         self.name, self.quantization = name or type(model).__name__, quantization
         self.context_length = context_length(model.config)
-        self.eos_ids = _eos_ids(model, tokenizer)
-        self._pieces: list[bytes] | None = None
-        self._automata: dict[StepRule, Automaton] = {}
-        self._masks: dict[Constraint, TokenMask] = {}
+        generation = getattr(model, "generation_config", None)
+        self.eos_ids = eos_ids_of(model.config, generation, tokenizer)
+        self._tokens = Vocabulary(tokenizer, self._vocab_size, self.device)
 
     @classmethod
     def from_pretrained(
@@ -157,6 +141,19 @@ class LanguageModel:
         """The device on which the model runs."""
         return self.model.device
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The tokens with their ids."""
+        return self._tokens.ids
+
+    @property
+    def special_tokens(self) -> frozenset[str]:
+        """The tokens that are left out of texts."""
+        return self._tokens.special
+
+    def check(self, demands: Demands) -> None:
+        """Accept everything that can be asked of a language model."""
+
     def prompt_ids(
         self, question: str, system: str | None = None, thinking: Thinking | None = None
     ) -> tuple[int, ...]:
@@ -168,38 +165,23 @@ class LanguageModel:
             InputError: the question is empty, has characters that the tokenizer does not know,
                 or leaves no room for an answer.
         """
-        tags = () if thinking is None else (thinking.opening, thinking.closing)
-        question = checked_text(self.tokenizer, "question", question, tags)
-        messages = [{"role": "user", "content": question}]
-        if system is not None:
-            system = checked_text(self.tokenizer, "system prompt", system, tags)
-            messages.insert(0, {"role": "system", "content": system})
-        ids = chat_ids(self.tokenizer, messages, thinks=thinking is not None)
-        if len(ids) >= self.context_length:
-            raise InputError(
-                f"The question does not fit into the context of {self.name}. Got {len(ids)} "
-                f"tokens; accepted: fewer than {self.context_length}."
-            )
-        return ids
+        return self._tokens.prompt_ids(question, system, self.context_length, self.name, thinking)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a text, with nothing put around it."""
+        return self._tokens.encode(text)
 
     def decode(self, token_ids: Iterable[int], after: Iterable[int] = ()) -> str:
         """Return the text of the ids, as it reads behind the ids `after`."""
-        context = list(after)[-_CONTEXT_OF_DECODING:]
-        text = decode(self.tokenizer, [*context, *token_ids])
-        return text[len(decode(self.tokenizer, context)) :] if context else text
+        return self._tokens.decode(token_ids, after)
 
     def automaton(self, rule: StepRule) -> Automaton:
         """Return the rule compiled for this vocabulary; compiled once."""
-        if rule not in self._automata:
-            self._automata[rule] = rule.automaton(self.token_pieces()).to(self.device)
-        return self._automata[rule]
+        return self._tokens.automaton(rule)
 
     def mask(self, constraint: Constraint) -> TokenMask:
         """Return the constraint compiled for this vocabulary; compiled once."""
-        if constraint not in self._masks:
-            automaton = constraint.automaton(self.token_pieces()).to(self.device)
-            self._masks[constraint] = TokenMask.of(automaton)
-        return self._masks[constraint]
+        return self._tokens.mask(constraint)
 
     def log_probs(
         self, prompt_ids: Iterable[int], token_ids: Iterable[int]
@@ -368,12 +350,6 @@ class LanguageModel:
             cached_tolerance(self.model.dtype, self.quantization),
         )
 
-    def token_pieces(self) -> list[bytes]:
-        """Return what each id contributes to a text, in bytes; read once."""
-        if self._pieces is None:
-            self._pieces = token_pieces(self.tokenizer, self._vocab_size)
-        return self._pieces
-
     @property
     def _vocab_size(self) -> int:
         return int(self.model.config.get_text_config().vocab_size)
@@ -455,13 +431,3 @@ def _last_ids(
     """Return the last id of each row, which is that of the prompt where nothing follows it."""
     behind_prompt = torch.full((len(num_tokens), 1), prompt_ids[-1])
     return torch.cat([behind_prompt, token_ids], dim=1).gather(1, num_tokens[:, None]).squeeze(1)
-
-
-def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Return every id that the checkpoint names as an end of text."""
-    sources: list[Any] = [model.config, getattr(model, "generation_config", None), tokenizer]
-    found: set[int] = set()
-    for source in sources:
-        ids = getattr(source, "eos_token_id", None)
-        found.update(ids if isinstance(ids, list | tuple) else [] if ids is None else [ids])
-    return tuple(sorted(found))

@@ -79,7 +79,7 @@ class ModelSize:
 def model_size(config: Any) -> ModelSize:
     """Return what a causal language model with this configuration is made of; no weights needed."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     head = model.get_output_embeddings()
     layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
     total = sum(parameter.numel() for parameter in model.parameters())

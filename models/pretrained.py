@@ -184,7 +184,7 @@ def load_plain_tokenizer(source: str, revision: str | None = None) -> PreTrained
     return tokenizer
 
 
-def at_revision(revision: str | None) -> dict[str, str]:
+def at_revision(revision: str | None) -> dict[str, Any]:
     """Return the argument of `from_pretrained` for a branch, tag or commit of the hub."""
     return {} if revision is None else {"revision": revision}
 

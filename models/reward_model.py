@@ -86,7 +86,7 @@ class RewardModel:
             InputError: the convention is unknown, or does not go with the model; the calibration
                 is no temperature.
         """
-        _require_temperature(calibration)
+        require_temperature(calibration)
         self.model, self.tokenizer = model, tokenizer
         self.name, self.quantization = name or type(model).__name__, quantization
         cls = convention_class(convention, type(model).__name__, tokenizer, self.name)
@@ -123,13 +123,14 @@ class RewardModel:
             InputError: there is no such model, it is not one of this convention, or the
                 convention cannot be recognised.
         """
-        _require_temperature(calibration)
+        require_temperature(calibration)
         source = resolve(name_or_path)
         if isinstance(convention, str):  # before anything is read
             require_choice("convention", convention, CONVENTIONS)
         tokenizer = load_plain_tokenizer(source)
         placement = Placement(device, dtype, quantization)
-        chosen = convention_class(convention, _architecture(source), tokenizer, str(name_or_path))
+        architecture = architecture_of(source)
+        chosen = convention_class(convention, architecture, tokenizer, str(name_or_path))
         loaded = cls(
             chosen.load(source, placement),
             tokenizer,
@@ -385,14 +386,15 @@ def _batches(plans: dict[int, Plan]) -> Iterator[list[int]]:
         yield batch
 
 
-def _architecture(source: str) -> str:
+def architecture_of(source: str) -> str:
     """Return the class of model that a checkpoint names; empty if it names none."""
     with loading_errors(source):
         config, _ = PreTrainedConfig.get_config_dict(source)
     return str(next(iter(config.get("architectures") or ()), ""))
 
 
-def _require_temperature(calibration: object) -> None:
+def require_temperature(calibration: object) -> None:
+    """Raise `InputError` unless log-odds can be divided by it."""
     number = isinstance(calibration, int | float) and not isinstance(calibration, bool)
     if not number or not 0 < calibration < math.inf:  # type: ignore[operator]
         raise InputError(

@@ -18,7 +18,8 @@ from llmsmc.errors import InputError
 EOS: Final = 1  # the model ended the text
 STOP: Final = 2  # the step is complete
 LENGTH: Final = 3  # cut off: too many tokens
-STOP_REASONS: Final = {EOS: "eos", STOP: "stop", LENGTH: "length"}
+FAILED: Final = 4  # nothing could be drawn
+STOP_REASONS: Final = {EOS: "eos", STOP: "stop", LENGTH: "length", FAILED: "failed"}
 
 WHITESPACE: Final = frozenset(b" \t\n\r\x0b\x0c")
 
@@ -162,6 +163,15 @@ class TokenCount:
     def automaton(self, pieces: list[bytes]) -> CountAutomaton:
         """Return the automaton that counts."""
         return CountAutomaton(self.count, len(pieces))
+
+
+@dataclass(frozen=True)
+class WholeAnswer:
+    """A step is a whole answer: it ends where the model ends the text."""
+
+    def automaton(self, pieces: list[bytes]) -> StepAutomaton:
+        """Return the automaton that never accepts."""
+        return StepAutomaton(torch.zeros((1, len(pieces)), dtype=torch.int16), accept=-1)
 
 
 def step_rule(rule: object) -> StepRule:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from llmsmc.errors import NumericalError
+from llmsmc.errors import NumericalError, ServerError
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.constraint import TokenMask
 from llmsmc.models.row_cache import RowCache, concatenate
@@ -42,8 +42,10 @@ class StepTokens:
         transition_log_probs: the same at the temperature.
         proposal_log_probs: the same under the law that was sampled, which is that of the transition
             unless a constraint restricts it.
-        stop_reasons: EOS, STOP or LENGTH of `llmsmc.models.stopping`.
+        stop_reasons: EOS, STOP or LENGTH of `llmsmc.models.stopping`; FAILED where a server gave
+            no step.
         memory: the cached rows of those that can go on (STOP); the others have none.
+        error: why rows have failed, if there are any.
     """
 
     token_ids: Int[Tensor, "B L"]
@@ -53,6 +55,7 @@ class StepTokens:
     proposal_log_probs: Float64[Tensor, "B L"]
     stop_reasons: Int[Tensor, " B"]
     memory: CacheRows
+    error: ServerError | None = None
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def calibration_error(bins: Sequence[dict[str, Any]]) -> float | None:
     if not total:
         return None
     gaps = (each["count"] * abs(each["probability"] - each["right"]) for each in bins)
-    return math.fsum(gaps) / total
+    return float(math.fsum(gaps) / total)
 
 
 def array(values: dict[str, float]) -> Values:

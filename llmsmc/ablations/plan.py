@@ -318,12 +318,15 @@ def _made(cls: type[Any], values: dict[str, Any], where: str) -> Any:
         ) from error
 
 
+_KINDS: Final[dict[Any, str]] = {dict: "a table", list: "tables", str: "a text"}
+
+
 def _typed(table: dict[str, Any], key: str, kind: type[Any], default: Any = None) -> Any:
     """Return a value of the table that is of this type."""
     value = table.get(key, default)
     if not isinstance(value, kind) or (
         kind is list and not all(isinstance(each, dict) for each in value)
     ):
-        words = {dict: "a table", list: "tables", str: "a text"}[kind]
+        words = _KINDS[kind]
         raise InputError(f"{key} is {words}. Got {value!r}; accepted: {words}.")
     return value

@@ -54,7 +54,8 @@ def _side_by_side(
             processes.append((process, mine))
             _give(mine, left, active)
         while active:
-            for connection in wait(list(active)):
+            ready: list[Any] = wait(list(active))
+            for connection in ready:
                 unit = active[connection]
                 try:
                     said = connection.recv()

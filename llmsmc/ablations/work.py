@@ -5,7 +5,7 @@ block, so that a batch of several problems is made up of the same ones when it i
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -89,7 +89,7 @@ class Worker:
 
     def _loaded(self, settings: Settings, algorithm: Algorithm) -> Settings:
         """Return the settings with models in place of names; models of no use now are dropped."""
-        parts = {"policy": load_policy}
+        parts: dict[str, Callable[[Settings], Any]] = {"policy": load_policy}
         parts |= {"proposal": load_proposal} if needs_proposal(algorithm) else {}
         parts |= {"reward": load_reward} if needs_reward(algorithm) else {}
         wanted = {role: _model_key(role, settings) for role in parts}
@@ -112,7 +112,11 @@ def _model_key(role: str, settings: Settings) -> Any:
     """Return what decides which model is loaded; a policy and a proposal may be the same one."""
     s = settings
     if role == "reward":
-        placed = (s.reward_convention, s.reward_quantization, s.reward_device or s.device)
-        return ("reward", s.reward, *placed, s.reward_calibration)
+        read = (s.reward_convention, s.reward_calibration)
+        on_server = (s.reward_model, s.reward_tokenizer)
+        loading = (s.reward_quantization, s.reward_device or s.device, s.dtype)
+        return ("reward", s.reward, read, loading, on_server)
     quantization = s.quantization if role == "policy" else s.proposal
-    return ("language model", s.policy, quantization or "none", s.device)
+    named = (s.policy, s.policy_revision, s.adapter, s.policy_model, s.policy_tokenizer)
+    placed = (quantization or "none", s.double_quantization, s.dtype, s.device, repr(s.device_map))
+    return ("language model", named, placed)

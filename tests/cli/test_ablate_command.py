@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llmsmc.ablations import drawing, page
+from llmsmc.ablations import drawing, page, processes
 from llmsmc.ablations.plan import names
 from llmsmc.ablations.report import MEASURED
 from llmsmc.ablations.store import Store
@@ -195,7 +195,7 @@ def test_the_plan_alone(command: Command, folder: Path) -> None:
 def test_an_interrupt_leaves_what_can_be_taken_up(
     command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    actual = ablate_run.run_units
+    actual = processes.run_units
 
     def interrupted(*args: Any) -> Any:
         for number, finding in enumerate(actual(*args)):

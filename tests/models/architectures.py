@@ -250,12 +250,13 @@ def make_model(name: str, vocab_size: int, eos_id: int) -> PreTrainedModel:
     if kind == "GPT2":
         settings |= {"n_inner": 128}
     torch.manual_seed(0)
-    return model_class(config_class(**settings | special)).train(False)
+    model: PreTrainedModel = model_class(config_class(**settings | special)).train(False)
+    return model
 
 
 def raise_logits(model: PreTrainedModel, logits: dict[int, float]) -> None:
     """Give some tokens a logit of about so much everywhere: along the mean of the states."""
-    head: Tensor = model.get_output_embeddings().weight
+    head: Tensor = model.get_output_embeddings().weight  # type: ignore[no-untyped-call]
     with torch.no_grad():
         text = torch.randint(5, head.shape[0], (4, 60), generator=torch.Generator().manual_seed(0))
         states = model(text, output_hidden_states=True).hidden_states[-1].reshape(-1, head.shape[1])

@@ -7,7 +7,7 @@ by search in text, token by token, without automata, caches or batches.
 import functools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -161,16 +161,18 @@ class Law:
     """The law of whole solutions, by enumeration."""
 
     def __init__(self, model: Reasoning) -> None:
-        self.model = model
+        assert isinstance(model.policy, LanguageModel)
+        self.model, self._policy = model, model.policy
 
     @functools.cached_property
     def _rows(self) -> dict[tuple[int, ...], Tensor]:
         """The law of the next token behind every text shorter than MAX_TOKENS."""
-        texts, rows = [()], {}
+        texts: list[tuple[int, ...]] = [()]
+        rows: dict[tuple[int, ...], Tensor] = {}
         for _ in range(MAX_TOKENS):
             batch = torch.tensor([[*self.model.prompt_ids, *ids] for ids in texts])
             with torch.no_grad():
-                logits = self.model.policy.model(batch).logits[:, -1].double()
+                logits = self._policy.model(batch).logits[:, -1].double()
             rows |= dict(zip(texts, logits.log_softmax(-1), strict=True))
             texts = [(*ids, n) for ids in texts if 0 not in ids for n in range(len(TOKENS))]
             texts = [ids for ids in texts if ids[-1] != 0]
@@ -178,7 +180,7 @@ class Law:
 
     def log_prob(self, ids: tuple[int, ...], found: Cut) -> float:
         if len(ids) > MAX_TOKENS:  # beyond what is enumerated
-            log_probs = self.model.policy.log_probs(self.model.prompt_ids, ids)
+            log_probs = self._policy.log_probs(self.model.prompt_ids, ids)
             return sum(float(log_probs[n]) for n in range(len(ids)) if n not in found.forced)
         return sum(
             float(self._rows[ids[:place]][token_id])
@@ -212,7 +214,7 @@ class Law:
         return list(beyond) == [4, 5][: len(beyond)]
 
 
-def scores(question: str, steps: list[str]) -> list[float]:
+def scores(question: str, steps: Sequence[str]) -> list[float]:
     return [0.9 if len(step) % 2 else 0.3 for step in steps]
 
 
@@ -441,7 +443,7 @@ def test_prompts_that_open_or_close_the_thinking(policy: LanguageModel) -> None:
 def test_settings_of_thinking(policy: LanguageModel) -> None:
     for wrong in ({"closing": ""}, {"max_tokens": 0}, {"step": ""}, {"closing_text": "no tag"}):
         with pytest.raises(InputError, match="Got"):
-            Thinking(**wrong)  # type: ignore[arg-type]
+            Thinking(**wrong)
     with pytest.raises(InputError, match="special token"):
         Reasoning(policy, None, "a", thinking=Thinking("<eos>"))
     with pytest.raises(InputError, match="cannot close its thinking"):

@@ -1,6 +1,7 @@
 """The formula against what models really take."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def test_weights_are_those_of_a_loaded_model(kind: str, wide_policy_folder: Path
         {}
         if kind == "none"
         else {
-            "quantization_config": BitsAndBytesConfig(
+            "quantization_config": BitsAndBytesConfig(  # type: ignore[no-untyped-call]
                 load_in_8bit=kind == "int8",
                 load_in_4bit=kind != "int8",
                 bnb_4bit_quant_type=kind.partition("-")[0] if kind != "int8" else "nf4",
@@ -40,7 +41,7 @@ def test_weights_are_those_of_a_loaded_model(kind: str, wide_policy_folder: Path
     size = model_size(model.config)
     held = sum(p.numel() * p.element_size() for p in model.parameters())
     for module in model.modules():
-        weight = getattr(module, "weight", None)
+        weight: Any = getattr(module, "weight", None)
         state = getattr(weight, "quant_state", None)
         if state is not None:  # the scales are kept beside the weights
             held += state.absmax.nbytes
@@ -55,7 +56,8 @@ def test_the_cache_is_that_of_a_run(policy: LanguageModel) -> None:
     with torch.no_grad():
         policy._forward(cache, torch.arange(3 * 10).reshape(3, 10))
     cache.commit(10)
-    keys = cache.layers[0].keys
+    layer: Any = cache.layers[0]
+    keys = layer.keys
     per_token = cache.num_bytes / (keys.shape[0] * keys.shape[2])
     size = model_size(policy.model.config)
     assert size.cache(1, 1, bytes_per_number=4) == per_token

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from llmsmc import InputError
-from llmsmc.models.stopping import Delimiter, StepAutomaton, TokenCount, step_rule
+from llmsmc.models.stopping import Automaton, Delimiter, TokenCount, step_rule
 from llmsmc.models.token_pieces import token_pieces
 
 
-def follow(automaton: StepAutomaton, ids: list[int]) -> int | None:
+def follow(automaton: Automaton, ids: list[int]) -> int | None:
     """Return the number of tokens after which the step is complete."""
     states = automaton.start(1)
     for count, token_id in enumerate(ids, 1):
