@@ -31,7 +31,7 @@ from llmsmc.models.aggregation import Aggregation, aggregation
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.constraint import Constraint
 from llmsmc.models.experts import score_by_expert
-from llmsmc.models.language_model import LanguageModel, TokenScores
+from llmsmc.models.language_model import LanguageModel
 from llmsmc.models.memory_use import peak_memory_bytes
 from llmsmc.models.reasoning_particles import (
     ANSWER,
@@ -48,8 +48,9 @@ from llmsmc.models.reward import Reward, Solution
 from llmsmc.models.reward_function import Scoring, as_reward
 from llmsmc.models.sampling import UniformTable
 from llmsmc.models.splicing import spliced, with_scores
+from llmsmc.models.step_tokens import StepTokens
 from llmsmc.models.stopping import StepRule, step_rule
-from llmsmc.models.token_loop import StepTokens
+from llmsmc.models.token_scoring import TokenScores
 from llmsmc.state_space_model import StateSpaceModel
 
 

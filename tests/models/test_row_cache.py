@@ -6,7 +6,8 @@ from torch import Tensor
 
 from llmsmc.models.cache_rows import CacheRows, join
 from llmsmc.models.language_model import LanguageModel
-from llmsmc.models.row_cache import BLOCK, RowCache, RowLayer, concatenate
+from llmsmc.models.row_cache import RowCache, concatenate
+from llmsmc.models.row_layer import BLOCK, RowLayer
 
 
 class Rows:
@@ -21,7 +22,7 @@ class Rows:
         width = max(len(row) for row in new)
         padded = torch.tensor([row + [7] * (width - len(row)) for row in new])
         with torch.no_grad():
-            logits = self.policy._forward(self.cache, padded)
+            logits = self.policy.forward(self.cache, padded)
         self.cache.commit(torch.tensor([len(row) for row in new]))
         for row, tokens in zip(self.ids, new, strict=True):
             row.extend(tokens)
