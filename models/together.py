@@ -75,8 +75,9 @@ def _results(
         turn = turns[key]
         if turn.question is not None:
             asked = turn.question.asked
-            engine = engines.setdefault(asked, engines.get(asked) or asked.engine())
-            engine.admit(key, turn.question.request)
+            if asked not in engines:
+                engines[asked] = asked.engine()
+            engines[asked].admit(key, turn.question.request)
             return
         del turns[key]
         if turn.error is not None and not isinstance(turn.error, Exception):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from llmsmc import DegenerateWeightsError, InputError, Posterior, run_together
+from llmsmc import DegenerateWeightsError, InputError, NumericalError, Posterior, run_together
 from llmsmc.inference import (
     BestOfN,
     BootstrapFilter,
