@@ -202,7 +202,7 @@ def test_more_particles_than_fit_wait_for_room(
         partial(lambda run, model, n: run.run(model(own, judge), seed=n), run, model, n)
         for n, (run, model) in enumerate(runs)
     ]
-    together = dict(run_together(tasks, 4))
+    together: dict[int, Any] = dict(run_together(tasks, 4))
     assert max(sizes) == 12 and sizes.count(8) > 0
     assert all(size <= 9 or size == 12 for size in sizes)
     for n, one in enumerate(posteriors(runs, policy, reward)):
