@@ -6,7 +6,6 @@ keeps the history and tells a dead population.
 """
 
 import math
-import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, replace
@@ -16,6 +15,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from llmsmc import clock
 from llmsmc.checks import require_choice, require_count
 from llmsmc.errors import DegenerateWeightsError, InputError
 from llmsmc.history import StepRecord
@@ -122,11 +122,11 @@ class Journal:
         self._history: tuple[StepRecord, ...] = ()
         self._recorded: tuple[Any, ...] = ()
         self._cost_before = run.model.cost()
-        self._seconds, self._started = 0.0, time.perf_counter()
+        self._seconds, self._started = 0.0, clock.seconds()
 
     def resume(self) -> None:
         """Let the clock go on: the time that the caller takes between two steps is not counted."""
-        self._started = time.perf_counter()
+        self._started = clock.seconds()
 
     def forget(self) -> None:
         """Begin the record of the steps anew; costs and time go on."""
@@ -150,7 +150,7 @@ class Journal:
         """
         algorithm, run = self._algorithm, self._run
         particles = self.note(population)
-        self._seconds += time.perf_counter() - self._started
+        self._seconds += clock.seconds() - self._started
         posterior = Posterior(
             algorithm=type(algorithm).__name__,
             guarantee=algorithm.guarantee,

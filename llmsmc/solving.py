@@ -2,7 +2,9 @@
 
 import math
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +13,7 @@ from llmsmc.checks import require_choice, require_count
 from llmsmc.defaults import (
     DEFAULT_AGGREGATION,
     DEFAULT_ALGORITHM,
+    DEFAULT_IN_FLIGHT,
     DEFAULT_MAX_STEPS,
     DEFAULT_MAX_TOKENS_PER_STEP,
     DEFAULT_POLICY,
@@ -32,8 +35,10 @@ from llmsmc.models.pretrained import DTYPES, resolve
 from llmsmc.models.quantization import QUANTIZATIONS
 from llmsmc.models.reward import Reward
 from llmsmc.models.reward_function import Scoring, as_reward
+from llmsmc.models.shared import SharedLanguageModel, SharedReward
 from llmsmc.models.stopping import StepRule, step_rule
 from llmsmc.models.thinking import Thinking
+from llmsmc.models.together import run_together
 from llmsmc.posterior import Posterior
 from llmsmc.selection import SELECTIONS, selected_answers
 from llmsmc.step_text import step_text
@@ -299,6 +304,18 @@ def loaded(settings: Settings, algorithm: Algorithm) -> Settings:
     return replace(settings, policy=load_policy(settings))
 
 
+def shared(settings: Settings) -> Settings:
+    """Return the settings with models that runs can share in the place of those that are loaded."""
+    policy, proposal, reward = settings.policy, settings.proposal, settings.reward
+    if isinstance(policy, LanguageModel):
+        settings = replace(settings, policy=SharedLanguageModel(policy))
+    if isinstance(proposal, LanguageModel):
+        settings = replace(settings, proposal=SharedLanguageModel(proposal))
+    if not isinstance(reward, str | Path):
+        settings = replace(settings, reward=SharedReward(as_reward(reward)))
+    return settings
+
+
 def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reasoning:
     """Return the state-space model of a question, loading what the algorithm needs.
 
@@ -367,6 +384,56 @@ def solve(
         InputError: the question or a setting cannot be used.
         DegenerateWeightsError: no particle is left with a weight; carries the posterior.
     """
+    chosen, method = _chosen(algorithm, particles, settings)
+    return method.run(reasoning(question, chosen, method), seed=seed)
+
+
+def solve_many(
+    questions: Iterable[str],
+    algorithm: str | Algorithm = DEFAULT_ALGORITHM,
+    seed: int | None = None,
+    particles: int | None = None,
+    *,
+    in_flight: int = DEFAULT_IN_FLIGHT,
+    **settings: Any,
+) -> Iterator[tuple[int, Posterior | Exception]]:
+    """Yield the posterior of each question with its number, as they come, or its error.
+
+    Several questions are under way at a time and share the batches of the models, which is faster
+    than one after the other; see `llmsmc.models.together`.
+
+    ```python
+    for number, posterior in llmsmc.solve_many(questions, seed=0):
+        print(questions[number], posterior.answers())
+    ```
+
+    Args:
+        questions: the questions; question n is solved with the seed `seed` + n.
+        algorithm: as in `solve`.
+        seed: repeats all runs bit for bit, given the same questions and the same `in_flight`.
+        particles: as in `solve`.
+        in_flight: how many questions are under way at a time.
+        settings: the fields of `Settings`. The models are loaded once.
+
+    Raises:
+        InputError: a setting cannot be used.
+    """
+    chosen, method = _chosen(algorithm, particles, settings)
+    require_count("in_flight", in_flight)
+    models = shared(loaded(chosen, method))
+
+    def run(number: int, question: str) -> Posterior:
+        own = None if seed is None else seed + number
+        return method.run(reasoning(question, models, method), seed=own)
+
+    tasks = (partial(run, number, question) for number, question in enumerate(questions))
+    return run_together(tasks, in_flight)
+
+
+def _chosen(
+    algorithm: str | Algorithm, particles: int | None, settings: dict[str, Any]
+) -> tuple[Settings, Algorithm]:
+    """Return the settings and the algorithm that a caller means."""
     accepted = [field.name for field in fields(Settings)]
     for name in settings:
         require_choice("The name of a setting", name, ["algorithm", "seed", "particles", *accepted])
@@ -378,4 +445,4 @@ def solve(
             f"An algorithm has its own number of particles. Got particles={particles!r} beside "
             f"{algorithm!r}; accepted: either of them."
         )
-    return algorithm.run(reasoning(question, chosen, algorithm), seed=seed)
+    return chosen, algorithm

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from llmsmc.models.reward_ensemble import RewardEnsemble as RewardEnsemble
     from llmsmc.models.reward_function import RewardFunction as RewardFunction
     from llmsmc.models.reward_model import RewardModel as RewardModel
+    from llmsmc.models.shared import SharedLanguageModel as SharedLanguageModel
+    from llmsmc.models.shared import SharedReward as SharedReward
     from llmsmc.models.stochastic_volatility import StochasticVolatility as StochasticVolatility
     from llmsmc.models.stopping import WholeAnswer as WholeAnswer
     from llmsmc.models.tabular_language_model import TabularLanguageModel as TabularLanguageModel
@@ -45,6 +47,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.models.reward_ensemble": ["RewardEnsemble"],
         "llmsmc.models.reward_function": ["RewardFunction"],
         "llmsmc.models.reward_model": ["RewardModel"],
+        "llmsmc.models.shared": ["SharedLanguageModel", "SharedReward"],
         "llmsmc.models.stochastic_volatility": ["StochasticVolatility"],
         "llmsmc.models.stopping": ["WholeAnswer"],
         "llmsmc.models.tabular_language_model": ["TabularLanguageModel"],

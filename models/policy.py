@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from llmsmc.cost import Cost
@@ -20,24 +20,10 @@ from llmsmc.errors import InputError
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.constraint import Constraint, TokenMask
 from llmsmc.models.sampling import UniformTable
+from llmsmc.models.step_tokens import StepTokens
 from llmsmc.models.stopping import Automaton, StepRule
 from llmsmc.models.thinking import ForcedTokens, Thinking
-from llmsmc.models.token_loop import StepTokens
-
-
-@dataclass(frozen=True, eq=False)
-class TokenScores:
-    """What a language model says of tokens that somebody else has chosen.
-
-    Attributes:
-        log_probs: log-probabilities of the tokens at temperature 1; zero on padding.
-        tempered_log_probs: the same at the temperature asked for.
-        memory: the cached rows, of everything but the last token.
-    """
-
-    log_probs: Float64[Tensor, "B L"]
-    tempered_log_probs: Float64[Tensor, "B L"]
-    memory: CacheRows
+from llmsmc.models.token_scoring import TokenScores
 
 
 @dataclass(frozen=True)
@@ -149,7 +135,7 @@ class Policy(Protocol):
         particles: Int[Tensor, " B"] | None = None,
         step: int = 0,
         constraint: Constraint | None = None,
-        starts: Tensor | None = None,
+        starts: Int[Tensor, " B"] | None = None,
         forced: ForcedTokens | None = None,
     ) -> tuple[StepTokens, Cost]:
         """Draw one step for each of B rows, and tell what it has cost.

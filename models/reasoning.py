@@ -33,7 +33,7 @@ from llmsmc.models.constraint import Constraint
 from llmsmc.models.cuts import complete_steps, end_where_they_must
 from llmsmc.models.experts import score_by_expert
 from llmsmc.models.memory_use import peak_memory_bytes
-from llmsmc.models.policy import Demands, Policy, TokenScores, require_same_tokens
+from llmsmc.models.policy import Demands, Policy, require_same_tokens
 from llmsmc.models.reasoning_particles import (
     ANSWER,
     EOS,
@@ -50,10 +50,11 @@ from llmsmc.models.reward import Reward, Solution
 from llmsmc.models.reward_function import Scoring, as_reward
 from llmsmc.models.sampling import UniformTable
 from llmsmc.models.splicing import spliced, with_scores
+from llmsmc.models.step_tokens import StepTokens
 from llmsmc.models.stopping import StepRule, step_rule
 from llmsmc.models.thinking import Thinking, answer_steps, answer_text
 from llmsmc.models.thoughts import Thoughts, thoughts
-from llmsmc.models.token_loop import StepTokens
+from llmsmc.models.token_scoring import TokenScores
 from llmsmc.state_space_model import StateSpaceModel
 
 

@@ -32,12 +32,13 @@ from llmsmc.models.engines.engine import Capabilities, ScoringEngine
 from llmsmc.models.engines.probe import probe
 from llmsmc.models.engines.requirements import missing, require
 from llmsmc.models.engines.rows import Limits, Row, draw_rows
-from llmsmc.models.policy import Demands, TokenScores
+from llmsmc.models.policy import Demands
 from llmsmc.models.pretrained import load_tokenizer, resolve
 from llmsmc.models.sampling import UniformTable
+from llmsmc.models.step_tokens import StepTokens
 from llmsmc.models.stopping import Automaton, CountAutomaton, StepAutomaton, StepRule
 from llmsmc.models.thinking import ForcedTokens, Thinking
-from llmsmc.models.token_loop import StepTokens
+from llmsmc.models.token_scoring import TokenScores
 from llmsmc.models.vocabulary import Vocabulary, eos_ids_of
 
 UNBOUNDED: Final = 2**31  # tokens of a context of which nothing is known
@@ -188,7 +189,7 @@ class RemoteLanguageModel:
         particles: Int[Tensor, " B"] | None = None,
         step: int = 0,
         constraint: Constraint | None = None,
-        starts: Tensor | None = None,
+        starts: Int[Tensor, " B"] | None = None,
         forced: ForcedTokens | None = None,
     ) -> tuple[StepTokens, Cost]:
         """Draw one step for each of B rows; see `llmsmc.models.policy.Policy`.

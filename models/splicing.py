@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from llmsmc.models.policy import Policy, TokenScores
+from llmsmc.models.policy import Policy
 from llmsmc.models.reasoning_particles import ReasoningParticles, appended, padded
+from llmsmc.models.token_scoring import TokenScores
 
 
 def spliced(

@@ -26,22 +26,22 @@ WHITESPACE: Final = frozenset(b" \t\n\r\x0b\x0c")
 
 @runtime_checkable
 class Automaton(Protocol):
-    """Reads the tokens of B steps side by side and says which steps are complete."""
+    """Reads the tokens of B steps side by side and says which are complete; a state is a number."""
 
     @property
     def vocab_size(self) -> int:
         """Number of ids that it knows."""
         ...
 
-    def start(self, num_rows: int) -> Tensor:
+    def start(self, num_rows: int) -> Int[Tensor, " B"]:
         """Return the states at the start of a step."""
         ...
 
-    def advance(self, states: Tensor, ids: Int[Tensor, " B"]) -> Tensor:
+    def advance(self, states: Int[Tensor, " B"], ids: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """Return the states after one more token in each row."""
         ...
 
-    def complete(self, states: Tensor) -> Bool[Tensor, " B"]:
+    def complete(self, states: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
         """Return which steps are complete; complete steps stay so."""
         ...
 

@@ -7,10 +7,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from llmsmc.errors import InputError
-from llmsmc.models.policy import Policy, TokenScores
+from llmsmc.models.policy import Policy
 from llmsmc.models.reasoning_particles import ReasoningParticles
 from llmsmc.models.stopping import StepRule, step_rule
 from llmsmc.models.thinking import ForcedTokens, Thinking, ThinkingAutomaton, ThinkingRule
+from llmsmc.models.token_scoring import TokenScores
 
 Steps = tuple[tuple[str, ...], ...]
 

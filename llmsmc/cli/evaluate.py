@@ -39,6 +39,7 @@ def evaluate(
     algorithm: options.AlgorithmOption = defaults.DEFAULT_ALGORITHM,
     particles: options.ParticlesOption = None,
     seed: options.SeedOption = defaults.DEFAULT_SEED,
+    in_flight: options.InFlightOption = defaults.DEFAULT_IN_FLIGHT,
     policy: options.PolicyOption = defaults.DEFAULT_POLICY,
     reward: options.RewardOption = defaults.DEFAULT_REWARD,
     reward_convention: options.RewardConventionOption = None,
@@ -129,4 +130,4 @@ def evaluate(
                     f"One set is evaluated at a time. Got {got}; accepted: DATASET or "
                     "--dataset-file PATH."
                 )
-        evaluate_run.evaluate(loaded, chosen, settings, seed, out)
+        evaluate_run.evaluate(loaded, chosen, settings, seed, out, in_flight)

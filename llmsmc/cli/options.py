@@ -37,6 +37,17 @@ SeedOption = Annotated[
         "--seed", metavar="INTEGER", help="The same seed, the same run.", rich_help_panel=_RUN
     ),
 ]
+InFlightOption = Annotated[
+    int,
+    typer.Option(
+        "--in-flight",
+        metavar="K",
+        min=1,
+        help="Questions under way at a time, sharing the batches of the models; 1 takes one after "
+        "the other.",
+        rich_help_panel=_RUN,
+    ),
+]
 PolicyOption = Annotated[
     str,
     typer.Option(

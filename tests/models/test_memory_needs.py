@@ -54,7 +54,7 @@ def test_weights_are_those_of_a_loaded_model(kind: str, wide_policy_folder: Path
 def test_the_cache_is_that_of_a_run(policy: LanguageModel) -> None:
     cache = RowCache(3)
     with torch.no_grad():
-        policy._forward(cache, torch.arange(3 * 10).reshape(3, 10))
+        policy.forward(cache, torch.arange(3 * 10).reshape(3, 10))
     cache.commit(10)
     layer: Any = cache.layers[0]
     keys = layer.keys

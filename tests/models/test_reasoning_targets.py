@@ -71,7 +71,7 @@ def plain_log_probs(model: Reasoning, particles: ReasoningParticles) -> Tensor:
 def test_scored_tokens_are_those_of_an_uncached_pass(
     model: Reasoning, cached: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmsmc.models.language_model.MAX_LOGITS", 5_000)  # two tokens at once
+    monkeypatch.setattr("llmsmc.models.token_scoring.MAX_LOGITS", 5_000)  # two tokens at once
     particles, policy = grown(model, 8, 2), model.policy
     going_on = (~particles.finished).nonzero().squeeze(1)[[0, 1, 1]]
     rows = particles[going_on]
