@@ -102,11 +102,11 @@ def remote(tokenizer: PreTrainedTokenizerFast, folder: str) -> Iterator[Remotes]
 
 def outcomes(model: Reasoning, num_particles: int) -> Counter[Any]:
     particles = SelfConsistency(num_particles).run(model, seed=3).particles
-    return Counter((each.steps[:1], len(each.steps), each.finish_reason) for each in particles)
+    return Counter((each.text[:2], len(each.steps), each.finish_reason) for each in particles)
 
 
-def p_value(model: Reasoning, other: Reasoning, num_particles: int = 200) -> float:
-    return two_samples(outcomes(model, num_particles), outcomes(other, 1500), fewest=5)[2]
+def p_value(model: Reasoning, other: Reasoning, num_particles: int = 150) -> float:
+    return two_samples(outcomes(model, num_particles), outcomes(other, 900), fewest=5)[2]
 
 
 class EvenTokens(StepRule):
@@ -198,7 +198,7 @@ def test_an_automaton_that_cannot_be_followed_is_refused(remote: Remotes) -> Non
 
 def test_another_law_is_told_apart(remote: Remotes, local: LanguageModel) -> None:
     policy, _ = remote()
-    model = Reasoning(policy, None, QUESTION, max_steps=3, temperature=0.6)
+    model = Reasoning(policy, None, QUESTION, max_steps=3, temperature=0.3)
     assert p_value(model, replace(model, policy=local, temperature=1.0)) < 1e-6
 
 
