@@ -6,7 +6,6 @@ keeps the history and tells a dead population.
 """
 
 import math
-import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, replace
@@ -16,6 +15,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from llmsmc import clock
 from llmsmc.checks import require_choice, require_count
 from llmsmc.errors import DegenerateWeightsError, InputError
 from llmsmc.history import StepRecord
@@ -92,6 +92,7 @@ def drive(
         population = (
             algorithm.begin(run) if population is None else algorithm.step(run, t, population)
         )
+        population = rejecting(population, run.model.failed(population.particles).cpu())
         finished = model.finished(population.particles).cpu()
         is_last = t + 1 == horizon or bool(finished.all())
         truncated = run.truncated(population.particles) if is_last else torch.zeros_like(finished)
@@ -121,11 +122,11 @@ class Journal:
         self._history: tuple[StepRecord, ...] = ()
         self._recorded: tuple[Any, ...] = ()
         self._cost_before = run.model.cost()
-        self._seconds, self._started = 0.0, time.perf_counter()
+        self._seconds, self._started = 0.0, clock.seconds()
 
     def resume(self) -> None:
         """Let the clock go on: the time that the caller takes between two steps is not counted."""
-        self._started = time.perf_counter()
+        self._started = clock.seconds()
 
     def forget(self) -> None:
         """Begin the record of the steps anew; costs and time go on."""
@@ -149,7 +150,7 @@ class Journal:
         """
         algorithm, run = self._algorithm, self._run
         particles = self.note(population)
-        self._seconds += time.perf_counter() - self._started
+        self._seconds += clock.seconds() - self._started
         posterior = Posterior(
             algorithm=type(algorithm).__name__,
             guarantee=algorithm.guarantee,
@@ -187,11 +188,11 @@ def num_steps(model: StateSpaceModel, observations: Observations | None) -> int 
     return model.max_steps
 
 
-def rejecting(population: Population, truncated: Bool[Tensor, " N"]) -> Population:
-    """Give the truncated particles weight zero."""
-    return replace(
-        population, log_weights=population.log_weights.masked_fill(truncated, -torch.inf)
-    )
+def rejecting(population: Population, rejected: Bool[Tensor, " N"]) -> Population:
+    """Give some of the particles weight zero."""
+    if not bool(rejected.any()):
+        return population
+    return replace(population, log_weights=population.log_weights.masked_fill(rejected, -torch.inf))
 
 
 def summary(t: int, population: Population, num_finished: int) -> StepRecord:

@@ -104,6 +104,8 @@ class ParticleGibbs(Algorithm):
     ) -> Iterator[Posterior]:
         """Yield the posterior of the sweeps that count so far, after each of them."""
         run = Run(model, observations, RandomStreams(seed))
+        if model.remembers_path and (self.ancestor_sampling or self.backward_sampling):
+            run.model.check_splice()
         journal = Journal(self, run, record=self.record)
         chains, horizon = self.chains, num_steps(model, observations)
         last = None if horizon is None else horizon - 1

@@ -54,6 +54,8 @@ class ParticleGibbsMove:
                 f"{type(run.model).__name__}, whose states cannot be rewound; accepted: models "
                 "with `remembers_path` and `rewind`."
             )
+        if self.ancestor_sampling:
+            run.model.check_splice()
 
     def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
         """Move each particle of step t; consumes `generator`."""

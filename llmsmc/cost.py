@@ -12,11 +12,14 @@ class Cost:
         scored_tokens: tokens that the reward model has judged.
         policy_positions: positions that went through the policy, padding included.
         reward_positions: positions that went through the reward model, padding included.
-        model_calls: forward passes of either model.
+        model_calls: forward passes of either model; requests, of one behind a server.
         seconds: wall-clock time of the run.
         policy_seconds: the part of it spent in the policy.
         reward_seconds: the part of it spent in the reward model.
         peak_memory_bytes: the largest amount of memory held; a maximum, not a sum.
+        prompt_tokens: tokens that servers have been sent as prompts.
+        cached_tokens: the part of them that a server had cached, as far as it says.
+        failed_particles: particles that a server could not go on with.
     """
 
     generated_tokens: int = 0
@@ -28,6 +31,9 @@ class Cost:
     policy_seconds: float = 0.0
     reward_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    failed_particles: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
         """Return the cost of both: sums, and the larger of the two peaks."""

@@ -6,6 +6,7 @@
         * `DegenerateWeightsError`: every particle has weight zero.
     * `ModelLawError` (an `AssertionError`): a model breaks a law that algorithms rely on.
     * `AlgorithmLawError` (an `AssertionError`): an algorithm breaks what it promises.
+    * `ServerError`: a server that runs a model refuses a request, or does not answer.
     * `MissingExtraError` (an `ImportError`): an optional package is not installed.
 """
 
@@ -69,6 +70,19 @@ class ModelLawError(LlmsmcError, AssertionError):
             "\n".join([f"{model} breaks {len(lines)} of the laws of a model:", *lines])
         )
         self.violations = violations
+
+
+class ServerError(LlmsmcError, RuntimeError):
+    """A server that runs a model refuses a request, or does not answer.
+
+    Attributes:
+        is_down: whether it did not answer, or had no time to, so that later it may.
+    """
+
+    def __init__(self, message: str, *, is_down: bool) -> None:
+        """Create the error."""
+        super().__init__(message)
+        self.is_down = is_down
 
 
 class MissingExtraError(LlmsmcError, ImportError):

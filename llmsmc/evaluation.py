@@ -2,17 +2,18 @@
 
 import hashlib
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from statistics import fmean
 from typing import Any
 
-from llmsmc import summary
+from llmsmc import clock, summary
 from llmsmc.cost import Cost
 from llmsmc.datasets import Example
-from llmsmc.errors import DegenerateWeightsError
+from llmsmc.errors import DegenerateWeightsError, ServerError
 from llmsmc.grading import NOT_COMPARED, grade
+from llmsmc.models.together import run_together
 from llmsmc.posterior import Posterior
 
 Result = dict[str, Any]
@@ -23,9 +24,43 @@ Run = Callable[[Example, int], Posterior]
 
 
 def evaluate_each(examples: Iterable[Example], run: Run, seed: int) -> Iterator[Result]:
-    """Yield the result of each example; one that fails counts as wrong."""
+    """Yield the result of each example; one that fails counts as wrong.
+
+    Raises:
+        ServerError: a server is down, so that no example can be run any more.
+    """
     for example in examples:
         yield result_of(example, run, seed_of(seed, example.id))
+
+
+def evaluate_together(
+    examples: Sequence[Example], run: Run, seed: int, in_flight: int, done: Collection[str] = ()
+) -> Iterator[Result]:
+    """Yield the result of each example that is not done, as they come; several run at a time.
+
+    What is computed together may differ in its last bits from what is computed alone. So that an
+    evaluation can be taken up again bit for bit, examples run in blocks that do not depend on what
+    is done: a block of which something is missing is run once more.
+    """
+    size = block_size(in_flight)
+    for start in range(0, len(examples), size):
+        block = examples[start : start + size]
+        missing = {example.id for example in block}.difference(done)
+        tasks = [partial(result_of, each, run, seed_of(seed, each.id)) for each in block]
+        results = run_together(tasks, in_flight) if missing else iter(())
+        for _, result in results:
+            if isinstance(result, Exception):
+                raise result
+            if result["id"] in missing:
+                yield result
+                missing.remove(result["id"])
+            if not missing:
+                break
+
+
+def block_size(in_flight: int) -> int:
+    """Return how many examples are run together at most, so many of them at a time."""
+    return 8 * in_flight
 
 
 def seed_of(seed: int, example_id: str) -> int:
@@ -36,13 +71,17 @@ def seed_of(seed: int, example_id: str) -> int:
 
 def result_of(example: Example, run: Run, seed: int) -> Result:
     """Return the result of one example, with the error if there was one."""
-    started = time.perf_counter()
+    started = clock.seconds()
     posterior: Posterior | None = None
     error = None
     try:
         posterior = run(example, seed)
     except DegenerateWeightsError as failure:
         posterior, error = failure.posterior, _line(failure)
+    except ServerError as failure:
+        if failure.is_down:
+            raise
+        error = _line(failure)
     except Exception as failure:  # whatever it is, the other questions can still be asked
         error = _line(failure)
     result = asdict(example) | {"reference": example.answer, "seed": seed}
@@ -52,7 +91,7 @@ def result_of(example: Example, run: Run, seed: int) -> Result:
     if posterior is not None:
         result |= _graded(example, posterior)
     cost = Cost() if posterior is None else posterior.cost
-    seconds = time.perf_counter() - started if posterior is None else cost.seconds
+    seconds = clock.seconds() - started if posterior is None else cost.seconds
     return result | {"seconds": seconds, "cost": asdict(cost), "error": error}
 
 

@@ -222,6 +222,9 @@ class StateSpaceModel:
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `splice`.")
 
+    def check_splice(self) -> None:
+        """Raise `InputError` if `splice` cannot be carried out; asked before a run begins."""
+
     def log_prior(self, state: Any) -> Tensor:
         """Return the log-probability of each path, `[N]`; for models that remember the path."""
         raise NotImplementedError(f"{type(self).__name__} does not define `log_prior`.")
@@ -255,6 +258,10 @@ class StateSpaceModel:
         if not self.can_finish():
             return torch.zeros(num_particles(particles), dtype=torch.bool)
         return ~self.finished(particles)
+
+    def failed(self, particles: Any) -> Bool[Tensor, " N"]:
+        """Return which particles could not be drawn, and so have weight zero: none by default."""
+        return torch.zeros(num_particles(particles), dtype=torch.bool)
 
     def can_finish(self) -> bool:
         """Return whether the model says of some states that they are finished."""

@@ -94,7 +94,12 @@ def num_truncated(posterior: Posterior) -> int:
 
 def warnings(posterior: Posterior) -> list[str]:
     """Return what should keep a reader from trusting the run, in plain words."""
-    found = [_truncation(posterior), _collapse(posterior), _common_ancestor(posterior)]
+    found = [
+        _failures(posterior),
+        _truncation(posterior),
+        _collapse(posterior),
+        _common_ancestor(posterior),
+    ]
     return [warning for warning in found if warning is not None]
 
 
@@ -124,6 +129,16 @@ def _truncation(posterior: Posterior) -> str | None:
     return (
         f"{count} of {total} particles were cut off before they had finished{share}: more steps "
         "or more tokens a step would let them end."
+    )
+
+
+def _failures(posterior: Posterior) -> str | None:
+    count = posterior.cost.failed_particles
+    if not count:
+        return None
+    return (
+        f"A server gave no usable answer {count} times: those particles have weight zero, and the "
+        "rest stands for all, as if failing had nothing to do with what they would have said."
     )
 
 

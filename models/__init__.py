@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     from llmsmc.models.pyro_model import PyroModel as PyroModel
     from llmsmc.models.reasoning import Reasoning as Reasoning
     from llmsmc.models.regular_expression import RegularExpression as RegularExpression
+    from llmsmc.models.remote_language_model import RemoteLanguageModel as RemoteLanguageModel
+    from llmsmc.models.remote_reward_model import RemoteRewardModel as RemoteRewardModel
     from llmsmc.models.reward_ensemble import RewardEnsemble as RewardEnsemble
     from llmsmc.models.reward_function import RewardFunction as RewardFunction
     from llmsmc.models.reward_model import RewardModel as RewardModel
+    from llmsmc.models.shared import SharedLanguageModel as SharedLanguageModel
+    from llmsmc.models.shared import SharedReward as SharedReward
     from llmsmc.models.stochastic_volatility import StochasticVolatility as StochasticVolatility
+    from llmsmc.models.stopping import WholeAnswer as WholeAnswer
     from llmsmc.models.tabular_language_model import TabularLanguageModel as TabularLanguageModel
     from llmsmc.models.thinking import Thinking as Thinking
     from llmsmc.models.to_pyro import to_pyro as to_pyro
@@ -37,10 +42,14 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.models.pyro_model": ["PyroModel"],
         "llmsmc.models.reasoning": ["Reasoning"],
         "llmsmc.models.regular_expression": ["RegularExpression"],
+        "llmsmc.models.remote_language_model": ["RemoteLanguageModel"],
+        "llmsmc.models.remote_reward_model": ["RemoteRewardModel"],
         "llmsmc.models.reward_ensemble": ["RewardEnsemble"],
         "llmsmc.models.reward_function": ["RewardFunction"],
         "llmsmc.models.reward_model": ["RewardModel"],
+        "llmsmc.models.shared": ["SharedLanguageModel", "SharedReward"],
         "llmsmc.models.stochastic_volatility": ["StochasticVolatility"],
+        "llmsmc.models.stopping": ["WholeAnswer"],
         "llmsmc.models.tabular_language_model": ["TabularLanguageModel"],
         "llmsmc.models.thinking": ["Thinking"],
         "llmsmc.models.to_pyro": ["to_pyro"],

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from llmsmc.models.row_cache import RowCache, concatenate
+from llmsmc.models.row_cache import RowCache, concatenate, gather
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,16 @@ class CacheRows:
     def truncate(self, lengths: Int[Tensor, " N"]) -> "CacheRows":
         """Forget all but the first `lengths` tokens of each particle; nothing is copied."""
         return replace(self, lengths=torch.minimum(self.lengths, lengths))
+
+    def own(self) -> "CacheRows":
+        """Return the same rows in a cache of their own, if most of this one is of others."""
+        if self.cache is None:
+            return self
+        rows, which = torch.unique(self.rows[self.present], return_inverse=True)
+        if 2 * len(rows) >= self.cache.num_rows:
+            return self
+        moved = self.rows.masked_scatter(self.present, which)
+        return CacheRows(gather([(self.cache, rows)]), moved, self.lengths)
 
     def copy(self, indices: Int[Tensor, " M"]) -> RowCache:
         """Return an independent cache with the rows of the particles `indices`, which have one."""

@@ -41,8 +41,7 @@ def complete_steps(
         complete = automaton.complete(states)
         ends[:, position] = complete.cpu() & (num_tokens > position)
         fresh = automaton.start(len(ids)) if restart is None else restart(states)
-        chosen = complete if states.dim() == 1 else complete[:, None]
-        states = torch.where(chosen, fresh, states)
+        states = torch.where(complete, fresh, states)
     return ends
 
 

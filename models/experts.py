@@ -4,12 +4,12 @@ import torch
 
 from llmsmc.cost import Cost
 from llmsmc.models.cache_rows import CacheRows, join
-from llmsmc.models.language_model import LanguageModel
+from llmsmc.models.policy import Policy
 from llmsmc.models.reasoning_particles import ReasoningParticles, padded
 
 
 def score_by_expert(
-    expert: LanguageModel, prompt_ids: tuple[int, ...], particles: ReasoningParticles
+    expert: Policy, prompt_ids: tuple[int, ...], particles: ReasoningParticles
 ) -> Cost:
     """Fill in `expert_log_probs` where the expert has not read a token yet, in one pass.
 

@@ -8,14 +8,12 @@ log-probability at temperature 1 is recorded, and that under the law which was s
 Shapes: B rows, L generated tokens, V vocabulary.
 """
 
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -25,12 +23,11 @@ from transformers import (
 )
 
 from llmsmc.cost import Cost
-from llmsmc.errors import InputError, NumericalError
 from llmsmc.models.adapters import with_adapter
 from llmsmc.models.attention import attention_masks
 from llmsmc.models.cache_rows import CacheRows
-from llmsmc.models.chat import chat_ids, checked_text, decode
 from llmsmc.models.constraint import Constraint, TokenMask
+from llmsmc.models.policy import Demands
 from llmsmc.models.pretrained import (
     Placement,
     at_revision,
@@ -40,33 +37,16 @@ from llmsmc.models.pretrained import (
     resolve,
 )
 from llmsmc.models.quantization import stored_quantization
-from llmsmc.models.row_cache import RowCache, concatenate
+from llmsmc.models.row_cache import RowCache
 from llmsmc.models.sampling import UniformTable
+from llmsmc.models.step_batch import StepBatch
 from llmsmc.models.step_by_step import require_step_by_step
+from llmsmc.models.step_tokens import StepRequest, StepTokens
 from llmsmc.models.stopping import Automaton, StepRule
 from llmsmc.models.thinking import ForcedTokens, Thinking
-from llmsmc.models.token_loop import StepLimits, StepTokens, TokenLoop
-from llmsmc.models.token_pieces import token_pieces
+from llmsmc.models.token_scoring import ScoreRequest, TokenScores, score
 from llmsmc.models.tolerance import cached_tolerance
-
-MAX_LOGITS: Final = 2**26  # numbers that the logits of several positions may take at once
-
-_CONTEXT_OF_DECODING = 4  # tokens before a step that decide how it begins as text
-
-
-@dataclass(frozen=True, eq=False)
-class TokenScores:
-    """What a language model says of tokens that somebody else has chosen.
-
-    Attributes:
-        log_probs: log-probabilities of the tokens at temperature 1; zero on padding.
-        tempered_log_probs: the same at the temperature asked for.
-        memory: the cached rows, of everything but the last token.
-    """
-
-    log_probs: Float64[Tensor, "B L"]
-    tempered_log_probs: Float64[Tensor, "B L"]
-    memory: CacheRows
+from llmsmc.models.vocabulary import Vocabulary, eos_ids_of
 
 
 class LanguageModel:
@@ -81,6 +61,9 @@ class LanguageModel:
         eos_ids: the ids that end a text.
     """
 
+    masks = True
+    whole_answers_only = False
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -93,10 +76,9 @@ class LanguageModel:
         self.model, self.tokenizer = model, tokenizer
         self.name, self.quantization = name or type(model).__name__, quantization
         self.context_length = context_length(model.config)
-        self.eos_ids = _eos_ids(model, tokenizer)
-        self._pieces: list[bytes] | None = None
-        self._automata: dict[StepRule, Automaton] = {}
-        self._masks: dict[Constraint, TokenMask] = {}
+        generation = getattr(model, "generation_config", None)
+        self.eos_ids = eos_ids_of(model.config, generation, tokenizer)
+        self._tokens = Vocabulary(tokenizer, self.vocab_size, self.device)
 
     @classmethod
     def from_pretrained(
@@ -157,6 +139,19 @@ class LanguageModel:
         """The device on which the model runs."""
         return self.model.device
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The tokens with their ids."""
+        return self._tokens.ids
+
+    @property
+    def special_tokens(self) -> frozenset[str]:
+        """The tokens that are left out of texts."""
+        return self._tokens.special
+
+    def check(self, demands: Demands) -> None:
+        """Accept everything that can be asked of a language model."""
+
     def prompt_ids(
         self, question: str, system: str | None = None, thinking: Thinking | None = None
     ) -> tuple[int, ...]:
@@ -168,38 +163,23 @@ class LanguageModel:
             InputError: the question is empty, has characters that the tokenizer does not know,
                 or leaves no room for an answer.
         """
-        tags = () if thinking is None else (thinking.opening, thinking.closing)
-        question = checked_text(self.tokenizer, "question", question, tags)
-        messages = [{"role": "user", "content": question}]
-        if system is not None:
-            system = checked_text(self.tokenizer, "system prompt", system, tags)
-            messages.insert(0, {"role": "system", "content": system})
-        ids = chat_ids(self.tokenizer, messages, thinks=thinking is not None)
-        if len(ids) >= self.context_length:
-            raise InputError(
-                f"The question does not fit into the context of {self.name}. Got {len(ids)} "
-                f"tokens; accepted: fewer than {self.context_length}."
-            )
-        return ids
+        return self._tokens.prompt_ids(question, system, self.context_length, self.name, thinking)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a text, with nothing put around it."""
+        return self._tokens.encode(text)
 
     def decode(self, token_ids: Iterable[int], after: Iterable[int] = ()) -> str:
         """Return the text of the ids, as it reads behind the ids `after`."""
-        context = list(after)[-_CONTEXT_OF_DECODING:]
-        text = decode(self.tokenizer, [*context, *token_ids])
-        return text[len(decode(self.tokenizer, context)) :] if context else text
+        return self._tokens.decode(token_ids, after)
 
     def automaton(self, rule: StepRule) -> Automaton:
         """Return the rule compiled for this vocabulary; compiled once."""
-        if rule not in self._automata:
-            self._automata[rule] = rule.automaton(self.token_pieces()).to(self.device)
-        return self._automata[rule]
+        return self._tokens.automaton(rule)
 
     def mask(self, constraint: Constraint) -> TokenMask:
         """Return the constraint compiled for this vocabulary; compiled once."""
-        if constraint not in self._masks:
-            automaton = constraint.automaton(self.token_pieces()).to(self.device)
-            self._masks[constraint] = TokenMask.of(automaton)
-        return self._masks[constraint]
+        return self._tokens.mask(constraint)
 
     def log_probs(
         self, prompt_ids: Iterable[int], token_ids: Iterable[int]
@@ -234,55 +214,33 @@ class LanguageModel:
         particles: Int[Tensor, " B"] | None = None,
         step: int = 0,
         constraint: Constraint | None = None,
-        starts: Tensor | None = None,
+        starts: Int[Tensor, " B"] | None = None,
         forced: ForcedTokens | None = None,
     ) -> tuple[StepTokens, Cost]:
         """Draw one step for each of B rows, and tell what it has cost.
 
-        Args:
-            prompt_ids: the prompt, common to all rows.
-            token_ids: what each row has generated so far, padded on the right.
-            num_tokens: how much that is.
-            memory: what is cached of the rows; what is missing is computed again.
-            rule: where a step ends.
-            max_tokens: tokens at which the step is cut off.
-            max_total_tokens: the same for the whole text, within what the context allows.
-            temperature: of the softmax; 0 takes the most probable token.
-            uniforms: the random numbers; not needed at temperature 0.
-            particles: number of each row in `uniforms` and in error messages; by default 0 .. B-1.
-            step: number of the step, for error messages.
-            constraint: what the tokens drawn must not violate, where they need not.
-            starts: the states of the rule with which the rows begin; None for its own start.
-            forced: tokens that stand at fixed places, whatever the law says.
+        The arguments are the fields of `StepRequest`.
 
         Raises:
             NumericalError: a logit is NaN.
         """
-        start = time.perf_counter()
-        room = self.context_length - len(prompt_ids)
-        room = room if max_total_tokens is None else min(room, max_total_tokens)
-        mask = None if constraint is None else self.mask(constraint)
-        states = None if mask is None else mask.states(token_ids, num_tokens)
-        limits = StepLimits(
-            self.automaton(rule), self.eos_ids, max_tokens, temperature, mask, forced
+        request = StepRequest(
+            prompt_ids,
+            token_ids,
+            num_tokens,
+            memory,
+            rule,
+            max_tokens,
+            max_total_tokens,
+            temperature,
+            uniforms,
+            particles,
+            step,
+            constraint,
+            starts,
+            forced,
         )
-        particles = torch.arange(len(num_tokens)) if particles is None else particles
-        with torch.no_grad():
-            firsts, row_of = distinct(token_ids, num_tokens, memory.present)
-            cache, positions, calls = self._own_rows(
-                prompt_ids, token_ids[firsts], num_tokens[firsts], memory.take(firsts)
-            )
-            loop = TokenLoop(self._forward, cache, row_of, limits, uniforms, particles)
-            last_ids = _last_ids(prompt_ids, token_ids, num_tokens)
-            room_left = (room - num_tokens).to(self.device)
-            drawn = loop.run(last_ids.to(self.device), room_left, step, states, starts)
-        cost = Cost(
-            generated_tokens=int(drawn.num_tokens.sum()),
-            policy_positions=positions + loop.positions,
-            model_calls=calls + loop.calls,
-            policy_seconds=time.perf_counter() - start,
-        )
-        return drawn, cost
+        return StepBatch(self).run(request)
 
     def score_tokens(
         self,
@@ -296,14 +254,7 @@ class LanguageModel:
     ) -> tuple[TokenScores, Cost]:
         """Score given tokens by teacher forcing, all of a row in one pass; tell what it has cost.
 
-        Args:
-            prompt_ids: the prompt, common to all rows.
-            token_ids: generated tokens, padded on the right.
-            num_tokens: how many each row has.
-            starts: the first of them that is scored; all before it are given.
-            memory: what is cached of the rows, up to the last token before that; what is missing
-                is computed again.
-            temperature: of the softmax, above 0.
+        The arguments are the fields of `ScoreRequest`.
 
         Returns:
             The scores, in which the first token scored stands first, and the cost.
@@ -311,46 +262,11 @@ class LanguageModel:
         Raises:
             NumericalError: a logit is NaN.
         """
-        begun = time.perf_counter()
-        firsts, row_of = distinct(token_ids, num_tokens, memory.present)
-        tokens, stops, starts = token_ids[firsts], num_tokens[firsts], starts[firsts]
-        with torch.no_grad():
-            cache, positions, calls = self._own_rows(
-                prompt_ids, tokens, starts, memory.take(firsts)
-            )
-            counts = stops - starts
-            width = int(counts.max())
-            last_ids = _last_ids(prompt_ids, tokens, starts)
-            places = (starts[:, None] + torch.arange(width)).clamp(max=max(tokens.shape[1] - 1, 0))
-            targets = tokens.gather(1, places)
-            fed = torch.cat([last_ids[:, None], targets], dim=1)[:, :width]
-            raw, tempered = list[Tensor](), list[Tensor]()
-            chunk = max(1, MAX_LOGITS // (len(firsts) * self._vocab_size))
-            for begin in range(0, width, chunk):
-                block = slice(begin, begin + chunk)
-                ids = fed[:, block].to(self.device)
-                logits = self._logits(cache, ids, keep=ids.shape[1]).float()
-                cache.commit((counts - begin).clamp(0, ids.shape[1]).to(self.device))
-                chosen = targets[:, block, None].to(self.device)
-                for values, scale in ((raw, 1.0), (tempered, temperature)):
-                    law = (logits / scale).log_softmax(-1)
-                    values.append(law.gather(-1, chosen).squeeze(-1).double().cpu())
-                positions, calls = positions + ids.numel(), calls + 1
-        valid = torch.arange(width) < counts[:, None]
-        joined = [torch.cat(values, dim=1).where(valid, 0.0) for values in (raw, tempered)]
-        if bool(joined[0].isnan().any()):
-            row = int(joined[0].isnan().any(1).nonzero()[0])
-            particle = int((row_of == row).nonzero()[0])
-            raise NumericalError(
-                f"The logits of the language model are not numbers for particle {particle}."
-            )
-        rows = CacheRows.of(cache, torch.arange(len(firsts)), len(firsts)).take(row_of)
-        scores = TokenScores(joined[0][row_of], joined[1][row_of], rows)
-        return scores, Cost(
-            policy_positions=positions,
-            model_calls=calls,
-            policy_seconds=time.perf_counter() - begun,
-        )
+        request = ScoreRequest(prompt_ids, token_ids, num_tokens, starts, memory, temperature)
+        (answer,) = score(self, [request])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def _require_step_by_step(self) -> None:
         def whole(ids: Tensor) -> Tensor:
@@ -361,28 +277,23 @@ class LanguageModel:
 
         require_step_by_step(
             self.name,
-            self._forward,
+            self.forward,
             whole,
-            self._vocab_size,
+            self.vocab_size,
             self.device,
             cached_tolerance(self.model.dtype, self.quantization),
         )
 
-    def token_pieces(self) -> list[bytes]:
-        """Return what each id contributes to a text, in bytes; read once."""
-        if self._pieces is None:
-            self._pieces = token_pieces(self.tokenizer, self._vocab_size)
-        return self._pieces
-
     @property
-    def _vocab_size(self) -> int:
+    def vocab_size(self) -> int:
+        """How many tokens there are."""
         return int(self.model.config.get_text_config().vocab_size)
 
-    def _forward(self, cache: RowCache, input_ids: Int[Tensor, "B q"]) -> Float[Tensor, "B V"]:
+    def forward(self, cache: RowCache, input_ids: Int[Tensor, "B q"]) -> Float[Tensor, "B V"]:
         """Return the logits behind the last of q new tokens of each row; the caller commits."""
-        return self._logits(cache, input_ids, keep=1)[:, -1]
+        return self.logits(cache, input_ids, keep=1)[:, -1]
 
-    def _logits(
+    def logits(
         self, cache: RowCache, input_ids: Int[Tensor, "B q"], *, keep: int
     ) -> Float[Tensor, "B k V"]:
         """Return the logits behind the last `keep` of q new tokens; the caller commits."""
@@ -398,70 +309,3 @@ class LanguageModel:
         )
         logits: Tensor = output.logits
         return logits
-
-    def _own_rows(
-        self,
-        prompt_ids: tuple[int, ...],
-        token_ids: Int[Tensor, "B L"],
-        num_tokens: Int[Tensor, " B"],
-        memory: CacheRows,
-    ) -> tuple[RowCache, int, int]:
-        """Return a cache of our own with everything but the last token of each row.
-
-        Also the number of positions and of forward passes that it took: none, where all rows are
-        cached; otherwise the prompt once, and what those rows have generated that are missing.
-        """
-        missing = (~memory.present).nonzero().squeeze(1)
-        if not len(missing):
-            return memory.copy(torch.arange(len(memory))), 0, 0
-        cache = RowCache(1, device=self.device)
-        positions = calls = 0
-        if len(prompt_ids) > 1:
-            self._forward(cache, torch.tensor([prompt_ids[:-1]], device=self.device))
-            cache.commit(len(prompt_ids) - 1)
-            positions, calls = len(prompt_ids) - 1, 1
-        cache.reorder_cache(torch.zeros(len(missing), dtype=torch.long))
-        counts = num_tokens[missing]
-        if longest := int(counts.max()):
-            last_of_prompt = torch.full((len(missing), 1), prompt_ids[-1])
-            fed = torch.cat([last_of_prompt, token_ids[missing, : longest - 1]], dim=1)
-            self._forward(cache, fed.to(self.device))
-            cache.commit(counts.to(self.device))
-            positions, calls = positions + fed.numel(), calls + 1
-        held = memory.present.nonzero().squeeze(1)
-        if len(held):
-            cache = concatenate([memory.copy(held), cache])
-            cache.reorder_cache(torch.cat([held, missing]).argsort())
-        return cache, positions, calls
-
-
-def distinct(
-    token_ids: Int[Tensor, "B L"], num_tokens: Int[Tensor, " B"], preferred: Bool[Tensor, " B"]
-) -> tuple[Int[Tensor, " R"], Int[Tensor, " B"]]:
-    """Return one of each set of rows with the same tokens, and in which set each row is.
-
-    In each set the first of the `preferred` rows is taken, if there is one.
-    """
-    valid = torch.arange(token_ids.shape[1]) < num_tokens[:, None]
-    rows = torch.cat([token_ids.where(valid, -1), num_tokens[:, None]], dim=1)
-    groups, which = torch.unique(rows, dim=0, return_inverse=True)
-    order = (2 * which + ~preferred).argsort(stable=True)
-    return order[torch.searchsorted(which[order], torch.arange(len(groups)))], which
-
-
-def _last_ids(
-    prompt_ids: tuple[int, ...], token_ids: Int[Tensor, "B L"], num_tokens: Int[Tensor, " B"]
-) -> Int[Tensor, " B"]:
-    """Return the last id of each row, which is that of the prompt where nothing follows it."""
-    behind_prompt = torch.full((len(num_tokens), 1), prompt_ids[-1])
-    return torch.cat([behind_prompt, token_ids], dim=1).gather(1, num_tokens[:, None]).squeeze(1)
-
-
-def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Return every id that the checkpoint names as an end of text."""
-    sources: list[Any] = [model.config, getattr(model, "generation_config", None), tokenizer]
-    found: set[int] = set()
-    for source in sources:
-        ids = getattr(source, "eos_token_id", None)
-        found.update(ids if isinstance(ids, list | tuple) else [] if ids is None else [ids])
-    return tuple(sorted(found))

@@ -34,6 +34,9 @@ class MathShepherdConvention:
     """Layout and labels of math-shepherd-mistral-7b-prm.
 
     Steps that are not numbered yet ("Step 1: ...") are numbered.
+
+    Attributes:
+        label_ids: the tokens for right and wrong.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -41,7 +44,7 @@ class MathShepherdConvention:
         self._tokenizer = tokenizer
         # By itself a label would be encoded behind the space that some tokenizers put first, which
         # may be a token of its own.
-        self._good_id, self._bad_id = _label_id(tokenizer, GOOD), _label_id(tokenizer, BAD)
+        self.label_ids = (_label_id(tokenizer, GOOD), _label_id(tokenizer, BAD))
 
     @classmethod
     def recognizes(cls, architecture: str, tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -65,7 +68,7 @@ class MathShepherdConvention:
 
     def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
         """Return the log-odds of "+" against "-"."""
-        return label_log_odds(model, hidden, self._good_id, self._bad_id)
+        return label_log_odds(model, hidden, *self.label_ids)
 
     def _clean(self, text: str) -> str:
         return neutralized(self._tokenizer, text, markers=(MARKER,))

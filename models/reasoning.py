@@ -32,11 +32,12 @@ from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.constraint import Constraint
 from llmsmc.models.cuts import complete_steps, end_where_they_must
 from llmsmc.models.experts import score_by_expert
-from llmsmc.models.language_model import LanguageModel, TokenScores
 from llmsmc.models.memory_use import peak_memory_bytes
+from llmsmc.models.policy import Demands, Policy, require_same_tokens
 from llmsmc.models.reasoning_particles import (
     ANSWER,
     EOS,
+    FAILED,
     LENGTH,
     MAX_STEPS,
     UNFINISHED,
@@ -49,10 +50,11 @@ from llmsmc.models.reward import Reward, Solution
 from llmsmc.models.reward_function import Scoring, as_reward
 from llmsmc.models.sampling import UniformTable
 from llmsmc.models.splicing import spliced, with_scores
+from llmsmc.models.step_tokens import StepTokens
 from llmsmc.models.stopping import StepRule, step_rule
 from llmsmc.models.thinking import Thinking, answer_steps, answer_text
 from llmsmc.models.thoughts import Thoughts, thoughts
-from llmsmc.models.token_loop import StepTokens
+from llmsmc.models.token_scoring import TokenScores
 from llmsmc.state_space_model import StateSpaceModel
 
 
@@ -71,7 +73,7 @@ class Reasoning(StateSpaceModel):
     r"""A question to be reasoned about by a language model, judged by a process reward model.
 
     Attributes:
-        policy: the language model.
+        policy: the language model, in this process or behind a server.
         reward: the process reward model, or a function of the question and the steps that returns
             their scores; None for algorithms that never ask for a likelihood.
         question: the question.
@@ -103,7 +105,7 @@ class Reasoning(StateSpaceModel):
         thinking: what is known of the thinking of a policy that thinks before it answers.
     """
 
-    policy: LanguageModel
+    policy: Policy
     reward: Reward | Scoring | None
     question: str
     aggregation: str | Aggregation = "product"
@@ -116,9 +118,9 @@ class Reasoning(StateSpaceModel):
     system: str | None = None
     stop_at_answer: bool = True
     policy_inverse_temperature: float | int | None = None
-    proposal_policy: LanguageModel | None = None
+    proposal_policy: Policy | None = None
     constraint: Constraint | None = None
-    expert: LanguageModel | None = None
+    expert: Policy | None = None
     lookahead: Callable[[ReasoningParticles], Tensor] | None = None
     thinking: Thinking | None = None
     _meter: _Meter = field(init=False, repr=False, default_factory=_Meter)
@@ -136,10 +138,12 @@ class Reasoning(StateSpaceModel):
             _require_not_negative("policy_inverse_temperature", self.policy_inverse_temperature)
         for other in (self.proposal_policy, self.expert):
             if other is not None:
-                _require_same_tokens(self.policy, other)
+                require_same_tokens(self.policy, other)
         if self.constraint is not None:
             _ = self.policy.mask(self.constraint)
-        _ = self._aggregation, self._rule, self.prompt_ids
+        _ = self._aggregation, self._rule
+        self._check_demands()
+        _ = self.prompt_ids
         if self.reward is not None:
             self._reward_model.check(self.question)
 
@@ -213,6 +217,10 @@ class Reasoning(StateSpaceModel):
         """Return which solutions have been, or are by now, cut off before their end."""
         return particles.truncated
 
+    def failed(self, particles: ReasoningParticles) -> Bool[Tensor, " N"]:
+        """Return which solutions a server could not go on with."""
+        return particles.failed
+
     def log_likelihood(
         self, t: int, previous: ReasoningParticles | None, state: ReasoningParticles, y: Any
     ) -> Float64[Tensor, " N"]:
@@ -262,7 +270,12 @@ class Reasoning(StateSpaceModel):
 
     def can_propose(self) -> bool:
         """Return whether there is something else to draw from than the law of the policy."""
-        return self.proposal_policy is not None or self.constraint is not None
+        masked = self.constraint is not None and self.policy.masks
+        return self.proposal_policy is not None or masked
+
+    def check_splice(self) -> None:
+        """Raise `InputError` if the policy cannot score what is put behind a solution."""
+        self.policy.check(Demands(temperature=self.temperature, token_scores=True))
 
     def propose(
         self,
@@ -291,9 +304,10 @@ class Reasoning(StateSpaceModel):
         drawn = self._drawn(
             t, source, active, memory, rows, uniforms, self.temperature, self.constraint
         )
-        if self.proposal_policy is None:
+        if self.proposal_policy is None or not int(drawn.num_tokens.sum()):
             log_ratio[rows] = (drawn.transition_log_probs - drawn.proposal_log_probs).sum(1)
-            return self._with_finished(previous, rows, self._appended(t, active, drawn)), log_ratio
+            extended = self._appended(t, active, drawn)
+            return self._with_finished(previous, rows, extended, drawn), log_ratio
         counts = active.num_tokens + drawn.num_tokens
         token_ids = appended(active.token_ids, active.num_tokens, drawn.token_ids, drawn.num_tokens)
         scores, cost = self.policy.score_tokens(
@@ -309,7 +323,7 @@ class Reasoning(StateSpaceModel):
             scores = self._thoughts.without_forced(scores, active.num_tokens, active.steps)
         log_ratio[rows] = (scores.tempered_log_probs - drawn.proposal_log_probs).sum(1)
         extended = self._appended(t, active, drawn, scores)
-        return self._with_finished(previous, rows, extended), log_ratio
+        return self._with_finished(previous, rows, extended, drawn), log_ratio
 
     def log_lookahead(self, t: int, state: ReasoningParticles, y: Any) -> Tensor:
         """Return the guess at what is still to come."""
@@ -465,12 +479,12 @@ class Reasoning(StateSpaceModel):
         drawn = self._drawn(
             t, self.policy, active, active.policy_memory, rows, uniforms, temperature
         )
-        return self._with_finished(previous, rows, self._appended(t, active, drawn))
+        return self._with_finished(previous, rows, self._appended(t, active, drawn), drawn)
 
     def _drawn(
         self,
         t: int,
-        policy: LanguageModel,
+        policy: Policy,
         active: ReasoningParticles,
         memory: CacheRows | None,
         rows: Tensor,
@@ -502,12 +516,43 @@ class Reasoning(StateSpaceModel):
         return drawn
 
     def _with_finished(
-        self, previous: ReasoningParticles, rows: Tensor, extended: ReasoningParticles
+        self,
+        previous: ReasoningParticles,
+        rows: Tensor,
+        extended: ReasoningParticles,
+        drawn: StepTokens | None = None,
     ) -> ReasoningParticles:
-        """Put the extended particles in their places among those that had finished."""
+        """Put the extended particles in their places among those that had finished.
+
+        Raises:
+            ServerError: a server could not go on with any of them.
+        """
         rest = previous.finished.nonzero().squeeze(1)
-        order = torch.cat([rows, rest]).argsort()
-        return concatenate([extended, previous[rest]])[order] if len(rest) else extended
+        if len(rest):
+            order = torch.cat([rows, rest]).argsort()
+            extended = concatenate([extended, previous[rest]])[order]
+        if drawn is not None and drawn.error is not None and bool(extended.failed.all()):
+            raise drawn.error
+        return extended
+
+    def _check_demands(self) -> None:
+        """Raise `InputError` if a language model cannot do what this model asks of it."""
+        power, proposes = self.policy_inverse_temperature is not None, self.proposal_policy
+        self.policy.check(
+            Demands(
+                rule=self._rule,
+                temperature=self.temperature,
+                log_probs=power,
+                transition_log_probs=power,
+                token_scores=proposes is not None,
+            )
+        )
+        if proposes is not None:
+            proposes.check(
+                Demands(rule=self._rule, temperature=self.temperature, transition_log_probs=True)
+            )
+        if self.expert is not None:
+            self.expert.check(Demands(token_scores=True))
 
     def _appended(
         self,
@@ -581,7 +626,9 @@ class Reasoning(StateSpaceModel):
         codes = []
         is_last = self.max_steps is not None and t + 1 >= self.max_steps
         for texts, reason in zip(steps, stop_reasons.tolist(), strict=True):
-            if not self._can_be_scored(texts):
+            if reason == stopping.FAILED:
+                codes.append(FAILED)
+            elif not self._can_be_scored(texts):
                 codes.append(LENGTH)
             elif reason == stopping.EOS:
                 codes.append(EOS)
@@ -615,6 +662,8 @@ class Reasoning(StateSpaceModel):
     def _is_possible(self, particles: ReasoningParticles, n: int) -> bool:
         """Return whether a solution ends with its answer, and within the room that there is."""
         steps, code = particles.steps[n], int(particles.finish_codes[n])
+        if code == FAILED:
+            return False
         count, outgrown = int(particles.num_tokens[n]), not self._can_be_scored(steps)
         if self.stop_at_answer and any(self._has_answer(steps[:k]) for k in range(1, len(steps))):
             return False  # it would have ended there
@@ -628,8 +677,11 @@ class Reasoning(StateSpaceModel):
         return count < self._room and not outgrown
 
     def _log_target(self, particles: ReasoningParticles) -> Float64[Tensor, " N"]:
-        """Return the log of the tilt, and minus infinity where the constraint is violated."""
-        log_tilt = self.log_tilt(particles)
+        """Return the log of the tilt, and minus infinity for what is not to be.
+
+        That is what violates the constraint, and what a server could not go on with.
+        """
+        log_tilt = self.log_tilt(particles).masked_fill(particles.failed, -math.inf)
         if self.constraint is None:
             return log_tilt
         mask = self.policy.mask(self.constraint)
@@ -676,16 +728,6 @@ def _last_log_odds(particles: ReasoningParticles) -> Float64[Tensor, " N"]:
     log_odds = torch.cat([certain, particles.log_odds], dim=1)
     newest = log_odds.gather(1, particles.num_steps[:, None]).squeeze(1)
     return newest.nan_to_num(nan=torch.inf, posinf=torch.inf)
-
-
-def _require_same_tokens(policy: LanguageModel, proposal: LanguageModel) -> None:
-    same = policy.tokenizer.get_vocab() == proposal.tokenizer.get_vocab()
-    if not same or policy.eos_ids != proposal.eos_ids:
-        raise InputError(
-            "A proposal writes the tokens that the policy scores. Got "
-            f"{proposal.name} beside {policy.name}, with another vocabulary; accepted: language "
-            "models with the same tokens."
-        )
 
 
 def _require_not_negative(name: str, value: object) -> None:

@@ -18,11 +18,12 @@ from llmsmc.grading import equivalence_classes, extract_answer
 from llmsmc.models.cache_rows import CacheRows, JointRows, Memory, join_memories
 from llmsmc.models.thinking import answer_text
 
-FINISH_REASONS: Final = (None, "eos", "answer", "length", "max_steps")
+FINISH_REASONS: Final = (None, "eos", "answer", "length", "max_steps", "failed")
 """Why a particle is not extended any more, by its code: it goes on; the model ended the text; it
-has given its answer; it was cut off, by the limits on tokens or by that on steps."""
+has given its answer; it was cut off, by the limits on tokens or by that on steps; a server could
+not go on with it."""
 
-UNFINISHED, EOS, ANSWER, LENGTH, MAX_STEPS = range(5)
+UNFINISHED, EOS, ANSWER, LENGTH, MAX_STEPS, FAILED = range(6)
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class ReasoningParticle:
         steps: the texts of its steps, delimiters included; none of them is blank.
         token_ids: the generated tokens.
         rewards: the score of each step; NaN where none was read.
-        finish_reason: "eos", "answer", "length" or "max_steps"; None while it goes on.
-        log_prob: of the tokens under the language model, at temperature 1.
-        proposal_log_prob: of the tokens under the law from which they were drawn.
+        finish_reason: "eos", "answer", "length", "max_steps" or "failed"; None while it goes on.
+        log_prob: of the tokens under the language model, at temperature 1; NaN if it does not say.
+        proposal_log_prob: of the tokens under the law from which they were drawn; the same.
         thinking_end: the tag behind which it answers; None where all of it is the answer.
     """
 
@@ -203,7 +204,13 @@ class ReasoningParticles:
     @property
     def truncated(self) -> Bool[Tensor, " N"]:
         """Which particles have been, or are by now, cut off before their end."""
-        return (self.finish_codes != EOS) & (self.finish_codes != ANSWER)
+        ended = (self.finish_codes == EOS) | (self.finish_codes == ANSWER)
+        return ~ended & ~self.failed
+
+    @property
+    def failed(self) -> Bool[Tensor, " N"]:
+        """Which particles a server could not go on with; their weight is zero."""
+        return self.finish_codes == FAILED
 
     def without_memory(self) -> "ReasoningParticles":
         """Return the same particles with nothing cached, as they are kept in a record."""

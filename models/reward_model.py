@@ -10,11 +10,9 @@ Shapes: B rows, q new tokens, D width of the hidden states.
 """
 
 import math
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from jaxtyping import Float64, Int
@@ -25,7 +23,7 @@ from llmsmc.checks import require_choice
 from llmsmc.cost import Cost
 from llmsmc.errors import InputError, NumericalError
 from llmsmc.models.attention import attention_masks
-from llmsmc.models.cache_rows import CacheRows, Memory, join
+from llmsmc.models.cache_rows import CacheRows, Memory
 from llmsmc.models.convention import Convention
 from llmsmc.models.conventions import CONVENTIONS, convention_class, made
 from llmsmc.models.pretrained import (
@@ -36,24 +34,8 @@ from llmsmc.models.pretrained import (
     resolve,
 )
 from llmsmc.models.reward import READINGS, Reading, Solution, Steps, checked_steps
+from llmsmc.models.reward_batch import ScoringRequest, length_of_common_prefix, score_together
 from llmsmc.models.row_cache import RowCache
-
-MAX_POSITIONS: Final = 2**15  # positions of one forward pass; larger batches are cut up
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is fed to the model for one solution.
-
-    Attributes:
-        drop: how many of the cached tokens are given up first.
-        ids: what is fed.
-        reads: the positions in `ids` at which scores are read.
-    """
-
-    drop: int
-    ids: tuple[int, ...]
-    reads: tuple[int, ...]
 
 
 class RewardModel:
@@ -86,7 +68,7 @@ class RewardModel:
             InputError: the convention is unknown, or does not go with the model; the calibration
                 is no temperature.
         """
-        _require_temperature(calibration)
+        require_temperature(calibration)
         self.model, self.tokenizer = model, tokenizer
         self.name, self.quantization = name or type(model).__name__, quantization
         cls = convention_class(convention, type(model).__name__, tokenizer, self.name)
@@ -123,13 +105,14 @@ class RewardModel:
             InputError: there is no such model, it is not one of this convention, or the
                 convention cannot be recognised.
         """
-        _require_temperature(calibration)
+        require_temperature(calibration)
         source = resolve(name_or_path)
         if isinstance(convention, str):  # before anything is read
             require_choice("convention", convention, CONVENTIONS)
         tokenizer = load_plain_tokenizer(source)
         placement = Placement(device, dtype, quantization)
-        chosen = convention_class(convention, _architecture(source), tokenizer, str(name_or_path))
+        architecture = architecture_of(source)
+        chosen = convention_class(convention, architecture, tokenizer, str(name_or_path))
         loaded = cls(
             chosen.load(source, placement),
             tokenizer,
@@ -183,7 +166,7 @@ class RewardModel:
 
     def fits(self, question: str, steps: Steps, reading: Reading = "steps") -> bool:
         """Return whether these steps can be scored within the context."""
-        return len(self._ids(question, steps, reading)) <= self.context_length
+        return len(self.ids(question, steps, reading)) <= self.context_length
 
     def score_steps(
         self,
@@ -207,14 +190,8 @@ class RewardModel:
         Returns:
             The log-odds of each solution, the cached rows for the next call, and the cost.
         """
-        start = time.perf_counter()
-        assert isinstance(memory, CacheRows)
-        firsts, which = _distinct(solutions, memory)
-        scores, kept, cost = self._score_distinct(
-            question, [solutions[n] for n in firsts], memory.take(torch.tensor(firsts)), reading
-        )
-        cost += Cost(reward_seconds=time.perf_counter() - start)
-        return [list(scores[group]) for group in which], kept.take(torch.tensor(which)), cost
+        (answer,) = score_together(self, [ScoringRequest(question, solutions, memory, reading)])
+        return answer
 
     def rewind(
         self,
@@ -228,96 +205,35 @@ class RewardModel:
         assert isinstance(memory, CacheRows)
         lengths = []
         for longer, shorter in zip(before, after, strict=True):
-            ids = self._ids(question, longer, reading)
+            ids = self.ids(question, longer, reading)
             common = len(ids)
             if longer != shorter:
-                common = _length_of_common_prefix(ids, self._ids(question, shorter, reading))
+                common = length_of_common_prefix(ids, self.ids(question, shorter, reading))
             lengths.append(common)
         return memory.truncate(torch.tensor(lengths))
 
-    def _ids(self, question: str, steps: Steps, reading: Reading) -> tuple[int, ...]:
+    def ids(self, question: str, steps: Steps, reading: Reading) -> tuple[int, ...]:
+        """Return the ids of the steps as they are read."""
         return self.convention.layout(question, READINGS[reading](steps)).ids
 
-    def _score_distinct(
-        self,
-        question: str,
-        solutions: Sequence[Solution],
-        memory: CacheRows,
-        reading: Reading,
-    ) -> tuple[list[list[float]], CacheRows, Cost]:
-        scores: list[list[float]] = [[] for _ in solutions]
-        parts, order = [], []
-        cost = Cost()
-        unchanged = [n for n, solution in enumerate(solutions) if not solution.new]
-        if unchanged:
-            parts, order = [memory.take(torch.tensor(unchanged))], [unchanged]
-        for cached in (True, False):
-            rows = [
-                n
-                for n, solution in enumerate(solutions)
-                if solution.new and bool(memory.present[n]) == cached
-            ]
-            if not rows:
-                continue
-            root, prefix = None, tuple[int, ...]()
-            if not cached:
-                prefix = self.prefix_ids(question)
-                root = self._prefill(prefix)
-                cost += Cost(reward_positions=len(prefix), model_calls=1)
-            plans = {}
-            for n in rows:
-                held = prefix
-                if cached:
-                    ids = self._ids(question, solutions[n].scored, reading)
-                    held = ids[: int(memory.lengths[n])]
-                plans[n] = self._plan(question, solutions[n], held, reading)
-            for batch in _batches(plans):
-                indices = torch.tensor(batch)
-                cache = memory.copy(indices) if root is None else _fan_out(root, len(batch))
-                log_odds, positions = self._feed(cache, [plans[n] for n in batch])
-                for n, values in zip(batch, log_odds, strict=True):
-                    scores[n] = values
-                parts.append(CacheRows.of(cache, torch.arange(len(batch)), len(batch)))
-                order.append(batch)
-                scored = sum(len(plans[n].ids) for n in batch)
-                cost += Cost(scored_tokens=scored, reward_positions=positions, model_calls=1)
-        positions_of = torch.tensor([n for batch in order for n in batch], dtype=torch.long)
-        kept = join(parts).take(positions_of.argsort()) if parts else memory
-        return scores, kept, cost
-
-    def _plan(
-        self, question: str, solution: Solution, held: tuple[int, ...], reading: Reading
-    ) -> Plan:
-        """Return what is fed where the ids `held` are cached: what is not the same any more."""
-        read = READINGS[reading](solution.steps)
-        layout = self.convention.layout(question, read)
-        reads = layout.reads[-min(len(solution.new), len(read)) :]
-        common = min(_length_of_common_prefix(held, layout.ids), reads[0])
-        return Plan(
-            len(held) - common, layout.ids[common:], tuple(place - common for place in reads)
-        )
-
-    def _prefill(self, prefix_ids: tuple[int, ...]) -> RowCache:
-        cache = RowCache(1, device=self.device)
-        self._hidden(cache, torch.tensor([prefix_ids]))
-        cache.commit(len(prefix_ids))
-        return cache
-
-    def _feed(self, cache: RowCache, plans: Sequence[Plan]) -> tuple[list[list[float]], int]:
-        """Carry out the plans on the rows of our own `cache`; also the number of positions."""
-        cache.truncate(cache.lengths - torch.tensor([p.drop for p in plans], device=self.device))
-        counts = torch.tensor([len(plan.ids) for plan in plans])
+    def feed(
+        self, cache: RowCache, ids: Sequence[tuple[int, ...]], reads: Sequence[tuple[int, ...]]
+    ) -> list[list[float]]:
+        """Feed new ids to the rows of `cache`; return the log-odds read at places among these."""
+        counts = torch.tensor([len(each) for each in ids])
         self._check_length(int((cache.lengths.cpu() + counts).max()))
-        ids = torch.zeros((len(plans), int(counts.max())), dtype=torch.long)
-        for row, plan in enumerate(plans):
-            ids[row, : len(plan.ids)] = torch.tensor(plan.ids)
-        rows = torch.tensor([row for row, plan in enumerate(plans) for _ in plan.reads])
-        columns = torch.tensor([column for plan in plans for column in plan.reads])
-        hidden = self._hidden(cache, ids)[rows.to(self.device), columns.to(self.device)]
-        with torch.no_grad():
-            flat = iter(self._read(hidden).tolist())
+        fed = torch.zeros((len(ids), int(counts.max())), dtype=torch.long)
+        for row, each in enumerate(ids):
+            fed[row, : len(each)] = torch.tensor(each)
+        hidden = self._hidden(cache, fed)
         cache.commit(counts.to(self.device))
-        return [[next(flat) for _ in plan.reads] for plan in plans], ids.numel()
+        rows = torch.tensor([row for row, places in enumerate(reads) for _ in places])
+        columns = torch.tensor([column for places in reads for column in places])
+        if not len(rows):
+            return [[] for _ in reads]
+        with torch.no_grad():
+            flat = iter(self._read(hidden[rows.to(self.device), columns.to(self.device)]).tolist())
+        return [[next(flat) for _ in places] for places in reads]
 
     def _read(self, hidden: Tensor) -> Float64[Tensor, " R"]:
         """Return the log-odds that are read from hidden states."""
@@ -350,49 +266,15 @@ class RewardModel:
             )
 
 
-def _distinct(solutions: Sequence[Solution], memory: CacheRows) -> tuple[list[int], list[int]]:
-    """Return the number of one of each set of equal solutions, and in which set each of them is.
-
-    In each set the first that is cached is taken, if there is one.
-    """
-    sets: dict[Solution, int] = {}
-    which = [sets.setdefault(solution, len(sets)) for solution in solutions]
-    firsts: dict[int, int] = {}
-    cached = memory.present.tolist()
-    for n in sorted(range(len(which)), key=lambda n: not cached[n]):
-        firsts.setdefault(which[n], n)
-    return [firsts[group] for group in range(len(sets))], which
-
-
-def _length_of_common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    pairs = zip(first, second, strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
-
-
-def _fan_out(root: RowCache, num_rows: int) -> RowCache:
-    return root.select(torch.zeros(num_rows, dtype=torch.long))
-
-
-def _batches(plans: dict[int, Plan]) -> Iterator[list[int]]:
-    """Yield the rows in groups of similar length, none of which exceeds `MAX_POSITIONS`."""
-    batch: list[int] = []
-    for n in sorted(plans, key=lambda n: (len(plans[n].ids), n)):
-        if batch and (len(batch) + 1) * len(plans[n].ids) > MAX_POSITIONS:
-            yield batch
-            batch = []
-        batch.append(n)
-    if batch:
-        yield batch
-
-
-def _architecture(source: str) -> str:
+def architecture_of(source: str) -> str:
     """Return the class of model that a checkpoint names; empty if it names none."""
     with loading_errors(source):
         config, _ = PreTrainedConfig.get_config_dict(source)
     return str(next(iter(config.get("architectures") or ()), ""))
 
 
-def _require_temperature(calibration: object) -> None:
+def require_temperature(calibration: object) -> None:
+    """Raise `InputError` unless log-odds can be divided by it."""
     number = isinstance(calibration, int | float) and not isinstance(calibration, bool)
     if not number or not 0 < calibration < math.inf:  # type: ignore[operator]
         raise InputError(

@@ -32,14 +32,18 @@ DATE: Final = "26 Jul 2024"
 
 
 class RlhflowConvention:
-    """Layout and labels of Llama3.1-8B-PRM-Deepseek-Data and -Mistral-Data."""
+    """Layout and labels of Llama3.1-8B-PRM-Deepseek-Data and -Mistral-Data.
+
+    Attributes:
+        label_ids: the tokens for right and wrong.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Look the labels up in the tokenizer."""
         require_chat_template(tokenizer, tokenizer.name_or_path)
         self._tokenizer = tokenizer
         good, bad = (tokenizer.encode(label, add_special_tokens=False) for label in (GOOD, BAD))
-        self._good_id, self._bad_id = int(good[-1]), int(bad[-1])
+        self.label_ids = (int(good[-1]), int(bad[-1]))
         self._chat = lru_cache(REMEMBERED)(self._rendered)
 
     @classmethod
@@ -70,7 +74,7 @@ class RlhflowConvention:
 
     def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
         """Return the log-odds of "+" against "-"."""
-        return label_log_odds(model, hidden, self._good_id, self._bad_id)
+        return label_log_odds(model, hidden, *self.label_ids)
 
     def _rendered(self, question: str, steps: tuple[str, ...]) -> str:
         """Return the chat up to where the answer to the last step begins."""

@@ -12,113 +12,22 @@ A forward pass over q new tokens a row is bracketed by `begin` and `commit`:
           past_key_values=cache, use_cache=True)
     cache.commit(counts)                          # how many of them each row keeps
 
-Buffers grow by half of their size, so that a token costs no copy of the cache; by `fork` the
-number of rows doubles, so that a new one costs no copy of the others.
+Buffers grow by half of their size, so that a token costs no copy of the cache; by `append` and
+`fork` the number of rows doubles, so that a new one costs no copy of the others; and `keep` moves
+rows into the places of those that go, so that these cost no copy of the others either.
 
-Shapes: B rows, q new tokens, H key-value heads, C capacity, D width of a head.
+Shapes: B rows, q new tokens.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 from transformers import Cache
-from transformers.cache_utils import CacheLayerMixin
 
-BLOCK: Final = 64  # capacities are multiples of this many tokens
-
-
-@dataclass(frozen=True, eq=False)
-class Slots:
-    """Where the q new tokens of each of B rows are written, and what each of them attends to."""
-
-    rows: Int[Tensor, "B 1"]
-    position_ids: Int[Tensor, "B q"]
-    attention_mask: Bool[Tensor, "B 1 q extent"]
-
-    @property
-    def extent(self) -> int:
-        """Number of cached positions that the longest row can attend to."""
-        return int(self.attention_mask.shape[-1])
-
-
-class RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """Keys and values of one attention layer, [B, H, C, D], with unused rows and positions."""
-
-    is_croppable = True
-    keys: Tensor
-    values: Tensor
-
-    def __init__(self) -> None:
-        """Make a layer that holds nothing yet."""
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Allocate empty buffers of the right kind when the first keys arrive."""
-        self.dtype, self.device = key_states.dtype, key_states.device
-        self.keys = key_states.new_zeros((*key_states.shape[:2], 0, key_states.shape[3]))
-        self.values = value_states.new_zeros((*value_states.shape[:2], 0, value_states.shape[3]))
-        self.is_initialized = True
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Write what is new at the positions of `slots`; return all that may be seen."""
-        slots: Slots = kwargs["slots"]
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        self.reserve(slots.extent)
-        # The layers of a model may lie on several devices.
-        rows, places = slots.rows.to(self.device), slots.position_ids.to(self.device)
-        self.keys[rows, :, places] = key_states.transpose(1, 2)
-        self.values[rows, :, places] = value_states.transpose(1, 2)
-        num_rows = len(slots.rows)
-        return self.keys[:num_rows, :, : slots.extent], self.values[:num_rows, :, : slots.extent]
-
-    def reserve(self, capacity: int) -> None:
-        """Make room for `capacity` tokens a row."""
-        current = self.keys.shape[2]
-        if capacity > current:
-            grown = _round_up(max(capacity, current + current // 2))
-            self.keys = _padded(self.keys, grown)
-            self.values = _padded(self.values, grown)
-
-    def fork(self, parents: Tensor, num_rows: int, extent: int) -> None:
-        """Copy the first `extent` positions of the rows `parents` behind the first `num_rows`."""
-        if self.is_initialized:
-            needed, available = num_rows + len(parents), self.keys.shape[0]
-            if needed > available:
-                extra = (0, 0) * 3 + (0, max(needed, 2 * num_rows) - available)
-                self.keys = torch.nn.functional.pad(self.keys, extra)
-                self.values = torch.nn.functional.pad(self.values, extra)
-            parents = parents.to(self.device)
-            self.keys[num_rows:needed, :, :extent] = self.keys[parents, :, :extent]
-            self.values[num_rows:needed, :, :extent] = self.values[parents, :, :extent]
-
-    def gathered(self, indices: Tensor, extent: int) -> "RowLayer":
-        """A new layer with the rows `indices` and the first `extent` positions of this one."""
-        layer = RowLayer()
-        if self.is_initialized:
-            layer.dtype, layer.device, layer.is_initialized = self.dtype, self.device, True
-            capacity = _round_up(extent + BLOCK)
-            layer.keys = _gathered(self.keys, indices, extent, capacity)
-            layer.values = _gathered(self.values, indices, extent, capacity)
-        return layer
-
-    def get_seq_length(self) -> int:
-        """Capacity in use is known to the whole cache only; here, whether there is anything."""
-        return self.keys.shape[2] if self.is_initialized else 0
-
-    def get_max_length(self) -> int:
-        """No maximum."""
-        return -1
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Not used: the mask is made by `RowCache.begin`."""
-        raise NotImplementedError("A RowCache needs the attention mask of RowCache.begin.")
+from llmsmc.models.row_layer import BLOCK, RowLayer, Slots
 
 
 class RowCache(Cache):
@@ -173,28 +82,58 @@ class RowCache(Cache):
 
     def select(self, indices: Int[Tensor, " M"]) -> "RowCache":
         """Return a new, independent cache of the rows `indices`; any order, repeats allowed."""
-        indices = indices.to(self.lengths.device)
-        selected = RowCache(0, device=self.lengths.device)
-        selected.lengths = self.lengths[indices]
-        extent = selected.get_seq_length()
-        selected.layers = [layer.gathered(indices, extent) for layer in self._row_layers()]
-        return selected
+        return gather([(self, indices)], room=BLOCK)
+
+    def append(
+        self, source: "RowCache", rows: Int[Tensor, " M"], lengths: Int[Tensor, " M"]
+    ) -> None:
+        """Append copies of the first `lengths` tokens of rows of another cache."""
+        if len(rows):
+            rows, lengths = rows.to(self.lengths.device), lengths.to(self.lengths.device)
+            extent = int(lengths.max())
+            self.layers += [RowLayer() for _ in source.layers[len(self.layers) :]]
+            for mine, theirs in zip(self._row_layers(), source._row_layers(), strict=False):
+                mine.append(self.num_rows, theirs, rows, extent)
+            self.lengths = torch.cat([self.lengths, lengths])
 
     def fork(self, parents: Int[Tensor, " M"]) -> None:
-        """Append copies of the rows `parents`; rows to spare make that cheap."""
+        """Append copies of the rows `parents`."""
         if len(parents):
-            extent = self.get_seq_length()
+            self.append(self, parents, self.lengths[parents])
+
+    def keep(self, rows: Int[Tensor, " M"]) -> Int[Tensor, " B"]:
+        """Forget the other rows, in whose places the last of those that stay are put.
+
+        Args:
+            rows: those that stay, each once, in ascending order.
+
+        Returns:
+            Where each of the B rows is now; -1 for those that are gone.
+        """
+        num_rows, num_kept = self.num_rows, len(rows)
+        places = torch.full_like(self.lengths, -1)
+        places[rows] = rows
+        sources = rows[rows >= num_kept]
+        if len(sources):
+            targets = (places[:num_kept] < 0).nonzero().squeeze(1)
+            extent = int(self.lengths[sources].max())
             for layer in self._row_layers():
-                layer.fork(parents, self.num_rows, extent)
-            self.lengths = torch.cat([self.lengths, self.lengths[parents]])
+                layer.move(sources, targets, extent)
+            self.lengths[targets] = self.lengths[sources]
+            places[sources] = targets
+        if num_kept < num_rows:
+            self.lengths = self.lengths[:num_kept]
+        return places
+
+    def wipe(self, rows: Int[Tensor, " M"]) -> None:
+        """Put zeros into the rows, which may hold what is no number."""
+        for layer in self._row_layers():
+            layer.wipe(rows)
 
     def reorder_cache(self, beam_idx: Int[Tensor, " M"]) -> None:
-        """The same in place, layer by layer, under the name that transformers uses."""
-        beam_idx = beam_idx.to(self.lengths.device)
-        self.lengths = self.lengths[beam_idx]
-        extent = self.get_seq_length()
-        for index, layer in enumerate(self._row_layers()):
-            self.layers[index] = layer.gathered(beam_idx, extent)
+        """Select rows in place, under the name that transformers uses."""
+        selected = self.select(beam_idx)
+        self.layers, self.lengths = selected.layers, selected.lengths
 
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the last ``-tokens_to_remove`` tokens of every row."""
@@ -212,54 +151,33 @@ class RowCache(Cache):
             yield layer
 
 
+def gather(parts: Sequence[tuple[RowCache, Int[Tensor, " _"]]], room: int = 0) -> RowCache:
+    """Return a new cache with rows of several, in order.
+
+    Args:
+        parts: the caches, and which of their rows; any order, repeats allowed.
+        room: for how many more tokens a row there is to be room at first.
+    """
+    device = parts[0][0].lengths.device
+    parts = [(cache, rows.to(device)) for cache, rows in parts]
+    lengths = [cache.lengths[rows] for cache, rows in parts]
+    extents = [int(each.max()) if len(each) else 0 for each in lengths]
+    gathered = RowCache(0, device=device)
+    gathered.lengths = torch.cat(lengths)
+    nothing = RowLayer()
+    for index in range(max(len(cache.layers) for cache, _ in parts)):
+        of_layer = []
+        for (cache, rows), extent in zip(parts, extents, strict=True):
+            layer = cache.layers[index] if index < len(cache.layers) else nothing
+            assert isinstance(layer, RowLayer)
+            of_layer.append((layer, rows, extent))
+        gathered.layers.append(RowLayer.gathered(of_layer, max(extents) + room))
+    return gathered
+
+
 def concatenate(caches: Sequence[RowCache]) -> RowCache:
     """Return one cache with the rows of all `caches`, in order; a single cache as it is."""
     if len(caches) == 1:
         return caches[0]
-    joined = RowCache(0, device=caches[0].lengths.device)
-    joined.lengths = torch.cat([cache.lengths for cache in caches])
-    capacity = _round_up(joined.get_seq_length() + BLOCK)
-    num_layers = max(len(cache.layers) for cache in caches)
-    joined.layers = [_joined(caches, index, capacity) for index in range(num_layers)]
-    return joined
-
-
-def _joined(caches: Sequence[RowCache], index: int, capacity: int) -> RowLayer:
-    template = next(cache.layers[index] for cache in caches if len(cache.layers) > index)
-    assert isinstance(template, RowLayer)
-    layer = RowLayer()
-    layer.dtype, layer.device, layer.is_initialized = template.dtype, template.device, True
-    num_rows = sum(cache.num_rows for cache in caches)
-    for name in ("keys", "values"):
-        like: Tensor = getattr(template, name)
-        buffer = like.new_zeros((num_rows, like.shape[1], capacity, like.shape[3]))
-        start = 0
-        for cache in caches:
-            length = cache.get_seq_length()
-            if length:
-                part: Tensor = getattr(cache.layers[index], name)
-                buffer[start : start + cache.num_rows, :, :length] = part[
-                    : cache.num_rows, :, :length
-                ]
-            start += cache.num_rows
-        setattr(layer, name, buffer)
-    return layer
-
-
-def _gathered(buffer: Tensor, indices: Tensor, extent: int, capacity: int) -> Tensor:
-    _, heads, _, width = buffer.shape
-    # Zeros, not empty memory: a masked position has weight 0, and 0 times NaN would be NaN.
-    gathered = buffer.new_zeros((indices.shape[0], heads, capacity, width))
-    indices = indices.to(buffer.device)
-    gathered[:, :, :extent] = buffer[:, :, :extent].index_select(0, indices)
-    return gathered
-
-
-def _padded(buffer: Tensor, capacity: int) -> Tensor:
-    padded = buffer.new_zeros((*buffer.shape[:2], capacity, buffer.shape[3]))
-    padded[:, :, : buffer.shape[2]] = buffer
-    return padded
-
-
-def _round_up(capacity: int) -> int:
-    return -(-capacity // BLOCK) * BLOCK
+    everything = [(cache, torch.arange(cache.num_rows)) for cache in caches]
+    return gather(everything, room=BLOCK)

@@ -25,8 +25,11 @@ class UniformTable:
 
     def column(self, index: int) -> Float64[Tensor, " N"]:
         """Return u[:, index]."""
-        chunk, offset = divmod(index, CHUNK)
-        while len(self._chunks) <= chunk:
+        return self.chunk(index // CHUNK)[:, index % CHUNK]
+
+    def chunk(self, index: int) -> Float64[Tensor, "N 64"]:
+        """Return u[:, 64 * index : 64 * (index + 1)]."""
+        while len(self._chunks) <= index:
             self._chunks.append(
                 torch.rand(
                     self._shape,
@@ -35,7 +38,7 @@ class UniformTable:
                     device=self._generator.device,
                 )
             )
-        return self._chunks[chunk][:, offset]
+        return self._chunks[index]
 
 
 class UniformTables(UniformTable):
@@ -45,9 +48,9 @@ class UniformTables(UniformTable):
         """Make a table that draws the numbers of each particle from its generator."""
         self._tables = [UniformTable(1, generator) for generator in generators]
 
-    def column(self, index: int) -> Float64[Tensor, " N"]:
-        """Return u[:, index]."""
-        return torch.cat([table.column(index) for table in self._tables])
+    def chunk(self, index: int) -> Float64[Tensor, "N 64"]:
+        """Return u[:, 64 * index : 64 * (index + 1)]."""
+        return torch.cat([table.chunk(index) for table in self._tables])
 
 
 def invert(

@@ -6,12 +6,13 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from llmsmc.models.language_model import LanguageModel, TokenScores
+from llmsmc.models.policy import Policy
 from llmsmc.models.reasoning_particles import ReasoningParticles, appended, padded
+from llmsmc.models.token_scoring import TokenScores
 
 
 def spliced(
-    particles: ReasoningParticles, references: ReasoningParticles, t: int, policy: LanguageModel
+    particles: ReasoningParticles, references: ReasoningParticles, t: int, policy: Policy
 ) -> ReasoningParticles:
     """Return N unfinished solutions, each continued by the steps from t on of a reference.
 

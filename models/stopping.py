@@ -18,29 +18,30 @@ from llmsmc.errors import InputError
 EOS: Final = 1  # the model ended the text
 STOP: Final = 2  # the step is complete
 LENGTH: Final = 3  # cut off: too many tokens
-STOP_REASONS: Final = {EOS: "eos", STOP: "stop", LENGTH: "length"}
+FAILED: Final = 4  # nothing could be drawn
+STOP_REASONS: Final = {EOS: "eos", STOP: "stop", LENGTH: "length", FAILED: "failed"}
 
 WHITESPACE: Final = frozenset(b" \t\n\r\x0b\x0c")
 
 
 @runtime_checkable
 class Automaton(Protocol):
-    """Reads the tokens of B steps side by side and says which steps are complete."""
+    """Reads the tokens of B steps side by side and says which are complete; a state is a number."""
 
     @property
     def vocab_size(self) -> int:
         """Number of ids that it knows."""
         ...
 
-    def start(self, num_rows: int) -> Tensor:
+    def start(self, num_rows: int) -> Int[Tensor, " B"]:
         """Return the states at the start of a step."""
         ...
 
-    def advance(self, states: Tensor, ids: Int[Tensor, " B"]) -> Tensor:
+    def advance(self, states: Int[Tensor, " B"], ids: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """Return the states after one more token in each row."""
         ...
 
-    def complete(self, states: Tensor) -> Bool[Tensor, " B"]:
+    def complete(self, states: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
         """Return which steps are complete; complete steps stay so."""
         ...
 
@@ -162,6 +163,15 @@ class TokenCount:
     def automaton(self, pieces: list[bytes]) -> CountAutomaton:
         """Return the automaton that counts."""
         return CountAutomaton(self.count, len(pieces))
+
+
+@dataclass(frozen=True)
+class WholeAnswer:
+    """A step is a whole answer: it ends where the model ends the text."""
+
+    def automaton(self, pieces: list[bytes]) -> StepAutomaton:
+        """Return the automaton that never accepts."""
+        return StepAutomaton(torch.zeros((1, len(pieces)), dtype=torch.int16), accept=-1)
 
 
 def step_rule(rule: object) -> StepRule:

@@ -118,7 +118,11 @@ class ThinkingRule:
 
 @dataclass(frozen=True, eq=False)
 class ThinkingAutomaton:
-    """The three automata; a state is that of the rule, that of the tag, and how the step began."""
+    """The three automata, whose states are packed into one number.
+
+    It is made of the state of the rule, that of the tag, and whether the step began within the
+    thinking.
+    """
 
     inside: Automaton
     outside: Automaton
@@ -129,31 +133,29 @@ class ThinkingAutomaton:
         """Number of ids that it knows."""
         return self.closing.vocab_size
 
-    def start(self, num_rows: int) -> Int[Tensor, "B 3"]:
+    def start(self, num_rows: int) -> Int[Tensor, " B"]:
         """Return the states at the start of a step of the thinking."""
         device = self.closing.table.device
         return self.starts(torch.ones(num_rows, dtype=torch.bool, device=device))
 
-    def starts(self, is_open: Bool[Tensor, " B"]) -> Int[Tensor, "B 3"]:
+    def starts(self, is_open: Bool[Tensor, " B"]) -> Int[Tensor, " B"]:
         """Return the states at the start of a step, within the thinking or behind it."""
         is_open = is_open.to(self.closing.table.device)
         num_rows = len(is_open)
         rule = torch.where(is_open, self.inside.start(num_rows), self.outside.start(num_rows))
-        return torch.stack([rule, torch.where(is_open, 0, self.closing.accept), is_open], dim=1)
+        return self._packed(rule, torch.where(is_open, 0, self.closing.accept), is_open)
 
-    def advance(self, states: Int[Tensor, "B 3"], ids: Int[Tensor, " B"]) -> Int[Tensor, "B 3"]:
+    def advance(self, states: Int[Tensor, " B"], ids: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """Return the states after one more token in each row."""
-        rule, tag, began_open = states.unbind(1)
-        is_open = began_open.bool()
+        rule, tag, is_open = self._parts(states)
         inside = self.inside.advance(torch.where(is_open, rule, 0), ids)
         outside = self.outside.advance(torch.where(is_open, 0, rule), ids)
         rule = torch.where(is_open, inside, outside)
-        return torch.stack([rule, self.closing.advance(tag, ids), began_open], dim=1)
+        return self._packed(rule, self.closing.advance(tag, ids), is_open)
 
-    def complete(self, states: Int[Tensor, "B 3"]) -> Bool[Tensor, " B"]:
+    def complete(self, states: Int[Tensor, " B"]) -> Bool[Tensor, " B"]:
         """Return which steps are complete."""
-        rule, tag, began_open = states.unbind(1)
-        is_open = began_open.bool()
+        rule, tag, is_open = self._parts(states)
         inside = self.inside.complete(torch.where(is_open, rule, 0)) & (tag == 0)
         outside = self.outside.complete(torch.where(is_open, 0, rule))
         return torch.where(is_open, inside | self.closing.complete(tag), outside)
@@ -177,9 +179,18 @@ class ThinkingAutomaton:
             states = following
         return lengths.cpu()
 
-    def restart(self, states: Int[Tensor, "B 3"]) -> Int[Tensor, "B 3"]:
+    def restart(self, states: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """Return the states at the start of the next step, given those at the end of one."""
-        return self.starts(states[:, 1] != self.closing.accept)
+        return self.starts(self._parts(states)[1] != self.closing.accept)
+
+    def _packed(self, rule: Tensor, tag: Tensor, is_open: Tensor) -> Int[Tensor, " B"]:
+        return (rule * len(self.closing.table) + tag) * 2 + is_open
+
+    def _parts(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the states of the rule and of the tag, and where the thinking was open."""
+        num_tags = len(self.closing.table)
+        pairs = states // 2
+        return pairs // num_tags, pairs % num_tags, (states % 2).bool()
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +203,7 @@ class ForcedTokens:
             where some stand in earlier steps already.
     """
 
-    token_ids: Int[Tensor, " F"]
+    token_ids: tuple[int, ...]
     starts: Int[Tensor, " B"]
 
     @classmethod
@@ -200,17 +211,26 @@ class ForcedTokens:
         cls, budget: int, token_ids: tuple[int, ...], lengths: Tensor, is_open: Tensor
     ) -> "ForcedTokens":
         """Return what follows `budget` tokens, where texts of these lengths are still thinking."""
-        return cls(torch.tensor(token_ids), torch.where(is_open, budget - lengths, _NEVER))
+        return cls(token_ids, torch.where(is_open, budget - lengths, _NEVER))
 
-    def replace(
-        self, rows: Int[Tensor, " A"], index: int, ids: Tensor, log_probs: list[Tensor]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return what is drawn as token number `index` of the step, with what is forced in place.
 
-        Its log-probabilities are zero.
-        """
-        places = index - self.starts.to(rows.device)[rows]
-        is_forced = (places >= 0) & (places < len(self.token_ids))
-        forced = self.token_ids.to(rows.device)[places.clamp(0, len(self.token_ids) - 1)]
-        kept = [values.masked_fill(is_forced, 0.0) for values in log_probs]
-        return torch.where(is_forced, forced, ids), kept
+def put_forced(
+    token_ids: tuple[int, ...],
+    places: Int[Tensor, " A"],
+    ids: Int[Tensor, " A"],
+    log_probs: list[Tensor],
+) -> tuple[Tensor, list[Tensor]]:
+    """Return what has been drawn, with the forced tokens in the place of it.
+
+    Their log-probabilities are zero.
+
+    Args:
+        token_ids: the tokens.
+        places: which of them it is the turn of; those that there are not force nothing.
+        ids: the tokens drawn.
+        log_probs: of these.
+    """
+    is_forced = (places >= 0) & (places < len(token_ids))
+    due = torch.tensor(token_ids, device=ids.device)[places.clamp(0, len(token_ids) - 1)]
+    kept = [values.masked_fill(is_forced, 0.0) for values in log_probs]
+    return torch.where(is_forced, due, ids), kept

@@ -7,10 +7,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from llmsmc.errors import InputError
-from llmsmc.models.language_model import LanguageModel, TokenScores
+from llmsmc.models.policy import Policy
 from llmsmc.models.reasoning_particles import ReasoningParticles
 from llmsmc.models.stopping import StepRule, step_rule
 from llmsmc.models.thinking import ForcedTokens, Thinking, ThinkingAutomaton, ThinkingRule
+from llmsmc.models.token_scoring import TokenScores
 
 Steps = tuple[tuple[str, ...], ...]
 
@@ -30,7 +31,7 @@ class Thoughts:
     thinking: Thinking
     rule: ThinkingRule
     forced_ids: tuple[int, ...]
-    policy: LanguageModel
+    policy: Policy
 
     @property
     def automaton(self) -> ThinkingAutomaton:
@@ -122,7 +123,7 @@ class Thoughts:
 
 
 def thoughts(
-    policy: LanguageModel, thinking: Thinking | None, rule: StepRule, prompt_ids: tuple[int, ...]
+    policy: Policy, thinking: Thinking | None, rule: StepRule, prompt_ids: tuple[int, ...]
 ) -> Thoughts | None:
     """Return the thinking of a policy, None where the prompt has closed it already.
 
@@ -131,10 +132,7 @@ def thoughts(
     """
     if thinking is None or thinking.is_closed_by(policy.decode(prompt_ids)):
         return None
-    special = {
-        token.content for token in policy.tokenizer.added_tokens_decoder.values() if token.special
-    }
-    if thinking.closing in special:
+    if thinking.closing in policy.special_tokens:
         raise InputError(
             "The tag that closes the thinking is part of the text. Got "
             f"{thinking.closing!r}, which is a special token of {policy.name} and left out of "
@@ -142,9 +140,9 @@ def thoughts(
         )
     inside = rule if thinking.step is None else step_rule(thinking.step)
     joint = ThinkingRule(inside, rule, thinking.closing)
-    forced = list[int]()
+    forced: tuple[int, ...] = ()
     if thinking.max_tokens is not None:
-        forced = policy.tokenizer.encode(thinking.forced_text, add_special_tokens=False)
+        forced = policy.encode(thinking.forced_text)
         automaton = policy.automaton(joint)
         assert isinstance(automaton, ThinkingAutomaton)
         states, closes = automaton.closing.start(1), list[bool]()
@@ -156,4 +154,4 @@ def thoughts(
                 f"{policy.name} cannot close its thinking. Got {thinking.forced_text!r}, whose "
                 "tokens do not end with the tag; accepted: a text that it can write."
             )
-    return Thoughts(thinking, joint, tuple(forced), policy)
+    return Thoughts(thinking, joint, forced, policy)

@@ -36,13 +36,16 @@ class VersaConvention:
 
     Attributes:
         marker_id: the id behind each step, at which its score is read.
+        label_ids: the tokens for right and wrong.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Look the marker and the labels up in the tokenizer."""
         self.marker_id = single_id(tokenizer, "versa", MARKER)
-        self._good_id = single_id(tokenizer, "versa", GOOD)
-        self._bad_id = single_id(tokenizer, "versa", BAD)
+        self.label_ids = (
+            single_id(tokenizer, "versa", GOOD),
+            single_id(tokenizer, "versa", BAD),
+        )
         self._tokenizer = tokenizer
         self._prefix_ids = lru_cache(REMEMBERED)(self._encoded_question)
         self._step_ids = lru_cache(REMEMBERED)(self._encoded_step)
@@ -64,7 +67,7 @@ class VersaConvention:
 
     def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
         """Return the log-odds of "+" against "-"."""
-        return label_log_odds(model, hidden, self._good_id, self._bad_id)
+        return label_log_odds(model, hidden, *self.label_ids)
 
     def _encoded_question(self, question: str) -> tuple[int, ...]:
         question = checked_text(self._tokenizer, "question", question.strip())

@@ -9,7 +9,14 @@ import pytest
 
 from llmsmc.datasets import Example
 from llmsmc.errors import DegenerateWeightsError, InputError
-from llmsmc.evaluation import evaluate_each, result_of, seed_of, summarize
+from llmsmc.evaluation import (
+    block_size,
+    evaluate_each,
+    evaluate_together,
+    result_of,
+    seed_of,
+    summarize,
+)
 from llmsmc.evaluation_folder import EvaluationFolder, differences, hash_of
 from llmsmc.posterior import Posterior
 from tests.solutions import answering, posterior
@@ -183,3 +190,20 @@ def test_folders_that_cannot_be(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         EvaluationFolder(tmp_path / name, CONFIG)
+
+
+def test_a_block_of_which_something_is_missing_is_run_as_a_whole() -> None:
+    examples = [Example(f"a/{n}", "What is 3 + 4?", "7") for n in range(block_size(1) * 3)]
+    ran = list[str]()
+
+    def run(example: Example, seed: int) -> Posterior:
+        ran.append(example.id)
+        return right(example, seed)
+
+    blocks = [[e.id for e in examples[k : k + block_size(1)]] for k in range(0, 24, 8)]
+    missing = [blocks[1][2], blocks[2][7]]
+    done = {example.id for example in examples}.difference(missing)
+    results = list(evaluate_together(examples, run, 0, in_flight=1, done=done))
+    assert [result["id"] for result in results] == missing
+    assert ran == [*blocks[1][:3], *blocks[2]]
+    assert results == [result_of(e, right, seed_of(0, e.id)) for e in examples if e.id in missing]

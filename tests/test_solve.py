@@ -99,3 +99,17 @@ def test_the_configuration_names_what_was_used(
 
 def test_the_name_is_the_function() -> None:
     assert callable(llmsmc.solve) and "solve" in llmsmc.__all__
+
+
+def test_many_questions_at_a_time(settings: dict[str, Any]) -> None:
+    questions = ["What is 3 + 4?", "a bell \x07", "What is 12 plus 30?"]
+    found = dict(llmsmc.solve_many(questions, particles=4, seed=5, in_flight=2, **settings))
+    assert isinstance(found[1], InputError)
+    for n in (0, 2):
+        alone, together = llmsmc.solve(questions[n], particles=4, seed=5 + n, **settings), found[n]
+        assert not isinstance(together, Exception)
+        assert together.log_evidence == pytest.approx(alone.log_evidence, abs=1e-4)
+    with pytest.raises(InputError, match="in_flight is a count"):
+        llmsmc.solve_many(questions, in_flight=0, **settings)
+    with pytest.raises(InputError, match="one of a few words"):
+        llmsmc.solve_many(questions, polciy=None)

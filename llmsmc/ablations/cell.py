@@ -12,8 +12,11 @@ from llmsmc.solving import Settings
 EQUAL: Final = "equal"
 """In place of a number of particles: as many as cost the tokens of the budget."""
 
+BLOCK: Final = 25
+"""Problems in a block, which are run in one process, and together if several are under way."""
+
 _SETTINGS: Final = tuple(each.name for each in fields(Settings) if each.name != "selection")
-KEYS: Final = ("series", "algorithm", "particles", "selection", "budget", *_SETTINGS)
+KEYS: Final = ("series", "algorithm", "particles", "selection", "budget", "in_flight", *_SETTINGS)
 """What a cell of a plan may say of itself."""
 
 
@@ -49,14 +52,27 @@ class Cell:
         particles = self.particles if isinstance(self.particles, int) else None
         return parse_algorithm(self.values["algorithm"], particles)
 
+    @property
+    def in_flight(self) -> int:
+        """How many problems are under way at a time, sharing the batches of the models."""
+        return int(self.values.get("in_flight", 1))
+
     def config(self, dataset: str, fingerprint: str, seed: int) -> dict[str, Any]:
-        """Return the configuration of its runs with a seed, that of `llmsmc eval` as well."""
-        return unselected(self.settings).config() | {
-            "dataset": dataset,
-            "fingerprint": fingerprint,
-            "algorithm": describe_algorithm(self.algorithm),
-            "seed": seed,
-        }
+        """Return the configuration of its runs with a seed.
+
+        That of `llmsmc eval --in-flight 1` as well, where a problem is run by itself.
+        """
+        together = {"in_flight": self.in_flight, "block_size": BLOCK} if self.in_flight > 1 else {}
+        return (
+            unselected(self.settings).config()
+            | together
+            | {
+                "dataset": dataset,
+                "fingerprint": fingerprint,
+                "algorithm": describe_algorithm(self.algorithm),
+                "seed": seed,
+            }
+        )
 
     def with_particles(self, particles: int) -> "Cell":
         """Return the same cell with another number of particles."""
@@ -80,6 +96,7 @@ def make_cell(values: dict[str, Any]) -> Cell:
             raise InputError(
                 f"A cell has a {key}. Got {values.get(key)!r} in {values!r}; accepted: a text."
             )
+    require_count("in_flight", values.get("in_flight", 1))
     particles = values.get("particles")
     if particles is not None and particles != EQUAL:
         require_count("particles", particles)

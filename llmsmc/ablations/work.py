@@ -1,4 +1,4 @@
-"""Units of work: a cell with a seed on a block of problems, one after the other in a process.
+"""Units of work: a cell with a seed on a block of problems, run in one process.
 
 The blocks are fixed: whichever of its problems have been done before, a unit is about the same
 block, so that a batch of several problems is made up of the same ones when it is run again.
@@ -7,20 +7,25 @@ block, so that a batch of several problems is made up of the same ones when it i
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import torch
 
-from llmsmc.ablations.cell import Cell, unselected
+from llmsmc.ablations.cell import BLOCK, Cell, unselected
 from llmsmc.algorithms import needs_proposal, needs_reward
 from llmsmc.datasets import Example
-from llmsmc.evaluation import Result, Run, evaluate_each
+from llmsmc.evaluation import Result, Run, evaluate_each, evaluate_together
 from llmsmc.inference import Algorithm
 from llmsmc.posterior import Posterior
-from llmsmc.solving import Settings, answered, load_policy, load_proposal, load_reward, reasoning
-
-BLOCK: Final = 25
-"""Problems in a block."""
+from llmsmc.solving import (
+    Settings,
+    answered,
+    load_policy,
+    load_proposal,
+    load_reward,
+    reasoning,
+    shared,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +67,11 @@ def results_of_block(unit: Unit, run: Run) -> Iterator[Result]:
     """Yield the result of each problem of the block that has none; this is where problems are run.
 
     Problems run one at a time know nothing of each other, so those that are done are left out.
+    Several at a time share batches, in which what is done is run once more.
     """
+    if unit.cell.in_flight > 1:
+        yield from evaluate_together(unit.block, run, unit.seed, unit.cell.in_flight, unit.done)
+        return
     left = (example for example in unit.block if example.id not in unit.done)
     yield from evaluate_each(left, run, unit.seed)
 
@@ -80,6 +89,8 @@ class Worker:
         """Yield the results of a unit."""
         settings, algorithm = unselected(unit.cell.settings), unit.cell.algorithm
         models = self._loaded(settings, algorithm)
+        if unit.cell.in_flight > 1:
+            models = shared(models)
 
         def run(example: Example, seed: int) -> Posterior:
             model = reasoning(example.question, models, algorithm)
@@ -112,7 +123,11 @@ def _model_key(role: str, settings: Settings) -> Any:
     """Return what decides which model is loaded; a policy and a proposal may be the same one."""
     s = settings
     if role == "reward":
-        placed = (s.reward_convention, s.reward_quantization, s.reward_device or s.device)
-        return ("reward", s.reward, *placed, s.reward_calibration)
+        read = (s.reward_convention, s.reward_calibration)
+        on_server = (s.reward_model, s.reward_tokenizer)
+        loading = (s.reward_quantization, s.reward_device or s.device, s.dtype)
+        return ("reward", s.reward, read, loading, on_server)
     quantization = s.quantization if role == "policy" else s.proposal
-    return ("language model", s.policy, quantization or "none", s.device)
+    named = (s.policy, s.policy_revision, s.adapter, s.policy_model, s.policy_tokenizer)
+    placed = (quantization or "none", s.double_quantization, s.dtype, s.device, repr(s.device_map))
+    return ("language model", named, placed)

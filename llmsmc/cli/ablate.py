@@ -52,6 +52,16 @@ def ablate(
             rich_help_panel=_SIZE,
         ),
     ] = 1,
+    in_flight: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            min=1,
+            help="Problems under way at a time in each process, sharing the batches of the models.",
+            show_default="that of the plan, or 1",
+            rich_help_panel=_SIZE,
+        ),
+    ] = None,
     policy: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="The policy of all cells.", rich_help_panel=_MODELS),
@@ -108,6 +118,7 @@ def ablate(
             plan = load_plan(name)
             plan = plan.reduced() if quick else plan
             plan = plan.overridden(
+                in_flight=in_flight,
                 policy=policy,
                 reward=reward,
                 max_steps=max_steps,
@@ -117,6 +128,7 @@ def ablate(
             given = {
                 "limit": limit,
                 "seeds": seeds,
+                "in-flight": in_flight,
                 "policy": policy,
                 "reward": reward,
                 "dataset": dataset,

@@ -39,12 +39,17 @@ def evaluate(
     algorithm: options.AlgorithmOption = defaults.DEFAULT_ALGORITHM,
     particles: options.ParticlesOption = None,
     seed: options.SeedOption = defaults.DEFAULT_SEED,
+    in_flight: options.InFlightOption = defaults.DEFAULT_IN_FLIGHT,
     policy: options.PolicyOption = defaults.DEFAULT_POLICY,
     reward: options.RewardOption = defaults.DEFAULT_REWARD,
     reward_convention: options.RewardConventionOption = None,
     reward_quantization: options.RewardQuantizationOption = None,
     reward_device: options.RewardDeviceOption = None,
     reward_calibration: options.RewardCalibrationOption = 1.0,
+    policy_model: options.PolicyModelOption = None,
+    policy_tokenizer: options.PolicyTokenizerOption = None,
+    reward_model: options.RewardModelOption = None,
+    reward_tokenizer: options.RewardTokenizerOption = None,
     quantization: options.QuantizationOption = defaults.DEFAULT_QUANTIZATION,
     proposal: options.ProposalOption = defaults.DEFAULT_PROPOSAL,
     double_quantization: options.DoubleQuantizationOption = False,
@@ -90,6 +95,10 @@ def evaluate(
                 reward_quantization=reward_quantization,
                 reward_device=reward_device,
                 reward_calibration=reward_calibration,
+                policy_model=policy_model,
+                policy_tokenizer=policy_tokenizer,
+                reward_model=reward_model,
+                reward_tokenizer=reward_tokenizer,
                 quantization=quantization,
                 proposal=proposal,
                 double_quantization=double_quantization,
@@ -121,4 +130,4 @@ def evaluate(
                     f"One set is evaluated at a time. Got {got}; accepted: DATASET or "
                     "--dataset-file PATH."
                 )
-        evaluate_run.evaluate(loaded, chosen, settings, seed, out)
+        evaluate_run.evaluate(loaded, chosen, settings, seed, out, in_flight)

@@ -1,5 +1,6 @@
 """What `llmsmc eval` does, once its options have been read."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
@@ -10,11 +11,11 @@ from llmsmc.cli import console
 from llmsmc.cli.errors import INTERRUPTED, print_error
 from llmsmc.cli.evaluation_table import evaluation_table
 from llmsmc.datasets import Dataset, Example
-from llmsmc.evaluation import Run, evaluate_each
+from llmsmc.evaluation import Result, Run, block_size, evaluate_each, evaluate_together
 from llmsmc.evaluation_folder import EvaluationFolder, folder_name
 from llmsmc.inference import Algorithm
 from llmsmc.posterior import Posterior
-from llmsmc.solving import Settings, answered, loaded, reasoning
+from llmsmc.solving import Settings, answered, loaded, reasoning, shared
 
 
 def evaluate(
@@ -23,6 +24,7 @@ def evaluate(
     settings: Settings,
     seed: int,
     out: Path | None = None,
+    in_flight: int = 1,
 ) -> None:
     """Run the algorithm on all examples that have no result yet, and print the figures of all.
 
@@ -32,6 +34,7 @@ def evaluate(
         settings: with which models.
         seed: from which, and from its id, that of each example is derived.
         out: the folder of the results; by default one of that configuration alone.
+        in_flight: how many examples are under way at a time, sharing the batches of the models.
     """
     config = settings.config() | {
         "dataset": dataset.name,
@@ -39,14 +42,15 @@ def evaluate(
         "algorithm": describe_algorithm(algorithm),
         "seed": seed,
     }
+    if in_flight > 1:
+        config |= {"in_flight": in_flight, "block_size": block_size(in_flight)}
     folder = EvaluationFolder(out or Path("runs") / folder_name(config), config)
-    done = folder.done
-    left = [example for example in dataset.examples if example.id not in done]
     try:
-        if left:
+        if not folder.done.issuperset(example.id for example in dataset.examples):
             with console.waiting(f"Loading {settings.policy}"):
-                run = _runner(algorithm, settings)
-            _append_each(folder, left, run, seed, len(dataset.examples))
+                run = _runner(algorithm, settings, in_flight)
+            results = _results(folder.done, dataset, run, seed, in_flight)
+            _append_each(folder, results, len(dataset.examples))
     except KeyboardInterrupt:
         count = len(folder.results)
         print_error(f"interrupted after {count} results; the same command goes on from there")
@@ -60,9 +64,11 @@ def evaluate(
     screen.print(console.foreign(f"Results: {folder.path}", "dim"))
 
 
-def _runner(algorithm: Algorithm, settings: Settings) -> Run:
+def _runner(algorithm: Algorithm, settings: Settings, in_flight: int) -> Run:
     """Load the models once, and return the function that runs on one example."""
     models = loaded(settings, algorithm)
+    if in_flight > 1:
+        models = shared(models)
 
     def run(example: Example, seed: int) -> Posterior:
         posterior = algorithm.run(reasoning(example.question, models, algorithm), seed=seed)
@@ -71,9 +77,17 @@ def _runner(algorithm: Algorithm, settings: Settings) -> Run:
     return run
 
 
-def _append_each(
-    folder: EvaluationFolder, left: list[Example], run: Run, seed: int, total: int
-) -> None:
+def _results(
+    done: set[str], dataset: Dataset, run: Run, seed: int, in_flight: int
+) -> Iterator[Result]:
+    """Return the results that are missing, as they come."""
+    if in_flight > 1:
+        return evaluate_together(dataset.examples, run, seed, in_flight, done)
+    left = [example for example in dataset.examples if example.id not in done]
+    return evaluate_each(left, run, seed)
+
+
+def _append_each(folder: EvaluationFolder, results: Iterator[Result], total: int) -> None:
     """Write one result after the other, with a bar that shows how far it is and how good."""
     screen = console.progress()
     with Progress(
@@ -87,9 +101,9 @@ def _append_each(
         disable=not console.is_animated(screen),
     ) as progress:
         task = progress.add_task(
-            "Solving", total=total, completed=total - len(left), accuracy=_accuracy(folder)
+            "Solving", total=total, completed=len(folder.results), accuracy=_accuracy(folder)
         )
-        for result in evaluate_each(left, run, seed):
+        for result in results:
             folder.append(result)
             progress.update(task, advance=1, accuracy=_accuracy(folder))
 

@@ -7,6 +7,7 @@ import typer
 from llmsmc.defaults import DEFAULT_NUM_PARTICLES
 
 _MODELS, _RUN, _REASONING = "Models", "Inference", "Reasoning"
+_SERVERS = "Models on servers"
 
 AlgorithmOption = Annotated[
     str,
@@ -36,13 +37,26 @@ SeedOption = Annotated[
         "--seed", metavar="INTEGER", help="The same seed, the same run.", rich_help_panel=_RUN
     ),
 ]
+InFlightOption = Annotated[
+    int,
+    typer.Option(
+        "--in-flight",
+        metavar="K",
+        min=1,
+        help="Questions under way at a time, sharing the batches of the models; 1 takes one after "
+        "the other.",
+        rich_help_panel=_RUN,
+    ),
+]
 PolicyOption = Annotated[
     str,
     typer.Option(
         "--policy",
         metavar="MODEL",
         help="The language model: an embedded one (minimath-policy, minimath-policy-small), a "
-        "folder, or a name on the Hugging Face hub.",
+        "folder, a name on the Hugging Face hub, or the address of a server, as in "
+        "http://localhost:8000/v1 (vLLM, SGLang, llama.cpp; others for whole answers). A key "
+        "is read from LLMSMC_API_KEY.",
         rich_help_panel=_MODELS,
     ),
 ]
@@ -51,9 +65,49 @@ RewardOption = Annotated[
     typer.Option(
         "--reward",
         metavar="MODEL",
-        help="The process reward model: minimath-reward, minimath-reward-weak, a folder, or a "
-        "name on the hub.",
+        help="The process reward model: minimath-reward, minimath-reward-weak, a folder, a name "
+        "on the hub, or the address of a vLLM server.",
         rich_help_panel=_MODELS,
+    ),
+]
+PolicyModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--policy-model",
+        metavar="NAME",
+        help="The policy's name on its server.",
+        show_default="the only one there",
+        rich_help_panel=_SERVERS,
+    ),
+]
+PolicyTokenizerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--policy-tokenizer",
+        metavar="MODEL",
+        help="Whose tokenizer it has: an embedded model, a folder, or a name on the hub.",
+        show_default="its name on the server",
+        rich_help_panel=_SERVERS,
+    ),
+]
+RewardModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reward-model",
+        metavar="NAME",
+        help="The reward model's name on its server.",
+        show_default="the only one there",
+        rich_help_panel=_SERVERS,
+    ),
+]
+RewardTokenizerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reward-tokenizer",
+        metavar="MODEL",
+        help="Whose tokenizer it has.",
+        show_default="its name on the server",
+        rich_help_panel=_SERVERS,
     ),
 ]
 RewardConventionOption = Annotated[

@@ -174,6 +174,29 @@ def test_processes_of_its_own(command: Command, folder: Path) -> None:
     assert lines == results(folder / "alone")
 
 
+def test_several_problems_at_a_time(command: Command, folder: Path) -> None:
+    """They are other runs than those by themselves, of the same answers, whatever is done."""
+    size = ["--limit", "5", "--seeds", "0"]
+    assert command("ablate", "tiny.toml", *size, "--in-flight", "3").exit_code == 0
+    out = folder / "runs/ablations"
+    together = results(out)
+    assert [len(each) for each in together.values()] == [5] * 3
+    path = next(out.glob("*/results.jsonl"))
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    assert command("ablate", "tiny.toml", *size, "--in-flight", "3").exit_code == 0
+    assert {name: sorted(map(str, lines)) for name, lines in results(out).items()} == {
+        name: sorted(map(str, lines)) for name, lines in together.items()
+    }
+    assert command("ablate", "tiny.toml", *size).exit_code == 0
+    alone = {name: lines for name, lines in results(out).items() if name not in together}
+
+    def answers(found: dict[str, list[dict[str, Any]]]) -> list[list[tuple[Any, Any]]]:
+        rows = [sorted((str(each["id"]), each["answer"]) for each in x) for x in found.values()]
+        return sorted(rows, key=str)
+
+    assert answers(alone) == answers(together)
+
+
 def test_failures_are_listed_and_wrong(command: Command, folder: Path) -> None:
     rows = (folder / "sums.jsonl").read_text().replace("What is 1 + 1?", r"a bell \u0007")
     (folder / "sums.jsonl").write_text(rows)

@@ -1,6 +1,11 @@
 """`llmsmc eval`: results as they come, taken up again, and what they amount to."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,8 @@ from llmsmc.datasets import Example
 from llmsmc.evaluation import summarize
 from llmsmc.evaluation_folder import EvaluationFolder
 from tests.cli.conftest import Command, error_line
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -30,7 +37,7 @@ def lines(tmp_path: Path) -> list[Any]:
 def test_an_evaluation_in_two_parts(
     command: Command, tiny: list[str], dataset: str, tmp_path: Path
 ) -> None:
-    options = [*tiny, "--algorithm", "best-of-n", "--out", "run"]
+    options = [*tiny, "--algorithm", "best-of-n", "--out", "run", "--in-flight", "1"]
     first = command("eval", dataset, *options, "--limit", "2")
     assert first.exit_code == 0, first.output
     assert [line["id"] for line in lines(tmp_path)] == ["sums/1", "sums/2"]
@@ -96,12 +103,15 @@ def test_without_a_folder_the_configuration_names_it(
     assert len(folders) == 2 and all(name.startswith("sums-bootstrap-") for name in folders)
 
 
+@pytest.mark.parametrize(("in_flight", "num_before"), [("1", 1), ("2", 0)])
 def test_an_interrupt_leaves_what_can_be_taken_up(
     command: Command,
     tiny: list[str],
     dataset: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    in_flight: str,
+    num_before: int,
 ) -> None:
     actual = evaluate_run._runner
 
@@ -115,11 +125,65 @@ def test_an_interrupt_leaves_what_can_be_taken_up(
 
         return wrapped
 
+    options = [*tiny, "--out", "run", "--in-flight", in_flight]
     with monkeypatch.context() as patch:
         patch.setattr(evaluate_run, "_runner", interrupted)
-        result = command("eval", dataset, *tiny, "--out", "run")
+        result = command("eval", dataset, *options)
     assert result.exit_code == 130
-    assert result.stderr.startswith("llmsmc: error: interrupted after 1 results")
-    assert len(lines(tmp_path)) == 1
-    assert command("eval", dataset, *tiny, "--out", "run").exit_code == 0
+    assert result.stderr.startswith(f"llmsmc: error: interrupted after {num_before} results")
+    assert len(lines(tmp_path)) == num_before
+    assert command("eval", dataset, *options).exit_code == 0
     assert len(lines(tmp_path)) == 4
+
+
+def test_several_in_flight_give_what_one_gives(
+    command: Command, tiny: list[str], dataset: str, tmp_path: Path
+) -> None:
+    found = {}
+    for in_flight in ("1", "3"):
+        options = [*tiny, "--out", "run", "--in-flight", in_flight]
+        assert command("eval", dataset, *options).exit_code == 0
+        found[in_flight] = {line["id"]: line for line in lines(tmp_path)}
+        (tmp_path / "run").rename(tmp_path / in_flight)
+    assert found["1"].keys() == found["3"].keys()
+    for name, alone in found["1"].items():
+        together = found["3"][name]
+        assert together["answer"] == alone["answer"] and together["error"] == alone["error"]
+        assert together["log_evidence"] == pytest.approx(alone["log_evidence"], abs=1e-3)
+        assert together["cost"]["generated_tokens"] == alone["cost"]["generated_tokens"]
+    manifest = json.loads((tmp_path / "3/manifest.json").read_text())
+    assert (manifest["config"]["in_flight"], manifest["config"]["block_size"]) == (3, 24)
+    assert "in_flight" not in json.loads((tmp_path / "1/manifest.json").read_text())["config"]
+
+
+def test_a_killed_evaluation_is_taken_up_bit_for_bit(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    rows = [{"question": f"What is {n} + 1?", "answer": n + 1} for n in range(20)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    options = ["eval", "sums.jsonl", *tiny, "--in-flight", "2", "--out"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llmsmc", *options, "killed"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    results = tmp_path / "killed/results.jsonl"
+    while process.poll() is None and not (results.exists() and results.stat().st_size):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = results.read_text().count("\n")
+    assert 1 <= done < 20
+    assert command(*options, "killed").exit_code == 0
+    assert command(*options, "whole").exit_code == 0
+    files = [results, tmp_path / "whole/results.jsonl"]
+    taken_up, whole = ([json.loads(line) for line in f.read_text().splitlines()] for f in files)
+    assert len(whole) == 20
+    for one, other in zip(taken_up, whole, strict=True):
+        for each in (one, other):
+            del each["seconds"]
+            for name in ("seconds", "policy_seconds", "reward_seconds", "peak_memory_bytes"):
+                del each["cost"][name]
+        assert one == other

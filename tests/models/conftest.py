@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from llmsmc.models.language_model import LanguageModel
+from llmsmc.models.policy import Policy
 from llmsmc.models.prm_head import Qwen2ForProcessRewardModel
 from llmsmc.models.reward_model import RewardModel
 
@@ -120,6 +121,12 @@ def any_policy(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFas
 @pytest.fixture(scope="session")
 def policy(tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
     return make_policy(tokenizer, "qwen2")
+
+
+def local(policy: Policy) -> LanguageModel:
+    """Return the policy as what it is in these tests: a network in this process."""
+    assert isinstance(policy, LanguageModel)
+    return policy
 
 
 def make_policy(tokenizer: PreTrainedTokenizerFast, kind: str, **settings: int) -> LanguageModel:

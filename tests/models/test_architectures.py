@@ -15,7 +15,7 @@ from llmsmc.inference import Adaptive, BootstrapFilter, systematic
 from llmsmc.models import LanguageModel, Reasoning
 from llmsmc.models.chat import chat_ids, chat_text
 from llmsmc.models.pretrained import context_length
-from llmsmc.models.row_cache import RowLayer, Slots
+from llmsmc.models.row_layer import RowLayer, Slots
 from llmsmc.models.tolerance import CACHED_TOLERANCE
 from tests.models.architectures import ARCHITECTURES, WINDOW, save_policy, tokenizer_of
 
@@ -237,9 +237,13 @@ def test_layers_on_several_devices() -> None:
     new = torch.zeros(2, 1, 2, 4, device="meta")
     keys, _ = layer.update(new, new, slots=slots)
     assert keys.device.type == "meta" and keys.shape == (2, 1, 5, 4)
-    assert layer.gathered(torch.tensor([1, 1, 0]), 5).keys.device.type == "meta"
-    layer.fork(torch.tensor([1]), 2, 5)
+    gathered = RowLayer.gathered([(layer, torch.tensor([1, 1, 0]), 5)], 5)
+    assert gathered.keys.device.type == "meta" and len(gathered.keys) == 3
+    layer.append(2, layer, torch.tensor([1]), 5)
     assert layer.keys.shape[0] >= 3
+    layer.move(torch.tensor([2]), torch.tensor([0]), 5)
+    layer.wipe(torch.tensor([1]))
+    assert layer.values.device.type == "meta"
 
 
 def test_device_map(folder_of: Callable[[str], Path]) -> None:

@@ -63,7 +63,7 @@ def test_other_labels_give_the_complement(tiny: Tiny, name: str) -> None:
                 parameter.neg_()
         elif name in ("math-shepherd", "rlhflow", "versa"):
             convention: Any = reward.convention
-            pair = [convention._good_id, convention._bad_id]
+            pair = list(convention.label_ids)
             weight = flipped.lm_head.weight
             weight[pair] = weight[pair[::-1]].clone()
         else:

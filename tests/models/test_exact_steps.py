@@ -161,7 +161,8 @@ class Law:
     """The law of whole solutions, by enumeration."""
 
     def __init__(self, model: Reasoning) -> None:
-        self.model = model
+        assert isinstance(model.policy, LanguageModel)
+        self.model, self._policy = model, model.policy
 
     @functools.cached_property
     def _rows(self) -> dict[tuple[int, ...], Tensor]:
@@ -171,7 +172,7 @@ class Law:
         for _ in range(MAX_TOKENS):
             batch = torch.tensor([[*self.model.prompt_ids, *ids] for ids in texts])
             with torch.no_grad():
-                logits = self.model.policy.model(batch).logits[:, -1].double()
+                logits = self._policy.model(batch).logits[:, -1].double()
             rows |= dict(zip(texts, logits.log_softmax(-1), strict=True))
             texts = [(*ids, n) for ids in texts if 0 not in ids for n in range(len(TOKENS))]
             texts = [ids for ids in texts if ids[-1] != 0]
@@ -179,7 +180,7 @@ class Law:
 
     def log_prob(self, ids: tuple[int, ...], found: Cut) -> float:
         if len(ids) > MAX_TOKENS:  # beyond what is enumerated
-            log_probs = self.model.policy.log_probs(self.model.prompt_ids, ids)
+            log_probs = self._policy.log_probs(self.model.prompt_ids, ids)
             return sum(float(log_probs[n]) for n in range(len(ids)) if n not in found.forced)
         return sum(
             float(self._rows[ids[:place]][token_id])

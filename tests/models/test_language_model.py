@@ -10,8 +10,8 @@ from llmsmc import InputError, NumericalError
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.language_model import LanguageModel
 from llmsmc.models.sampling import UniformTable
+from llmsmc.models.step_tokens import StepTokens
 from llmsmc.models.stopping import EOS, LENGTH, STOP, Delimiter, TokenCount
-from llmsmc.models.token_loop import StepTokens
 
 QUESTION = "What is 3 + 4?"
 

@@ -12,7 +12,8 @@ from llmsmc import InputError
 from llmsmc.models.language_model import LanguageModel
 from llmsmc.models.memory_needs import model_size
 from llmsmc.models.pretrained import Placement
-from llmsmc.models.row_cache import RowCache, RowLayer
+from llmsmc.models.row_cache import RowCache
+from llmsmc.models.row_layer import RowLayer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -41,7 +42,7 @@ def test_weights_are_those_of_a_loaded_model(kind: str, wide_policy_folder: Path
 def test_the_cache_is_that_of_a_run(policy: LanguageModel) -> None:
     cache = RowCache(3)
     with torch.no_grad():
-        policy._forward(cache, torch.arange(3 * 10).reshape(3, 10))
+        policy.forward(cache, torch.arange(3 * 10).reshape(3, 10))
     cache.commit(10)
     layer = cache.layers[0]
     assert isinstance(layer, RowLayer)

@@ -18,6 +18,7 @@ from llmsmc.models.reasoning import Reasoning
 from llmsmc.models.reasoning_particles import ReasoningParticles, concatenate
 from llmsmc.models.reward_function import as_reward
 from llmsmc.models.reward_model import RewardModel
+from tests.models.conftest import local
 
 QUESTION = "What is 3 + 4 + 5?"
 AGGREGATIONS = ["product", "last", "min", "model", "odds", "exp"]
@@ -197,7 +198,7 @@ def test_the_whole_path_is_scored_in_one_pass(model: Reasoning) -> None:
 
 def test_positions_are_linear_in_the_steps(model: Reasoning) -> None:
     longer = replace(model, step=4, max_steps=64, stop_at_answer=False)
-    policy = replace_eos(longer.policy)
+    policy = replace_eos(local(longer.policy))
     positions, scored = [], []
     for num_steps in (8, 16, 32):
         fresh = replace(longer, policy=policy)
@@ -224,7 +225,7 @@ def replace_eos(policy: LanguageModel) -> LanguageModel:
 
 
 def test_the_number_of_steps_is_exact(model: Reasoning) -> None:
-    endless = replace(model, policy=replace_eos(model.policy), step=3, max_steps=4)
+    endless = replace(model, policy=replace_eos(local(model.policy)), step=3, max_steps=4)
     posterior = SelfConsistency(num_particles=3).run(endless, seed=0)
     assert len(posterior.history) == 4
     assert posterior.particles.num_tokens.tolist() == [12] * 3
@@ -234,7 +235,7 @@ def test_the_number_of_steps_is_exact(model: Reasoning) -> None:
 
 
 def test_truncation_by_tokens(model: Reasoning) -> None:
-    endless = replace(model, policy=replace_eos(model.policy), max_tokens_per_step=2)
+    endless = replace(model, policy=replace_eos(local(model.policy)), max_tokens_per_step=2)
     posterior = SelfConsistency(num_particles=4).run(endless, seed=0)
     assert {posterior.particles[n].finish_reason for n in range(4)} == {"length"}
     assert len(posterior.history) == 1
@@ -265,7 +266,7 @@ def test_a_solution_that_outgrows_the_reward_model(
 
 
 def test_an_answer_ends_a_particle(model: Reasoning, monkeypatch: pytest.MonkeyPatch) -> None:
-    boxed = replace(model, policy=replace_eos(model.policy), step=2, max_steps=3)
+    boxed = replace(model, policy=replace_eos(local(model.policy)), step=2, max_steps=3)
     monkeypatch.setattr(boxed.policy, "decode", lambda ids, after=(): "So \\boxed{12}.\n\n")
     particles = boxed.sample_initial(2, generator=generator(0))
     assert [particles[n].finish_reason for n in range(2)] == ["answer", "answer"]
@@ -279,7 +280,7 @@ def test_an_answer_ends_a_particle(model: Reasoning, monkeypatch: pytest.MonkeyP
 
 def test_what_is_blank_is_no_step(model: Reasoning, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter(["\n", "One.\n\n", " ", "Two."])
-    policy = replace_eos(model.policy)
+    policy = replace_eos(local(model.policy))
     monkeypatch.setattr(policy, "decode", lambda ids, after=(): next(answers))
     short = replace(model, policy=policy, step=2)
     state = short.sample_initial(1, generator=generator(0))

@@ -25,6 +25,7 @@ from llmsmc.models.reasoning import Reasoning
 from llmsmc.models.reasoning_particles import ReasoningParticles
 from llmsmc.models.reward_function import as_reward
 from llmsmc.models.reward_model import RewardModel
+from tests.models.conftest import local
 from tests.statistics import MAX_Z, z_score
 
 QUESTION = "What is 3 + 4 + 5?"
@@ -63,14 +64,14 @@ def grown(
 def plain_log_probs(model: Reasoning, particles: ReasoningParticles) -> Tensor:
     """Of each solution under the policy at temperature 1, by one uncached pass."""
     rows = [particles[n].token_ids for n in range(len(particles))]
-    return torch.stack([model.policy.log_probs(model.prompt_ids, ids).sum() for ids in rows])
+    return torch.stack([local(model.policy).log_probs(model.prompt_ids, ids).sum() for ids in rows])
 
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_scored_tokens_are_those_of_an_uncached_pass(
     model: Reasoning, cached: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmsmc.models.language_model.MAX_LOGITS", 5_000)  # two tokens at once
+    monkeypatch.setattr("llmsmc.models.token_scoring.MAX_LOGITS", 5_000)  # two tokens at once
     particles, policy = grown(model, 8, 2), model.policy
     going_on = (~particles.finished).nonzero().squeeze(1)[[0, 1, 1]]
     rows = particles[going_on]
@@ -90,6 +91,7 @@ def test_scored_tokens_are_those_of_an_uncached_pass(
         memory or CacheRows.none(3),
         temperature=0.7,
     )
+    assert isinstance(policy, LanguageModel)
     for n, tail in enumerate(tails):
         prompt = [*model.prompt_ids, *rows[n].token_ids]
         expected = policy.log_probs(prompt, tail)
@@ -159,7 +161,7 @@ def test_the_mass_of_a_power_is_that_of_its_sum(
         step=1,
     )
     with torch.no_grad():
-        logits = model.policy.model(torch.tensor([model.prompt_ids])).logits[0, -1]
+        logits = local(model.policy).model(torch.tensor([model.prompt_ids])).logits[0, -1]
     exact = float((alpha * logits.float().log_softmax(-1)).logsumexp(-1).exp())
     evidence = [
         math.exp(BootstrapFilter(60).run(power, seed=seed).log_evidence) / exact
@@ -179,7 +181,7 @@ def test_the_temperature_reaches_every_step(model: Reasoning) -> None:
         ids = list(state[n].token_ids)
         start = len(model.prompt_ids)
         with torch.no_grad():
-            logits = model.policy.model(torch.tensor([[*model.prompt_ids, *ids]])).logits[0]
+            logits = local(model.policy).model(torch.tensor([[*model.prompt_ids, *ids]])).logits[0]
         law = (logits[start - 1 : -1].float() / 0.6).log_softmax(-1)
         expected = law.gather(1, torch.tensor(ids)[:, None]).squeeze(1).double()
         found = state.transition_log_probs[n, : len(ids)]
@@ -273,7 +275,7 @@ def test_every_algorithm_runs_on_text(model: Reasoning, algorithm: object) -> No
 
 
 def test_a_proposal_with_other_tokens_is_named(model: Reasoning) -> None:
-    other = LanguageModel(model.policy.model, model.policy.tokenizer, name="other")
+    other = LanguageModel(local(model.policy).model, local(model.policy).tokenizer, name="other")
     other.eos_ids = (5,)
     with pytest.raises(InputError, match="A proposal writes the tokens that the policy scores"):
         replace(model, proposal_policy=other)

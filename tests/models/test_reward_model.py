@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from llmsmc import InputError, NumericalError
-from llmsmc.models import reward_model
+from llmsmc.models import reward_batch
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.prm_head import Qwen2ForProcessRewardModel
 from llmsmc.models.qwen_convention import QwenConvention
@@ -97,7 +97,7 @@ def test_cached_equals_uncached_after_every_pattern(reward: RewardModel) -> None
 def test_large_batches_are_cut_up(reward: RewardModel, monkeypatch: pytest.MonkeyPatch) -> None:
     solutions = [Solution((), STEPS[: 1 + n % 3]) for n in range(7)]
     expected, _ = score_cached(reward, solutions, CacheRows.none(7))
-    monkeypatch.setattr(reward_model, "MAX_POSITIONS", 60)
+    monkeypatch.setattr(reward_batch, "MAX_POSITIONS", 60)
     scores, memory = score_cached(reward, solutions, CacheRows.none(7))
     for row, other in zip(scores, expected, strict=True):
         assert close(row, other)

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from llmsmc.models.cache_rows import CacheRows, join
 from llmsmc.models.language_model import LanguageModel
-from llmsmc.models.row_cache import BLOCK, RowCache, RowLayer, concatenate
+from llmsmc.models.row_cache import RowCache, concatenate, gather
+from llmsmc.models.row_layer import BLOCK, RowLayer
 
 
 class Rows:
@@ -21,7 +22,7 @@ class Rows:
         width = max(len(row) for row in new)
         padded = torch.tensor([row + [7] * (width - len(row)) for row in new])
         with torch.no_grad():
-            logits = self.policy._forward(self.cache, padded)
+            logits = self.policy.forward(self.cache, padded)
         self.cache.commit(torch.tensor([len(row) for row in new]))
         for row, tokens in zip(self.ids, new, strict=True):
             row.extend(tokens)
@@ -149,3 +150,76 @@ def test_cache_rows_of_different_caches_are_joined(policy: LanguageModel) -> Non
     alone = join([first, CacheRows.none(2)])
     assert alone.cache is one.cache
     assert first.keep(torch.zeros(3, dtype=torch.bool)).cache is None
+
+
+def test_appended_rows_are_those_of_another_cache(any_policy: LanguageModel) -> None:
+    rows, other = Rows(any_policy, 2), Rows(any_policy, 3)
+    rows.feed([[5, 6, 7], [8]])
+    other.feed([list(range(5, 90)), [9, 10], [11, 12, 13]])
+    rows.cache.append(other.cache, torch.tensor([2, 0, 2]), torch.tensor([2, 80, 3]))
+    rows.ids += [[11, 12], list(range(5, 85)), [11, 12, 13]]
+    rows.check()
+    other.check()
+    nothing = Rows(any_policy, 0)
+    nothing.cache.append(other.cache, torch.tensor([1]), torch.tensor([2]))
+    nothing.ids = [[9, 10]]
+    nothing.check()
+
+
+@pytest.mark.parametrize("kept", [[0, 1, 2, 3, 4], [1, 3, 4], [4], [0, 1], [0, 4], []])
+def test_rows_that_stay_fill_the_places_of_those_that_go(
+    policy: LanguageModel, kept: list[int]
+) -> None:
+    rows = Rows(policy, 5)
+    rows.feed([[5, 6, 7], [8], [9, 10], list(range(3, 70)), [4, 4]])
+    places = rows.cache.keep(torch.tensor(kept, dtype=torch.long)).tolist()
+    assert sorted(places[n] for n in kept) == list(range(len(kept)))
+    assert [place for n, place in enumerate(places) if n not in kept] == [-1] * (5 - len(kept))
+    rows.ids = [rows.ids[places.index(n)] for n in range(len(kept))]
+    if kept:
+        rows.check()
+        rows.cache.fork(torch.tensor([0, len(kept) - 1]))
+        rows.ids += [list(rows.ids[0]), list(rows.ids[-1])]
+        rows.check()
+
+
+def test_gathered_rows_have_room_for_more(policy: LanguageModel) -> None:
+    one, two = Rows(policy, 2), Rows(policy, 2)
+    one.feed([[5, 6, 7], [8]])
+    two.feed([list(range(5, 90)), [11]])
+    parts = [(two.cache, torch.tensor([1])), (one.cache, torch.tensor([0, 0]))]
+    for room in (0, 5):
+        joined = Rows(policy, 0)
+        joined.cache = gather(parts, room=room)
+        layer = joined.cache.layers[0]
+        assert isinstance(layer, RowLayer)
+        assert layer.keys.shape[0] == 3 and layer.keys.shape[2] == 3 + room
+        joined.ids = [[11], [5, 6, 7], [5, 6, 7]]
+        joined.check()
+    one.check()
+
+
+def test_what_is_no_number_can_be_wiped_out(policy: LanguageModel) -> None:
+    rows = Rows(policy, 3)
+    rows.feed([[5, 6, 7], [8], [9, 10]])
+    for layer in rows.cache.layers:
+        assert isinstance(layer, RowLayer)
+        layer.keys[1], layer.values[1] = torch.nan, torch.nan
+    rows.cache.wipe(torch.tensor([1]))
+    rows.cache.keep(torch.tensor([0, 2]))
+    rows.cache.fork(torch.tensor([0]))
+    rows.ids = [rows.ids[0], rows.ids[2], list(rows.ids[0])]
+    rows.check()
+
+
+def test_rows_move_out_of_a_cache_that_is_mostly_of_others(policy: LanguageModel) -> None:
+    rows = Rows(policy, 6)
+    rows.feed([[5 + n] * (n + 1) for n in range(6)])
+    memory = CacheRows.of(rows.cache, torch.arange(6), 6)
+    few, many = memory.take(torch.tensor([4, 4, 2])), memory.take(torch.tensor([0, 1, 3, 5]))
+    assert many.own() is many and CacheRows.none(2).own().cache is None
+    own = few.own()
+    assert own.cache is not None and own.cache.num_rows == 2
+    copy = Rows(policy, 0)
+    copy.cache, copy.ids = own.copy(torch.arange(3)), [[9] * 5, [9] * 5, [7] * 3]
+    copy.check()

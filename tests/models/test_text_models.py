@@ -28,7 +28,7 @@ from llmsmc.inference import (
 from llmsmc.models import LanguageModel, Reasoning, WithoutText
 from llmsmc.models.reasoning_particles import ReasoningParticles
 from llmsmc.testing import Instance, replicate
-from tests.models.conftest import tiny_config
+from tests.models.conftest import local, tiny_config
 from tests.statistics import MAX_Z
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
@@ -93,7 +93,7 @@ def sequences() -> list[tuple[int, ...]]:
 def instance(model: Reasoning, log_tilt: Any) -> Instance:
     """The model with its exact answers: the law of the first token, and of the length."""
     rows = sequences()
-    log_probs = [float(model.policy.log_probs(model.prompt_ids, ids).sum()) for ids in rows]
+    log_probs = [float(local(model.policy).log_probs(model.prompt_ids, ids).sum()) for ids in rows]
     assert math.isclose(sum(map(math.exp, log_probs)), 1.0, abs_tol=1e-5)
     weights = torch.tensor([p + log_tilt(ids) for ids, p in zip(rows, log_probs, strict=True)])
     law = weights.double().softmax(0)

@@ -1,0 +1,126 @@
+"""Any OpenAI-compatible endpoint: whole answers by `/v1/chat/completions`.
+
+It gives no ids and cannot continue an answer. Prompt and answer are kept as the bytes of their
+text, which stand in the place of ids: the prompt as the JSON of the messages.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from llmsmc.errors import InputError
+from llmsmc.models.constraint import Constraint, TokenMask
+from llmsmc.models.engines.engine import Draw, Drawn, unreadable
+from llmsmc.models.stopping import EOS, LENGTH, Automaton, StepRule
+from llmsmc.models.thinking import Thinking
+
+END = 256  # the id behind those of the bytes: the end of the text
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Requests and answers of a chat endpoint.
+
+    Attributes:
+        model: the name of the model there.
+    """
+
+    model: str
+
+    path = "/v1/chat/completions"
+    num_seeds = 2**31
+
+    def body(self, draw: Draw) -> dict[str, Any]:
+        """Return the request for an answer to the messages that the prompt is the JSON of."""
+        return {
+            "model": self.model,
+            "messages": json.loads(bytes(draw.prompt)),
+            "n": 1,
+            "max_tokens": draw.max_tokens,
+            "temperature": float(draw.temperature),
+            "top_p": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "seed": draw.seed,
+            "stream": False,
+        }
+
+    def read(self, answer: Any) -> Drawn:
+        """Return what the answer says; the end of the text is an id of its own."""
+        choices = answer.get("choices") if isinstance(answer, dict) else None
+        if not choices or not isinstance(choices[0], dict):
+            raise unreadable("an OpenAI-compatible server", answer, "it has no choices")
+        message, finish = choices[0].get("message") or {}, choices[0].get("finish_reason")
+        text = message.get("content")
+        if not isinstance(text, str) or finish not in ("stop", "length"):
+            cause = f"the text ended by {finish!r}" if isinstance(text, str) else "it has no text"
+            raise unreadable("an OpenAI-compatible server", choices[0], cause)
+        usage = answer.get("usage") or {}
+        details = usage.get("prompt_tokens_details") or {}
+        ids = tuple(text.encode())
+        return Drawn(
+            token_ids=(*ids, END) if finish == "stop" else ids,
+            reason=EOS if finish == "stop" else LENGTH,
+            log_probs=None,
+            prompt_tokens=int(usage.get("prompt_tokens") or 0),
+            cached_tokens=int(details.get("cached_tokens") or 0),
+            generated_tokens=int(usage.get("completion_tokens") or 0),
+        )
+
+
+class Bytes:
+    """The vocabulary of texts as bytes."""
+
+    def __init__(self) -> None:
+        """Make the pieces: each byte, and the end."""
+        self.size = END + 1
+        self.pieces = [bytes([byte]) for byte in range(END)] + [b""]
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """The bytes with their ids."""
+        return {f"<{byte:#04x}>": byte for byte in range(END)} | {"<end>": END}
+
+    def prompt_ids(
+        self,
+        question: str,
+        system: str | None,
+        context_length: int,
+        name: str,
+        thinking: Thinking | None = None,
+    ) -> tuple[int, ...]:
+        """Return the bytes of the messages as JSON.
+
+        Raises:
+            InputError: the question is blank.
+        """
+        if not isinstance(question, str) or not question.strip():
+            raise InputError(
+                f"The question is a text. Got {question!r}; accepted: a string, not blank."
+            )
+        messages = [{"role": "user", "content": question}]
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        return tuple(json.dumps(messages).encode())
+
+    @property
+    def special(self) -> frozenset[str]:
+        """The texts of ids that are left out of texts: there are none but the end, without one."""
+        return frozenset()
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the bytes of a text."""
+        return tuple(text.encode())
+
+    def decode(self, token_ids: Iterable[int], after: Iterable[int] = ()) -> str:
+        """Return the text of the bytes."""
+        return bytes(id for id in token_ids if id < END).decode(errors="replace")
+
+    def automaton(self, rule: StepRule) -> Automaton:
+        """Return the rule compiled for bytes."""
+        return rule.automaton(self.pieces)
+
+    def mask(self, constraint: Constraint) -> TokenMask:
+        """Return the constraint compiled for bytes."""
+        return TokenMask.of(constraint.automaton(self.pieces))

@@ -1,0 +1,73 @@
+"""The server of llama.cpp: `/completion` with ids in and out.
+
+It takes the text of a stop word out of `content`, but leaves its ids in `tokens` and drops the
+probabilities of its last tokens: log-probabilities of whole steps cannot be had.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from llmsmc.models.engines.engine import Draw, Drawn, unreadable
+from llmsmc.models.stopping import EOS, LENGTH, STOP
+
+_REASONS: Final = {"eos": EOS, "word": STOP, "limit": LENGTH}
+
+# Its own defaults are not neutral; only the temperature is left of the samplers.
+NEUTRAL: Final = {
+    "samplers": ["temperature"],
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "dynatemp_range": 0.0,
+    "repeat_penalty": 1.0,
+    "repeat_last_n": 0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "dry_multiplier": 0.0,
+    "xtc_probability": 0.0,
+    "mirostat": 0,
+    "n_probs": 0,
+    "n_keep": 0,
+    "ignore_eos": False,
+    "cache_prompt": True,
+    "return_tokens": True,
+    "stream": False,
+}
+
+
+@dataclass(frozen=True)
+class LlamaCpp:
+    """Requests and answers of llama.cpp."""
+
+    path = "/completion"
+    num_seeds = 2**32 - 1  # the last one stands for a random seed
+
+    def body(self, draw: Draw) -> dict[str, Any]:
+        """Return the request for a text; temperature 0 is greedy there."""
+        return NEUTRAL | {
+            "prompt": list(draw.prompt),
+            "n_predict": draw.max_tokens,
+            "temperature": float(draw.temperature),
+            "seed": draw.seed,
+            "stop": [] if draw.stop is None else [draw.stop],
+        }
+
+    def read(self, answer: Any) -> Drawn:
+        """Return what the answer says."""
+        if not isinstance(answer, dict) or answer.get("stop_type") not in _REASONS:
+            raise unreadable("llama.cpp", answer, "it does not say why the text ended")
+        ids = answer.get("tokens")
+        predicted = int(answer.get("tokens_predicted") or 0)
+        if not isinstance(ids, list) or (predicted and not ids):
+            raise unreadable("llama.cpp", answer, "it has no tokens")
+        prompt_tokens = int(answer.get("tokens_evaluated") or 0)
+        cached = (answer.get("timings") or {}).get("cache_n")
+        return Drawn(
+            token_ids=tuple(ids),
+            reason=_REASONS[answer["stop_type"]],
+            log_probs=None,
+            prompt_tokens=prompt_tokens,
+            cached_tokens=int(cached or 0),
+            generated_tokens=predicted,
+        )

@@ -1,0 +1,176 @@
+"""The reward model behind a server, held to the same model in this process."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from llmsmc.errors import InputError, ServerError
+from llmsmc.inference import BootstrapFilter
+from llmsmc.models import LanguageModel, Reasoning, RemoteRewardModel, RewardModel
+from llmsmc.models.cache_rows import CacheRows
+from llmsmc.models.engines import client
+from llmsmc.models.reward import Reward, Solution
+from tests.models.conftest import saved
+from tests.models.engines.fake_servers import FakeServer, Json
+from tests.models.tiny_rewards import model_of, tokenizers_of
+
+QUESTION = "What is 12 plus 30?"
+STEPS = ["First, we add 3 and 4.\n\n", "The answer is 14.\n\n", "It is 42."]
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_backoff", lambda state: 0.02)
+
+
+class RewardServer(FakeServer):
+    """A vLLM that runs a network of the tests."""
+
+    network: Any = None
+    read_at: int | None = None  # the marker, where only these are pooled
+
+    def reply(self, path: str, body: Json) -> Json:
+        pooling = self.options.get("runner") == "pooling"
+        if path == "/pooling" and pooling:
+            return self.pooled(body)
+        if path == "/v1/completions" and not pooling:
+            return self.next_token(body)
+        return {"error": {"message": "no such task"}}
+
+    def pooled(self, body: Json) -> Json:
+        assert body["task"] == "token_classify"
+        ids = torch.tensor([body["input"]])
+        with torch.no_grad():
+            hidden = self.network.base_model(input_ids=ids).last_hidden_state[0]
+            rows = self.network.score(hidden)
+        if body["use_activation"]:
+            rows = rows.softmax(-1)
+        if self.read_at is not None:
+            rows = rows[ids[0] == self.read_at]
+        return {"data": [{"index": 0, "data": rows.tolist()}]}
+
+    def next_token(self, body: Json) -> Json:
+        with torch.no_grad():
+            law = self.network(torch.tensor([body["prompt"]])).logits[0, -1].log_softmax(-1)
+        labels = body.get("logprob_token_ids", [])
+        choice = {
+            "token_ids": [0],
+            "finish_reason": "length",
+            "logprobs": {
+                "token_logprobs": [0.0],
+                "top_logprobs": [{f"token_id:{id}": float(law[id]) for id in labels}],
+            },
+        }
+        return {"choices": [choice], "usage": {}}
+
+
+@pytest.fixture
+def reward_server(tokenizer: PreTrainedTokenizerFast) -> Iterator[RewardServer]:
+    server = RewardServer("vllm", tokenizer)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def pooling(reward_server: RewardServer, reward: RewardModel) -> RewardServer:
+    reward_server.network, reward_server.options = reward.model, {"runner": "pooling"}
+    return reward_server
+
+
+@pytest.fixture
+def remote(pooling: RewardServer, reward_folder: Path) -> Iterator[RemoteRewardModel]:
+    remote = RemoteRewardModel(pooling.url, tokenizer=str(reward_folder), retry_for=2.0)
+    pooling.requests.clear()
+    yield remote
+    remote.close()
+
+
+def test_scores_are_those_of_the_local_model(
+    remote: RemoteRewardModel, reward: RewardModel, pooling: RewardServer
+) -> None:
+    assert isinstance(remote, Reward)
+    expected = reward.score(QUESTION, STEPS)
+    assert remote.score(QUESTION, STEPS) == pytest.approx(expected, abs=1e-5)
+    marker = reward.tokenizer.convert_tokens_to_ids("<extra_0>")
+    assert isinstance(marker, int)
+    pooling.read_at = marker
+    assert remote.score(QUESTION, STEPS) == pytest.approx(expected, abs=1e-5)
+    assert remote.score(QUESTION, []) == []
+    assert pooling.requests[0]["use_activation"] is False
+
+
+def test_a_filter_runs_as_with_the_local_model(
+    remote: RemoteRewardModel, reward: RewardModel, policy: LanguageModel
+) -> None:
+    local = BootstrapFilter(8).run(Reasoning(policy, reward, QUESTION, max_steps=3), seed=0)
+    there = BootstrapFilter(8).run(Reasoning(policy, remote, QUESTION, max_steps=3), seed=0)
+    assert there.log_evidence == pytest.approx(local.log_evidence, abs=1e-4)
+    assert [a.text for a in there.particles] == [b.text for b in local.particles]
+    assert there.cost.scored_tokens > 0
+
+
+def test_equal_solutions_are_scored_once(
+    remote: RemoteRewardModel, pooling: RewardServer, reward: RewardModel
+) -> None:
+    solutions = [Solution((STEPS[0],), (STEPS[1],))] * 5 + [Solution((), (STEPS[0],))]
+    scores, _, _ = remote.score_steps(QUESTION, solutions, CacheRows.none(6))
+    assert len(pooling.requests) == 2
+    log_odds = reward.log_odds(QUESTION, STEPS[:2]).tolist()
+    assert scores[0] == scores[4] == pytest.approx([log_odds[1]], abs=1e-4)
+    assert scores[5] == pytest.approx([log_odds[0]], abs=1e-4)
+
+
+def test_a_solution_that_is_not_scored_has_score_zero(
+    remote: RemoteRewardModel, pooling: RewardServer
+) -> None:
+    pooling.fault = lambda number, body: (400, {}, {}) if number == 0 else None
+    solutions = [Solution((), (step,)) for step in STEPS]
+    scores, _, cost = remote.score_steps(QUESTION, solutions, CacheRows.none(3))
+    assert sorted(scores)[0] == [-math.inf] and cost.failed_particles == 1
+    assert all(math.isfinite(row[0]) for row in sorted(scores)[1:])
+    pooling.fault = lambda number, body: (400, {}, {})
+    with pytest.raises(ServerError, match="400"):
+        remote.score_steps(QUESTION, solutions, CacheRows.none(3))
+
+
+@pytest.mark.parametrize("convention", ["rlhflow", "versa", "math-shepherd"])
+def test_pairs_of_labels_are_read_from_the_next_token(
+    convention: str,
+    reward_server: RewardServer,
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+) -> None:
+    own = tokenizers_of(tokenizer)[convention]
+    reward_server.network = model_of(convention, own)
+    local = RewardModel(reward_server.network, own, convention)
+    saved(local, tmp_path)
+    remote = RemoteRewardModel(reward_server.url, "markov", convention, tokenizer=str(tmp_path))
+    assert remote.score(QUESTION, STEPS) == pytest.approx(local.score(QUESTION, STEPS), abs=1e-5)
+    remote.close()
+
+
+def test_what_a_server_cannot_score_is_named(
+    pooling: RewardServer, policy_folder: Path, reward_folder: Path
+) -> None:
+    with pytest.raises(InputError, match="log-probabilities of named tokens"):
+        RemoteRewardModel(pooling.url, convention="rlhflow", tokenizer=str(policy_folder))
+    with pytest.raises(InputError, match="labels, not values"):
+        RemoteRewardModel(pooling.url, convention="pure", tokenizer=str(reward_folder))
+    pooling.options = {}
+    with pytest.raises(InputError, match="--runner pooling"):
+        RemoteRewardModel(pooling.url, tokenizer=str(reward_folder))
+
+
+def test_blank_steps_and_long_solutions_are_refused(remote: RemoteRewardModel) -> None:
+    with pytest.raises(InputError, match="blank step"):
+        remote.score(QUESTION, [" "])
+    remote.context_length = 20
+    with pytest.raises(InputError, match="does not fit"):
+        remote.score(QUESTION, STEPS)
+    assert not remote.fits(QUESTION, tuple(STEPS))
