@@ -502,7 +502,7 @@ def test_a_stop_text_that_is_missing_from_the_ids_is_told(
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:8000", "ftp://host/v1", "http://", "http://host/v1?key=1", "", 5]
+    "url", ["localhost:8000", "ftp://host/v1", "http://", "http://host/v1?key=1", ""]
 )
 def test_addresses_are_checked(url: Any) -> None:
     with pytest.raises(InputError, match="A server has an address"):
