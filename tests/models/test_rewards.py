@@ -264,10 +264,11 @@ def test_the_verdict_of_a_judge(judge: GenerativeJudge) -> None:
 
 
 def test_critiques_belong_to_what_they_judge(judge: GenerativeJudge) -> None:
-    same = GenerativeJudge(judge.model, num_critiques=2, max_tokens=6, temperature=1.0)
+    settings: dict[str, Any] = {"num_critiques": 2, "max_tokens": 6, "temperature": 1.0}
+    same = GenerativeJudge(judge.model, **settings, seed=1)
     assert close(same.score(QUESTION, STEPS), judge.score(QUESTION, STEPS))
     assert close(same.score(QUESTION, STEPS[:1]), judge.score(QUESTION, STEPS)[:1])
-    reseeded = GenerativeJudge(judge.model, num_critiques=2, max_tokens=6, temperature=1.0, seed=1)
+    reseeded = GenerativeJudge(judge.model, **settings, seed=2)
     assert not close(reseeded.score(QUESTION, STEPS), judge.score(QUESTION, STEPS))
 
 
