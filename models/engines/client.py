@@ -73,17 +73,20 @@ class Client:
                 max_connections=max_connections, max_keepalive_connections=max_connections
             ),
         )
-        thread = threading.Thread(target=self._loop.run_forever, name="llmsmc-client", daemon=True)
-        thread.start()
-        self._finalizer = weakref.finalize(self, _close, self._http, self._loop, thread)
+        self._thread = threading.Thread(
+            target=_run, args=(self._loop,), name="llmsmc-client", daemon=True
+        )
+        self._thread.start()
+        self._finalizer = weakref.finalize(self, _end, self._http, self._loop)
 
     def __repr__(self) -> str:
         """Show which server is asked."""
         return f"Client({self.root!r})"
 
     def close(self) -> None:
-        """Close all connections and end the thread."""
+        """Close all connections and wait for the end of the thread."""
         self._finalizer()
+        self._thread.join()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for what is done on the thread; an interruption here ends it there."""
@@ -224,15 +227,23 @@ def _reason(response: httpx.Response) -> str:
     return " ".join(str(said).split())[:REASON_LENGTH] or response.reason_phrase
 
 
-def _close(
-    http: httpx.AsyncClient, loop: asyncio.AbstractEventLoop, thread: threading.Thread
-) -> None:
-    """Close the connections and end the thread, which may be the one that collects garbage."""
-    if threading.current_thread() is thread:
-        task = loop.create_task(http.aclose())
-        task.add_done_callback(lambda _: loop.stop())
-        return
-    asyncio.run_coroutine_threadsafe(http.aclose(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Do what comes, until the loop is told to stop."""
+    loop.run_forever()
     loop.close()
+
+
+def _end(http: httpx.AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
+    """Have the connections closed and the loop stopped, later, on its own thread.
+
+    Waits for nothing: the garbage collector may call it in any thread, that of another client
+    included, in the middle of anything, with a lock held that the thread of this one needs.
+    """
+
+    async def end() -> None:
+        try:
+            await http.aclose()
+        finally:
+            loop.stop()
+
+    asyncio.run_coroutine_threadsafe(end(), loop)

@@ -10,9 +10,6 @@ from transformers import PreTrainedTokenizerFast
 from llmsmc.models.engines import client
 from tests.cli.conftest import Command, error_line
 from tests.models.engines.fake_servers import FakeServer, serving
-from tests.models.engines.opt_in import by_name
-
-pytestmark = by_name
 
 KEY = "sk-never-written-4711"
 

@@ -37,9 +37,6 @@ from llmsmc.models.thinking import ThinkingRule
 from llmsmc.summary import warnings
 from tests.models.engines.fake_servers import FakeServer, Fault, Json, serving
 from tests.models.engines.markov import markov_policy
-from tests.models.engines.opt_in import by_name
-
-pytestmark = by_name
 
 QUESTION = "What is 12 plus 30?"
 ENGINES = ["vllm", "sglang", "llama.cpp"]

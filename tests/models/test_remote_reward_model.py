@@ -17,10 +17,7 @@ from llmsmc.models.engines import client
 from llmsmc.models.reward import Reward, Solution
 from tests.models.conftest import saved
 from tests.models.engines.fake_servers import FakeServer, Json
-from tests.models.engines.opt_in import by_name
 from tests.models.tiny_rewards import model_of, tokenizers_of
-
-pytestmark = by_name
 
 QUESTION = "What is 12 plus 30?"
 STEPS = ["First, we add 3 and 4.\n\n", "The answer is 14.\n\n", "It is 42."]
