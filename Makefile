@@ -1,5 +1,6 @@
 # make solve   the first answer, from a fresh clone; QUANTIZATION=nf4, fp4, int8 or none
 # make test    the whole suite
+# make quick   each ablation with a page, at its quick size: the page's outcomes come out again
 # make lint    format, lint, types, direction of imports
 # make docs    the site, into site/; any warning fails it
 
@@ -8,7 +9,7 @@ QUANTIZATION ?= nf4
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: solve test lint docs format clean
+.PHONY: solve test quick lint docs format clean
 .DEFAULT_GOAL := test
 
 solve: $(INSTALLED)
@@ -16,6 +17,9 @@ solve: $(INSTALLED)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+
+quick: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m quick tests/test_ablation_pages.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -4,28 +4,31 @@
     python -m benchmarks.servers --address http://127.0.0.1:8000/v1 --only law
 
 * law: the answers of independent solutions, with the chi-square statistic of the two samples;
-* restart: an evaluation in the middle of which the server is killed and started again, beside one
+* solve: `llmsmc solve` on a problem;
+* restart: `llmsmc eval` in the middle of which the server is killed and started again, beside one
   that is left alone: the same answers, and no result lost;
 * reward: the scores of the reward model, beside those of the local one.
 """
 
 import argparse
-import math
+import json
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.vllm_server import PYTHON_VARIABLE, VllmServer, vllm
 from llmsmc.datasets import load
-from llmsmc.evaluation import Result, evaluate_each
-from llmsmc.inference import BootstrapFilter, SelfConsistency
+from llmsmc.evaluation import Result
+from llmsmc.grading import grade
+from llmsmc.inference import SelfConsistency
 from llmsmc.models import (
     LanguageModel,
     Reasoning,
@@ -34,10 +37,12 @@ from llmsmc.models import (
     RewardModel,
 )
 from llmsmc.models.policy import Policy
-from llmsmc.models.pretrained import resolve
+from llmsmc.models.pretrained import load_plain_tokenizer, resolve
+from llmsmc.models.qwen_convention import MARKER
 
 QUESTION = "Ann has 3 apples. She buys 4 more. Then she buys 5 more. How many has she?"
 POLICY, REWARD = "minimath-policy", "minimath-reward"
+CHECKS = ["law", "solve", "restart", "reward"]
 FEWEST = 10  # expected counts below which answers are put together
 
 
@@ -89,35 +94,61 @@ def compare_laws(address: str, num_particles: int, seed: int = 0) -> float:
     return p_value
 
 
-def evaluation(address: str, limit: int, num_particles: int) -> list[Result]:
-    """Return the results of the bootstrap filter on the first problems of minimath-500."""
-    policy = RemoteLanguageModel(address, POLICY, tokenizer=POLICY, retry_for=1800.0)
-    reward = RewardModel.from_pretrained(REWARD)
-    algorithm = BootstrapFilter(num_particles, record=False)
+def llmsmc(command: str, *words: object) -> None:
+    """Run a command of the command line; fail if it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "llmsmc", command, *map(str, words)], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"llmsmc {command} has ended with {done.returncode}:\n{done.stderr}")
 
-    def run(example: Any, seed: int) -> Any:
-        model = Reasoning(policy, reward, example.question, max_steps=12, max_tokens_per_step=128)
-        return algorithm.run(model, seed=seed)
 
-    results = list(evaluate_each(load("minimath-500", limit).examples, run, 0))
-    policy.close()
-    return results
+def solve(address: str, num_particles: int) -> bool:
+    """Print what `llmsmc solve` finds; return whether it leads to the right answer."""
+    example = load("minimath-500", 1).examples[0]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run.json"
+        llmsmc(
+            *("solve", example.question, "--policy", address, "--policy-tokenizer", POLICY),
+            *("--particles", num_particles, "--out", out),
+        )
+        run = json.loads(out.read_text())
+    leading = run["answers"][0]
+    print(f"  llmsmc solve: {leading['answer']!r}, right is {example.answer!r}")
+    return grade(leading["answer"], example.answer) == "right"
+
+
+def evaluation(address: str, limit: int, num_particles: int, folder: Path) -> list[Result]:
+    """Return the results of `llmsmc eval` on the first problems of minimath-500."""
+    llmsmc(
+        *("eval", "minimath-500", "--policy", address, "--policy-tokenizer", POLICY),
+        *("--limit", limit, "--particles", num_particles, "--in-flight", 2, "--out", folder),
+    )
+    return sorted(written(folder), key=lambda result: str(result["id"]))
+
+
+def written(folder: Path) -> list[Result]:
+    """Return the results that an evaluation has written so far."""
+    path = folder / "results.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def survive_a_restart(server: VllmServer, limit: int, num_particles: int) -> bool:
     """Print how an evaluation goes on over a restart; return whether nothing was lost."""
-    undisturbed = evaluation(server.url, limit, num_particles)
-    seconds = math.fsum(result["seconds"] for result in undisturbed)
+    folders = [Path(tempfile.mkdtemp()) / "run" for _ in range(2)]
+    undisturbed = evaluation(server.url, limit, num_particles, folders[0])
 
     def restart() -> None:
-        time.sleep(seconds / 2)
-        print(f"  killed after {seconds / 2:.0f} s", flush=True)
+        while len(written(folders[1])) < limit // 3:
+            time.sleep(0.05)
         server.kill()
+        print(f"  killed with {len(written(folders[1]))} of {limit} results written", flush=True)
         server.start()
 
-    thread = threading.Thread(target=restart)
+    thread = threading.Thread(target=restart, daemon=True)
     thread.start()
-    disturbed = evaluation(server.url, limit, num_particles)
+    disturbed = evaluation(server.url, limit, num_particles, folders[1])
     thread.join()
     same = [a["answer"] == b["answer"] for a, b in zip(undisturbed, disturbed, strict=True)]
     failed = sum(result["cost"]["failed_particles"] for result in disturbed)
@@ -148,16 +179,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--python", default=os.environ.get(PYTHON_VARIABLE), metavar="PATH")
     parser.add_argument("--address", help="of a server that runs already", metavar="URL")
-    parser.add_argument("--only", choices=["law", "restart", "reward"])
+    parser.add_argument("--only", choices=CHECKS)
     parser.add_argument("--particles", type=int, default=300)
-    parser.add_argument("--limit", type=int, default=6)
+    parser.add_argument("--limit", type=int, default=12)
     given = parser.parse_args(arguments)
-    chosen = [given.only] if given.only else ["law", "restart", "reward"]
+    chosen = [given.only] if given.only else CHECKS
     if given.address:
-        for each in chosen:
-            compare_rewards(given.address) if each == "reward" else compare_laws(
-                given.address, given.particles
-            )
+        if "law" in chosen:
+            compare_laws(given.address, given.particles)
+        if "solve" in chosen:
+            solve(given.address, 16)
+        if "reward" in chosen:
+            compare_rewards(given.address)
         return
     if not given.python:
         parser.error(
@@ -165,18 +198,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     log = Path(tempfile.mkdtemp()) / "vllm.log"
     print(f"The log of the servers: {log}")
-    if {"law", "restart"} & set(chosen):
+    if set(chosen) - {"reward"}:
         with vllm(given.python, Path(resolve(POLICY)), POLICY, log) as server:
             if "law" in chosen:
                 compare_laws(server.url, given.particles)
+            if "solve" in chosen:
+                solve(server.url, 16)
             if "restart" in chosen:
                 survive_a_restart(server, given.limit, 16)
     if "reward" in chosen:
-        with vllm(given.python, Path(resolve(REWARD)), REWARD, log, REWARD_OPTIONS) as server:
+        with vllm(given.python, Path(resolve(REWARD)), REWARD, log, reward_options()) as server:
             print(f"largest difference of log-odds {compare_rewards(server.url):.2g}")
 
 
-REWARD_OPTIONS = ("--runner", "pooling")
+def reward_options() -> tuple[str, ...]:
+    """Return how vLLM is told to score steps, with the marker of the embedded tokenizer.
+
+    By itself it looks for the id that the marker has in the vocabulary of Qwen2.5.
+    """
+    marker = load_plain_tokenizer(resolve(REWARD)).convert_tokens_to_ids(MARKER)
+    return ("--runner", "pooling", "--pooler-config", json.dumps({"step_tag_id": marker}))
+
 
 if __name__ == "__main__":
     main()

@@ -36,6 +36,9 @@ class VllmServer:
             *("--model", str(model), "--served-model-name", name),
             *("--host", "127.0.0.1", "--port", str(self.port)),
             *("--dtype", "float32", "--enforce-eager", "--max-model-len", "1024"),
+            # On a CPU it ends when a prompt with a seed is read in parts: "CPU Generator does not
+            # use offset" (vLLM 0.32.0).
+            "--no-enable-chunked-prefill",
             *options,
         ]
         self._process: subprocess.Popen[bytes] | None = None

@@ -279,7 +279,11 @@ class _Pooled:
         if len(rows) == len(layout.ids):
             rows = [rows[place] for place in layout.reads]
         if len(rows) != len(layout.reads):
-            cause = f"it has {len(rows)} scores for {len(layout.reads)} steps"
+            marker = layout.ids[layout.reads[0]]
+            cause = (
+                f"it has {len(rows)} scores for {len(layout.reads)} steps; is the server started "
+                f"with --pooler-config '{{\"step_tag_id\": {marker}}}'?"
+            )
             raise unreadable("vLLM", answers[0], cause)
         return [float(good) - float(bad) for bad, good in rows[-count:]]
 

@@ -29,11 +29,15 @@ def test_answers_have_the_law_of_the_local_engine(server: VllmServer) -> None:
     assert servers.compare_laws(server.url, 300) > 1e-4
 
 
+def test_the_command_line_solves(server: VllmServer) -> None:
+    assert servers.solve(server.url, 32)
+
+
 def test_an_evaluation_survives_a_restart(server: VllmServer) -> None:
-    assert servers.survive_a_restart(server, 6, 8)
+    assert servers.survive_a_restart(server, 9, 8)
 
 
 def test_scores_are_those_of_the_local_model(tmp_path: Path) -> None:
     model, log = Path(resolve(servers.REWARD)), tmp_path / "log"
-    with vllm(PYTHON, model, servers.REWARD, log, servers.REWARD_OPTIONS) as server:
+    with vllm(PYTHON, model, servers.REWARD, log, servers.reward_options()) as server:
         assert servers.compare_rewards(server.url) < 0.01

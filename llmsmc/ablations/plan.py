@@ -148,7 +148,11 @@ class Plan:
             problems=self.size.problems if problems is None else problems,
             seeds=self.size.seeds if seeds is None else seeds,
         )
-        return replace(self, size=size, dataset=self.dataset if dataset is None else dataset)
+        budget = self.budget
+        if problems is not None and budget:
+            budget = budget | {"problems": min(problems, budget.get("problems", problems))}
+        dataset = self.dataset if dataset is None else dataset
+        return replace(self, size=size, dataset=dataset, budget=budget)
 
 
 def distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:

@@ -5,10 +5,10 @@ Everything that is drawn or written about an ablation is made from this and noth
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from llmsmc.ablations.comparing import Row, compare, together
-from llmsmc.ablations.figures import figures
+from llmsmc.ablations.figures import figures, is_right
 from llmsmc.ablations.plan import Plan
 from llmsmc.algorithms import describe_algorithm
 from llmsmc.files import versions
@@ -18,26 +18,28 @@ Report = dict[str, Any]
 MEASURED: tuple[str, ...] = ("seconds", "peak_memory_bytes")
 """Figures that differ from run to run and from machine to machine; all others do not."""
 
+OUTCOMES: Final[dict[bool | None, str]] = {True: "1", False: "0", None: "-"}
+"""How a problem is written in `outcomes`: right, wrong, not run; a text for each seed."""
 
-def report(plan: Plan, rows: Sequence[Row], num_problems: int, command: str) -> Report:
+
+def report(plan: Plan, rows: Sequence[Row], problems: Sequence[str], command: str) -> Report:
     """Return the report of what has been run so far.
 
     Args:
         plan: the plan.
         rows: its cells with their runs.
-        num_problems: how many problems there are, if the set has fewer than the plan asks for.
+        problems: the ids of the problems, in order; a set may have fewer than the plan asks for.
         command: what makes this report.
     """
     comparisons = [compare(each, [row for row in rows if row.runs]) for each in plan.comparisons]
-    wanted = num_problems * len(plan.size.seeds)
     return {
         "name": plan.name,
         **plan.texts,
         "command": command,
         "dataset": plan.dataset,
-        "problems": num_problems,
+        "problems": len(problems),
         "seeds": list(plan.size.seeds),
-        "cells": [_cell(row, wanted) for row in rows],
+        "cells": [_cell(row, problems, plan.size.seeds) for row in rows],
         "comparisons": comparisons,
         "verdict": together([each["verdict"] for each in comparisons]),
         "failures": [failure for row in rows for failure in _failures(row)],
@@ -48,15 +50,22 @@ def report(plan: Plan, rows: Sequence[Row], num_problems: int, command: str) -> 
     }
 
 
-def _cell(row: Row, wanted: int) -> dict[str, Any]:
+def _cell(row: Row, problems: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
     cell, runs = row.cell, row.runs
     described = {
         "label": row.label,
         "values": cell.values,
         "algorithm": describe_algorithm(cell.algorithm),
-        "complete": len(runs) == wanted,
+        "complete": len(runs) == len(problems) * len(seeds),
     }
-    return described | {"figures": figures(cell, runs) if runs else None}
+    if not runs:
+        return described | {"figures": None, "outcomes": {}}
+    right = {key: is_right(result, cell.selection) for key, result in runs.items()}
+    outcomes = {
+        str(seed): "".join(OUTCOMES[right.get((problem, seed))] for problem in problems)
+        for seed in seeds
+    }
+    return described | {"figures": figures(cell, runs), "outcomes": outcomes}
 
 
 def _failures(row: Row) -> list[dict[str, Any]]:

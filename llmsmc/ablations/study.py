@@ -35,17 +35,18 @@ class Study:
         """Take the first problems of the data set, as many as the plan says."""
         self.plan, self._store = plan, store
         self.examples = dataset.examples[: plan.size.problems]
+        self._pilot = dataset.examples[: plan.budget.get("problems", _PILOT_PROBLEMS)]
 
     def settle(self, complete: Complete) -> None:
         """Find the numbers of particles that cost the tokens of the budget.
 
         The cell of the budget and those at an equal one are run on a few problems with the first
-        seed; tokens are taken to be proportional to particles.
+        seed, the same ones whatever the size of the plan; tokens are taken to be proportional to
+        particles.
         """
         if not any(cell.particles == EQUAL for cell in self.plan.cells):
             return
-        examples = self.examples[: self.plan.budget.get("problems", _PILOT_PROBLEMS)]
-        seeds = self.plan.size.seeds[:1]
+        examples, seeds = self._pilot, self.plan.size.seeds[:1]
         reference = self._reference()
         pilots = {
             number: _allowed(cell, min(_PILOT_PARTICLES, _count(reference)))

@@ -94,7 +94,8 @@ def ablate(
         )
         study.settle(complete)
         complete(study.units())
-        made = report(study.plan, study.rows(), len(study.examples), command)
+        problems = [example.id for example in study.examples]
+        made = report(study.plan, study.rows(), problems, command)
     except KeyboardInterrupt:
         print_error("interrupted; the same command goes on from there")
         raise typer.Exit(INTERRUPTED) from None
