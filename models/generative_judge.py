@@ -31,7 +31,9 @@ from llmsmc.models.language_model import LanguageModel
 from llmsmc.models.reward import Reading, Solution, Steps, checked_steps
 from llmsmc.models.reward_ensemble import log_odds_of_mean
 from llmsmc.models.sampling import UniformTables
+from llmsmc.models.step_tokens import StepRequest
 from llmsmc.models.stopping import EOS, STOP, Delimiter
+from llmsmc.models.token_scoring import ScoreRequest
 from llmsmc.randomness import RandomStreams
 
 INSTRUCTION: Final = (
@@ -183,8 +185,9 @@ class GenerativeJudge:
         rows = [critique + label for label in self._label_ids for critique in critiques]
         token_ids, counts = _padded(rows)
         labels = [len(label) for label in self._label_ids for _ in critiques]
+        starts = counts - torch.tensor(labels)
         scores, spent = self.model.score_tokens(
-            shared, token_ids, counts, counts - torch.tensor(labels), CacheRows.none(len(rows))
+            ScoreRequest(shared, token_ids, counts, starts, CacheRows.none(len(rows)))
         )
         yes, no = scores.log_probs.sum(1).reshape(2, -1)
         return yes - no, cost + _as_reward_cost(spent, scored=sum(map(len, prompts)))
@@ -196,15 +199,17 @@ class GenerativeJudge:
         token_ids, counts = _padded(rests)
         streams = RandomStreams(self.seed)
         drawn, cost = self.model.sample_step(
-            shared,
-            token_ids,
-            counts,
-            CacheRows.none(len(rests)),
-            rule=Delimiter(VERDICT),
-            max_tokens=self.max_tokens,
-            max_total_tokens=self.model.context_length - len(shared) - self._room_for_verdict,
-            temperature=self.temperature,
-            uniforms=UniformTables([streams.generator(0, seed) for seed in seeds]),
+            StepRequest(
+                shared,
+                token_ids,
+                counts,
+                CacheRows.none(len(rests)),
+                rule=Delimiter(VERDICT),
+                max_tokens=self.max_tokens,
+                max_total_tokens=self.model.context_length - len(shared) - self._room_for_verdict,
+                temperature=self.temperature,
+                uniforms=UniformTables([streams.generator(0, seed) for seed in seeds]),
+            )
         )
         written = []
         for row, rest in enumerate(rests):

@@ -30,6 +30,7 @@ from llmsmc.models.cache_rows import CacheRows, JointRows, Memory, join_memories
 from llmsmc.models.chat import neutralized
 from llmsmc.models.language_model import LanguageModel
 from llmsmc.models.reward import Reading, Solution, Steps, checked_steps
+from llmsmc.models.token_scoring import ScoreRequest
 
 COEFFICIENT: Final = 0.001  # that of EurusPRM
 SEPARATOR: Final = "\n\n"
@@ -190,7 +191,8 @@ class ImplicitReward:
         held = _truncated(memory.take(torch.tensor(holders)), len(prompt_ids) + begins - 1)
         log_probs, kept, cost = list[Tensor](), list[Memory](), Cost()
         for model, held_rows in zip(self._models, _rows(held.split(2)), strict=True):
-            scores, spent = model.score_tokens(prompt_ids, token_ids, counts, begins, held_rows)
+            request = ScoreRequest(prompt_ids, token_ids, counts, begins, held_rows)
+            scores, spent = model.score_tokens(request)
             log_probs.append(scores.log_probs)
             kept.append(scores.memory)
             cost += Cost(reward_positions=spent.policy_positions, model_calls=spent.model_calls)

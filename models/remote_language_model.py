@@ -9,7 +9,7 @@ too early it is asked to go on. The law of a step is that of the local engine.
 Each particle has a seed of its own at each step, made from the random numbers of the run. A
 particle that the server cannot go on with has failed: its weight is zero, and the others go on.
 
-Shapes: B rows, L generated tokens.
+Shapes: B particles, L generated tokens.
 """
 
 import math
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Float64
 from torch import Tensor
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
@@ -35,10 +35,10 @@ from llmsmc.models.engines.rows import Limits, Row, draw_rows
 from llmsmc.models.policy import Demands
 from llmsmc.models.pretrained import load_tokenizer, resolve
 from llmsmc.models.sampling import UniformTable
-from llmsmc.models.step_tokens import StepTokens
+from llmsmc.models.step_tokens import StepRequest, StepTokens
 from llmsmc.models.stopping import Automaton, CountAutomaton, StepAutomaton, StepRule
-from llmsmc.models.thinking import ForcedTokens, Thinking
-from llmsmc.models.token_scoring import TokenScores
+from llmsmc.models.thinking import Thinking
+from llmsmc.models.token_scoring import ScoreRequest, TokenScores
 from llmsmc.models.vocabulary import Vocabulary, eos_ids_of
 
 UNBOUNDED: Final = 2**31  # tokens of a context of which nothing is known
@@ -174,69 +174,50 @@ class RemoteLanguageModel:
         """Return the constraint compiled for this vocabulary, to tell what violates it."""
         return self._tokens.mask(constraint)
 
-    def sample_step(
-        self,
-        prompt_ids: tuple[int, ...],
-        token_ids: Int[Tensor, "B L"],
-        num_tokens: Int[Tensor, " B"],
-        memory: CacheRows,
-        *,
-        rule: StepRule,
-        max_tokens: int,
-        max_total_tokens: int | None = None,
-        temperature: float | int = 1.0,
-        uniforms: UniformTable | None = None,
-        particles: Int[Tensor, " B"] | None = None,
-        step: int = 0,
-        constraint: Constraint | None = None,
-        starts: Int[Tensor, " B"] | None = None,
-        forced: ForcedTokens | None = None,
-    ) -> tuple[StepTokens, Cost]:
-        """Draw one step for each of B rows; see `llmsmc.models.policy.Policy`.
+    def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
+        """Draw one step for each of B particles; see `llmsmc.models.policy.Policy`.
 
         Where the server does not say a log-probability, it is NaN.
         """
         begun = time.perf_counter()
-        if constraint is not None:
+        if request.constraint is not None:
             what = "draws from what a constraint leaves of its law"
             raise missing(what, self.capabilities, self.address, "a LanguageModel")
-        if starts is not None or forced is not None:
+        if request.starts is not None or request.forced is not None:
             what = "steps that begin within something, or in which tokens are forced"
             raise missing(what, self.capabilities, self.address, "a LanguageModel")
-        self.check(Demands(rule=rule, temperature=temperature))
-        room = self.context_length - len(prompt_ids)
-        room = room if max_total_tokens is None else min(room, max_total_tokens)
-        particles = torch.arange(len(num_tokens)) if particles is None else particles
-        seeds = self._seeds(uniforms, particles)
+        self.check(Demands(rule=request.rule, temperature=request.temperature))
+        room = self.context_length - len(request.prompt_ids)
+        if request.max_total_tokens is not None:
+            room = min(room, request.max_total_tokens)
+        particles = torch.arange(len(request))
+        if request.particles is not None:
+            particles = request.particles
         limits = Limits.of(
-            rule,
-            self._followed(rule),
+            request.rule,
+            self._followed(request.rule),
             self._tokens.pieces,
             self.eos_ids,
-            max_tokens,
-            temperature,
+            request.max_tokens,
+            request.temperature,
             whole=self.whole_answers_only,
         )
         rows = [
-            Row((*prompt_ids, *token_ids[n, :count].tolist()), room - count, seeds[n])
-            for n, count in enumerate(num_tokens.tolist())
+            Row(ids, room - count, seed)
+            for ids, count, seed in zip(
+                _texts(request),
+                request.num_tokens.tolist(),
+                self._seeds(request.uniforms, particles),
+                strict=True,
+            )
         ]
         self._client.run(draw_rows(self._client, self._engine, rows, limits))
         cost = Cost(policy_seconds=time.perf_counter() - begun)
         for row in rows:
             cost += row.cost
-        return self._step_tokens(rows, temperature), cost
+        return self._step_tokens(rows, request.temperature), cost
 
-    def score_tokens(
-        self,
-        prompt_ids: tuple[int, ...],
-        token_ids: Int[Tensor, "B L"],
-        num_tokens: Int[Tensor, " B"],
-        starts: Int[Tensor, " B"],
-        memory: CacheRows,
-        *,
-        temperature: float | int = 1.0,
-    ) -> tuple[TokenScores, Cost]:
+    def score_tokens(self, request: ScoreRequest) -> tuple[TokenScores, Cost]:
         """Score given tokens; see `llmsmc.models.policy.Policy`.
 
         Raises:
@@ -244,13 +225,10 @@ class RemoteLanguageModel:
             ServerError: it does not answer for one of them.
         """
         begun = time.perf_counter()
-        self.check(Demands(temperature=temperature, token_scores=True))
+        self.check(Demands(temperature=request.temperature, token_scores=True))
         engine = self._engine
         assert isinstance(engine, ScoringEngine)
-        texts = [
-            (*prompt_ids, *token_ids[n, :count].tolist())
-            for n, count in enumerate(num_tokens.tolist())
-        ]
+        texts = _texts(request)
         distinct = list(dict.fromkeys(texts))
         answers = self._client.post_all(engine.path, [engine.score_body(ids) for ids in distinct])
         scored = {}
@@ -259,8 +237,8 @@ class RemoteLanguageModel:
                 raise answer
             scored[ids] = engine.read_scores(answer, ids)
         rows = [
-            scored[ids][len(prompt_ids) + start - 1 :]
-            for ids, start in zip(texts, starts.tolist(), strict=True)
+            scored[ids][len(request.prompt_ids) + start - 1 :]
+            for ids, start in zip(texts, request.starts.tolist(), strict=True)
         ]
         log_probs = _padded(rows, 0.0)
         positions = sum(len(ids) for ids in distinct)
@@ -321,6 +299,15 @@ class RemoteLanguageModel:
                 seed = (seed + 1) % self._engine.num_seeds
             seeds[seed] = None
         return list(seeds)
+
+
+def _texts(request: StepRequest | ScoreRequest) -> list[tuple[int, ...]]:
+    """Return the ids of the prompt and of what follows it, for each particle."""
+    counts = request.num_tokens.tolist()
+    return [
+        (*request.prompt_ids, *ids[:count])
+        for ids, count in zip(request.token_ids.tolist(), counts, strict=True)
+    ]
 
 
 def _padded(rows: Sequence[Sequence[float]], padding: float) -> Float64[Tensor, "B L"]:
