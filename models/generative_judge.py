@@ -28,7 +28,7 @@ from llmsmc.errors import InputError
 from llmsmc.models.cache_rows import CacheRows, Memory
 from llmsmc.models.chat import chat_ids, checked_text, neutralized
 from llmsmc.models.language_model import LanguageModel
-from llmsmc.models.reward import Reading, Solution, Steps, checked_steps
+from llmsmc.models.reward import Memoryless, Reading, Solution, Steps, checked_steps
 from llmsmc.models.reward_ensemble import log_odds_of_mean
 from llmsmc.models.sampling import UniformTables
 from llmsmc.models.step_tokens import StepRequest
@@ -53,7 +53,7 @@ _REMEMBERED: Final = 2**16
 Ids = tuple[int, ...]
 
 
-class GenerativeJudge:
+class GenerativeJudge(Memoryless):
     """A judge that thinks before it says yes or no, such as ThinkPRM.
 
     Attributes:
@@ -143,17 +143,6 @@ class GenerativeJudge:
         scores = [[self._scores[question, prefix] for prefix in prefixes] for prefixes in asked]
         seconds = time.perf_counter() - begun
         return scores, CacheRows.none(len(solutions)), cost + Cost(reward_seconds=seconds)
-
-    def rewind(
-        self,
-        question: str,
-        memory: Memory,
-        before: Sequence[Steps],
-        after: Sequence[Steps],
-        reading: Reading = "steps",
-    ) -> Memory:
-        """Return the memory, in which there is nothing."""
-        return memory
 
     def _judged(
         self, question: str, prefixes: Sequence[Steps]

@@ -97,6 +97,21 @@ class Reward(Protocol):
         ...
 
 
+class Memoryless:
+    """A reward for which nothing is cached with the solutions, so that nothing is rewound."""
+
+    def rewind(
+        self,
+        question: str,
+        memory: Memory,
+        before: Sequence[Steps],
+        after: Sequence[Steps],
+        reading: Reading = "steps",
+    ) -> Memory:
+        """Return the memory, in which there is nothing."""
+        return memory
+
+
 def checked_steps(steps: Sequence[str]) -> Steps:
     """Return the steps as they can be scored.
 
