@@ -6,7 +6,7 @@ block, so that a batch of several problems is made up of the same ones when it i
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -72,8 +72,10 @@ class Worker:
 
     def _loaded(self, settings: Settings, algorithm: Algorithm) -> Settings:
         """Return the settings with models in place of names; models of no use now are dropped."""
-        parts: dict[str, Callable[[Settings], Any]] = {"policy": load_policy}
+        # The proposal first: what it cannot be made of is refused before a server is asked.
+        parts: dict[str, Callable[[Settings], Any]] = {}
         parts |= {"proposal": load_proposal} if needs_proposal(algorithm) else {}
+        parts |= {"policy": load_policy}
         parts |= {"reward": load_reward} if needs_reward(algorithm) else {}
         wanted = {role: _model_key(role, settings) for role in parts}
         self._models = {k: m for k, m in self._models.items() if k in wanted.values()}
@@ -83,12 +85,7 @@ class Worker:
         found = {role: self._models[key] for role, key in wanted.items()}
         if "reward" in found:
             found["reward_calibration"] = 1.0  # it has it
-        return replaced(settings, found)
-
-
-def replaced(settings: Settings, values: dict[str, Any]) -> Settings:
-    """Return the settings with other values."""
-    return Settings(**{**vars(settings), **values})
+        return replace(settings, **found)
 
 
 def _model_key(role: str, settings: Settings) -> Any:
