@@ -27,7 +27,7 @@ from llmsmc.errors import InputError, ServerError
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.constraint import Constraint, TokenMask
 from llmsmc.models.engines.chat import Bytes, Chat
-from llmsmc.models.engines.client import RETRY_FOR, TIMEOUT, Client
+from llmsmc.models.engines.client import TIMEOUT, Client
 from llmsmc.models.engines.engine import Capabilities, ScoringEngine
 from llmsmc.models.engines.probe import probe
 from llmsmc.models.engines.requirements import missing, require
@@ -97,7 +97,7 @@ class RemoteLanguageModel:
             base_url,
             api_key=api_key,
             timeout=timeout,
-            retry_for=RETRY_FOR if retry_for is None else retry_for,
+            retry_for=retry_for,
             max_connections=max_connections,
         )
         found = probe(self._client, model)

@@ -21,7 +21,7 @@ from llmsmc.errors import InputError, ServerError
 from llmsmc.models.cache_rows import CacheRows, Memory
 from llmsmc.models.convention import REMEMBERED, Convention, Layout
 from llmsmc.models.conventions import CONVENTIONS, convention_class, made
-from llmsmc.models.engines.client import RETRY_FOR, TIMEOUT, Client
+from llmsmc.models.engines.client import TIMEOUT, Client
 from llmsmc.models.engines.engine import Capabilities, LabelEngine, unreadable
 from llmsmc.models.engines.probe import probe
 from llmsmc.models.pretrained import load_plain_tokenizer, resolve
@@ -94,7 +94,7 @@ class RemoteRewardModel(Memoryless):
             base_url,
             api_key=api_key,
             timeout=timeout,
-            retry_for=RETRY_FOR if retry_for is None else retry_for,
+            retry_for=retry_for,
             max_connections=max_connections,
         )
         found = probe(self._client, model)
