@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
@@ -34,6 +33,7 @@ from llmsmc.models.engines.requirements import missing, require
 from llmsmc.models.engines.rows import Limits, Row, draw_rows
 from llmsmc.models.policy import Demands
 from llmsmc.models.pretrained import load_tokenizer, resolve
+from llmsmc.models.ragged import padded_rows
 from llmsmc.models.sampling import UniformTable
 from llmsmc.models.step_tokens import StepRequest, StepTokens
 from llmsmc.models.stopping import Automaton, CountAutomaton, StepAutomaton, StepRule
@@ -240,7 +240,7 @@ class RemoteLanguageModel:
             scored[ids][len(request.prompt_ids) + start - 1 :]
             for ids, start in zip(texts, request.starts.tolist(), strict=True)
         ]
-        log_probs = _padded(rows, 0.0)
+        log_probs, _ = padded_rows(rows, torch.float64)
         positions = sum(len(ids) for ids in distinct)
         cost = Cost(
             policy_positions=positions,
@@ -265,13 +265,10 @@ class RemoteLanguageModel:
 
     def _step_tokens(self, rows: Sequence[Row], temperature: float | int) -> StepTokens:
         """Return what has been drawn, with every log-probability in the place of its kind."""
-        counts = torch.tensor([len(row.ids) for row in rows], dtype=torch.long)
-        width = int(counts.max())
-        token_ids = torch.zeros((len(rows), width), dtype=torch.long)
-        for n, row in enumerate(rows):
-            token_ids[n, : len(row.ids)] = torch.tensor(row.ids, dtype=torch.long)
-        given = _padded([row.log_probs for row in rows], 0.0)
-        unknown = torch.full_like(given, math.nan).where(torch.arange(width) < counts[:, None], 0.0)
+        token_ids, counts = padded_rows([row.ids for row in rows])
+        given, _ = padded_rows([row.log_probs for row in rows], torch.float64)
+        drawn = torch.arange(token_ids.shape[1]) < counts[:, None]
+        unknown = torch.full_like(given, math.nan).where(drawn, 0.0)
         raw = given if self.capabilities.gives("raw", temperature) else unknown
         transition = given if self.capabilities.gives("tempered", temperature) else unknown
         if temperature == 0:
@@ -308,12 +305,6 @@ def _texts(request: StepRequest | ScoreRequest) -> list[tuple[int, ...]]:
         (*request.prompt_ids, *ids[:count])
         for ids, count in zip(request.token_ids.tolist(), counts, strict=True)
     ]
-
-
-def _padded(rows: Sequence[Sequence[float]], padding: float) -> Float64[Tensor, "B L"]:
-    width = max((len(row) for row in rows), default=0)
-    filled = [[*row, *[padding] * (width - len(row))] for row in rows]
-    return torch.tensor(filled, dtype=torch.float64).reshape(len(rows), width)
 
 
 def _tokenizer(name: str) -> tuple[str, PreTrainedTokenizerBase]:

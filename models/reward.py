@@ -112,6 +112,15 @@ class Memoryless:
         return memory
 
 
+def cost_of_reading(cost: Cost, scored_tokens: int = 0) -> Cost:
+    """Return what a language model has cost as what a reward made of it has."""
+    return Cost(
+        scored_tokens=scored_tokens,
+        reward_positions=cost.policy_positions,
+        model_calls=cost.model_calls,
+    )
+
+
 def checked_steps(steps: Sequence[str]) -> Steps:
     """Return the steps as they can be scored.
 
