@@ -35,7 +35,7 @@ from llmsmc.models.pretrained import (
     loading_errors,
     resolve,
 )
-from llmsmc.models.quantization import stored_quantization
+from llmsmc.models.quantization import quantization_method
 from llmsmc.models.row_cache import RowCache
 from llmsmc.models.step_batch import StepBatch
 from llmsmc.models.step_by_step import require_step_by_step
@@ -119,7 +119,7 @@ class LanguageModel:
             )
         context_length(config)  # refused before gigabytes of weights are read
         model = placement.load(AutoModelForCausalLM, source, **at_revision(revision))
-        stored = stored_quantization(source, placement.quantized, revision)
+        stored = quantization_method(getattr(config, "quantization_config", None))
         quantized = placement.quantized or stored
         if adapter is not None:
             model = with_adapter(model, adapter, merge=quantized is None)

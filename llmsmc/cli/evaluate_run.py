@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn
 
 from llmsmc.algorithms import describe_algorithm
 from llmsmc.cli import console
 from llmsmc.cli.errors import INTERRUPTED, print_error
 from llmsmc.cli.evaluation_table import evaluation_table
+from llmsmc.cli.progress import progress_bar
 from llmsmc.datasets import Dataset
 from llmsmc.evaluation import Result, block_size, evaluate_missing, runner
 from llmsmc.evaluation_folder import EvaluationFolder, folder_name
@@ -65,17 +66,7 @@ def evaluate(
 
 def _append_each(folder: EvaluationFolder, results: Iterator[Result], total: int) -> None:
     """Write one result after the other, with a bar that shows how far it is and how good."""
-    screen = console.progress()
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("left, {task.fields[accuracy]} right"),
-        console=screen,
-        transient=True,
-        disable=not console.is_animated(screen),
-    ) as progress:
+    with progress_bar(MofNCompleteColumn(), "{task.fields[accuracy]} right") as progress:
         task = progress.add_task(
             "Solving", total=total, completed=len(folder.results), accuracy=_accuracy(folder)
         )
