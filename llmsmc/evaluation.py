@@ -13,14 +13,50 @@ from llmsmc.cost import Cost
 from llmsmc.datasets import Example
 from llmsmc.errors import DegenerateWeightsError, ServerError
 from llmsmc.grading import NOT_COMPARED, grade
+from llmsmc.inference import Algorithm
 from llmsmc.models.together import run_together
 from llmsmc.posterior import Posterior
+from llmsmc.solving import Settings, answered, reasoning, shared
 
 Result = dict[str, Any]
 """What is written about one question, as it stands in a JSON file."""
 
 Run = Callable[[Example, int], Posterior]
 """Runs the algorithm on an example with a seed."""
+
+
+def runner(models: Settings, algorithm: Algorithm, in_flight: int = 1) -> Run:
+    """Return the function that runs the algorithm on an example.
+
+    Args:
+        models: the settings, with models that are loaded.
+        algorithm: how to solve it.
+        in_flight: how many examples are to be under way at a time; several share the models.
+    """
+    if in_flight > 1:
+        models = shared(models)
+
+    def run(example: Example, seed: int) -> Posterior:
+        posterior = algorithm.run(reasoning(example.question, models, algorithm), seed=seed)
+        return answered(posterior, models)
+
+    return run
+
+
+def evaluate_missing(
+    examples: Sequence[Example], run: Run, seed: int, in_flight: int, done: Collection[str]
+) -> Iterator[Result]:
+    """Yield the result of each example that is not done, as they come.
+
+    Examples that run one at a time know nothing of each other, so those that are done are left out.
+    Several at a time share batches, in which what is done is run once more.
+
+    Raises:
+        ServerError: a server is down, so that no example can be run any more.
+    """
+    if in_flight > 1:
+        return evaluate_together(examples, run, seed, in_flight, done)
+    return evaluate_each((each for each in examples if each.id not in done), run, seed)
 
 
 def evaluate_each(examples: Iterable[Example], run: Run, seed: int) -> Iterator[Result]:
@@ -46,9 +82,10 @@ def evaluate_together(
     for start in range(0, len(examples), size):
         block = examples[start : start + size]
         missing = {example.id for example in block}.difference(done)
+        if not missing:
+            continue
         tasks = [partial(result_of, each, run, seed_of(seed, each.id)) for each in block]
-        results = run_together(tasks, in_flight) if missing else iter(())
-        for _, result in results:
+        for _, result in run_together(tasks, in_flight):
             if isinstance(result, Exception):
                 raise result
             if result["id"] in missing:

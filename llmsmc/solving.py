@@ -274,9 +274,14 @@ def _check_proposal(settings: Settings) -> None:
 
 
 def load_proposal(settings: Settings) -> Policy:
-    """Return the language model that guided algorithms draw from, loaded."""
+    """Return the language model that guided algorithms draw from, loaded.
+
+    Raises:
+        InputError: there is nothing to make it of.
+    """
     if not isinstance(settings.proposal, str):
         return settings.proposal
+    _check_proposal(settings)
     return _language_model(settings, settings.proposal)
 
 
@@ -297,7 +302,6 @@ def _language_model(settings: Settings, quantization: str | None) -> LanguageMod
 def loaded(settings: Settings, algorithm: Algorithm) -> Settings:
     """Return the settings with what models the algorithm needs in place of their names."""
     if needs_proposal(algorithm):
-        _check_proposal(settings)
         settings = replace(settings, proposal=load_proposal(settings))
     if needs_reward(algorithm):
         settings = replace(settings, reward=load_reward(settings), reward_calibration=1.0)

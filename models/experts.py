@@ -6,6 +6,7 @@ from llmsmc.cost import Cost
 from llmsmc.models.cache_rows import CacheRows, join
 from llmsmc.models.policy import Policy
 from llmsmc.models.reasoning_particles import ReasoningParticles, padded
+from llmsmc.models.token_scoring import ScoreRequest
 
 
 def score_by_expert(
@@ -27,11 +28,13 @@ def score_by_expert(
         return Cost()
     memory = particles.expert_memory or CacheRows.none(len(particles))
     scores, cost = expert.score_tokens(
-        prompt_ids,
-        particles.token_ids[rows],
-        particles.num_tokens[rows],
-        starts[rows],
-        memory.take(rows),
+        ScoreRequest(
+            prompt_ids,
+            particles.token_ids[rows],
+            particles.num_tokens[rows],
+            starts[rows],
+            memory.take(rows),
+        )
     )
     known = known.clone()
     columns = torch.arange(scores.log_probs.shape[1])

@@ -28,10 +28,20 @@ from llmsmc.errors import InputError
 from llmsmc.models.cache_rows import CacheRows, Memory
 from llmsmc.models.chat import chat_ids, checked_text, neutralized
 from llmsmc.models.language_model import LanguageModel
-from llmsmc.models.reward import Reading, Solution, Steps, checked_steps
+from llmsmc.models.ragged import padded_rows
+from llmsmc.models.reward import (
+    Memoryless,
+    Reading,
+    Solution,
+    Steps,
+    checked_steps,
+    cost_of_reading,
+)
 from llmsmc.models.reward_ensemble import log_odds_of_mean
 from llmsmc.models.sampling import UniformTables
+from llmsmc.models.step_tokens import StepRequest
 from llmsmc.models.stopping import EOS, STOP, Delimiter
+from llmsmc.models.token_scoring import ScoreRequest
 from llmsmc.randomness import RandomStreams
 
 INSTRUCTION: Final = (
@@ -51,7 +61,7 @@ _REMEMBERED: Final = 2**16
 Ids = tuple[int, ...]
 
 
-class GenerativeJudge:
+class GenerativeJudge(Memoryless):
     """A judge that thinks before it says yes or no, such as ThinkPRM.
 
     Attributes:
@@ -142,17 +152,6 @@ class GenerativeJudge:
         seconds = time.perf_counter() - begun
         return scores, CacheRows.none(len(solutions)), cost + Cost(reward_seconds=seconds)
 
-    def rewind(
-        self,
-        question: str,
-        memory: Memory,
-        before: Sequence[Steps],
-        after: Sequence[Steps],
-        reading: Reading = "steps",
-    ) -> Memory:
-        """Return the memory, in which there is nothing."""
-        return memory
-
     def _judged(
         self, question: str, prefixes: Sequence[Steps]
     ) -> tuple[Float64[Tensor, " K"], Cost]:
@@ -181,37 +180,40 @@ class GenerativeJudge:
         shared = _shared(prompts)
         critiques, cost = self._critiques(shared, [ids[len(shared) :] for ids in prompts], seeds)
         rows = [critique + label for label in self._label_ids for critique in critiques]
-        token_ids, counts = _padded(rows)
+        token_ids, counts = padded_rows(rows)
         labels = [len(label) for label in self._label_ids for _ in critiques]
+        starts = counts - torch.tensor(labels)
         scores, spent = self.model.score_tokens(
-            shared, token_ids, counts, counts - torch.tensor(labels), CacheRows.none(len(rows))
+            ScoreRequest(shared, token_ids, counts, starts, CacheRows.none(len(rows)))
         )
         yes, no = scores.log_probs.sum(1).reshape(2, -1)
-        return yes - no, cost + _as_reward_cost(spent, scored=sum(map(len, prompts)))
+        return yes - no, cost + cost_of_reading(spent, sum(map(len, prompts)))
 
     def _critiques(
         self, shared: Ids, rests: Sequence[Ids], seeds: Sequence[str]
     ) -> tuple[list[Ids], Cost]:
         """Return what stands behind `shared` with a critique, up to where the label is due."""
-        token_ids, counts = _padded(rests)
+        token_ids, counts = padded_rows(rests)
         streams = RandomStreams(self.seed)
         drawn, cost = self.model.sample_step(
-            shared,
-            token_ids,
-            counts,
-            CacheRows.none(len(rests)),
-            rule=Delimiter(VERDICT),
-            max_tokens=self.max_tokens,
-            max_total_tokens=self.model.context_length - len(shared) - self._room_for_verdict,
-            temperature=self.temperature,
-            uniforms=UniformTables([streams.generator(0, seed) for seed in seeds]),
+            StepRequest(
+                shared,
+                token_ids,
+                counts,
+                CacheRows.none(len(rests)),
+                rule=Delimiter(VERDICT),
+                max_tokens=self.max_tokens,
+                max_total_tokens=self.model.context_length - len(shared) - self._room_for_verdict,
+                temperature=self.temperature,
+                uniforms=UniformTables([streams.generator(0, seed) for seed in seeds]),
+            )
         )
         written = []
         for row, rest in enumerate(rests):
             reason, count = int(drawn.stop_reasons[row]), int(drawn.num_tokens[row])
             ids = drawn.token_ids[row, : count - (reason == EOS)].tolist()
             written.append((*rest, *ids, *(() if reason == STOP else self._verdict_ids)))
-        return written, _as_reward_cost(cost)
+        return written, cost_of_reading(cost)
 
     def _encoded_prompt(self, question: str, steps: Steps) -> Ids:
         """Return the chat that asks for a critique, and how it begins."""
@@ -257,17 +259,3 @@ def _shared(rows: Sequence[Ids]) -> Ids:
     first, last = min(rows), max(rows)
     pairs = zip(first, last, strict=False)
     return first[: next((n for n, (a, b) in enumerate(pairs) if a != b), len(first))]
-
-
-def _padded(rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
-    """Return the rows as one tensor, padded with zeros, and their lengths."""
-    width = max(map(len, rows))
-    token_ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], dtype=torch.long)
-    return token_ids.reshape(len(rows), width), torch.tensor([len(row) for row in rows])
-
-
-def _as_reward_cost(cost: Cost, scored: int = 0) -> Cost:
-    """Return what a language model has cost, as the cost of a reward."""
-    return Cost(
-        scored_tokens=scored, reward_positions=cost.policy_positions, model_calls=cost.model_calls
-    )

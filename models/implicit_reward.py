@@ -29,7 +29,9 @@ from llmsmc.errors import InputError
 from llmsmc.models.cache_rows import CacheRows, JointRows, Memory, join_memories
 from llmsmc.models.chat import neutralized
 from llmsmc.models.language_model import LanguageModel
-from llmsmc.models.reward import Reading, Solution, Steps, checked_steps
+from llmsmc.models.ragged import padded_rows
+from llmsmc.models.reward import Reading, Solution, Steps, checked_steps, cost_of_reading
+from llmsmc.models.token_scoring import ScoreRequest
 
 COEFFICIENT: Final = 0.001  # that of EurusPRM
 SEPARATOR: Final = "\n\n"
@@ -183,17 +185,17 @@ class ImplicitReward:
             holders.append(holder)
             starts.append(start)
             bases.append(self._values[question, ids[:start]] if start else 0.0)
-        width = max(map(len, groups))
-        token_ids = torch.tensor([[*ids, *[0] * (width - len(ids))] for ids in groups])
-        counts, begins = torch.tensor([len(ids) for ids in groups]), torch.tensor(starts)
+        token_ids, counts = padded_rows(list(groups))
+        begins = torch.tensor(starts)
         prompt_ids = self._prompt(question)
         held = _truncated(memory.take(torch.tensor(holders)), len(prompt_ids) + begins - 1)
         log_probs, kept, cost = list[Tensor](), list[Memory](), Cost()
         for model, held_rows in zip(self._models, _rows(held.split(2)), strict=True):
-            scores, spent = model.score_tokens(prompt_ids, token_ids, counts, begins, held_rows)
+            request = ScoreRequest(prompt_ids, token_ids, counts, begins, held_rows)
+            scores, spent = model.score_tokens(request)
             log_probs.append(scores.log_probs)
             kept.append(scores.memory)
-            cost += Cost(reward_positions=spent.policy_positions, model_calls=spent.model_calls)
+            cost += cost_of_reading(spent)
         values = self._sums(log_probs[0] - log_probs[1])
         for row, (ids, members) in enumerate(groups.items()):
             ends = {end for n in members for end in self._ids(solutions[n].steps)[1]}

@@ -25,7 +25,6 @@ from transformers import (
 from llmsmc.cost import Cost
 from llmsmc.models.adapters import with_adapter
 from llmsmc.models.attention import attention_masks
-from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.constraint import Constraint, TokenMask
 from llmsmc.models.policy import Demands
 from llmsmc.models.pretrained import (
@@ -36,14 +35,13 @@ from llmsmc.models.pretrained import (
     loading_errors,
     resolve,
 )
-from llmsmc.models.quantization import stored_quantization
+from llmsmc.models.quantization import quantization_method
 from llmsmc.models.row_cache import RowCache
-from llmsmc.models.sampling import UniformTable
 from llmsmc.models.step_batch import StepBatch
 from llmsmc.models.step_by_step import require_step_by_step
 from llmsmc.models.step_tokens import StepRequest, StepTokens
 from llmsmc.models.stopping import Automaton, StepRule
-from llmsmc.models.thinking import ForcedTokens, Thinking
+from llmsmc.models.thinking import Thinking
 from llmsmc.models.token_scoring import ScoreRequest, TokenScores, score
 from llmsmc.models.tolerance import cached_tolerance
 from llmsmc.models.vocabulary import Vocabulary, eos_ids_of
@@ -121,7 +119,7 @@ class LanguageModel:
             )
         context_length(config)  # refused before gigabytes of weights are read
         model = placement.load(AutoModelForCausalLM, source, **at_revision(revision))
-        stored = stored_quantization(source, placement.quantized, revision)
+        stored = quantization_method(getattr(config, "quantization_config", None))
         quantized = placement.quantized or stored
         if adapter is not None:
             model = with_adapter(model, adapter, merge=quantized is None)
@@ -199,62 +197,16 @@ class LanguageModel:
         log_probs: Tensor = chosen.squeeze(-1).double().cpu()
         return log_probs
 
-    def sample_step(
-        self,
-        prompt_ids: tuple[int, ...],
-        token_ids: Int[Tensor, "B L"],
-        num_tokens: Int[Tensor, " B"],
-        memory: CacheRows,
-        *,
-        rule: StepRule,
-        max_tokens: int,
-        max_total_tokens: int | None = None,
-        temperature: float | int = 1.0,
-        uniforms: UniformTable | None = None,
-        particles: Int[Tensor, " B"] | None = None,
-        step: int = 0,
-        constraint: Constraint | None = None,
-        starts: Int[Tensor, " B"] | None = None,
-        forced: ForcedTokens | None = None,
-    ) -> tuple[StepTokens, Cost]:
-        """Draw one step for each of B rows, and tell what it has cost.
-
-        The arguments are the fields of `StepRequest`.
+    def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
+        """Draw one step for each of B particles, and tell what it has cost.
 
         Raises:
             NumericalError: a logit is NaN.
         """
-        request = StepRequest(
-            prompt_ids,
-            token_ids,
-            num_tokens,
-            memory,
-            rule,
-            max_tokens,
-            max_total_tokens,
-            temperature,
-            uniforms,
-            particles,
-            step,
-            constraint,
-            starts,
-            forced,
-        )
         return StepBatch(self).run(request)
 
-    def score_tokens(
-        self,
-        prompt_ids: tuple[int, ...],
-        token_ids: Int[Tensor, "B L"],
-        num_tokens: Int[Tensor, " B"],
-        starts: Int[Tensor, " B"],
-        memory: CacheRows,
-        *,
-        temperature: float | int = 1.0,
-    ) -> tuple[TokenScores, Cost]:
+    def score_tokens(self, request: ScoreRequest) -> tuple[TokenScores, Cost]:
         """Score given tokens by teacher forcing, all of a row in one pass; tell what it has cost.
-
-        The arguments are the fields of `ScoreRequest`.
 
         Returns:
             The scores, in which the first token scored stands first, and the cost.
@@ -262,7 +214,6 @@ class LanguageModel:
         Raises:
             NumericalError: a logit is NaN.
         """
-        request = ScoreRequest(prompt_ids, token_ids, num_tokens, starts, memory, temperature)
         (answer,) = score(self, [request])
         if isinstance(answer, Exception):
             raise answer

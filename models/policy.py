@@ -3,8 +3,6 @@
 A network in this process, or a server that holds one: each draws the next step of many solutions,
 and says how probable its tokens are if it can. What it cannot do it refuses when a model is made,
 before a token is drawn.
-
-Shapes: B rows, L generated tokens.
 """
 
 from collections.abc import Iterable
@@ -12,18 +10,14 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from llmsmc.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.constraint import Constraint, TokenMask
-from llmsmc.models.sampling import UniformTable
-from llmsmc.models.step_tokens import StepTokens
+from llmsmc.models.step_tokens import StepRequest, StepTokens
 from llmsmc.models.stopping import Automaton, StepRule
-from llmsmc.models.thinking import ForcedTokens, Thinking
-from llmsmc.models.token_scoring import TokenScores
+from llmsmc.models.thinking import Thinking
+from llmsmc.models.token_scoring import ScoreRequest, TokenScores
 
 
 @dataclass(frozen=True)
@@ -120,55 +114,15 @@ class Policy(Protocol):
         """Return the constraint compiled for its vocabulary."""
         ...
 
-    def sample_step(
-        self,
-        prompt_ids: tuple[int, ...],
-        token_ids: Int[Tensor, "B L"],
-        num_tokens: Int[Tensor, " B"],
-        memory: CacheRows,
-        *,
-        rule: StepRule,
-        max_tokens: int,
-        max_total_tokens: int | None = None,
-        temperature: float | int = 1.0,
-        uniforms: UniformTable | None = None,
-        particles: Int[Tensor, " B"] | None = None,
-        step: int = 0,
-        constraint: Constraint | None = None,
-        starts: Int[Tensor, " B"] | None = None,
-        forced: ForcedTokens | None = None,
-    ) -> tuple[StepTokens, Cost]:
-        """Draw one step for each of B rows, and tell what it has cost.
-
-        Args:
-            prompt_ids: the prompt, common to all rows.
-            token_ids: what each row has generated so far, padded on the right.
-            num_tokens: how much that is.
-            memory: what is cached of the rows.
-            rule: where a step ends.
-            max_tokens: tokens at which the step is cut off.
-            max_total_tokens: the same for the whole text, within what the context allows.
-            temperature: of the softmax; 0 takes the most probable token.
-            uniforms: the random numbers; not needed at temperature 0.
-            particles: number of each row in `uniforms` and in error messages; by default 0 .. B-1.
-            step: number of the step, for error messages.
-            constraint: what the tokens drawn must not violate, where they need not.
-            starts: the states of the rule with which the rows begin; None for its own start.
-            forced: tokens that stand at fixed places, whatever the law says.
-        """
+    def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
+        """Draw one step for each of B particles, and tell what it has cost."""
         ...
 
-    def score_tokens(
-        self,
-        prompt_ids: tuple[int, ...],
-        token_ids: Int[Tensor, "B L"],
-        num_tokens: Int[Tensor, " B"],
-        starts: Int[Tensor, " B"],
-        memory: CacheRows,
-        *,
-        temperature: float | int = 1.0,
-    ) -> tuple[TokenScores, Cost]:
-        """Score the tokens of B rows from `starts` on; the first of them stands first."""
+    def score_tokens(self, request: ScoreRequest) -> tuple[TokenScores, Cost]:
+        """Score given tokens of B particles, and tell what it has cost.
+
+        In the answer the first token that is scored stands first.
+        """
         ...
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.loop_members import Rows
+from llmsmc.models.ragged import padded_rows
 from llmsmc.models.row_cache import RowCache
 
 Forward = Callable[[RowCache, Tensor], Tensor]
@@ -76,9 +77,9 @@ def cached(
     cache = RowCache(len(prompts), device=device)
     width = max(map(len, prompts), default=0)
     if width:
-        ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts])
+        ids, lengths = padded_rows(prompts)
         forward(cache, ids.to(device))
-        cache.commit(torch.tensor([len(prompt) for prompt in prompts], device=device))
+        cache.commit(lengths.to(device))
     found = []
     for n, (prefix, (firsts, which)) in enumerate(zip(prefixes, groups, strict=True)):
         held = firsts[prefix.memory.present[firsts]]

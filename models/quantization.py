@@ -75,6 +75,11 @@ def quantization_config(
     )
 
 
+def quantization_method(stored: dict[str, Any] | None) -> str | None:
+    """Return what the `quantization_config` of a checkpoint names ("gptq", ...); None without."""
+    return str(stored.get("quant_method") or "bitsandbytes") if stored else None
+
+
 def stored_quantization(
     source: str, requested: str | None = None, revision: str | None = None
 ) -> str | None:
@@ -84,10 +89,9 @@ def stored_quantization(
         InputError: a quantization is requested on top of it, or what reads it is missing.
     """
     config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
-    stored = config.get("quantization_config")
-    if not stored:
+    method = quantization_method(config.get("quantization_config"))
+    if method is None:
         return None
-    method = str(stored.get("quant_method") or "bitsandbytes")
     if requested is not None:
         raise InputError(
             f"A checkpoint is quantised once. Got quantization={requested!r} for {source}, which "

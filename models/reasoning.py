@@ -50,11 +50,11 @@ from llmsmc.models.reward import Reward, Solution
 from llmsmc.models.reward_function import Scoring, as_reward
 from llmsmc.models.sampling import UniformTable
 from llmsmc.models.splicing import spliced, with_scores
-from llmsmc.models.step_tokens import StepTokens
+from llmsmc.models.step_tokens import StepRequest, StepTokens
 from llmsmc.models.stopping import StepRule, step_rule
 from llmsmc.models.thinking import Thinking, answer_steps, answer_text
 from llmsmc.models.thoughts import Thoughts, thoughts
-from llmsmc.models.token_scoring import TokenScores
+from llmsmc.models.token_scoring import ScoreRequest, TokenScores
 from llmsmc.state_space_model import StateSpaceModel
 
 
@@ -310,15 +310,7 @@ class Reasoning(StateSpaceModel):
             return self._with_finished(previous, rows, extended, drawn), log_ratio
         counts = active.num_tokens + drawn.num_tokens
         token_ids = appended(active.token_ids, active.num_tokens, drawn.token_ids, drawn.num_tokens)
-        scores, cost = self.policy.score_tokens(
-            self.prompt_ids,
-            token_ids,
-            counts,
-            active.num_tokens,
-            active.policy_memory or CacheRows.none(len(active)),
-            temperature=self.temperature,
-        )
-        self._meter.add(cost)
+        scores = self._scores_behind(active, token_ids, counts)
         if self._thoughts is not None:
             scores = self._thoughts.without_forced(scores, active.num_tokens, active.steps)
         log_ratio[rows] = (scores.tempered_log_probs - drawn.proposal_log_probs).sum(1)
@@ -373,15 +365,7 @@ class Reasoning(StateSpaceModel):
             return state
         prefixes = state[rows]
         joined = spliced(prefixes, references[rows], t, self.policy)
-        scores, cost = self.policy.score_tokens(
-            self.prompt_ids,
-            joined.token_ids,
-            joined.num_tokens,
-            prefixes.num_tokens,
-            prefixes.policy_memory or CacheRows.none(len(rows)),
-            temperature=self.temperature,
-        )
-        self._meter.add(cost)
+        scores = self._scores_behind(prefixes, joined.token_ids, joined.num_tokens)
         joined = with_scores(joined, prefixes.num_tokens, scores)
         if self._thoughts is not None:
             joined = self._thoughts.certain_where_forced(joined)
@@ -497,23 +481,42 @@ class Reasoning(StateSpaceModel):
         if self._thoughts is not None:
             starts, forced = self._thoughts.step(active.num_tokens, active.steps)
         drawn, cost = policy.sample_step(
-            self.prompt_ids,
-            active.token_ids,
-            active.num_tokens,
-            memory or CacheRows.none(len(active)),
-            rule=self._rule,
-            max_tokens=self.max_tokens_per_step,
-            max_total_tokens=self.max_tokens,
-            temperature=temperature,
-            uniforms=uniforms,
-            particles=rows,
-            step=t,
-            constraint=constraint,
-            starts=starts,
-            forced=forced,
+            StepRequest(
+                self.prompt_ids,
+                active.token_ids,
+                active.num_tokens,
+                memory or CacheRows.none(len(active)),
+                rule=self._rule,
+                max_tokens=self.max_tokens_per_step,
+                max_total_tokens=self.max_tokens,
+                temperature=temperature,
+                uniforms=uniforms,
+                particles=rows,
+                step=t,
+                constraint=constraint,
+                starts=starts,
+                forced=forced,
+            )
         )
         self._meter.add(cost)
         return drawn
+
+    def _scores_behind(
+        self, prefixes: ReasoningParticles, token_ids: Tensor, num_tokens: Tensor
+    ) -> TokenScores:
+        """Return what the policy says of the tokens that stand behind each of the prefixes."""
+        scores, cost = self.policy.score_tokens(
+            ScoreRequest(
+                self.prompt_ids,
+                token_ids,
+                num_tokens,
+                prefixes.num_tokens,
+                prefixes.policy_memory or CacheRows.none(len(prefixes)),
+                self.temperature,
+            )
+        )
+        self._meter.add(cost)
+        return scores
 
     def _with_finished(
         self,

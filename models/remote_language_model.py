@@ -9,7 +9,7 @@ too early it is asked to go on. The law of a step is that of the local engine.
 Each particle has a seed of its own at each step, made from the random numbers of the run. A
 particle that the server cannot go on with has failed: its weight is zero, and the others go on.
 
-Shapes: B rows, L generated tokens.
+Shapes: B particles, L generated tokens.
 """
 
 import math
@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import torch
-from jaxtyping import Float64, Int
 from torch import Tensor
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
@@ -27,18 +26,19 @@ from llmsmc.errors import InputError, ServerError
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.constraint import Constraint, TokenMask
 from llmsmc.models.engines.chat import Bytes, Chat
-from llmsmc.models.engines.client import RETRY_FOR, TIMEOUT, Client
+from llmsmc.models.engines.client import TIMEOUT, Client
 from llmsmc.models.engines.engine import Capabilities, ScoringEngine
 from llmsmc.models.engines.probe import probe
 from llmsmc.models.engines.requirements import missing, require
 from llmsmc.models.engines.rows import Limits, Row, draw_rows
 from llmsmc.models.policy import Demands
 from llmsmc.models.pretrained import load_tokenizer, resolve
+from llmsmc.models.ragged import padded_rows
 from llmsmc.models.sampling import UniformTable
-from llmsmc.models.step_tokens import StepTokens
+from llmsmc.models.step_tokens import StepRequest, StepTokens
 from llmsmc.models.stopping import Automaton, CountAutomaton, StepAutomaton, StepRule
-from llmsmc.models.thinking import ForcedTokens, Thinking
-from llmsmc.models.token_scoring import TokenScores
+from llmsmc.models.thinking import Thinking
+from llmsmc.models.token_scoring import ScoreRequest, TokenScores
 from llmsmc.models.vocabulary import Vocabulary, eos_ids_of
 
 UNBOUNDED: Final = 2**31  # tokens of a context of which nothing is known
@@ -97,7 +97,7 @@ class RemoteLanguageModel:
             base_url,
             api_key=api_key,
             timeout=timeout,
-            retry_for=RETRY_FOR if retry_for is None else retry_for,
+            retry_for=retry_for,
             max_connections=max_connections,
         )
         found = probe(self._client, model)
@@ -174,69 +174,50 @@ class RemoteLanguageModel:
         """Return the constraint compiled for this vocabulary, to tell what violates it."""
         return self._tokens.mask(constraint)
 
-    def sample_step(
-        self,
-        prompt_ids: tuple[int, ...],
-        token_ids: Int[Tensor, "B L"],
-        num_tokens: Int[Tensor, " B"],
-        memory: CacheRows,
-        *,
-        rule: StepRule,
-        max_tokens: int,
-        max_total_tokens: int | None = None,
-        temperature: float | int = 1.0,
-        uniforms: UniformTable | None = None,
-        particles: Int[Tensor, " B"] | None = None,
-        step: int = 0,
-        constraint: Constraint | None = None,
-        starts: Int[Tensor, " B"] | None = None,
-        forced: ForcedTokens | None = None,
-    ) -> tuple[StepTokens, Cost]:
-        """Draw one step for each of B rows; see `llmsmc.models.policy.Policy`.
+    def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
+        """Draw one step for each of B particles; see `llmsmc.models.policy.Policy`.
 
         Where the server does not say a log-probability, it is NaN.
         """
         begun = time.perf_counter()
-        if constraint is not None:
+        if request.constraint is not None:
             what = "draws from what a constraint leaves of its law"
             raise missing(what, self.capabilities, self.address, "a LanguageModel")
-        if starts is not None or forced is not None:
+        if request.starts is not None or request.forced is not None:
             what = "steps that begin within something, or in which tokens are forced"
             raise missing(what, self.capabilities, self.address, "a LanguageModel")
-        self.check(Demands(rule=rule, temperature=temperature))
-        room = self.context_length - len(prompt_ids)
-        room = room if max_total_tokens is None else min(room, max_total_tokens)
-        particles = torch.arange(len(num_tokens)) if particles is None else particles
-        seeds = self._seeds(uniforms, particles)
+        self.check(Demands(rule=request.rule, temperature=request.temperature))
+        room = self.context_length - len(request.prompt_ids)
+        if request.max_total_tokens is not None:
+            room = min(room, request.max_total_tokens)
+        particles = torch.arange(len(request))
+        if request.particles is not None:
+            particles = request.particles
         limits = Limits.of(
-            rule,
-            self._followed(rule),
+            request.rule,
+            self._followed(request.rule),
             self._tokens.pieces,
             self.eos_ids,
-            max_tokens,
-            temperature,
+            request.max_tokens,
+            request.temperature,
             whole=self.whole_answers_only,
         )
         rows = [
-            Row((*prompt_ids, *token_ids[n, :count].tolist()), room - count, seeds[n])
-            for n, count in enumerate(num_tokens.tolist())
+            Row(ids, room - count, seed)
+            for ids, count, seed in zip(
+                _texts(request),
+                request.num_tokens.tolist(),
+                self._seeds(request.uniforms, particles),
+                strict=True,
+            )
         ]
         self._client.run(draw_rows(self._client, self._engine, rows, limits))
         cost = Cost(policy_seconds=time.perf_counter() - begun)
         for row in rows:
             cost += row.cost
-        return self._step_tokens(rows, temperature), cost
+        return self._step_tokens(rows, request.temperature), cost
 
-    def score_tokens(
-        self,
-        prompt_ids: tuple[int, ...],
-        token_ids: Int[Tensor, "B L"],
-        num_tokens: Int[Tensor, " B"],
-        starts: Int[Tensor, " B"],
-        memory: CacheRows,
-        *,
-        temperature: float | int = 1.0,
-    ) -> tuple[TokenScores, Cost]:
+    def score_tokens(self, request: ScoreRequest) -> tuple[TokenScores, Cost]:
         """Score given tokens; see `llmsmc.models.policy.Policy`.
 
         Raises:
@@ -244,13 +225,10 @@ class RemoteLanguageModel:
             ServerError: it does not answer for one of them.
         """
         begun = time.perf_counter()
-        self.check(Demands(temperature=temperature, token_scores=True))
+        self.check(Demands(temperature=request.temperature, token_scores=True))
         engine = self._engine
         assert isinstance(engine, ScoringEngine)
-        texts = [
-            (*prompt_ids, *token_ids[n, :count].tolist())
-            for n, count in enumerate(num_tokens.tolist())
-        ]
+        texts = _texts(request)
         distinct = list(dict.fromkeys(texts))
         answers = self._client.post_all(engine.path, [engine.score_body(ids) for ids in distinct])
         scored = {}
@@ -259,10 +237,10 @@ class RemoteLanguageModel:
                 raise answer
             scored[ids] = engine.read_scores(answer, ids)
         rows = [
-            scored[ids][len(prompt_ids) + start - 1 :]
-            for ids, start in zip(texts, starts.tolist(), strict=True)
+            scored[ids][len(request.prompt_ids) + start - 1 :]
+            for ids, start in zip(texts, request.starts.tolist(), strict=True)
         ]
-        log_probs = _padded(rows, 0.0)
+        log_probs, _ = padded_rows(rows, torch.float64)
         positions = sum(len(ids) for ids in distinct)
         cost = Cost(
             policy_positions=positions,
@@ -287,13 +265,10 @@ class RemoteLanguageModel:
 
     def _step_tokens(self, rows: Sequence[Row], temperature: float | int) -> StepTokens:
         """Return what has been drawn, with every log-probability in the place of its kind."""
-        counts = torch.tensor([len(row.ids) for row in rows], dtype=torch.long)
-        width = int(counts.max())
-        token_ids = torch.zeros((len(rows), width), dtype=torch.long)
-        for n, row in enumerate(rows):
-            token_ids[n, : len(row.ids)] = torch.tensor(row.ids, dtype=torch.long)
-        given = _padded([row.log_probs for row in rows], 0.0)
-        unknown = torch.full_like(given, math.nan).where(torch.arange(width) < counts[:, None], 0.0)
+        token_ids, counts = padded_rows([row.ids for row in rows])
+        given, _ = padded_rows([row.log_probs for row in rows], torch.float64)
+        drawn = torch.arange(token_ids.shape[1]) < counts[:, None]
+        unknown = torch.full_like(given, math.nan).where(drawn, 0.0)
         raw = given if self.capabilities.gives("raw", temperature) else unknown
         transition = given if self.capabilities.gives("tempered", temperature) else unknown
         if temperature == 0:
@@ -323,10 +298,13 @@ class RemoteLanguageModel:
         return list(seeds)
 
 
-def _padded(rows: Sequence[Sequence[float]], padding: float) -> Float64[Tensor, "B L"]:
-    width = max((len(row) for row in rows), default=0)
-    filled = [[*row, *[padding] * (width - len(row))] for row in rows]
-    return torch.tensor(filled, dtype=torch.float64).reshape(len(rows), width)
+def _texts(request: StepRequest | ScoreRequest) -> list[tuple[int, ...]]:
+    """Return the ids of the prompt and of what follows it, for each particle."""
+    counts = request.num_tokens.tolist()
+    return [
+        (*request.prompt_ids, *ids[:count])
+        for ids, count in zip(request.token_ids.tolist(), counts, strict=True)
+    ]
 
 
 def _tokenizer(name: str) -> tuple[str, PreTrainedTokenizerBase]:

@@ -21,11 +21,11 @@ from llmsmc.errors import InputError, ServerError
 from llmsmc.models.cache_rows import CacheRows, Memory
 from llmsmc.models.convention import REMEMBERED, Convention, Layout
 from llmsmc.models.conventions import CONVENTIONS, convention_class, made
-from llmsmc.models.engines.client import RETRY_FOR, TIMEOUT, Client
+from llmsmc.models.engines.client import TIMEOUT, Client
 from llmsmc.models.engines.engine import Capabilities, LabelEngine, unreadable
 from llmsmc.models.engines.probe import probe
 from llmsmc.models.pretrained import load_plain_tokenizer, resolve
-from llmsmc.models.reward import READINGS, Reading, Solution, Steps, checked_steps
+from llmsmc.models.reward import READINGS, Memoryless, Reading, Solution, Steps, checked_steps
 from llmsmc.models.reward_model import architecture_of, require_temperature
 
 POOLED: Final = ("qwen", "trl")
@@ -40,7 +40,7 @@ class _Labelled(Protocol):
     def label_ids(self) -> tuple[int, int]: ...
 
 
-class RemoteRewardModel:
+class RemoteRewardModel(Memoryless):
     """A process reward model that a vLLM server runs.
 
     Attributes:
@@ -94,7 +94,7 @@ class RemoteRewardModel:
             base_url,
             api_key=api_key,
             timeout=timeout,
-            retry_for=RETRY_FOR if retry_for is None else retry_for,
+            retry_for=retry_for,
             max_connections=max_connections,
         )
         found = probe(self._client, model)
@@ -179,17 +179,6 @@ class RemoteRewardModel:
         )
         log_odds = [list(known.get(solution, ())) for solution in solutions]
         return log_odds, CacheRows.none(len(solutions)), cost
-
-    def rewind(
-        self,
-        question: str,
-        memory: Memory,
-        before: Sequence[Steps],
-        after: Sequence[Steps],
-        reading: Reading = "steps",
-    ) -> Memory:
-        """Return the memory, in which there is nothing: what is cached, the server has."""
-        return memory
 
     def _asked(
         self, jobs: Sequence[tuple[Layout, int]]

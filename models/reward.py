@@ -97,6 +97,30 @@ class Reward(Protocol):
         ...
 
 
+class Memoryless:
+    """A reward for which nothing is cached with the solutions, so that nothing is rewound."""
+
+    def rewind(
+        self,
+        question: str,
+        memory: Memory,
+        before: Sequence[Steps],
+        after: Sequence[Steps],
+        reading: Reading = "steps",
+    ) -> Memory:
+        """Return the memory, in which there is nothing."""
+        return memory
+
+
+def cost_of_reading(cost: Cost, scored_tokens: int = 0) -> Cost:
+    """Return what a language model has cost as what a reward made of it has."""
+    return Cost(
+        scored_tokens=scored_tokens,
+        reward_positions=cost.policy_positions,
+        model_calls=cost.model_calls,
+    )
+
+
 def checked_steps(steps: Sequence[str]) -> Steps:
     """Return the steps as they can be scored.
 

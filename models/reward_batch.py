@@ -113,10 +113,10 @@ def score_together(model: "RewardModel", requests: Sequence[ScoringRequest]) -> 
         cache = _gathered(batch)
         log_odds = model.feed(cache, [plan.ids for plan in batch], [plan.reads for plan in batch])
         width = max(len(plan.ids) for plan in batch)
+        kept = CacheRows.of(cache, torch.arange(len(batch)), len(batch))
         for index, answer in enumerate(answers):
             rows = [n for n, plan in enumerate(batch) if plan.request == index]
             if rows:
-                kept = CacheRows.of(cache, torch.arange(len(batch)), len(batch))
                 answer.keep(kept.take(torch.tensor(rows)), [batch[n].number for n in rows])
                 answer.cost += Cost(
                     scored_tokens=sum(len(batch[n].ids) for n in rows),

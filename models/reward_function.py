@@ -8,13 +8,21 @@ import torch
 from llmsmc.cost import Cost
 from llmsmc.errors import InputError
 from llmsmc.models.cache_rows import CacheRows, Memory
-from llmsmc.models.reward import READINGS, Reading, Reward, Solution, Steps, checked_steps
+from llmsmc.models.reward import (
+    READINGS,
+    Memoryless,
+    Reading,
+    Reward,
+    Solution,
+    Steps,
+    checked_steps,
+)
 
 Scoring = Callable[[str, Sequence[str]], Sequence[float]]
 """From the question and the steps of a solution to a probability for each step."""
 
 
-class RewardFunction:
+class RewardFunction(Memoryless):
     """The scores that a function gives; once for each different solution.
 
     Attributes:
@@ -86,17 +94,6 @@ class RewardFunction:
             CacheRows.none(len(solutions)),
             cost,
         )
-
-    def rewind(
-        self,
-        question: str,
-        memory: Memory,
-        before: Sequence[Steps],
-        after: Sequence[Steps],
-        reading: Reading = "steps",
-    ) -> Memory:
-        """Return the memory, in which there is nothing."""
-        return memory
 
 
 def as_reward(reward: Reward | Scoring) -> Reward:

@@ -33,6 +33,7 @@ from llmsmc.models.pretrained import (
     loading_errors,
     resolve,
 )
+from llmsmc.models.ragged import padded_rows
 from llmsmc.models.reward import READINGS, Reading, Solution, Steps, checked_steps
 from llmsmc.models.reward_batch import ScoringRequest, length_of_common_prefix, score_together
 from llmsmc.models.row_cache import RowCache
@@ -220,11 +221,8 @@ class RewardModel:
         self, cache: RowCache, ids: Sequence[tuple[int, ...]], reads: Sequence[tuple[int, ...]]
     ) -> list[list[float]]:
         """Feed new ids to the rows of `cache`; return the log-odds read at places among these."""
-        counts = torch.tensor([len(each) for each in ids])
+        fed, counts = padded_rows(ids)
         self._check_length(int((cache.lengths.cpu() + counts).max()))
-        fed = torch.zeros((len(ids), int(counts.max())), dtype=torch.long)
-        for row, each in enumerate(ids):
-            fed[row, : len(each)] = torch.tensor(each)
         hidden = self._hidden(cache, fed)
         cache.commit(counts.to(self.device))
         rows = torch.tensor([row for row, places in enumerate(reads) for _ in places])

@@ -6,7 +6,7 @@ it answers as the other one does.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from llmsmc.checks import require_count
 from llmsmc.cost import Cost
@@ -80,18 +80,18 @@ class SharedLanguageModel(LanguageModel):
         self.eos_ids, self._tokens = policy.eos_ids, policy._tokens
         self._steps, self._scores = _Steps(policy, max_particles), _Scores(policy)
 
-    def sample_step(self, *args: Any, **kwargs: Any) -> tuple[StepTokens, Cost]:
-        """Draw one step for each of B rows; see `LanguageModel.sample_step`."""
+    def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
+        """Draw one step for each of B particles; see `LanguageModel.sample_step`."""
         if not takes_turns():
-            return super().sample_step(*args, **kwargs)
-        drawn: tuple[StepTokens, Cost] = ask(self._steps, StepRequest(*args, **kwargs))
+            return super().sample_step(request)
+        drawn: tuple[StepTokens, Cost] = ask(self._steps, request)
         return drawn
 
-    def score_tokens(self, *args: Any, **kwargs: Any) -> tuple[TokenScores, Cost]:
+    def score_tokens(self, request: ScoreRequest) -> tuple[TokenScores, Cost]:
         """Score given tokens; see `LanguageModel.score_tokens`."""
         if not takes_turns():
-            return super().score_tokens(*args, **kwargs)
-        scores: tuple[TokenScores, Cost] = ask(self._scores, ScoreRequest(*args, **kwargs))
+            return super().score_tokens(request)
+        scores: tuple[TokenScores, Cost] = ask(self._scores, request)
         return scores
 
 

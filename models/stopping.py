@@ -19,7 +19,6 @@ EOS: Final = 1  # the model ended the text
 STOP: Final = 2  # the step is complete
 LENGTH: Final = 3  # cut off: too many tokens
 FAILED: Final = 4  # nothing could be drawn
-STOP_REASONS: Final = {EOS: "eos", STOP: "stop", LENGTH: "length", FAILED: "failed"}
 
 WHITESPACE: Final = frozenset(b" \t\n\r\x0b\x0c")
 

@@ -12,6 +12,7 @@ from llmsmc.errors import DegenerateWeightsError, InputError
 from llmsmc.evaluation import (
     block_size,
     evaluate_each,
+    evaluate_missing,
     evaluate_together,
     result_of,
     seed_of,
@@ -207,3 +208,17 @@ def test_a_block_of_which_something_is_missing_is_run_as_a_whole() -> None:
     assert [result["id"] for result in results] == missing
     assert ran == [*blocks[1][:3], *blocks[2]]
     assert results == [result_of(e, right, seed_of(0, e.id)) for e in examples if e.id in missing]
+
+
+@pytest.mark.parametrize(("in_flight", "num_run"), [(1, 2), (2, 4)])
+def test_what_is_done_is_run_again_only_in_a_batch(in_flight: int, num_run: int) -> None:
+    examples = [Example(f"a/{n}", "What is 3 + 4?", "7") for n in range(4)]
+    ran = list[str]()
+
+    def run(example: Example, seed: int) -> Posterior:
+        ran.append(example.id)
+        return right(example, seed)
+
+    results = list(evaluate_missing(examples, run, 0, in_flight, done={"a/0", "a/2"}))
+    assert {result["id"] for result in results} == {"a/1", "a/3"}
+    assert len(ran) == num_run

@@ -1,10 +1,11 @@
 """A cell of an ablation: an algorithm with its models and settings, but no problem."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from llmsmc.algorithms import describe_algorithm, parse_algorithm
 from llmsmc.checks import require_choice, require_count
+from llmsmc.defaults import DEFAULT_SELECTION
 from llmsmc.errors import InputError
 from llmsmc.inference import Algorithm
 from llmsmc.solving import Settings
@@ -42,7 +43,7 @@ class Cell:
     @property
     def selection(self) -> str:
         """The rule by which its answers are selected: a reading of a run, not a part of it."""
-        return str(self.values.get("selection", "mode"))
+        return str(self.values.get("selection", DEFAULT_SELECTION))
 
     @property
     def algorithm(self) -> Algorithm:
@@ -103,7 +104,7 @@ def make_cell(values: dict[str, Any]) -> Cell:
     try:
         settings = Settings(
             **{key: _setting(value) for key, value in values.items() if key in _SETTINGS},
-            selection=values.get("selection", "mode"),
+            selection=values.get("selection", DEFAULT_SELECTION),
         )
     except TypeError as error:
         raise InputError(
@@ -120,8 +121,7 @@ def make_cell(values: dict[str, Any]) -> Cell:
 
 def unselected(settings: Settings) -> Settings:
     """Return the settings of the run alone, without how its answers are read."""
-    kept = {name: getattr(settings, name) for name in _SETTINGS}
-    return Settings(**kept)
+    return replace(settings, selection=DEFAULT_SELECTION)
 
 
 def _setting(value: Any) -> Any:

@@ -6,7 +6,7 @@ block, so that a batch of several problems is made up of the same ones when it i
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,18 +14,9 @@ import torch
 from llmsmc.ablations.cell import BLOCK, Cell, unselected
 from llmsmc.algorithms import needs_proposal, needs_reward
 from llmsmc.datasets import Example
-from llmsmc.evaluation import Result, Run, evaluate_each, evaluate_together
+from llmsmc.evaluation import Result, evaluate_missing, runner
 from llmsmc.inference import Algorithm
-from llmsmc.posterior import Posterior
-from llmsmc.solving import (
-    Settings,
-    answered,
-    load_policy,
-    load_proposal,
-    load_reward,
-    reasoning,
-    shared,
-)
+from llmsmc.solving import Settings, load_policy, load_proposal, load_reward
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,19 +54,6 @@ def blocks(examples: Sequence[Example]) -> Iterator[tuple[Example, ...]]:
         yield tuple(examples[start : start + BLOCK])
 
 
-def results_of_block(unit: Unit, run: Run) -> Iterator[Result]:
-    """Yield the result of each problem of the block that has none; this is where problems are run.
-
-    Problems run one at a time know nothing of each other, so those that are done are left out.
-    Several at a time share batches, in which what is done is run once more.
-    """
-    if unit.cell.in_flight > 1:
-        yield from evaluate_together(unit.block, run, unit.seed, unit.cell.in_flight, unit.done)
-        return
-    left = (example for example in unit.block if example.id not in unit.done)
-    yield from evaluate_each(left, run, unit.seed)
-
-
 class Worker:
     """What runs units in a process; keeps the models of the last cell for the next one."""
 
@@ -86,22 +64,18 @@ class Worker:
             torch.set_num_threads(1)  # processes side by side; and sums are taken in one order
 
     def results(self, unit: Unit) -> Iterator[Result]:
-        """Yield the results of a unit."""
-        settings, algorithm = unselected(unit.cell.settings), unit.cell.algorithm
-        models = self._loaded(settings, algorithm)
-        if unit.cell.in_flight > 1:
-            models = shared(models)
-
-        def run(example: Example, seed: int) -> Posterior:
-            model = reasoning(example.question, models, algorithm)
-            return answered(algorithm.run(model, seed=seed), settings)
-
-        yield from results_of_block(unit, run)
+        """Yield the result of each problem of a unit that has none."""
+        algorithm, in_flight = unit.cell.algorithm, unit.cell.in_flight
+        models = self._loaded(unselected(unit.cell.settings), algorithm)
+        run = runner(models, algorithm, in_flight)
+        yield from evaluate_missing(unit.block, run, unit.seed, in_flight, unit.done)
 
     def _loaded(self, settings: Settings, algorithm: Algorithm) -> Settings:
         """Return the settings with models in place of names; models of no use now are dropped."""
-        parts: dict[str, Callable[[Settings], Any]] = {"policy": load_policy}
+        # The proposal first: what it cannot be made of is refused before a server is asked.
+        parts: dict[str, Callable[[Settings], Any]] = {}
         parts |= {"proposal": load_proposal} if needs_proposal(algorithm) else {}
+        parts |= {"policy": load_policy}
         parts |= {"reward": load_reward} if needs_reward(algorithm) else {}
         wanted = {role: _model_key(role, settings) for role in parts}
         self._models = {k: m for k, m in self._models.items() if k in wanted.values()}
@@ -111,12 +85,7 @@ class Worker:
         found = {role: self._models[key] for role, key in wanted.items()}
         if "reward" in found:
             found["reward_calibration"] = 1.0  # it has it
-        return replaced(settings, found)
-
-
-def replaced(settings: Settings, values: dict[str, Any]) -> Settings:
-    """Return the settings with other values."""
-    return Settings(**{**vars(settings), **values})
+        return replace(settings, **found)
 
 
 def _model_key(role: str, settings: Settings) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 
 from llmsmc.ablations import page as pages
 from llmsmc.ablations.plan import Plan
@@ -19,6 +19,7 @@ from llmsmc.ablations.work import Unit
 from llmsmc.cli import console
 from llmsmc.cli.ablation_table import cells_table, comparisons_table, plan_table
 from llmsmc.cli.errors import INTERRUPTED, print_error
+from llmsmc.cli.progress import progress_bar
 from llmsmc.cli.quiet import quiet_libraries
 from llmsmc.datasets import load
 from llmsmc.errors import InputError
@@ -119,17 +120,8 @@ def _complete(units: Sequence[Unit], *, store: Store, jobs: int, prepare: Any) -
     """Run units, and write each result as it comes, with a bar that shows how far it is."""
     if not units:
         return
-    screen = console.progress()
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[count]} of {task.fields[of]} runs"),
-        TimeRemainingColumn(),
-        TextColumn("left, {task.fields[cell]}"),
-        console=screen,
-        transient=True,
-        disable=not console.is_animated(screen),
-    ) as progress:
+    done = TextColumn("{task.fields[count]} of {task.fields[of]} runs")
+    with progress_bar(done, "{task.fields[cell]}") as progress:
         total = sum(unit.weight * unit.left for unit in units)
         task = progress.add_task(
             "Running", total=total, count=0, of=sum(unit.left for unit in units), cell="starting"

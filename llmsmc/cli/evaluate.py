@@ -74,6 +74,7 @@ def evaluate(
     debug: options.DebugOption = False,
 ) -> None:
     """Evaluate an algorithm on a set of questions; can be interrupted and taken up again."""
+    given = dict(locals())
     with reported(debug):
         with console.waiting("Starting"):
             from llmsmc.algorithms import parse_algorithm
@@ -81,45 +82,13 @@ def evaluate(
             chosen = parse_algorithm(algorithm, particles)
 
             from llmsmc.cli import evaluate_run
+            from llmsmc.cli.chosen_settings import chosen_settings
             from llmsmc.cli.quiet import quiet_libraries
             from llmsmc.datasets import load, load_file
             from llmsmc.errors import InputError
-            from llmsmc.solving import Settings
-            from llmsmc.step_text import parse_step, parse_thinking
 
             quiet_libraries(debug)
-            settings = Settings(
-                policy=policy,
-                reward=reward,
-                reward_convention=reward_convention,
-                reward_quantization=reward_quantization,
-                reward_device=reward_device,
-                reward_calibration=reward_calibration,
-                policy_model=policy_model,
-                policy_tokenizer=policy_tokenizer,
-                reward_model=reward_model,
-                reward_tokenizer=reward_tokenizer,
-                quantization=quantization,
-                proposal=proposal,
-                double_quantization=double_quantization,
-                adapter=adapter,
-                policy_revision=policy_revision,
-                device=device,
-                device_map=device_map,
-                dtype=dtype,
-                temperature=temperature,
-                aggregation=aggregation,
-                selection=selection,
-                inverse_temperature=inverse_temperature,
-                policy_inverse_temperature=policy_inverse_temperature,
-                max_steps=max_steps,
-                max_tokens_per_step=max_tokens_per_step,
-                step=parse_step(step),
-                system=system,
-                thinking=parse_thinking(
-                    thinking, thinking_step, max_thinking_tokens, score_thinking
-                ),
-            )
+            settings = chosen_settings(given)
             if dataset_file is not None and dataset is None:
                 loaded = load_file(str(dataset_file), limit)
             elif dataset is not None and dataset_file is None:

@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn
 
 from llmsmc.algorithms import describe_algorithm
 from llmsmc.cli import console
 from llmsmc.cli.errors import INTERRUPTED, print_error
 from llmsmc.cli.evaluation_table import evaluation_table
-from llmsmc.datasets import Dataset, Example
-from llmsmc.evaluation import Result, Run, block_size, evaluate_each, evaluate_together
+from llmsmc.cli.progress import progress_bar
+from llmsmc.datasets import Dataset
+from llmsmc.evaluation import Result, block_size, evaluate_missing, runner
 from llmsmc.evaluation_folder import EvaluationFolder, folder_name
 from llmsmc.inference import Algorithm
-from llmsmc.posterior import Posterior
-from llmsmc.solving import Settings, answered, loaded, reasoning, shared
+from llmsmc.solving import Settings, loaded
 
 
 def evaluate(
@@ -48,8 +48,8 @@ def evaluate(
     try:
         if not folder.done.issuperset(example.id for example in dataset.examples):
             with console.waiting(f"Loading {settings.policy}"):
-                run = _runner(algorithm, settings, in_flight)
-            results = _results(folder.done, dataset, run, seed, in_flight)
+                run = runner(loaded(settings, algorithm), algorithm, in_flight)
+            results = evaluate_missing(dataset.examples, run, seed, in_flight, folder.done)
             _append_each(folder, results, len(dataset.examples))
     except KeyboardInterrupt:
         count = len(folder.results)
@@ -64,42 +64,9 @@ def evaluate(
     screen.print(console.foreign(f"Results: {folder.path}", "dim"))
 
 
-def _runner(algorithm: Algorithm, settings: Settings, in_flight: int) -> Run:
-    """Load the models once, and return the function that runs on one example."""
-    models = loaded(settings, algorithm)
-    if in_flight > 1:
-        models = shared(models)
-
-    def run(example: Example, seed: int) -> Posterior:
-        posterior = algorithm.run(reasoning(example.question, models, algorithm), seed=seed)
-        return answered(posterior, settings)
-
-    return run
-
-
-def _results(
-    done: set[str], dataset: Dataset, run: Run, seed: int, in_flight: int
-) -> Iterator[Result]:
-    """Return the results that are missing, as they come."""
-    if in_flight > 1:
-        return evaluate_together(dataset.examples, run, seed, in_flight, done)
-    left = [example for example in dataset.examples if example.id not in done]
-    return evaluate_each(left, run, seed)
-
-
 def _append_each(folder: EvaluationFolder, results: Iterator[Result], total: int) -> None:
     """Write one result after the other, with a bar that shows how far it is and how good."""
-    screen = console.progress()
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("left, {task.fields[accuracy]} right"),
-        console=screen,
-        transient=True,
-        disable=not console.is_animated(screen),
-    ) as progress:
+    with progress_bar(MofNCompleteColumn(), "{task.fields[accuracy]} right") as progress:
         task = progress.add_task(
             "Solving", total=total, completed=len(folder.results), accuracy=_accuracy(folder)
         )

@@ -65,6 +65,7 @@ def solve(
     debug: options.DebugOption = False,
 ) -> None:
     """Solve one question: its answers with their probabilities, and the best solution."""
+    given = dict(locals())
     with reported(debug):
         text = read_question(question, sample_problem)
         if out is not None:
@@ -77,41 +78,12 @@ def solve(
             chosen = parse_algorithm(algorithm, particles)
 
             from llmsmc.cli import solve_run
+            from llmsmc.cli.chosen_settings import chosen_settings
             from llmsmc.cli.quiet import quiet_libraries
             from llmsmc.datasets import sample_problem as draw
-            from llmsmc.solving import Settings
-            from llmsmc.step_text import parse_step, parse_thinking
 
         quiet_libraries(debug)
-        settings = Settings(
-            policy=policy,
-            reward=reward,
-            reward_convention=reward_convention,
-            reward_quantization=reward_quantization,
-            reward_device=reward_device,
-            reward_calibration=reward_calibration,
-            policy_model=policy_model,
-            policy_tokenizer=policy_tokenizer,
-            reward_model=reward_model,
-            reward_tokenizer=reward_tokenizer,
-            quantization=quantization,
-            proposal=proposal,
-            double_quantization=double_quantization,
-            adapter=adapter,
-            policy_revision=policy_revision,
-            device=device,
-            device_map=device_map,
-            dtype=dtype,
-            temperature=temperature,
-            aggregation=aggregation,
-            inverse_temperature=inverse_temperature,
-            policy_inverse_temperature=policy_inverse_temperature,
-            max_steps=max_steps,
-            max_tokens_per_step=max_tokens_per_step,
-            step=parse_step(step),
-            system=system,
-            thinking=parse_thinking(thinking, thinking_step, max_thinking_tokens, score_thinking),
-        )
+        settings = chosen_settings(given)
         problem = None if sample_problem is None else draw(sample_problem, seed)
         solve_run.solve(text, chosen, settings, seed, problem=problem, out=out)
 

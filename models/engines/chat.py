@@ -11,6 +11,7 @@ from typing import Any
 
 from llmsmc.errors import InputError
 from llmsmc.models.constraint import Constraint, TokenMask
+from llmsmc.models.engines.completion import only_choice, token_counts
 from llmsmc.models.engines.engine import Draw, Drawn, unreadable
 from llmsmc.models.stopping import EOS, LENGTH, Automaton, StepRule
 from llmsmc.models.thinking import Thinking
@@ -48,25 +49,16 @@ class Chat:
 
     def read(self, answer: Any) -> Drawn:
         """Return what the answer says; the end of the text is an id of its own."""
-        choices = answer.get("choices") if isinstance(answer, dict) else None
-        if not choices or not isinstance(choices[0], dict):
-            raise unreadable("an OpenAI-compatible server", answer, "it has no choices")
-        message, finish = choices[0].get("message") or {}, choices[0].get("finish_reason")
+        choice = only_choice("an OpenAI-compatible server", answer)
+        message, finish = choice.get("message") or {}, choice.get("finish_reason")
         text = message.get("content")
         if not isinstance(text, str) or finish not in ("stop", "length"):
             cause = f"the text ended by {finish!r}" if isinstance(text, str) else "it has no text"
-            raise unreadable("an OpenAI-compatible server", choices[0], cause)
-        usage = answer.get("usage") or {}
-        details = usage.get("prompt_tokens_details") or {}
+            raise unreadable("an OpenAI-compatible server", choice, cause)
         ids = tuple(text.encode())
-        return Drawn(
-            token_ids=(*ids, END) if finish == "stop" else ids,
-            reason=EOS if finish == "stop" else LENGTH,
-            log_probs=None,
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            cached_tokens=int(details.get("cached_tokens") or 0),
-            generated_tokens=int(usage.get("completion_tokens") or 0),
-        )
+        if finish == "stop":
+            return Drawn((*ids, END), EOS, None, *token_counts(answer))
+        return Drawn(ids, LENGTH, None, *token_counts(answer))
 
 
 class Bytes:

@@ -46,7 +46,7 @@ class Client:
         *,
         api_key: str | None = None,
         timeout: float = TIMEOUT,
-        retry_for: float = RETRY_FOR,
+        retry_for: float | None = None,
         max_connections: int = 64,
     ) -> None:
         """Prepare to ask; nothing is sent yet.
@@ -55,14 +55,14 @@ class Client:
             base_url: the address, with or without the `/v1` behind it.
             api_key: sent as a bearer token, and shown nowhere.
             timeout: seconds that an answer may take.
-            retry_for: seconds after which nothing is tried again.
+            retry_for: seconds after which nothing is tried again; by default `RETRY_FOR`.
             max_connections: how many requests are under way at once.
 
         Raises:
             InputError: the address is none.
         """
         self.root = root_of(base_url)
-        self.retry_for, self.retries = retry_for, 0
+        self.retry_for, self.retries = RETRY_FOR if retry_for is None else retry_for, 0
         self._api_key = api_key
         self._loop = asyncio.new_event_loop()
         self._room = asyncio.Semaphore(max_connections)

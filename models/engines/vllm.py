@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from llmsmc.models.engines.completion import only_choice, token_counts
 from llmsmc.models.engines.engine import Draw, Drawn, unreadable
 from llmsmc.models.stopping import EOS, LENGTH, STOP
 
@@ -61,7 +62,7 @@ class Vllm:
 
     def read(self, answer: Any) -> Drawn:
         """Return what the answer says; no stop reason is an end only if nothing was cut off."""
-        choice = _choice(answer)
+        choice = only_choice("vLLM", answer)
         ids = choice.get("token_ids")
         if not isinstance(ids, list):
             raise unreadable("vLLM", choice, "it has no token_ids")
@@ -70,16 +71,8 @@ class Vllm:
             raise unreadable("vLLM", choice, f"the text ended by {finish!r}")
         reason = LENGTH if finish == "length" else STOP if isinstance(stop, str) else EOS
         log_probs = (choice.get("logprobs") or {}).get("token_logprobs")
-        usage = answer.get("usage") or {}
-        details = usage.get("prompt_tokens_details") or {}
-        return Drawn(
-            token_ids=tuple(ids),
-            reason=reason,
-            log_probs=tuple(log_probs) if log_probs and len(log_probs) == len(ids) else None,
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            cached_tokens=int(details.get("cached_tokens") or 0),
-            generated_tokens=int(usage.get("completion_tokens") or len(ids)),
-        )
+        complete = tuple(log_probs) if log_probs and len(log_probs) == len(ids) else None
+        return Drawn(tuple(ids), reason, complete, *token_counts(answer, generated=len(ids)))
 
     def label_body(
         self, prompt: Sequence[int], labels: Sequence[int], temperature: float = 1.0
@@ -94,7 +87,7 @@ class Vllm:
 
     def read_labels(self, answer: Any, labels: Sequence[int]) -> list[float]:
         """Return the log-probabilities of the labels."""
-        choice = _choice(answer)
+        choice = only_choice("vLLM", answer)
         table = (choice.get("logprobs") or {}).get("top_logprobs") or [{}]
         found = [table[0].get(f"token_id:{label}") for label in labels]
         if None in found:
@@ -107,18 +100,10 @@ class Vllm:
 
     def read_scores(self, answer: Any, ids: Sequence[int]) -> list[float]:
         """Return the log-probabilities of all ids but the first."""
-        choice = _choice(answer)
+        choice = only_choice("vLLM", answer)
         table = choice.get("prompt_logprobs") or []
         if len(table) != len(ids):
             raise unreadable("vLLM", choice, "it does not score the prompt")
         return [
             float(scores[str(id)]["logprob"]) for id, scores in zip(ids[1:], table[1:], strict=True)
         ]
-
-
-def _choice(answer: Any) -> dict[str, Any]:
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    if not choices or not isinstance(choices[0], dict):
-        raise unreadable("vLLM", answer, "it has no choices")
-    choice: dict[str, Any] = choices[0]
-    return choice

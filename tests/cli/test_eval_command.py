@@ -13,7 +13,7 @@ import pytest
 
 from llmsmc.cli import evaluate_run
 from llmsmc.datasets import Example
-from llmsmc.evaluation import summarize
+from llmsmc.evaluation import runner, summarize
 from llmsmc.evaluation_folder import EvaluationFolder
 from tests.cli.conftest import Command, error_line
 
@@ -81,7 +81,7 @@ def test_nothing_is_loaded_where_nothing_is_left(
 ) -> None:
     options = [*tiny, "--out", "run", "--limit", "1"]
     assert command("eval", dataset, *options).exit_code == 0
-    monkeypatch.setattr(evaluate_run, "_runner", None)
+    monkeypatch.setattr(evaluate_run, "loaded", None)
     assert command("eval", dataset, *options).exit_code == 0
     assert len(lines(tmp_path)) == 1
 
@@ -113,7 +113,7 @@ def test_an_interrupt_leaves_what_can_be_taken_up(
     in_flight: str,
     num_before: int,
 ) -> None:
-    actual = evaluate_run._runner
+    actual = runner
 
     def interrupted(*args: Any) -> Any:
         run = actual(*args)
@@ -127,7 +127,7 @@ def test_an_interrupt_leaves_what_can_be_taken_up(
 
     options = [*tiny, "--out", "run", "--in-flight", in_flight]
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate_run, "_runner", interrupted)
+        patch.setattr(evaluate_run, "runner", interrupted)
         result = command("eval", dataset, *options)
     assert result.exit_code == 130
     assert result.stderr.startswith(f"llmsmc: error: interrupted after {num_before} results")

@@ -44,7 +44,7 @@ def test_solve_and_eval(server: FakeServer, command: Command, policy_folder: Pat
 def test_an_evaluation_ends_with_its_server_and_goes_on_with_it(
     server: FakeServer, command: Command, policy_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmsmc.models.remote_language_model.RETRY_FOR", 0.3)
+    monkeypatch.setattr(client, "RETRY_FOR", 0.3)
     arguments = ["eval", "minimath-dev", "--limit", "4", "--out", "runs", "--particles", "2"]
     arguments += ["--algorithm", "self-consistency", "--max-steps", "2", "--policy", server.url]
     arguments += ["--policy-tokenizer", str(policy_folder)]

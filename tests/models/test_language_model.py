@@ -10,7 +10,7 @@ from llmsmc import InputError, NumericalError
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.language_model import LanguageModel
 from llmsmc.models.sampling import UniformTable
-from llmsmc.models.step_tokens import StepTokens
+from llmsmc.models.step_tokens import StepRequest, StepTokens
 from llmsmc.models.stopping import EOS, LENGTH, STOP, Delimiter, TokenCount
 
 QUESTION = "What is 3 + 4?"
@@ -21,12 +21,14 @@ def first_step(
 ) -> StepTokens:
     options = {"rule": Delimiter(), "max_tokens": 60} | settings
     drawn, _ = policy.sample_step(
-        policy.prompt_ids(QUESTION),
-        torch.zeros((num_rows, 0), dtype=torch.long),
-        torch.zeros(num_rows, dtype=torch.long),
-        CacheRows.none(num_rows),
-        uniforms=UniformTable(num_rows, torch.Generator().manual_seed(seed)),
-        **options,  # type: ignore[arg-type]
+        StepRequest(
+            policy.prompt_ids(QUESTION),
+            torch.zeros((num_rows, 0), dtype=torch.long),
+            torch.zeros(num_rows, dtype=torch.long),
+            CacheRows.none(num_rows),
+            uniforms=UniformTable(num_rows, torch.Generator().manual_seed(seed)),
+            **options,  # type: ignore[arg-type]
+        )
     )
     return drawn
 
@@ -80,14 +82,16 @@ def test_draws_belong_to_the_particle_and_not_to_the_batch(policy: LanguageModel
     prompt = policy.prompt_ids(QUESTION)
     for subset in ([0], [7], [1, 4, 6], [6, 1]):
         drawn, _ = policy.sample_step(
-            prompt,
-            torch.zeros((len(subset), 0), dtype=torch.long),
-            torch.zeros(len(subset), dtype=torch.long),
-            CacheRows.none(len(subset)),
-            rule=Delimiter(),
-            max_tokens=60,
-            uniforms=UniformTable(8, torch.Generator().manual_seed(0)),
-            particles=torch.tensor(subset),
+            StepRequest(
+                prompt,
+                torch.zeros((len(subset), 0), dtype=torch.long),
+                torch.zeros(len(subset), dtype=torch.long),
+                CacheRows.none(len(subset)),
+                rule=Delimiter(),
+                max_tokens=60,
+                uniforms=UniformTable(8, torch.Generator().manual_seed(0)),
+                particles=torch.tensor(subset),
+            )
         )
         assert rows(drawn) == [everyone[n] for n in subset]
 
@@ -117,13 +121,15 @@ def test_cached_steps_continue_as_uncached_ones(any_policy: LanguageModel) -> No
     results = []
     for memory in (first.memory.take(indices), CacheRows.none(5), _half(first.memory, indices)):
         drawn, cost = any_policy.sample_step(
-            any_policy.prompt_ids(QUESTION),
-            first.token_ids[indices],
-            first.num_tokens[indices],
-            memory,
-            rule=Delimiter(),
-            max_tokens=60,
-            uniforms=UniformTable(5, torch.Generator().manual_seed(3)),
+            StepRequest(
+                any_policy.prompt_ids(QUESTION),
+                first.token_ids[indices],
+                first.num_tokens[indices],
+                memory,
+                rule=Delimiter(),
+                max_tokens=60,
+                uniforms=UniformTable(5, torch.Generator().manual_seed(3)),
+            )
         )
         results.append((drawn, cost))
     for drawn, cost in results[1:]:
@@ -150,27 +156,31 @@ def test_shared_rows_that_were_set_aside_are_their_own(
     monkeypatch.setattr("llmsmc.models.token_loop.MIN_ACTIVE_FRACTION", fraction)
     for seed in range(12):
         drawn, _ = policy.sample_step(
-            policy.prompt_ids(QUESTION),
-            torch.zeros((5, 0), dtype=torch.long),
-            torch.zeros(5, dtype=torch.long),
-            CacheRows.none(5),
-            rule=Delimiter(),
-            max_tokens=40,
-            temperature=temperature,
-            uniforms=UniformTable(5, torch.Generator().manual_seed(seed)),
+            StepRequest(
+                policy.prompt_ids(QUESTION),
+                torch.zeros((5, 0), dtype=torch.long),
+                torch.zeros(5, dtype=torch.long),
+                CacheRows.none(5),
+                rule=Delimiter(),
+                max_tokens=40,
+                temperature=temperature,
+                uniforms=UniformTable(5, torch.Generator().manual_seed(seed)),
+            )
         )
         held = drawn.memory.present.nonzero().squeeze(1)
         memory = drawn.memory.take(held)
         results = []
         for cached in (memory, CacheRows.none(len(held))):
             again, _ = policy.sample_step(
-                policy.prompt_ids(QUESTION),
-                drawn.token_ids[held],
-                drawn.num_tokens[held],
-                cached,
-                rule=TokenCount(3),
-                max_tokens=3,
-                uniforms=UniformTable(len(held), torch.Generator().manual_seed(9)),
+                StepRequest(
+                    policy.prompt_ids(QUESTION),
+                    drawn.token_ids[held],
+                    drawn.num_tokens[held],
+                    cached,
+                    rule=TokenCount(3),
+                    max_tokens=3,
+                    uniforms=UniformTable(len(held), torch.Generator().manual_seed(9)),
+                )
             )
             results.append(again)
         assert rows(results[0]) == rows(results[1])
@@ -204,14 +214,16 @@ def test_limit_on_the_whole_text(policy: LanguageModel) -> None:
     assert set(drawn.stop_reasons[full].tolist()) <= {EOS, LENGTH}
     first = first_step(policy, 32, rule=TokenCount(2), max_tokens=9)
     drawn, cost = policy.sample_step(
-        policy.prompt_ids(QUESTION),
-        first.token_ids,
-        first.num_tokens,
-        first.memory,
-        rule=Delimiter(),
-        max_tokens=9,
-        max_total_tokens=2,
-        uniforms=UniformTable(32, torch.Generator()),
+        StepRequest(
+            policy.prompt_ids(QUESTION),
+            first.token_ids,
+            first.num_tokens,
+            first.memory,
+            rule=Delimiter(),
+            max_tokens=9,
+            max_total_tokens=2,
+            uniforms=UniformTable(32, torch.Generator()),
+        )
     )
     assert set(drawn.num_tokens.tolist()) == {0}
     assert set(drawn.stop_reasons.tolist()) == {LENGTH}
@@ -332,14 +344,16 @@ def test_a_prefix_is_computed_once_however_many_share_it(
     policy.eos_ids = ()
     prompt = policy.prompt_ids(QUESTION)
     drawn, cost = policy.sample_step(
-        prompt,
-        torch.zeros((8, 0), dtype=torch.long),
-        torch.zeros(8, dtype=torch.long),
-        CacheRows.none(8),
-        rule=TokenCount(5),
-        max_tokens=9,
-        temperature=temperature,
-        uniforms=UniformTable(8, torch.Generator().manual_seed(0)),
+        StepRequest(
+            prompt,
+            torch.zeros((8, 0), dtype=torch.long),
+            torch.zeros(8, dtype=torch.long),
+            CacheRows.none(8),
+            rule=TokenCount(5),
+            max_tokens=9,
+            temperature=temperature,
+            uniforms=UniformTable(8, torch.Generator().manual_seed(0)),
+        )
     )
     assert cost.generated_tokens == 40
     prefixes = {tuple(ids[:count]) for ids in rows(drawn) for count in range(5)}

@@ -15,6 +15,7 @@ from llmsmc.models.language_model import LanguageModel
 from llmsmc.models.pretrained import EMBEDDED, load_tokenizer, resolve
 from llmsmc.models.quantization import quantization_config
 from llmsmc.models.reward_model import RewardModel
+from llmsmc.models.step_tokens import StepRequest
 from llmsmc.models.stopping import TokenCount
 
 QUESTION = "What is 3 + 4?"
@@ -159,13 +160,15 @@ def test_quantization(name: str, wide_policy_folder: Path) -> None:
     assert 0 < float(error.abs().max()) < 1.5
     # The cached loop runs on it, with the log-probabilities of this very model.
     drawn, _ = loaded.sample_step(
-        prompt,
-        torch.zeros((2, 0), dtype=torch.long),
-        torch.zeros(2, dtype=torch.long),
-        CacheRows.none(2),
-        rule=TokenCount(4),
-        max_tokens=4,
-        temperature=0.0,
+        StepRequest(
+            prompt,
+            torch.zeros((2, 0), dtype=torch.long),
+            torch.zeros(2, dtype=torch.long),
+            CacheRows.none(2),
+            rule=TokenCount(4),
+            max_tokens=4,
+            temperature=0.0,
+        )
     )
     expected = loaded.log_probs(prompt, drawn.token_ids[0].tolist())
     assert torch.allclose(drawn.log_probs[0], expected, atol=0.1)

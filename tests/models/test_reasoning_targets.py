@@ -25,6 +25,7 @@ from llmsmc.models.reasoning import Reasoning
 from llmsmc.models.reasoning_particles import ReasoningParticles
 from llmsmc.models.reward_function import as_reward
 from llmsmc.models.reward_model import RewardModel
+from llmsmc.models.token_scoring import ScoreRequest
 from tests.models.conftest import local
 from tests.statistics import MAX_Z, z_score
 
@@ -84,12 +85,14 @@ def test_scored_tokens_are_those_of_an_uncached_pass(
     counts = rows.num_tokens + torch.tensor([4, 1, 1])
     memory = rows.policy_memory if cached else None
     scores, cost = policy.score_tokens(
-        model.prompt_ids,
-        token_ids,
-        counts,
-        rows.num_tokens,
-        memory or CacheRows.none(3),
-        temperature=0.7,
+        ScoreRequest(
+            model.prompt_ids,
+            token_ids,
+            counts,
+            rows.num_tokens,
+            memory or CacheRows.none(3),
+            temperature=0.7,
+        )
     )
     assert isinstance(policy, LanguageModel)
     for n, tail in enumerate(tails):

@@ -1,0 +1,25 @@
+"""A bar that shows how far something is."""
+
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+
+from llmsmc.cli import console
+
+
+def progress_bar(done: ProgressColumn, remark: str) -> Progress:
+    """Return a bar with the time that is left; without a terminal there is nothing to be seen.
+
+    Args:
+        done: what stands behind the bar: how much is done.
+        remark: what stands behind the time, with fields of the task in braces.
+    """
+    screen = console.progress()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        done,
+        TimeRemainingColumn(),
+        TextColumn(f"left, {remark}"),
+        console=screen,
+        transient=True,
+        disable=not console.is_animated(screen),
+    )
