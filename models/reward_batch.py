@@ -14,6 +14,7 @@ import torch
 
 from llmsmc.cost import Cost
 from llmsmc.models.cache_rows import CacheRows, Memory, join
+from llmsmc.models.length_groups import length_groups
 from llmsmc.models.reward import READINGS, Reading, Solution
 from llmsmc.models.row_cache import RowCache, gather
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from llmsmc.models.reward_model import RewardModel
 
 MAX_POSITIONS: Final = 2**15  # positions of one forward pass; larger batches are cut up
+CALL: Final = 64  # positions that take about as long as a call of the model takes beside them
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,13 +178,8 @@ def _gathered(batch: Sequence[Plan]) -> RowCache:
 def _batches(plans: list[Plan]) -> Iterator[list[Plan]]:
     """Yield the plans in groups of similar length, none of which exceeds `MAX_POSITIONS`."""
     plans.sort(key=lambda plan: (len(plan.ids), plan.request, plan.number))
-    while plans:
-        size, longest = len(plans), len(plans[-1].ids)
-        if size * longest > MAX_POSITIONS:
-            fits = (n for n in range(1, size) if (n + 1) * len(plans[n].ids) > MAX_POSITIONS)
-            size = next(fits, size)
-        yield sorted(plans[:size], key=lambda plan: (plan.request, plan.number))
-        plans = plans[size:]
+    for rows in length_groups([len(plan.ids) for plan in plans], CALL, MAX_POSITIONS):
+        yield sorted((plans[n] for n in rows), key=lambda plan: (plan.request, plan.number))
 
 
 def _distinct(solutions: Sequence[Solution], memory: CacheRows) -> tuple[list[int], list[int]]:
