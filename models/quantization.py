@@ -5,6 +5,7 @@ corrected: its log-probabilities are the ones that are recorded.
 """
 
 import importlib.util
+import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -61,6 +62,7 @@ def quantization_config(
     if name is None or name == "none":
         return None
     _require_packages(f"quantization={name!r}", ("bitsandbytes",), "quantization=None")
+    _silence_casts()
     if name == "int8":
         settings: dict[str, Any] = {"load_in_8bit": True}
     else:
@@ -105,7 +107,18 @@ def stored_quantization(
         )
     subject = f"{source} is quantised by {method}, which"
     _require_packages(subject, _PACKAGES.get(method, ()), "a checkpoint that is not quantised")
+    if method == "bitsandbytes":
+        _silence_casts()
     return method
+
+
+def _silence_casts() -> None:
+    """Drop one warning of bitsandbytes, which it repeats at every product of 8-bit weights."""
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_no_cast)
+
+
+def _is_no_cast(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("MatMul8bitLt: inputs will be cast from ")
 
 
 def _require_packages(subject: str, packages: Sequence[str], otherwise: str) -> None:

@@ -1,6 +1,7 @@
 """Double quantization, checkpoints that are quantised already, adapters."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,29 @@ def test_a_checkpoint_that_is_quantised_already(wide_policy_folder: Path, tmp_pa
     for name in ("nf4", "int8"):
         with pytest.raises(InputError, match=f"Got quantization='{name}'.*by bitsandbytes already"):
             LanguageModel.from_pretrained(tmp_path, name, device="cpu")
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_casts_are_not_told_of_at_every_product(
+    is_stored: bool,
+    wide_policy_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    logger = logging.getLogger("bitsandbytes.autograd._functions")
+    caplog.set_level(logging.WARNING, logger=logger.name)
+    model = LanguageModel.from_pretrained(wide_policy_folder, "int8", device="cpu")
+    if is_stored:
+        model.model.save_pretrained(tmp_path)
+        model.tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr(logger, "filters", [])
+    source, name = (tmp_path, None) if is_stored else (wide_policy_folder, "int8")
+    log_probs(LanguageModel.from_pretrained(source, name, device="cpu"))
+    assert "MatMul8bitLt" not in caplog.text
+    logger.warning("MatMul8bitLt: something else")
+    assert "something else" in caplog.text
 
 
 PRE_QUANTISED: list[tuple[dict[str, Any], str]] = [
