@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.json:
         print(json.dumps([asdict(row) for row in rows]))
         return
-    head = "level | N | tokens | policy, a token | reward, a token | reward, a scored token | outside"
+    head = "level | N | tokens | policy, a token | reward, a token | reward, scored | outside"
     print(f"| {head} |\n{'| --: ' * 7}|")
     print("\n".join(map(str, rows)))
 
