@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import claims
 from llmsmc.ablations.page import index_of, page_text, read_reports
 
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "ablations"
@@ -22,6 +23,11 @@ def test_pages_and_figures_belong_to_their_reports() -> None:
         assert f"--page docs/ablations/{name}.md" in report["command"], name
     if REPORTS:
         assert index_of(REPORTS) == (PAGES / "index.md").read_text()
+
+
+def test_the_readme_has_their_claims() -> None:
+    text = (PAGES.parent.parent / "README.md").read_text()
+    assert claims.with_claims(text) == text
 
 
 @pytest.mark.parametrize("name", REPORTS)

@@ -74,6 +74,26 @@ def index_of(reports: dict[str, Report]) -> str:
     )
 
 
+def summary_of(reports: dict[str, Report], folder: str) -> str:
+    """Return a shorter table: claims of which the paper has figures, else one of each ablation."""
+    rows = [
+        [
+            f"[{_cell(each['claim'])}]({folder}/{name}.md)",
+            _cell(each["published"]) or "not in the paper",
+            _difference(each),
+            each["verdict"],
+        ]
+        for name, report in reports.items()
+        for each in _headlines(report)
+    ]
+    return _table(["claim", "published", "here: difference and 95 % interval", "verdict"], rows)
+
+
+def _headlines(report: Report) -> list[dict[str, Any]]:
+    published = [each for each in report["comparisons"] if each["published"]]
+    return published or report["comparisons"][:1]
+
+
 def _claim(report: Report) -> str:
     where = f" ({report['figure']})" if report["figure"] else ""
     return f"{report['claim']}{where}" if report["claim"] else ""
