@@ -1,6 +1,7 @@
-"""The embedded models behind a real vLLM, beside the same models in this process.
+"""The embedded models behind a real vLLM or llama.cpp, beside the same models in this process.
 
     python -m benchmarks.servers --python ENVIRONMENT/bin/python
+    python -m benchmarks.servers --llama-server PROGRAM --gguf MODEL.gguf
     python -m benchmarks.servers --address http://127.0.0.1:8000/v1 --only law
 
 * law: the answers of independent solutions, with the chi-square statistic of the two samples;
@@ -24,7 +25,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.vllm_server import PYTHON_VARIABLE, VllmServer, vllm
+from benchmarks.server_process import (
+    LLAMA_VARIABLES,
+    PYTHON_VARIABLE,
+    ServerProcess,
+    llama,
+    running,
+    vllm,
+)
 from llmsmc.datasets import load
 from llmsmc.evaluation import Result
 from llmsmc.grading import grade
@@ -134,7 +142,7 @@ def written(folder: Path) -> list[Result]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-def survive_a_restart(server: VllmServer, limit: int, num_particles: int) -> bool:
+def survive_a_restart(server: ServerProcess, limit: int, num_particles: int) -> bool:
     """Print how an evaluation goes on over a restart; return whether nothing was lost."""
     folders = [Path(tempfile.mkdtemp()) / "run" for _ in range(2)]
     undisturbed = evaluation(server.url, limit, num_particles, folders[0])
@@ -178,6 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--python", default=os.environ.get(PYTHON_VARIABLE), metavar="PATH")
+    parser.add_argument("--llama-server", default=os.environ.get(LLAMA_VARIABLES[0]))
+    parser.add_argument("--gguf", default=os.environ.get(LLAMA_VARIABLES[1]), metavar="FILE")
     parser.add_argument("--address", help="of a server that runs already", metavar="URL")
     parser.add_argument("--only", choices=CHECKS)
     parser.add_argument("--particles", type=int, default=300)
@@ -192,23 +202,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "reward" in chosen:
             compare_rewards(given.address)
         return
-    if not given.python:
+    if not (given.python or given.llama_server):
         parser.error(
-            f"name the interpreter of an environment with vLLM: --python or {PYTHON_VARIABLE}"
+            f"name the interpreter of an environment with vLLM (--python or {PYTHON_VARIABLE}), or "
+            f"a llama-server and a GGUF file ({' and '.join(LLAMA_VARIABLES)})"
         )
-    log = Path(tempfile.mkdtemp()) / "vllm.log"
+    log = Path(tempfile.mkdtemp()) / "server.log"
     print(f"The log of the servers: {log}")
     if set(chosen) - {"reward"}:
-        with vllm(given.python, Path(resolve(POLICY)), POLICY, log) as server:
+        with running(_policy_server(given, log)) as server:
             if "law" in chosen:
                 compare_laws(server.url, given.particles)
             if "solve" in chosen:
                 solve(server.url, 16)
             if "restart" in chosen:
                 survive_a_restart(server, given.limit, 16)
-    if "reward" in chosen:
-        with vllm(given.python, Path(resolve(REWARD)), REWARD, log, reward_options()) as server:
+    if "reward" in chosen and not given.llama_server:
+        model = Path(resolve(REWARD))
+        with running(vllm(given.python, model, REWARD, log, reward_options())) as server:
             print(f"largest difference of log-odds {compare_rewards(server.url):.2g}")
+
+
+def _policy_server(given: argparse.Namespace, log: Path) -> ServerProcess:
+    if given.llama_server:
+        return llama(given.llama_server, Path(given.gguf), POLICY, log)
+    return vllm(given.python, Path(resolve(POLICY)), POLICY, log)
 
 
 def reward_options() -> tuple[str, ...]:

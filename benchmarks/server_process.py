@@ -1,11 +1,11 @@
-"""A vLLM server on this machine, started from an environment of its own.
+"""Servers on this machine: a vLLM from an environment of its own, or a `llama-server`.
 
-The environment is that of the interpreter which LLMSMC_VLLM_PYTHON names, or an option: vLLM pins
-versions that do not go together with those of llmsmc (docs/servers.md has a recipe for the CPU).
+vLLM pins versions that do not go together with those of llmsmc: LLMSMC_VLLM_PYTHON, or an option,
+names the interpreter of its environment. LLMSMC_LLAMA_SERVER names a `llama-server`, and
+LLMSMC_LLAMA_MODEL the embedded policy as a GGUF file (docs/servers.md has recipes for both).
 """
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -17,30 +17,20 @@ from pathlib import Path
 from typing import Final
 
 PYTHON_VARIABLE: Final = "LLMSMC_VLLM_PYTHON"
+LLAMA_VARIABLES: Final = ("LLMSMC_LLAMA_SERVER", "LLMSMC_LLAMA_MODEL")
 SLOWEST_START: Final = 900.0  # seconds, on a machine that has other things to do
 
 
-class VllmServer:
+class ServerProcess:
     """A server that can be killed and started again at the same address."""
 
-    def __init__(
-        self, python: str, model: Path, name: str, log: Path, options: Sequence[str] = ()
-    ) -> None:
-        """Choose a free port; nothing is started yet."""
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        """Choose a free port, which the command is told; nothing is started yet."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self._log = log
-        self._command = [
-            *(python, "-m", "vllm.entrypoints.openai.api_server"),
-            *("--model", str(model), "--served-model-name", name),
-            *("--host", "127.0.0.1", "--port", str(self.port)),
-            *("--dtype", "float32", "--enforce-eager", "--max-model-len", "1024"),
-            # On a CPU it ends when a prompt with a seed is read in parts: "CPU Generator does not
-            # use offset" (vLLM 0.32.0).
-            "--no-enable-chunked-prefill",
-            *options,
-        ]
+        self._command = [*command, "--host", "127.0.0.1", "--port", str(self.port)]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -69,13 +59,14 @@ class VllmServer:
         until = time.monotonic() + SLOWEST_START
         while time.monotonic() < until:
             if self._process.poll() is not None:
-                raise RuntimeError("vLLM has ended:\n" + self._log.read_text()[-4000:])
+                raise RuntimeError("The server has ended:\n" + self._log.read_text()[-4000:])
             with contextlib.suppress(OSError, ValueError):
-                with urllib.request.urlopen(f"{self.url}/models", timeout=5) as answer:
-                    json.load(answer)
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5):
                     return
             time.sleep(0.5)
-        raise TimeoutError(f"vLLM has not answered for {SLOWEST_START} seconds; see {self._log}.")
+        raise TimeoutError(
+            f"The server has not answered for {SLOWEST_START} seconds; see {self._log}."
+        )
 
     def kill(self) -> None:
         """End it by SIGKILL, with everything that it has started."""
@@ -86,12 +77,31 @@ class VllmServer:
             self._process = None
 
 
-@contextlib.contextmanager
 def vllm(
     python: str, model: Path, name: str, log: Path, options: Sequence[str] = ()
-) -> Iterator[VllmServer]:
+) -> ServerProcess:
+    """Return a vLLM with this model."""
+    command = [
+        *(python, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(model), "--served-model-name", name),
+        *("--dtype", "float32", "--enforce-eager", "--max-model-len", "1024"),
+        # On a CPU it ends when a prompt with a seed is read in parts: "CPU Generator does not use
+        # offset" (vLLM 0.32.0).
+        "--no-enable-chunked-prefill",
+    ]
+    return ServerProcess([*command, *options], log)
+
+
+def llama(program: str, model: Path, name: str, log: Path) -> ServerProcess:
+    """Return a llama.cpp with this model, 8 places of 1024 tokens each, in single precision."""
+    command = [program, "--model", str(model), "--alias", name, "--parallel", "8"]
+    precise = ["--cache-type-k", "f32", "--cache-type-v", "f32"]
+    return ServerProcess([*command, *precise, "--ctx-size", str(8 * 1024), "--no-webui"], log)
+
+
+@contextlib.contextmanager
+def running(server: ServerProcess) -> Iterator[ServerProcess]:
     """Run a server for as long as the block."""
-    server = VllmServer(python, model, name, log, options)
     try:
         server.start()
         server.wait()
