@@ -25,8 +25,8 @@ class Moved(NamedTuple):
 class Move(Protocol):
     """A kernel that leaves the law of the path x_0, ..., x_t given y_0, ..., y_t as it is."""
 
-    def check(self, run: Run, population: Population) -> None:
-        """Raise `InputError` unless such particles can be moved."""
+    def check(self, run: Run) -> None:
+        """Raise `InputError` unless particles of the model can be moved; before any are drawn."""
         ...
 
     def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:

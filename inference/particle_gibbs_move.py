@@ -46,7 +46,7 @@ class ParticleGibbsMove:
         require_count("num_particles", self.num_particles, minimum=2)
         conditional(self.resampler)
 
-    def check(self, run: Run, population: Population) -> None:
+    def check(self, run: Run) -> None:
         """Raise `InputError` unless the states can be rewound."""
         if not (run.model.remembers_path and run.model.can_rewind()):
             raise InputError(

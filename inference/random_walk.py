@@ -42,9 +42,15 @@ class RandomWalk:
         if not 0 < self.scale < math.inf:
             raise InputError(f"scale is a length. Got {self.scale!r}; accepted: finite, above 0.")
 
-    def check(self, run: Run, population: Population) -> None:
-        """Raise `InputError` unless the states are made from real numbers."""
-        for _, (values,) in components(run.model.coordinates(population.particles)):
+    def check(self, run: Run) -> None:
+        """Raise `InputError` unless the states are made from real numbers; one is drawn to see."""
+        if run.model.remembers_path:
+            raise InputError(
+                "A random walk moves the last state of a Markov model. Got "
+                f"{type(run.model).__name__}, whose states are paths; accepted: another move."
+            )
+        state = run.model.sample_initial(1, generator=torch.Generator().manual_seed(0))
+        for _, (values,) in components(run.model.coordinates(state)):
             if not isinstance(values, Tensor) or not values.is_floating_point():
                 raise InputError(
                     "A random walk is made by real numbers. Got states of type "

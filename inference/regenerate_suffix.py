@@ -32,7 +32,7 @@ from llmsmc.particles import num_particles, take, where
 class RegenerateSuffix:
     """The move, for models whose states remember their path and can be rewound."""
 
-    def check(self, run: Run, population: Population) -> None:
+    def check(self, run: Run) -> None:
         """Raise `InputError` unless the states can be rewound."""
         if not run.model.can_rewind():
             raise InputError(

@@ -53,9 +53,8 @@ class ResampleMove(Stepwise):
 
     def begin(self, run: Run) -> Population:
         """Draw the initial particles and weigh them."""
-        population = begin(run, self.num_particles)
-        self.move.check(run, population)
-        return population
+        self.move.check(run)
+        return begin(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Resample, move, and advance the particles that have not finished by one step."""

@@ -116,8 +116,8 @@ class TemperedSMC(Algorithm):
             )
         run = Run(model, observations, RandomStreams(seed))
         journal = Journal(self, run, record=False)
+        self.move.check(run)
         t, population = self._prior(run)
-        self.move.check(run, population)
         exponent, rung = 0.0, 0
         while True:
             yield journal.posterior(population, run.truncated(population.particles))

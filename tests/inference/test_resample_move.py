@@ -25,7 +25,7 @@ from llmsmc.inference.population import Population
 from llmsmc.inference.regenerate_suffix import regenerated
 from llmsmc.inference.resamplers import uniforms
 from llmsmc.inference.run import Run
-from llmsmc.models import TabularLanguageModel
+from llmsmc.models import HiddenMarkov, TabularLanguageModel
 from llmsmc.randomness import RandomStreams
 from llmsmc.weights import uniform
 from tests.replicates import check_unbiased, replicates
@@ -147,12 +147,31 @@ def test_acceptance_rates_are_reported() -> None:
     assert all(step.acceptance_rate is None for step in still.history)
 
 
+class Scoreless(TabularLanguageModel):
+    """A language model that cannot score what it has not written, and may not be asked to write."""
+
+    def check_splice(self) -> None:
+        raise InputError("no scores")
+
+    def sample_initial(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("something is drawn before it is known whether it can be moved")
+
+
+def test_a_move_is_refused_before_anything_is_drawn() -> None:
+    model = Scoreless([[[0.5, 0.5]]], [[1.0, 0.5]])
+    with pytest.raises(InputError, match="no scores"):
+        ResampleMove(4, move=ParticleGibbsMove(ancestor_sampling=True)).run(model, seed=0)
+
+
 def test_moves_that_do_not_fit_the_model_are_named() -> None:
     resampler = Adaptive(systematic, 1.0)
+    weather = HiddenMarkov([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
     with pytest.raises(InputError, match="Got LinearGaussian, whose states cannot be rewound"):
         ResampleMove(4, resampler).run(walk(), WALK_OBSERVATIONS, seed=0)
-    with pytest.raises(InputError, match="A random walk is made by real numbers"):
+    with pytest.raises(InputError, match="A random walk moves the last state of a Markov model"):
         ResampleMove(4, resampler, move=RandomWalk()).run(table_without_end(), seed=0)
+    with pytest.raises(InputError, match="A random walk is made by real numbers"):
+        ResampleMove(4, resampler, move=RandomWalk()).run(weather, [0], seed=0)
     with pytest.raises(InputError, match="scale is a length. Got 0"):
         RandomWalk(0)
     with pytest.raises(InputError, match="num_moves"):
