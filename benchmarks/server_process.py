@@ -95,8 +95,10 @@ def vllm(
 def llama(program: str, model: Path, name: str, log: Path) -> ServerProcess:
     """Return a llama.cpp with this model, 8 places of 1024 tokens each, in single precision."""
     command = [program, "--model", str(model), "--alias", name, "--parallel", "8"]
-    precise = ["--cache-type-k", "f32", "--cache-type-v", "f32"]
-    return ServerProcess([*command, *precise, "--ctx-size", str(8 * 1024), "--no-webui"], log)
+    precise = ["--cache-type-k", "f32", "--cache-type-v", "f32", "--ctx-size", str(8 * 1024)]
+    # Its threads wait for each other by spinning: one, unless the machine has nothing else to do.
+    threads = ["--threads", os.environ.get("OMP_NUM_THREADS", "1"), "--no-webui"]
+    return ServerProcess([*command, *precise, *threads], log)
 
 
 @contextlib.contextmanager
