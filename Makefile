@@ -1,6 +1,7 @@
 # make solve   the first answer, from a fresh clone; QUANTIZATION=nf4, fp4, int8 or none
 # make test    the whole suite
 # make lint    format, lint, types, direction of imports
+# make bench   tokens a second beside other libraries, into docs/speed.md; hours
 # make docs    the site, into site/; any warning fails it
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ QUANTIZATION ?= nf4
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: solve test lint docs format clean
+.PHONY: solve test lint bench docs format clean
 .DEFAULT_GOAL := test
 
 solve: $(INSTALLED)
@@ -22,6 +23,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.engine --rounds 5 --out docs/figures/engine.json --page docs/speed.md
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
