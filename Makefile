@@ -1,7 +1,8 @@
 # make solve   the first answer, from a fresh clone; QUANTIZATION=nf4, fp4, int8 or none
 # make test    the whole suite
-# make quick   each ablation with a page, at its quick size: the page's outcomes come out again
+# make quick   ablations that have a page, at their quick size: its outcomes come out again; a benchmark
 # make lint    format, lint, types, direction of imports
+# make bench   tokens a second beside other libraries, into docs/speed.md; hours
 # make docs    the site, into site/; any warning fails it
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ QUANTIZATION ?= nf4
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: solve test quick lint docs format clean
+.PHONY: solve test quick lint bench docs format clean
 .DEFAULT_GOAL := test
 
 solve: $(INSTALLED)
@@ -19,13 +20,16 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
 
 quick: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m quick tests/test_ablation_pages.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m quick tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.engine --rounds 5 --out docs/figures/engine.json --page docs/speed.md
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -265,6 +265,8 @@ class Workshop:
         if "forward" in vars(model.model):
             del model.model.forward  # the compiled one
         model.config.use_cache = True
+        if model.generation_config is not None:
+            model.generation_config.use_cache = True
         nn.Module.to(model, "cpu", torch.float16)
         model.save_pretrained(target)
         self.tokenizer().save_pretrained(target)
