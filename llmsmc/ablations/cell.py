@@ -80,8 +80,11 @@ class Cell:
         return make_cell(self.values | {"particles": particles})
 
     def matches(self, wanted: dict[str, Any]) -> bool:
-        """Return whether the cell has these values."""
-        return all(self.values.get(key) == value for key, value in wanted.items())
+        """Return whether the cell has these values, or one of those in a list."""
+        return all(
+            self.values.get(key) in (value if isinstance(value, list) else [value])
+            for key, value in wanted.items()
+        )
 
 
 def make_cell(values: dict[str, Any]) -> Cell:

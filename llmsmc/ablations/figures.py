@@ -85,7 +85,6 @@ def figures(cell: Cell, runs: Runs) -> dict[str, Any]:
         "truncated": math.fsum(truncated) / len(counts) if counts else None,
         "num_errors": sum(result["error"] is not None for result in results),
         "seconds": fmean(result["seconds"] for result in results),
-        "peak_memory_bytes": max(cost["peak_memory_bytes"] for cost in costs),
     }
 
 

@@ -123,7 +123,7 @@ def _verdicts(report: Report) -> str:
 
 def _figures(report: Report) -> str:
     head = ["cell", "N", "runs", "accuracy, %", "P(right), %", "log score", "calibration error"]
-    head += ["tokens", "model calls", "seconds", "peak, MB", "failed"]
+    head += ["tokens", "model calls", "seconds", "failed"]
     rows = []
     for cell in report["cells"]:
         f = cell["figures"]
@@ -142,7 +142,6 @@ def _figures(report: Report) -> str:
                 f"{f['generated_tokens']:,.0f}",
                 f"{f['model_calls']:,.0f}",
                 f"{f['seconds']:.2f}",
-                f"{f['peak_memory_bytes'] / 1e6:,.0f}",
                 str(f["num_errors"]),
             ]
         )

@@ -31,7 +31,7 @@ particles = 4
 
 [[comparisons]]                    # left minus right, on the same problems and seeds
 claim = "..."
-left = { series = "particle filter" }
+left = { series = "particle filter", particles = [2, 4] }    # either
 right = { series = "weighted best of N" }
 same = ["particles"]               # what the two of a pair have in common
 rule = "greater"                   # or "no less", "equal", with a margin

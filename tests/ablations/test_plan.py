@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from llmsmc.ablations.cell import make_cell
 from llmsmc.ablations.reading import load_plan, names, read_plan
 from llmsmc.errors import InputError
 
@@ -120,3 +121,10 @@ def test_an_empty_grid() -> None:
 def test_plans_that_are_not_there(name: str) -> None:
     with pytest.raises(InputError, match="no such ablation|cannot be read"):
         load_plan(name)
+
+
+def test_a_list_of_values_is_any_of_them() -> None:
+    cells = [
+        make_cell({"series": "s", "algorithm": "bootstrap", "particles": n}) for n in (1, 4, 16)
+    ]
+    assert [cell.matches({"particles": [4, 16]}) for cell in cells] == [False, True, True]
