@@ -187,9 +187,10 @@ def _section(title: str, text: str) -> str:
 def _difference(c: dict[str, Any]) -> str:
     if c["difference"] is None:
         return "nothing to compare"
-    factor, unit = (1.0, "") if c["metric"] == "log_score" else (100.0, " points")
-    d, low, high = (factor * c[key] for key in ("difference", "low", "high"))
-    return f"{d:+.1f} ({low:+.1f} to {high:+.1f}){unit}"
+    values = [c[key] for key in ("difference", "low", "high")]
+    if c["metric"] == "log_score":
+        return "{:+.2f} ({:+.2f} to {:+.2f})".format(*values)
+    return "{:+.1f} ({:+.1f} to {:+.1f}) points".format(*(100 * value for value in values))
 
 
 def _rule(c: dict[str, Any]) -> str:
