@@ -29,6 +29,7 @@ UNBIASED: Final = (
     "resample-move",
     "islands",
     "coalescing",
+    "cascade",
     "entropic",
 )
 OPTIONS: Final = {

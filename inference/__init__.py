@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from llmsmc.inference.move import Move as Move
     from llmsmc.inference.move import Moved as Moved
     from llmsmc.inference.optimal_resampler import optimal as optimal
+    from llmsmc.inference.particle_cascade import ParticleCascade as ParticleCascade
     from llmsmc.inference.particle_gibbs import ParticleGibbs as ParticleGibbs
     from llmsmc.inference.particle_gibbs_move import ParticleGibbsMove as ParticleGibbsMove
     from llmsmc.inference.particle_marginal_metropolis_hastings import (
@@ -65,6 +66,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.inference.killing_resampler": ["killing"],
         "llmsmc.inference.move": ["Move", "Moved"],
         "llmsmc.inference.optimal_resampler": ["optimal"],
+        "llmsmc.inference.particle_cascade": ["ParticleCascade"],
         "llmsmc.inference.particle_gibbs": ["ParticleGibbs"],
         "llmsmc.inference.particle_gibbs_move": ["ParticleGibbsMove"],
         "llmsmc.inference.particle_marginal_metropolis_hastings": [

@@ -5,7 +5,6 @@ observations and the random streams, knows when to stop, applies the rule for tr
 keeps the history and tells a dead population.
 """
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, replace
@@ -25,7 +24,7 @@ from llmsmc.inference.run import Run
 from llmsmc.posterior import Posterior
 from llmsmc.randomness import RandomStreams
 from llmsmc.state_space_model import Observations, StateSpaceModel, Truncated
-from llmsmc.weights import effective_sample_size, log_evidence
+from llmsmc.weights import relative
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,14 @@ def drive(
         population = (
             algorithm.begin(run) if population is None else algorithm.step(run, t, population)
         )
-        population = rejecting(population, run.model.failed(population.particles).cpu())
-        finished = model.finished(population.particles).cpu()
-        is_last = t + 1 == horizon or bool(finished.all())
-        truncated = run.truncated(population.particles) if is_last else torch.zeros_like(finished)
+        if run.model.can_fail():
+            population = rejecting(population, run.model.failed(population.particles).cpu())
+        is_last = t + 1 == horizon or run.all_finished(population.particles)
+        truncated = (
+            run.truncated(population.particles)
+            if is_last
+            else torch.zeros(population.log_weights.shape, dtype=torch.bool)
+        )
         if is_last and algorithm.truncated == "reject":
             population = rejecting(population, truncated)
         if is_last:
@@ -135,7 +138,7 @@ class Journal:
     def note(self, population: Population) -> Any:
         """Record a step; return its particles as they are kept."""
         particles = self._run.model.record(population.particles)
-        num_finished = int(self._run.model.finished(population.particles).sum())
+        num_finished = self._run.num_finished(population.particles)
         self._history += (summary(len(self._history), population, num_finished),)
         self._recorded += (particles,) if self._keeps else ()
         return particles
@@ -159,7 +162,7 @@ class Journal:
             log_weights=population.log_weights,
             log_evidence=self._history[-1].log_evidence,
             history=self._history,
-            cost=replace(run.model.cost() - self._cost_before, seconds=self._seconds),
+            cost=run.model.cost().since(self._cost_before, self._seconds),
             truncated=truncated,
             recorded=self._recorded if self._keeps else None,
             metadata={"model": type(run.model).__name__, **metadata},
@@ -197,16 +200,14 @@ def rejecting(population: Population, rejected: Bool[Tensor, " N"]) -> Populatio
 
 def summary(t: int, population: Population, num_finished: int) -> StepRecord:
     """Return the diagnostics of the population."""
-    evidence = log_evidence(population.log_weights)
-    largest = float(population.log_weights.max())
+    weights = relative(population.log_weights)
     return StepRecord(
         step=t,
-        effective_sample_size=effective_sample_size(population.log_weights),
-        log_evidence=evidence,
+        effective_sample_size=weights.effective_sample_size,
+        log_evidence=weights.log_evidence,
         ancestors=population.ancestors,
         resampled=population.resampled,
         num_finished=num_finished,
-        num_unique_ancestors=int(population.ancestors.bincount().count_nonzero()),
         acceptance_rate=population.acceptance_rate,
-        max_weight=math.exp(largest - evidence) if evidence > -math.inf else 0.0,
+        max_weight=weights.max_weight,
     )

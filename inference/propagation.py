@@ -68,11 +68,17 @@ def _propose(run: Run, t: int, parents: Population) -> Population:
 def going_on(model: StateSpaceModel, previous: Any, carried: LogWeights) -> Bool[Tensor, " N"]:
     """Return which particles are neither dead nor finished."""
     alive = carried > -math.inf
-    return alive if previous is None else alive & ~model.finished(previous).cpu()
+    return (
+        alive
+        if previous is None or not model.can_finish()
+        else alive & ~model.finished(previous).cpu()
+    )
 
 
 def absorb(model: StateSpaceModel, proposed: Any, previous: Any) -> Any:
     """Return the proposed particles, but those that had finished as they were."""
+    if not model.can_finish():
+        return proposed
     finished = model.finished(previous)
     return where(~finished, proposed, previous) if bool(finished.any()) else proposed
 
@@ -80,7 +86,21 @@ def absorb(model: StateSpaceModel, proposed: Any, previous: Any) -> Any:
 def weigh(run: Run, t: int, previous: Any, particles: Any, carried: LogWeights) -> LogWeights:
     """Add log p(y_t given x_t) to the carried log-weights of the particles that go on."""
     log_potentials = run.log_likelihood(t, previous, particles)
+    if previous is None or not run.model.can_finish():
+        return add_to_living(carried, log_potentials, t)
     return add_potentials(carried, log_potentials, going_on(run.model, previous, carried), t)
+
+
+def add_to_living(log_weights: LogWeights, log_potentials: Tensor, t: int) -> LogWeights:
+    """Add the log-potentials of step t to the log-weights of the particles that are not dead.
+
+    Raises:
+        InputError, NumericalError: as `add_potentials`.
+    """
+    # Numbers all of them: the dead need no mask, since -inf stays -inf.
+    if log_potentials.shape == log_weights.shape and float(log_potentials.max()) < math.inf:
+        return log_weights + on_host(log_potentials)
+    return add_potentials(log_weights, log_potentials, log_weights > -math.inf, t)
 
 
 def add_potentials(

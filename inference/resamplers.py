@@ -17,11 +17,12 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
 
-from llmsmc.weights import log_evidence, scaled
+from llmsmc.weights import log_evidence, relative
 
 
 class Resampled(NamedTuple):
@@ -123,8 +124,7 @@ def systematic_rows(
     weights: Float64[Tensor, "K N"], size: int, generator: Generator
 ) -> Int64[Tensor, "K M"]:
     """Draw one offset for all strata of a population."""
-    offsets = uniforms((len(weights), 1), generator).expand(-1, size)
-    return inverse_cdf_of_strata(weights, offsets)
+    return _ancestors(_num_below(weights, uniforms((weights.shape[0], 1), generator), size), size)
 
 
 def one_population(
@@ -134,16 +134,16 @@ def one_population(
     num_offspring: int | None,
 ) -> Resampled:
     """Resample a single population, and share its mass equally among the offspring."""
-    size = num_offspring or len(log_weights)
-    return equally_weighted(rows(scaled(log_weights)[None], size, generator)[0], log_weights)
+    size = num_offspring or log_weights.shape[0]
+    found = relative(log_weights).alive()
+    return _sharing(rows(found.weights[None], size, generator)[0], found.log_evidence)
 
 
 def equally_weighted(
     ancestors: Int64[Tensor, " M"], log_weights: Float64[Tensor, " N"]
 ) -> Resampled:
     """Share the mass of `log_weights` equally among the offspring."""
-    share = log_evidence(log_weights) - math.log(len(ancestors))
-    return Resampled(ancestors, torch.full((len(ancestors),), share, dtype=torch.float64))
+    return _sharing(ancestors, log_evidence(log_weights))
 
 
 def uniforms(shape: int | tuple[int, ...], generator: Generator) -> Float64[Tensor, "..."]:
@@ -176,16 +176,45 @@ def inverse_cdf_of_strata(
     its offset is below the fraction $x - \lfloor x \rfloor$. No i + u_i is ever rounded.
     """
     size = offsets.shape[-1]
-    cumulative = weights.cumsum(-1)
-    scaled_cumulative = (cumulative * size / cumulative[..., -1:]).clamp(max=size)
-    whole = scaled_cumulative.floor()
-    index = whole.long().clamp(max=size - 1)
-    fraction = scaled_cumulative - whole
-    num_below = whole.long() + (fraction > offsets.gather(-1, index)).long()
-    is_last = torch.arange(weights.shape[-1]) >= _last_positive(weights)
-    num_below = num_below.masked_fill(is_last, size)
-    points = torch.arange(size).expand(offsets.shape).contiguous()
-    return torch.searchsorted(num_below, points, right=True)
+    return _ancestors(_num_below(weights, offsets, size), size)
+
+
+def _num_below(
+    weights: Float64[Tensor, "*K N"], offsets: Float64[Tensor, "*K M"], size: int
+) -> Int64[Tensor, "*K N"]:
+    """Count the points below each value of the distribution function; one offset is that of all."""
+    # On vectors of a few thousand the calls of numpy cost a fraction of those of torch, and no sum
+    # is taken but by torch: the numbers are the same.
+    expected = weights.cumsum(-1).numpy()
+    expected *= size / expected[..., -1:]
+    np.minimum(expected, size, out=expected)
+    whole = np.floor(expected)
+    expected -= whole
+    num_below = whole.astype(np.int64)
+    points = offsets.numpy()
+    if points.shape[-1] > 1:
+        points = np.take_along_axis(points, np.minimum(num_below, size - 1), -1)
+    num_below += expected > points
+    # From the last positive weight on, all have the same count: where rounding left one short.
+    if (num_below[..., -1] < size).any():
+        num_below[np.arange(weights.shape[-1]) >= _last_positive(weights).numpy()] = size
+    return torch.from_numpy(num_below)
+
+
+def _ancestors(num_below: Int64[Tensor, "*K N"], size: int) -> Int64[Tensor, "*K M"]:
+    """Return for each of M points the particle that it hits: how many counts do not exceed it."""
+    *shape, length = num_below.shape
+    num_rows = num_below.numel() // length
+    counts = num_below.numpy()
+    if num_rows > 1:
+        counts = counts + np.arange(num_rows).reshape(*shape, 1) * (size + 1)
+    found = np.bincount(counts.reshape(-1), minlength=num_rows * (size + 1))
+    return torch.from_numpy(found).view(*shape, size + 1).cumsum_(-1)[..., :size]
+
+
+def _sharing(ancestors: Int64[Tensor, " M"], log_mass: float) -> Resampled:
+    size = ancestors.shape[0]
+    return Resampled(ancestors, torch.full((size,), log_mass - math.log(size), dtype=torch.float64))
 
 
 def _last_positive(weights: Float64[Tensor, "*K N"]) -> Int64[Tensor, "*K 1"]:

@@ -42,6 +42,14 @@ class Run:
         """Return the generator of random numbers of step t for a purpose."""
         return self.streams.generator(t, purpose)
 
+    def num_finished(self, particles: Any) -> int:
+        """Return how many of the particles have finished."""
+        return int(self.model.finished(particles).sum()) if self.model.can_finish() else 0
+
+    def all_finished(self, particles: Any) -> bool:
+        """Return whether all of the particles have finished."""
+        return self.model.can_finish() and bool(self.model.finished(particles).all())
+
     def truncated(self, particles: Any) -> Bool[Tensor, " N"]:
         """Return which particles the end of the run cuts off: none if the observations end it."""
         if self.observations is None:

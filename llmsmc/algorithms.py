@@ -33,6 +33,7 @@ ALGORITHMS: Final = {
     "particle-gibbs": "ParticleGibbs",
     "islands": "IslandFilter",
     "coalescing": "CoalescingFilter",
+    "cascade": "ParticleCascade",
     "entropic": "EntropicFilter",
     "published": "PublishedParticleFilter",
 }

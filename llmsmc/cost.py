@@ -44,5 +44,11 @@ class Cost:
 
     def __sub__(self, earlier: "Cost") -> "Cost":
         """Return the cost since `earlier`; the peak stays."""
-        rest = {name: value - getattr(earlier, name) for name, value in vars(self).items()}
-        return Cost(**rest | {"peak_memory_bytes": self.peak_memory_bytes})
+        return self.since(earlier, self.seconds - earlier.seconds)
+
+    def since(self, earlier: "Cost", seconds: float) -> "Cost":
+        """Return the cost since `earlier`, of a run that has taken so many seconds."""
+        before = vars(earlier)
+        rest = {name: value - before[name] for name, value in vars(self).items()}
+        rest["peak_memory_bytes"], rest["seconds"] = self.peak_memory_bytes, seconds
+        return Cost(**rest)

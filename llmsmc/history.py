@@ -17,7 +17,6 @@ class StepRecord:
         ancestors: for each particle, the index of its parent among those of the step before.
         resampled: whether the parents were drawn anew; if not, each particle is its own.
         num_finished: particles that have finished, in this step or before.
-        num_unique_ancestors: number of distinct parents.
         acceptance_rate: of the moves made in the step; None where there are none.
         max_weight: the largest normalised weight.
     """
@@ -28,6 +27,10 @@ class StepRecord:
     ancestors: Int64[Tensor, " N"]
     resampled: bool
     num_finished: int
-    num_unique_ancestors: int
     acceptance_rate: float | None
     max_weight: float
+
+    @property
+    def num_unique_ancestors(self) -> int:
+        """Return the number of distinct parents."""
+        return int(self.ancestors.bincount().count_nonzero())

@@ -35,7 +35,16 @@ def num_particles(particles: Any) -> int:
 
 def take(particles: Any, indices: Int64[Tensor, " M"]) -> Any:
     """Return the population of the particles at `indices`; the original stays as it is."""
-    return map_populations(lambda population: population[indices], particles)
+    return map_populations(lambda population: _rows_at(population, indices), particles)
+
+
+def _rows_at(population: Any, indices: Int64[Tensor, " M"]) -> Any:
+    if not isinstance(population, Tensor) or population.device != indices.device:
+        return population[indices]
+    # Of numbers side by side a gather is several times as fast as one of rows.
+    if population.numel() == len(population) and population.is_contiguous():
+        return population.view(-1).index_select(0, indices).view(-1, *population.shape[1:])
+    return population.index_select(0, indices)
 
 
 def element(particles: Any, index: int) -> Any:

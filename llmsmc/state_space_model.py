@@ -263,6 +263,10 @@ class StateSpaceModel:
         """Return which particles could not be drawn, and so have weight zero: none by default."""
         return torch.zeros(num_particles(particles), dtype=torch.bool)
 
+    def can_fail(self) -> bool:
+        """Return whether the model says of some particles that they could not be drawn."""
+        return type(self).failed is not StateSpaceModel.failed
+
     def can_finish(self) -> bool:
         """Return whether the model says of some states that they are finished."""
         return type(self).finished is not StateSpaceModel.finished

@@ -6,8 +6,9 @@ $W^n = w^n / \sum_m w^m$ are a view that is derived when it is needed. A weight 
 """
 
 import math
+import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float64
@@ -20,6 +21,8 @@ LogWeights = Float64[Tensor, " N"]
 
 def on_host(values: Tensor) -> Tensor:
     """Return `values` as float64 on the CPU, without gradient."""
+    if values.dtype == torch.float64 and values.device.type == "cpu" and not values.requires_grad:
+        return values
     return values.detach().to(device="cpu", dtype=torch.float64)
 
 
@@ -30,18 +33,24 @@ def as_log_weights(values: Tensor | Sequence[float] | Any) -> LogWeights:
         InputError: the values are not a vector of at least one number.
         NumericalError: one of the values is NaN or `+inf`.
     """
+    return _checked(values)[0]
+
+
+def _checked(values: Tensor | Sequence[float] | Any) -> tuple[LogWeights, float]:
+    """Return the log-weights and the largest of them."""
     log_weights = on_host(torch.as_tensor(values))
-    if log_weights.dim() != 1 or len(log_weights) == 0:
+    if log_weights.dim() != 1 or log_weights.shape[0] == 0:
         shape = tuple(log_weights.shape)
         raise InputError(f"Log-weights are a vector [N]. Got shape {shape}; accepted: N >= 1.")
     # The maximum alone decides: it is NaN or +inf if any value is.
-    if not log_weights.max() < math.inf:
+    largest = float(log_weights.max())
+    if not largest < math.inf:
         bad = int((log_weights.isnan() | (log_weights == math.inf)).nonzero()[0])
         raise NumericalError(
             f"Log-weight of particle {bad} is {float(log_weights[bad])}; accepted: any number "
             "below +inf, and -inf for a weight of zero."
         )
-    return log_weights
+    return log_weights, largest
 
 
 def uniform(num_particles: int) -> LogWeights:
@@ -53,17 +62,90 @@ def uniform(num_particles: int) -> LogWeights:
     return torch.full((num_particles,), -math.log(num_particles), dtype=torch.float64)
 
 
+class Relative(NamedTuple):
+    """Weights divided by the largest of them, and what is read from them without another pass.
+
+    Attributes:
+        weights: linear, in [0, 1], safe from overflow; ones if all weights are zero.
+        log_largest: the log of the largest weight.
+        total: the sum of `weights`.
+    """
+
+    weights: LogWeights
+    log_largest: float
+    total: float
+
+    @property
+    def log_evidence(self) -> float:
+        r"""Return $\log \sum_n w^n$; `-inf` if all weights are zero."""
+        return self.log_largest + math.log(self.total)
+
+    @property
+    def effective_sample_size(self) -> float:
+        r"""Return $(\sum_n w^n)^2 / \sum_n (w^n)^2$; 0.0 if all weights are zero."""
+        if self.log_largest == -math.inf:
+            return 0.0
+        size = self.total**2 / float(self.weights.dot(self.weights))
+        return min(max(size, 1.0), float(self.weights.shape[0]))
+
+    @property
+    def max_weight(self) -> float:
+        """Return the largest normalised weight; 0.0 if all weights are zero."""
+        return 0.0 if self.log_largest == -math.inf else 1 / self.total
+
+    def alive(self) -> "Relative":
+        """Return the same.
+
+        Raises:
+            DegenerateWeightsError: all weights are zero.
+        """
+        if self.log_largest == -math.inf:
+            raise DegenerateWeightsError(f"All {len(self.weights)} weights are zero.")
+        return self
+
+
+def relative(log_weights: LogWeights) -> Relative:
+    """Return the weights divided by the largest of them."""
+    global _last
+    last = _last
+    if last is not None and last.log_weights() is log_weights:
+        if last.version == log_weights._version:
+            return last.relative
+    host, log_largest = _checked(log_weights)
+    if log_largest == -math.inf:
+        return Relative(torch.ones_like(host), log_largest, float(len(host)))
+    weights = (host - log_largest).exp_()
+    found = Relative(weights, log_largest, float(weights.sum()))
+    if isinstance(log_weights, Tensor) and not log_weights.is_inference():
+        _last = _Last(weakref.ref(log_weights, _forget), log_weights._version, found)
+    return found
+
+
+class _Last(NamedTuple):
+    """The weights that were asked for last: those of a record are those of the next resampling."""
+
+    log_weights: weakref.ref[Tensor]
+    version: int
+    relative: Relative
+
+
+_last: _Last | None = None
+
+
+def _forget(log_weights: weakref.ref[Tensor]) -> None:
+    global _last
+    last = _last
+    if last is not None and last.log_weights is log_weights:
+        _last = None
+
+
 def scaled(log_weights: LogWeights) -> LogWeights:
     """Return the weights divided by the largest of them: linear, in [0, 1], safe from overflow.
 
     Raises:
         DegenerateWeightsError: all weights are zero.
     """
-    log_weights = as_log_weights(log_weights)
-    largest = log_weights.max()
-    if largest == -math.inf:
-        raise DegenerateWeightsError(f"All {len(log_weights)} weights are zero.")
-    return (log_weights - largest).exp()
+    return relative(log_weights).alive().weights
 
 
 def normalize(log_weights: LogWeights) -> LogWeights:
@@ -108,7 +190,7 @@ def effective_sample_size(log_weights: LogWeights) -> float:
     >>> effective_sample_size(as_log_weights([0.0, 0.0, -float("inf")]))
     2.0
     """
-    return float(effective_sample_sizes(as_log_weights(log_weights)[None])[0])
+    return relative(log_weights).effective_sample_size
 
 
 def effective_sample_sizes(log_weights: Float64[Tensor, "K N"]) -> Float64[Tensor, " K"]:

@@ -7,15 +7,17 @@ References:
     2. Rauch, Tung, Striebel (1965). Maximum likelihood estimates of linear dynamic systems.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float64
-from torch import Tensor
+from torch import Generator, Tensor
 
 from llmsmc.errors import InputError
+from llmsmc.randomness import standard_normal
 from llmsmc.state_space_model import Observations, StateSpaceModel
 
 
@@ -85,6 +87,36 @@ class LinearGaussian(StateSpaceModel):
         mean = state @ self.observation_matrix.T
         return dist.MultivariateNormal(mean, scale_tril=self._observation_scale)
 
+    def sample_initial(self, num_particles: int, *, generator: Generator) -> Tensor:
+        """Draw N states x_0; consumes `generator`."""
+        if type(self).initial is not LinearGaussian.initial:
+            drawn: Tensor = super().sample_initial(num_particles, generator=generator)
+            return drawn
+        noise = standard_normal((num_particles, len(self.initial_mean)), generator)
+        return _times_(noise, self._initial_scale).add_(self.initial_mean)
+
+    def sample_transition(self, t: int, previous: Tensor, *, generator: Generator) -> Tensor:
+        """Draw x_t for each of the N states x_{t-1}; consumes `generator`."""
+        if type(self).transition is not LinearGaussian.transition:
+            drawn: Tensor = super().sample_transition(t, previous, generator=generator)
+            return drawn
+        noise = _times_(standard_normal(previous.shape, generator), self._transition_scale)
+        return _plus_times_(noise, previous, self.transition_matrix)
+
+    def log_likelihood(self, t: int, previous: Any, state: Tensor, y: Any) -> Tensor:
+        """Return log p(y_t given x_t) of each state, `[N]`."""
+        if type(self).observation is not LinearGaussian.observation or not self._fits(y):
+            return super().log_likelihood(t, previous, state, y)
+        if y.shape[0] > 1 or state.shape[1] > 1:
+            white: Tensor = (y.double() - state @ self.observation_matrix.T) @ self._whitening.T
+            return white.square_().sum(1).mul_(-0.5).add_(self._log_peak)
+        white = (state * self._minus_white_observation).add_(float(y) * float(self._whitening))
+        return torch.addcmul(self._log_peak, white, white, value=-0.5, out=white).squeeze(1)
+
+    def _fits(self, y: Any) -> bool:
+        shape = self.observation_matrix.shape[:1]
+        return isinstance(y, Tensor) and y.shape == shape and math.isfinite(y.sum())
+
     def log_evidence(self, observations: Observations) -> float:
         """Return log p(y_0, ..., y_{T-1})."""
         return self._kalman_filter(observations)[0]
@@ -138,6 +170,11 @@ class LinearGaussian(StateSpaceModel):
         self._initial_scale = torch.linalg.cholesky(self.initial_covariance)
         self._transition_scale = torch.linalg.cholesky(self.transition_covariance)
         self._observation_scale = torch.linalg.cholesky(self.observation_covariance)
+        self._whitening = torch.linalg.inv(self._observation_scale)
+        log_volume = float(self._observation_scale.diagonal().log().sum())
+        log_peak = -0.5 * len(self._whitening) * math.log(2 * math.pi) - log_volume
+        self._log_peak = torch.tensor(log_peak, dtype=torch.float64)
+        self._minus_white_observation = -self._whitening @ self.observation_matrix
 
     def _check_shapes(self) -> None:
         size, num_observed = len(self.initial_mean), len(self.observation_matrix)
@@ -152,6 +189,19 @@ class LinearGaussian(StateSpaceModel):
             got = tuple(getattr(self, name).shape)
             if got != shape:
                 raise InputError(f"{name} does not fit. Got shape {got}; accepted: {shape}.")
+
+
+# A matrix applied to each of N rows, by products of numbers where it is 1 x 1. A name that ends in
+# an underscore says that the memory of the first argument is given up: where N is a million, fresh
+# memory costs more than the arithmetic.
+
+
+def _times_(rows: Tensor, matrix: Tensor) -> Tensor:
+    return rows.mul_(matrix) if matrix.numel() == 1 else rows @ matrix.T
+
+
+def _plus_times_(start: Tensor, rows: Tensor, matrix: Tensor) -> Tensor:
+    return start.addcmul_(rows, matrix) if matrix.numel() == 1 else start.addmm_(rows, matrix.T)
 
 
 def _matrix(values: Any) -> Tensor:

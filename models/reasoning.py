@@ -606,10 +606,11 @@ class Reasoning(StateSpaceModel):
         """
         texts: list[tuple[str, ...]] = []
         ends: list[list[int]] = []
+        rows, all_ends = token_ids.tolist(), particles.step_ends.tolist()
         for n, count in enumerate(num_tokens.tolist()):
             old = particles.steps[n]
-            old_ends = particles.step_ends[n, : len(old)].tolist()
-            ids = token_ids[n, :count].tolist()
+            old_ends = all_ends[n][: len(old)]
+            ids = rows[n][:count]
             start = old_ends[-1] if old_ends else 0
             text = self.policy.decode(ids[start:], after=ids[:start])
             if text.strip():
@@ -716,12 +717,13 @@ class Reasoning(StateSpaceModel):
             reading=self._aggregation.reading,
         )
         self._meter.add(cost)
-        log_odds = particles.log_odds.clone()
+        rows, shape = particles.log_odds.tolist(), particles.log_odds.shape
         for n, values in enumerate(scores):
             if values:  # a single one, where the whole solution was read
                 stop = len(particles.steps[n])
-                log_odds[n, stop - len(values) : stop] = torch.tensor(values, dtype=torch.float64)
-        particles.log_odds, particles.num_scored = log_odds, num_steps
+                rows[n][stop - len(values) : stop] = values
+        particles.log_odds = torch.tensor(rows, dtype=torch.float64).reshape(shape)
+        particles.num_scored = num_steps
         particles.reward_memory = memory.keep(~particles.finished)
 
 

@@ -14,6 +14,7 @@ from llmsmc.models.thinking import Thinking
 from llmsmc.models.token_pieces import token_pieces
 
 _CONTEXT_OF_DECODING: Final = 4  # tokens before a step that decide how it begins as text
+_MAX_LENGTHS: Final = 4096  # of the texts of such tokens that are remembered
 
 
 class Vocabulary:
@@ -33,6 +34,7 @@ class Vocabulary:
         self._pieces: list[bytes] | None = None
         self._automata: dict[StepRule, Automaton] = {}
         self._masks: dict[Constraint, TokenMask] = {}
+        self._lengths: dict[tuple[int, ...], int] = {}
 
     @property
     def ids(self) -> dict[str, int]:
@@ -88,9 +90,18 @@ class Vocabulary:
 
     def decode(self, token_ids: Iterable[int], after: Iterable[int] = ()) -> str:
         """Return the text of the ids, as it reads behind the ids `after`."""
-        context = list(after)[-_CONTEXT_OF_DECODING:]
+        context = tuple(after)[-_CONTEXT_OF_DECODING:]
         text = decode(self.tokenizer, [*context, *token_ids])
-        return text[len(decode(self.tokenizer, context)) :] if context else text
+        return text[self._length(context) :] if context else text
+
+    def _length(self, context: tuple[int, ...]) -> int:
+        """Return how long the text of the ids is; steps end alike, so that few are new."""
+        length = self._lengths.get(context)
+        if length is None:
+            if len(self._lengths) >= _MAX_LENGTHS:
+                self._lengths.clear()
+            length = self._lengths[context] = len(decode(self.tokenizer, context))
+        return length
 
     def automaton(self, rule: StepRule) -> Automaton:
         """Return the rule compiled for these tokens; compiled once."""

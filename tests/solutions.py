@@ -40,7 +40,7 @@ def posterior(
     size = effective_sample_size(log_weights)
     evidence = log_evidence(log_weights)
     history = tuple(
-        StepRecord(step, size, evidence, torch.tensor(parents), step > 0, count, count, None, 0.5)
+        StepRecord(step, size, evidence, torch.tensor(parents), step > 0, count, None, 0.5)
         for step, parents in enumerate(ancestors or [range(count)])
     )
     particles = population(solutions, num_cut_off)

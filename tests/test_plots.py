@@ -62,7 +62,6 @@ def synthetic(num_particles: int, num_steps: int) -> Posterior:
             torch.randint(num_particles, (num_particles,), generator=generator).sort().values,
             step > 0,
             0,
-            num_particles // 2,
             None,
             0.5,
         )

@@ -17,7 +17,7 @@ from llmsmc.weights import as_log_weights, log_evidence
 
 def record(step: int, ancestors: list[int]) -> StepRecord:
     indices = torch.tensor(ancestors)
-    return StepRecord(step, 3.0, 0.0, indices, step > 0, 0, len(set(ancestors)), None, 0.5)
+    return StepRecord(step, 3.0, 0.0, indices, step > 0, 0, None, 0.5)
 
 
 def posterior(

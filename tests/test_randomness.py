@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from llmsmc.errors import InputError
-from llmsmc.randomness import RandomStreams, sample
+from llmsmc.randomness import RandomStreams, sample, standard_normal
 
 
 def draw(seed: int, step: int, purpose: str) -> tuple[float, ...]:
@@ -44,3 +44,13 @@ def test_sampling_advances_its_generator() -> None:
     generator = RandomStreams(0).generator(0, "test")
     first, second = (sample(dist.Normal(0.0, 1.0), (5,), generator) for _ in range(2))
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("shape", [(1,), (17,), (1000, 1), (4096,), (5003, 3)])
+def test_normal_numbers_are_those_of_a_normal_law(shape: tuple[int, ...]) -> None:
+    law = dist.Normal(torch.zeros((), dtype=torch.float64), 1.0)
+    source, other = (torch.Generator().manual_seed(3) for _ in range(2))
+    for _ in range(2):  # the generator is consumed alike
+        found, expected = standard_normal(shape, source), sample(law, shape, other)
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)

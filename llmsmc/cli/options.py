@@ -16,7 +16,7 @@ AlgorithmOption = Annotated[
         metavar="NAME:KEY=VALUE,...",
         help="greedy, self-consistency, best-of-n, weighted-best-of-n, beam-search, dvts, "
         "bootstrap, guided, auxiliary, twisted, resample-move, tempered, particle-gibbs, islands, "
-        "coalescing, entropic, published; options after a colon, as in "
+        "coalescing, cascade, entropic, published; options after a colon, as in "
         "bootstrap:resampler=stratified,ess_threshold=0.3.",
         rich_help_panel=_RUN,
     ),

@@ -22,6 +22,7 @@ from llmsmc.inference import (
     Greedy,
     GuidedFilter,
     IslandFilter,
+    ParticleCascade,
     ParticleGibbs,
     ParticleGibbsMove,
     PublishedParticleFilter,
@@ -42,6 +43,7 @@ ALGORITHMS = [
     BootstrapFilter(8),
     BootstrapFilter(3, Adaptive(multinomial, 1.0)),
     CoalescingFilter(8),
+    ParticleCascade(8, wave=3),
     IslandFilter(8, 2),
     GuidedFilter(8),
     AuxiliaryFilter(8, Adaptive(systematic, 1.0)),
@@ -66,7 +68,7 @@ ALGORITHMS = [
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda algorithm: type(algorithm).__name__)
 def test_every_algorithm_keeps_its_word(algorithm: Any) -> None:
     one_by_one = isinstance(
-        algorithm, TemperedSMC | EntropicFilter | ParticleGibbs | CoalescingFilter
+        algorithm, TemperedSMC | EntropicFilter | ParticleGibbs | CoalescingFilter | ParticleCascade
     )
     laws = check_algorithm(algorithm, num_runs=200 if one_by_one else 2000)
     promised = {
