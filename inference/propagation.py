@@ -21,7 +21,8 @@ from llmsmc.weights import LogWeights, on_host, uniform
 
 
 def propagate(model: StateSpaceModel, t: int, previous: Any, *, generator: Generator) -> Any:
-    """Draw x_t from the transition for the particles that have not finished."""
+    """Draw x_t from the transition for the particles that have not finished, for the last time."""
+    previous = model.give_up(previous)
     return absorb(model, model.sample_transition(t, previous, generator=generator), previous)
 
 
@@ -34,7 +35,7 @@ def begin(run: Run, num_particles: int) -> Population:
 
 
 def extend(run: Run, t: int, parents: Population) -> Population:
-    """Draw x_t from the transition and weigh it."""
+    """Draw x_t from the transition and weigh it; nobody extends the parents again."""
     previous, generator = parents.particles, run.generator(t, "propagate")
     particles = propagate(run.model, t, previous, generator=generator)
     log_weights = weigh(run, t, previous, particles, parents.log_weights)
@@ -56,7 +57,8 @@ def extend_guided(run: Run, t: int, parents: Population) -> Population:
 
 def _propose(run: Run, t: int, parents: Population) -> Population:
     """The log-potential is the log-likelihood plus the log of transition over proposal density."""
-    model, previous, carried = run.model, parents.particles, parents.log_weights
+    model, carried = run.model, parents.log_weights
+    previous = None if parents.particles is None else model.give_up(parents.particles)
     generator = run.generator(t, "propagate")
     proposed, log_ratio = model.propose(t, previous, run.y(t), len(carried), generator=generator)
     particles = proposed if previous is None else absorb(model, proposed, previous)

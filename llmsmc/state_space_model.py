@@ -275,6 +275,14 @@ class StateSpaceModel:
         """Return the population to be kept in the posterior, without caches and the like."""
         return particles
 
+    def give_up(self, particles: Any) -> Any:
+        """Return the particles, to be extended for the last time: caches of theirs may be used up.
+
+        Who extends others that share a cache with them gets the same, if at the price of computing
+        again what was cached.
+        """
+        return particles
+
     def cost(self) -> Cost:
         """Return what the model has cost so far, over all its runs."""
         return Cost()

@@ -17,15 +17,21 @@ class CacheRows:
     again: resampling gathers row numbers only, and whoever extends particles takes a copy of the
     rows it needs, in one gather.
 
+    Where it has been given up, because these particles are extended for the last time, whoever does
+    so may move the buffers out of the cache in place of copying rows. Populations that still refer
+    to it have no rows any more then; what they would need of them is computed again.
+
     Attributes:
         cache: the shared cache; None if no particle has a row.
         rows: the row of each particle, or -1.
         lengths: how many tokens of its row are the particle's.
+        is_given_up: whether nobody will need the cache again but who is handed these rows.
     """
 
     cache: RowCache | None
     rows: Int[Tensor, " N"]
     lengths: Int[Tensor, " N"]
+    is_given_up: bool = False
 
     @classmethod
     def none(cls, num_particles: int) -> "CacheRows":
@@ -53,8 +59,9 @@ class CacheRows:
 
     @property
     def present(self) -> Bool[Tensor, " N"]:
-        """Which particles have a row."""
-        return self.rows >= 0
+        """Which particles have a row: none, if the buffers have been moved out of the cache."""
+        num_rows = 0 if self.cache is None else self.cache.num_rows
+        return (self.rows >= 0) & (num_rows > 0)
 
     def split(self, num_models: int) -> "tuple[CacheRows, ...]":
         """Return the memories of that many models, of which none has anything cached yet."""
@@ -62,23 +69,27 @@ class CacheRows:
 
     def take(self, indices: Int[Tensor, " M"]) -> "CacheRows":
         """Return the rows of the particles `indices`."""
-        return CacheRows(self.cache, self.rows[indices], self.lengths[indices])
+        return replace(self, rows=self.rows[indices], lengths=self.lengths[indices])
 
     def keep(self, mask: Bool[Tensor, " N"]) -> "CacheRows":
         """Forget the rows of the other particles, and the cache if no row is left."""
-        rows = torch.where(mask, self.rows, -1)
-        return CacheRows(self.cache if bool((rows >= 0).any()) else None, rows, self.lengths)
+        kept = replace(self, rows=torch.where(mask, self.rows, -1))
+        return kept if bool(kept.present.any()) else replace(kept, cache=None)
+
+    def given_up(self) -> "CacheRows":
+        """Return the same rows, for whoever needs them last."""
+        return replace(self, is_given_up=True)
 
     def truncate(self, lengths: Int[Tensor, " N"]) -> "CacheRows":
         """Forget all but the first `lengths` tokens of each particle; nothing is copied."""
         return replace(self, lengths=torch.minimum(self.lengths, lengths))
 
     def own(self) -> "CacheRows":
-        """Return the same rows in a cache of their own, if most of this one is of others."""
+        """Return the same rows in a cache of their own, if there are others in this one."""
         if self.cache is None:
             return self
         rows, which = torch.unique(self.rows[self.present], return_inverse=True)
-        if 2 * len(rows) >= self.cache.num_rows:
+        if len(rows) == self.cache.num_rows:
             return self
         moved = self.rows.masked_scatter(self.present, which)
         return CacheRows(gather([(self.cache, rows)]), moved, self.lengths)
@@ -114,6 +125,10 @@ class JointRows:
         """Forget what is cached of the other particles."""
         return JointRows(tuple(part.keep(mask) for part in self.parts))
 
+    def given_up(self) -> "JointRows":
+        """Return the same rows, for whoever needs them last."""
+        return JointRows(tuple(part.given_up() for part in self.parts))
+
 
 Memory = CacheRows | JointRows
 
@@ -136,13 +151,13 @@ def join(parts: list[CacheRows]) -> CacheRows:
 
     Only when rows of different caches are needed are these copied into one.
     """
-    caches = {id(part.cache): part.cache for part in parts if bool(part.present.any())}
-    if len(caches) > 1:
-        parts = _in_one_cache(parts)
-        caches = {0: parts[0].cache}
-    rows = torch.cat([part.rows for part in parts])
+    holders = [part for part in parts if bool(part.present.any())]
+    if len({id(part.cache) for part in holders}) > 1:
+        holders = parts = _in_one_cache(parts)
+    rows = torch.cat([part.rows.where(part.present, -1) for part in parts])
     lengths = torch.cat([part.lengths for part in parts])
-    return CacheRows(next(iter(caches.values()), None), rows, lengths)
+    cache = holders[0].cache if holders else None
+    return CacheRows(cache, rows, lengths, all(part.is_given_up for part in holders))
 
 
 def _in_one_cache(parts: list[CacheRows]) -> list[CacheRows]:

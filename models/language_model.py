@@ -247,8 +247,12 @@ class LanguageModel:
     def logits(
         self, cache: RowCache, input_ids: Int[Tensor, "B q"], *, keep: int
     ) -> Float[Tensor, "B k V"]:
-        """Return the logits behind the last `keep` of q new tokens; the caller commits."""
-        slots = cache.begin(input_ids.shape[1])
+        """Return the logits behind the last `keep` of q new tokens; the caller commits.
+
+        Rows of the cache behind the first B do not take part.
+        """
+        num_rows, num_new = input_ids.shape
+        slots = cache.begin(num_new, num_rows)
         output = self.model(
             input_ids=input_ids,
             # Positions of padding may lie beyond the context; what is computed there is not used.

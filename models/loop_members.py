@@ -17,8 +17,22 @@ from llmsmc.models.step_tokens import StepTokens
 from llmsmc.models.stopping import Automaton
 from llmsmc.models.thinking import ForcedTokens
 
-Rows = tuple[RowCache, Int[Tensor, " _"], Int[Tensor, " _"]]
-"""A cache, some of its rows, and how many tokens of each are meant."""
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of a cache.
+
+    Attributes:
+        cache: the cache.
+        rows: R of its rows, repeats allowed.
+        lengths: how many tokens of each are meant.
+        is_given_up: whether the buffers may be moved out of the cache.
+    """
+
+    cache: RowCache
+    rows: Int[Tensor, " R"]
+    lengths: Int[Tensor, " R"]
+    is_given_up: bool = False
 
 
 @dataclass(frozen=True)

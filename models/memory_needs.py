@@ -8,8 +8,11 @@ its scales, N particles, P tokens of the prompt, L of a solution, K layers, H ke
 their width. Quantised are the matrices of the linear layers except the output embeddings; the
 numbers of parameters are counted on the model itself, made without memory behind it.
 
-What comes on top is in the hands of the kernels: activations, logits ($N V$ numbers in single
-precision, several times), and up to one more copy of the cache while particles are resampled.
+What comes on top is in the hands of the kernels: activations, and logits ($N V$ numbers in single
+precision, several times). A filter extends particles in the buffers of their parents, which takes
+little more than this: the rest of a block of tokens, a layer while it grows, and in the reward
+model the padding of rows that are shorter than the longest. Algorithms that come back to particles
+which they have extended (resample-move, particle Gibbs) hold the old cache beside the new one.
 """
 
 import math

@@ -12,7 +12,6 @@ from torch import Tensor
 from llmsmc.models.sampling import CHUNK
 
 FREE: Final = -1  # the owner of a slot that nobody has
-IN_BATCH: Final = -1  # the piece of a particle whose row is in the batch
 
 BLOCK: Final = 64  # tokens for which the records have room at first
 
@@ -23,7 +22,6 @@ class ParticleSlots:
     Attributes:
         owner: the number of the request, or FREE.
         row: the row of the cache in which the particle stands.
-        piece: the number of the cache set aside that this is, or IN_BATCH.
         cached: how many tokens of the row were the particle's when it joined.
         last: its last token, which is not in the cache yet.
         state: of the automaton that knows where the step ends.
@@ -42,14 +40,13 @@ class ParticleSlots:
     """
 
     _NUMBERS: Final = (
-        *("owner", "row", "piece", "cached", "last", "state", "masked", "count", "room"),
+        *("owner", "row", "cached", "last", "state", "masked", "count", "room"),
         *("limit", "reason", "number", "forced"),
     )
     _RECORDS: Final = ("ids", "raw", "transition", "proposal")
 
     owner: Int[Tensor, " P"]
     row: Int[Tensor, " P"]
-    piece: Int[Tensor, " P"]
     cached: Int[Tensor, " P"]
     last: Int[Tensor, " P"]
     state: Int[Tensor, " P"]

@@ -88,7 +88,7 @@ def cached(
         if len(held):
             assert prefix.memory.cache is not None
             memory = prefix.memory.take(held)
-            parts.append((prefix.memory.cache, memory.rows, memory.lengths))
+            parts.append(Rows(prefix.memory.cache, memory.rows, memory.lengths, memory.is_given_up))
         if len(missing):
             rows, computed = _behind(forward, cache, incomplete.index(n), prefix, missing)
             parts.append(rows)
@@ -106,13 +106,13 @@ def _behind(
     counts, repeated = prefix.num_tokens[missing], torch.full((len(missing),), row)
     longest = int(counts.max())
     if not longest:
-        return (prompts, repeated, prompts.lengths[repeated]), 0
+        return Rows(prompts, repeated, prompts.lengths[repeated]), 0
     cache = prompts.select(repeated)
     last_of_prompt = torch.full((len(missing), 1), prefix.prompt_ids[-1])
     fed = torch.cat([last_of_prompt, prefix.token_ids[missing, : longest - 1]], dim=1)
     forward(cache, fed.to(cache.lengths.device))
     cache.commit(counts.to(cache.lengths.device))
-    return (cache, torch.arange(len(missing)), cache.lengths), fed.numel()
+    return Rows(cache, torch.arange(len(missing)), cache.lengths, True), fed.numel()
 
 
 def distinct(

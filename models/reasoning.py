@@ -375,6 +375,10 @@ class Reasoning(StateSpaceModel):
         """Return the particles with nothing cached."""
         return particles.without_memory()
 
+    def give_up(self, particles: ReasoningParticles) -> ReasoningParticles:
+        """Return the particles, to be extended for the last time, in the caches that they have."""
+        return particles.given_up()
+
     def cost(self) -> Cost:
         """Return what the model has cost so far, over all its runs."""
         return replace(self._meter.cost, peak_memory_bytes=peak_memory_bytes(self.policy.device))

@@ -218,6 +218,12 @@ class ReasoningParticles:
             self, policy_memory=None, reward_memory=None, proposal_memory=None, expert_memory=None
         )
 
+    def given_up(self) -> "ReasoningParticles":
+        """Return the same particles, of which what is cached may be used up."""
+        names = ("policy_memory", "reward_memory", "proposal_memory", "expert_memory")
+        memories: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: held and held.given_up() for name, held in memories.items()})
+
     def _particle(self, n: int) -> ReasoningParticle:
         count = int(self.num_tokens[n])
         rewards = self.log_odds[n, : len(self.steps[n])].sigmoid()

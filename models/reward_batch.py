@@ -1,8 +1,9 @@
 """New steps of solutions, scored by one reward model for any number of requests at a time.
 
-Solutions of a request that agree in all of their steps are computed once. Each request costs what
-it would alone, in tokens, in calls of the model and, but for padding, in positions: a forward pass
-counts as a call of everybody who takes part. The time is shared out by positions.
+Solutions of a request that agree in all of their steps are computed once, each in a row of one
+cache; where the cache of the scored steps has been given up, in the buffers of that. Each request
+costs what it would alone, in tokens, in calls of the model and, but for padding, in positions: a
+forward pass counts as a call of everybody who takes part. The time is shared out by positions.
 """
 
 import time
@@ -11,17 +12,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import torch
+from torch import Tensor
 
 from llmsmc.cost import Cost
-from llmsmc.models.cache_rows import CacheRows, Memory, join
+from llmsmc.models.cache_rows import CacheRows, Memory
 from llmsmc.models.length_groups import length_groups
 from llmsmc.models.reward import READINGS, Reading, Solution
 from llmsmc.models.row_cache import RowCache, gather
+from llmsmc.models.row_selection import RowSelection
 
 if TYPE_CHECKING:
     from llmsmc.models.reward_model import RewardModel
 
 MAX_POSITIONS: Final = 2**15  # positions of one forward pass; larger batches are cut up
+MAX_SEEN: Final = 2**15  # rows times cached positions of one forward pass, copied a layer at a time
 CALL: Final = 64  # positions that take about as long as a call of the model takes beside them
 
 
@@ -53,24 +57,33 @@ class Plan:
     Attributes:
         request: whose solution it is.
         number: which of its solutions that differ.
-        cache: where the ids before are cached.
-        row: in which row.
-        held: how many of its tokens remain.
+        held: how many of its tokens are cached, and remain.
         ids: what is fed.
         reads: the positions in `ids` at which scores are read.
     """
 
     request: int
     number: int
-    cache: RowCache
-    row: int
     held: int
     ids: tuple[int, ...]
     reads: tuple[int, ...]
 
 
 class _Answer:
-    """What is known of a request so far; collects the scores of its solutions that differ."""
+    """What is known of a request so far; collects the scores of its solutions that differ.
+
+    Attributes:
+        request: the request.
+        solutions: those that differ.
+        memory: what was cached of them.
+        scores: the log-odds of what is new in each.
+        cost: what it has cost so far.
+        cache: where they are fed.
+        rows: the row of each in the cache; -1 where it has none.
+    """
+
+    cache: RowCache
+    rows: Tensor
 
     def __init__(self, request: ScoringRequest) -> None:
         self.request = request
@@ -80,8 +93,6 @@ class _Answer:
         self.memory = request.memory.take(torch.tensor(firsts, dtype=torch.long))
         self.scores: list[list[float]] = [[] for _ in firsts]
         self.cost = Cost()
-        self._parts, self._order = list[CacheRows](), list[int]()
-        self.keep(self.memory, [n for n, each in enumerate(self.solutions) if not each.new])
 
     @property
     def is_uncached(self) -> bool:
@@ -90,96 +101,139 @@ class _Answer:
         pairs = zip(self.solutions, cached, strict=True)
         return any(solution.new and not present for solution, present in pairs)
 
-    def keep(self, memory: CacheRows, numbers: list[int]) -> None:
-        """Remember the rows of these solutions, which are so many particles of `memory`."""
-        if numbers:
-            rows = torch.tensor(numbers) if memory is self.memory else torch.arange(len(numbers))
-            self._parts.append(memory.take(rows))
-            self._order += numbers
+    def hold(self, plans: Sequence[Plan], questions: RowCache, row: int) -> None:
+        """Put what is held of each solution into a row of a cache.
+
+        Args:
+            plans: what is fed for the solutions.
+            questions: where questions are cached that had to be read again.
+            row: that of this one.
+        """
+        present, lengths = self.memory.present, self.memory.lengths.clone()
+        for plan in plans:
+            lengths[plan.number] = plan.held
+        begun = torch.zeros_like(present)
+        begun[[plan.number for plan in plans]] = True
+        begun &= ~present
+        self.cache = RowCache(0, device=questions.lengths.device)
+        self.rows = torch.full_like(lengths, -1)
+        if bool(present.any()):
+            assert self.memory.cache is not None
+            held, theirs = self.memory.rows[present], self.memory.cache
+            if self.memory.is_given_up:
+                self.cache = theirs.moved_out()
+                self.rows[present] = self.cache.hold(held, lengths[present]).cpu()
+            else:
+                self.cache = gather([(theirs, held)])
+                self.cache.truncate(lengths[present].to(self.cache.lengths.device))
+                self.rows[present] = torch.arange(len(held))
+        start, count = self.cache.num_rows, int(begun.sum())
+        self.rows[begun] = torch.arange(start, start + count)
+        self.cache.append(questions, torch.full((count,), row), lengths[begun], start + count)
 
     def result(self, seconds: float) -> Scores:
         """Return the answer."""
         kept = self.memory
-        if self._parts:
-            kept = join(self._parts).take(torch.tensor(self._order).argsort())
+        if any(solution.new for solution in self.solutions):
+            lengths = self.cache.lengths.cpu()[self.rows]
+            kept = CacheRows(self.cache, self.rows, lengths.where(self.rows >= 0, 0))
         cost = self.cost + Cost(reward_seconds=seconds)
         scores = [list(self.scores[group]) for group in self._which]
-        return scores, kept.take(torch.tensor(self._which)).own(), cost
+        return scores, kept.take(torch.tensor(self._which)), cost
 
 
 def score_together(model: "RewardModel", requests: Sequence[ScoringRequest]) -> list[Scores]:
     """Return the log-odds of what is new, for each request."""
     begun = time.perf_counter()
     answers = [_Answer(request) for request in requests]
-    for batch in _batches(list(_plans(model, answers))):
-        cache = _gathered(batch)
-        log_odds = model.feed(cache, [plan.ids for plan in batch], [plan.reads for plan in batch])
+    batches = list(_batches(_plans(model, answers)))
+    for batch in batches:
+        _reserve(answers, batch)
+    for batch in batches:
+        rows = _rows_of(answers, batch)
+        log_odds = model.feed(rows, [plan.ids for plan in batch], [plan.reads for plan in batch])
         width = max(len(plan.ids) for plan in batch)
-        kept = CacheRows.of(cache, torch.arange(len(batch)), len(batch))
-        for index, answer in enumerate(answers):
-            rows = [n for n, plan in enumerate(batch) if plan.request == index]
-            if rows:
-                answer.keep(kept.take(torch.tensor(rows)), [batch[n].number for n in rows])
-                answer.cost += Cost(
-                    scored_tokens=sum(len(batch[n].ids) for n in rows),
-                    reward_positions=len(rows) * width,
-                    model_calls=1,
-                )
-                for n in rows:
-                    answer.scores[batch[n].number] = log_odds[n]
+        for plan, values in zip(batch, log_odds, strict=True):
+            answers[plan.request].scores[plan.number] = values
+        for index in {plan.request for plan in batch}:
+            mine = [plan for plan in batch if plan.request == index]
+            answers[index].cost += Cost(
+                scored_tokens=sum(len(plan.ids) for plan in mine),
+                reward_positions=len(mine) * width,
+                model_calls=1,
+            )
     total = max(1, sum(answer.cost.reward_positions for answer in answers))
     seconds = (time.perf_counter() - begun) / total
     return [answer.result(seconds * answer.cost.reward_positions) for answer in answers]
 
 
-def _plans(model: "RewardModel", answers: Sequence[_Answer]) -> Iterator[Plan]:
-    """Yield what has to be fed for each solution: what is not the same any more."""
+def _plans(model: "RewardModel", answers: Sequence[_Answer]) -> list[Plan]:
+    """Return what has to be fed for each solution: what is not the same any more.
+
+    The rest of them lies in the caches of the answers then.
+    """
     uncached = [index for index, answer in enumerate(answers) if answer.is_uncached]
     prefixes = {n: model.prefix_ids(answers[n].request.question) for n in uncached}
     width = max(map(len, prefixes.values()), default=0)
+    questions = RowCache(len(prefixes), device=model.device)
     if prefixes:
-        questions = RowCache(len(prefixes), device=model.device)
         model.feed(questions, list(prefixes.values()), [() for _ in prefixes])
+    plans = list[Plan]()
     for index, answer in enumerate(answers):
         request, memory = answer.request, answer.memory
         if index in prefixes:
             answer.cost += Cost(reward_positions=width, model_calls=1)
+        present, mine = memory.present.tolist(), list[Plan]()
         for number, solution in enumerate(answer.solutions):
             if not solution.new:
                 continue
-            if bool(memory.present[number]):
-                assert memory.cache is not None
-                cache, row = memory.cache, int(memory.rows[number])
+            if present[number]:
                 held = model.ids(request.question, solution.scored, request.reading)
                 held = held[: int(memory.lengths[number])]
             else:
-                cache, row, held = questions, uncached.index(index), prefixes[index]
+                held = prefixes[index]
             read = READINGS[request.reading](solution.steps)
             layout = model.convention.layout(request.question, read)
             reads = layout.reads[-min(len(solution.new), len(read)) :]
             common = min(length_of_common_prefix(held, layout.ids), reads[0])
             ids, places = layout.ids[common:], tuple(place - common for place in reads)
-            yield Plan(index, number, cache, row, common, ids, places)
+            mine.append(Plan(index, number, common, ids, places))
+        if mine:
+            answer.hold(mine, questions, uncached.index(index) if index in prefixes else -1)
+        plans += mine
+    return plans
 
 
-def _gathered(batch: Sequence[Plan]) -> RowCache:
-    """Return a cache of our own with what is held of each plan, in order."""
-    parts = list[tuple[RowCache, list[int]]]()
+def _reserve(answers: Sequence[_Answer], batch: Sequence[Plan]) -> None:
+    """Make room for what is fed in a batch, so that nothing is copied on the way."""
+    width = max(len(plan.ids) for plan in batch)
+    for index in {plan.request for plan in batch}:
+        held = max(plan.held for plan in batch if plan.request == index)
+        answers[index].cache.reserve(held + width)
+
+
+def _rows_of(answers: Sequence[_Answer], batch: Sequence[Plan]) -> RowCache | RowSelection:
+    """Return the rows of the plans, in order."""
+    rows: dict[int, list[int]] = {}
     for plan in batch:
-        if not parts or parts[-1][0] is not plan.cache:
-            parts.append((plan.cache, []))
-        parts[-1][1].append(plan.row)
-    room = max(len(plan.ids) for plan in batch)
-    cache = gather([(each, torch.tensor(rows)) for each, rows in parts], room=room)
-    cache.truncate(torch.tensor([plan.held for plan in batch]))
-    return cache
+        rows.setdefault(plan.request, []).append(int(answers[plan.request].rows[plan.number]))
+    parts = [(answers[index].cache, torch.tensor(each)) for index, each in rows.items()]
+    cache, first = parts[0]
+    if len(parts) == 1 and first.tolist() == list(range(cache.num_rows)):
+        return cache
+    return RowSelection(parts)
 
 
 def _batches(plans: list[Plan]) -> Iterator[list[Plan]]:
-    """Yield the plans in groups of similar length, none of which exceeds `MAX_POSITIONS`."""
+    """Yield the plans in groups of similar length, none of which exceeds the limits."""
     plans.sort(key=lambda plan: (len(plan.ids), plan.request, plan.number))
-    for rows in length_groups([len(plan.ids) for plan in plans], CALL, MAX_POSITIONS):
-        yield sorted((plans[n] for n in rows), key=lambda plan: (plan.request, plan.number))
+    for group in length_groups([len(plan.ids) for plan in plans], CALL, MAX_POSITIONS):
+        batch = sorted((plans[n] for n in group), key=lambda plan: (plan.request, plan.number))
+        longest = max(plan.held for plan in batch) + max(len(plan.ids) for plan in batch)
+        size = max(1, MAX_SEEN // longest)
+        num_parts = -(-len(batch) // size)
+        for part in range(num_parts):
+            yield batch[part * len(batch) // num_parts : (part + 1) * len(batch) // num_parts]
 
 
 def _distinct(solutions: Sequence[Solution], memory: CacheRows) -> tuple[list[int], list[int]]:

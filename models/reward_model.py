@@ -37,6 +37,7 @@ from llmsmc.models.ragged import padded_rows
 from llmsmc.models.reward import READINGS, Reading, Solution, Steps, checked_steps
 from llmsmc.models.reward_batch import ScoringRequest, length_of_common_prefix, score_together
 from llmsmc.models.row_cache import RowCache
+from llmsmc.models.row_selection import RowSelection
 
 
 class RewardModel:
@@ -218,7 +219,10 @@ class RewardModel:
         return self.convention.layout(question, READINGS[reading](steps)).ids
 
     def feed(
-        self, cache: RowCache, ids: Sequence[tuple[int, ...]], reads: Sequence[tuple[int, ...]]
+        self,
+        cache: RowCache | RowSelection,
+        ids: Sequence[tuple[int, ...]],
+        reads: Sequence[tuple[int, ...]],
     ) -> list[list[float]]:
         """Feed new ids to the rows of `cache`; return the log-odds read at places among these."""
         fed, counts = padded_rows(ids)
@@ -240,7 +244,7 @@ class RewardModel:
             raise NumericalError("The logits of the reward model are not numbers.")
         return log_odds / self.calibration
 
-    def _hidden(self, cache: RowCache, ids: Int[Tensor, "B q"]) -> Tensor:
+    def _hidden(self, cache: RowCache | RowSelection, ids: Int[Tensor, "B q"]) -> Tensor:
         """Return the hidden states of new tokens; the caller commits."""
         slots = cache.begin(ids.shape[1])
         with torch.no_grad():

@@ -12,9 +12,11 @@ A forward pass over q new tokens a row is bracketed by `begin` and `commit`:
           past_key_values=cache, use_cache=True)
     cache.commit(counts)                          # how many of them each row keeps
 
-Buffers grow by half of their size, so that a token costs no copy of the cache; by `append` and
-`fork` the number of rows doubles, so that a new one costs no copy of the others; and `keep` moves
-rows into the places of those that go, so that these cost no copy of the others either.
+Memory is what bounds the number of particles, so that nothing is held twice, but for one layer.
+Buffers grow by a block of tokens: that copies the cache once in 64 tokens, each of which reads all
+of it. By `append` and `fork` the number of rows doubles, up to what can be needed at most; `keep`
+moves rows into the places of those that go, and `hold` copies rows only where they are needed
+several times. Whoever has no more need of a cache hands its buffers on by `moved_out`.
 
 Shapes: B rows, q new tokens.
 """
@@ -27,7 +29,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import Cache
 
-from llmsmc.models.row_layer import BLOCK, RowLayer, Slots
+from llmsmc.models.row_layer import BLOCK, MANY, RowLayer, Slots
 
 
 class RowCache(Cache):
@@ -52,13 +54,9 @@ class RowCache(Cache):
         layers = [layer for layer in self._row_layers() if layer.is_initialized]
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
 
-    def begin(self, num_new: int) -> Slots:
-        """Announce a forward pass over `num_new` tokens a row."""
-        device, extent = self.lengths.device, self.get_seq_length() + num_new
-        rows = torch.arange(self.num_rows, device=device)[:, None]
-        positions = self.lengths[:, None] + torch.arange(num_new, device=device)
-        visible = torch.arange(extent, device=device) <= positions[:, :, None]
-        self._slots = Slots(rows, positions, visible[:, None])
+    def begin(self, num_new: int, num_rows: int | None = None) -> Slots:
+        """Announce a forward pass over `num_new` tokens of each row, or of the first `num_rows`."""
+        self._slots = slots_behind(self.lengths[:num_rows], num_new)
         return self._slots
 
     def update(
@@ -71,7 +69,9 @@ class RowCache(Cache):
 
     def commit(self, counts: Int[Tensor, " B"] | int) -> None:
         """Keep the first `counts` of the new tokens of each row; the others will be overwritten."""
-        self.lengths = self.lengths + counts
+        assert self._slots is not None
+        num_rows = len(self._slots.rows)
+        self.lengths = torch.cat([self.lengths[:num_rows] + counts, self.lengths[num_rows:]])
         self._slots = None
 
     def truncate(self, lengths: Int[Tensor, " B"] | int) -> None:
@@ -84,22 +84,81 @@ class RowCache(Cache):
         """Return a new, independent cache of the rows `indices`; any order, repeats allowed."""
         return gather([(self, indices)], room=BLOCK)
 
+    def reserve(self, capacity: int) -> None:
+        """Make room for `capacity` tokens a row."""
+        for layer in self._row_layers():
+            if layer.is_initialized:
+                layer.reserve(capacity)
+
+    def moved_out(self) -> "RowCache":
+        """Return a cache with the buffers of this one, in which no row is left."""
+        new = RowCache(0, device=self.lengths.device)
+        new.layers, new.lengths = self.layers, self.lengths.clone()
+        self.layers, self.lengths = [], self.lengths[:0]
+        return new
+
+    def hold(self, rows: Int[Tensor, " M"], lengths: Int[Tensor, " M"]) -> Int[Tensor, " M"]:
+        """Hold the first `lengths` tokens of these rows, and nothing else.
+
+        Args:
+            rows: any order, repeats allowed.
+            lengths: how much of each of them stays.
+
+        Returns:
+            Where each of them is now.
+        """
+        rows, lengths = rows.to(self.lengths.device), lengths.to(self.lengths.device)
+        used, which = torch.unique(rows, return_inverse=True)
+        places = self.keep(used)[used][which]
+        # The first that asks for a row has it, the others have copies.
+        order = which.argsort(stable=True)
+        is_again = torch.zeros_like(rows, dtype=torch.bool)
+        is_again[order] = which[order].diff(prepend=which.new_full((1,), -1)) == 0
+        again = is_again.nonzero().squeeze(1)
+        start = self.num_rows
+        self.fork(places[again], max_rows=len(rows))
+        places[again] = torch.arange(start, self.num_rows, device=places.device)
+        self.lengths[places] = lengths
+        return places
+
     def append(
-        self, source: "RowCache", rows: Int[Tensor, " M"], lengths: Int[Tensor, " M"]
+        self,
+        source: "RowCache",
+        rows: Int[Tensor, " M"],
+        lengths: Int[Tensor, " M"],
+        max_rows: int = MANY,
     ) -> None:
-        """Append copies of the first `lengths` tokens of rows of another cache."""
+        """Append copies of the first `lengths` tokens of rows of another cache.
+
+        There will never be more than `max_rows`, so that there need not be room for them.
+        """
         if len(rows):
             rows, lengths = rows.to(self.lengths.device), lengths.to(self.lengths.device)
             extent = int(lengths.max())
             self.layers += [RowLayer() for _ in source.layers[len(self.layers) :]]
             for mine, theirs in zip(self._row_layers(), source._row_layers(), strict=False):
-                mine.append(self.num_rows, theirs, rows, extent)
+                mine.append(self.num_rows, theirs, rows, extent, max_rows)
             self.lengths = torch.cat([self.lengths, lengths])
 
-    def fork(self, parents: Int[Tensor, " M"]) -> None:
-        """Append copies of the rows `parents`."""
+    def fork(self, parents: Int[Tensor, " M"], max_rows: int = MANY) -> None:
+        """Append copies of the rows `parents`; see `append`."""
         if len(parents):
-            self.append(self, parents, self.lengths[parents])
+            self.append(self, parents, self.lengths[parents], max_rows)
+
+    def put_in_front(self, rows: Int[Tensor, " M"]) -> Int[Tensor, " B"]:
+        """Exchange rows, so that these are the first; return where each of the B rows is now."""
+        places = torch.arange(self.num_rows, device=self.lengths.device)
+        is_wanted = torch.zeros_like(places, dtype=torch.bool)
+        is_wanted[rows] = True
+        leaving = (~is_wanted[: len(rows)]).nonzero().squeeze(1)
+        if len(leaving):
+            coming = len(rows) + is_wanted[len(rows) :].nonzero().squeeze(1)
+            extent = int(self.lengths.max())
+            for layer in self._row_layers():
+                layer.swap(leaving, coming, extent)
+            places[leaving], places[coming] = coming, leaving
+            self.lengths = torch.empty_like(self.lengths).scatter_(0, places, self.lengths)
+        return places
 
     def keep(self, rows: Int[Tensor, " M"]) -> Int[Tensor, " B"]:
         """Forget the other rows, in whose places the last of those that stay are put.
@@ -145,10 +204,26 @@ class RowCache(Cache):
         """Length of the longest row."""
         return int(self.lengths.max()) if self.num_rows else 0
 
+    def layer(self, index: int) -> RowLayer:
+        """Return a layer, which holds nothing yet if the model has not come to it."""
+        self.layers += [RowLayer() for _ in range(len(self.layers), index + 1)]
+        layer = self.layers[index]
+        assert isinstance(layer, RowLayer)
+        return layer
+
     def _row_layers(self) -> Iterator[RowLayer]:
         for layer in self.layers:
             assert isinstance(layer, RowLayer)
             yield layer
+
+
+def slots_behind(lengths: Int[Tensor, " B"], num_new: int) -> Slots:
+    """Return the slots of `num_new` tokens a row behind rows of these lengths."""
+    device, longest = lengths.device, int(lengths.max()) if len(lengths) else 0
+    rows = torch.arange(len(lengths), device=device)[:, None]
+    positions = lengths[:, None] + torch.arange(num_new, device=device)
+    visible = torch.arange(longest + num_new, device=device) <= positions[:, :, None]
+    return Slots(rows, positions, visible[:, None])
 
 
 def gather(parts: Sequence[tuple[RowCache, Int[Tensor, " _"]]], room: int = 0) -> RowCache:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
 
 BLOCK: Final = 64  # capacities grow by multiples of this many tokens
+MANY: Final = 2**62  # rows: no limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +64,13 @@ class RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate empty buffers of the right kind when the first keys arrive."""
-        self._initialize(key_states, value_states)
-        self.keys = key_states.new_zeros((*key_states.shape[:2], 0, key_states.shape[3]))
-        self.values = value_states.new_zeros((*value_states.shape[:2], 0, value_states.shape[3]))
+        self.initialize(len(key_states), key_states, value_states)
+
+    def initialize(self, num_rows: int, keys: Tensor, values: Tensor) -> None:
+        """Allocate empty buffers for so many rows of this kind."""
+        self._initialize(keys, values)
+        self.keys = keys.new_zeros((num_rows, keys.shape[1], 0, keys.shape[3]))
+        self.values = values.new_zeros((num_rows, values.shape[1], 0, values.shape[3]))
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -74,37 +79,56 @@ class RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         slots: Slots = kwargs["slots"]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        self.reserve(slots.extent)
-        # The layers of a model may lie on several devices.
-        rows, places = slots.rows.to(self.device), slots.position_ids.to(self.device)
-        self.keys[rows, :, places] = key_states.transpose(1, 2)
-        self.values[rows, :, places] = value_states.transpose(1, 2)
+        self.write(slots.rows, slots.position_ids, key_states, value_states, slots.extent)
         num_rows = len(slots.rows)
         return self.keys[:num_rows, :, : slots.extent], self.values[:num_rows, :, : slots.extent]
+
+    def write(
+        self,
+        rows: Int[Tensor, "M 1"],
+        places: Int[Tensor, "M q"],
+        keys: Float[Tensor, "M H q D"],
+        values: Float[Tensor, "M H q D"],
+        extent: int,
+    ) -> None:
+        """Write new keys and values of some rows at these places, all below `extent`."""
+        if extent > self.keys.shape[2]:
+            self.reserve(round_up(extent))
+        # The layers of a model may lie on several devices.
+        rows, places = rows.to(self.device), places.to(self.device)
+        self.keys[rows, :, places] = keys.transpose(1, 2)
+        self.values[rows, :, places] = values.transpose(1, 2)
 
     def reserve(self, capacity: int) -> None:
         """Make room for `capacity` tokens a row."""
         current = self.keys.shape[2]
         if capacity > current:
-            grown = round_up(max(capacity, current + current // 2))
-            self.keys = torch.nn.functional.pad(self.keys, (0, 0, 0, grown - current))
-            self.values = torch.nn.functional.pad(self.values, (0, 0, 0, grown - current))
+            extra = (0, 0, 0, capacity - current)
+            self.keys = torch.nn.functional.pad(self.keys, extra)
+            self.values = torch.nn.functional.pad(self.values, extra)
 
-    def append(self, num_rows: int, source: "RowLayer", rows: Tensor, extent: int) -> None:
+    def append(
+        self,
+        num_rows: int,
+        source: "RowLayer",
+        rows: Tensor,
+        extent: int,
+        max_rows: int = MANY,
+    ) -> None:
         """Copy the first `extent` positions of rows of `source` behind the first `num_rows`.
 
-        The number of rows doubles where they do not fit, so that a new one costs no copy of the
-        others.
+        The number of rows doubles where they do not fit, up to `max_rows`, so that a new one costs
+        no copy of the others.
         """
         if not source.is_initialized:
             return
         if not self.is_initialized:
-            self.lazy_initialization(source.keys, source.values)
-            self.keys, self.values = self.keys[:0], self.values[:0]
-        self.reserve(extent)
+            self.initialize(0, source.keys, source.values)
+        if extent > self.keys.shape[2]:
+            self.reserve(round_up(extent))
         needed, available = num_rows + len(rows), self.keys.shape[0]
         if needed > available:
-            extra = (0, 0) * 3 + (0, max(needed, 2 * num_rows) - available)
+            extra = (0, 0) * 3 + (0, max(needed, min(2 * num_rows, max_rows)) - available)
             self.keys = torch.nn.functional.pad(self.keys, extra)
             self.values = torch.nn.functional.pad(self.values, extra)
         for name in ("keys", "values"):
@@ -119,6 +143,16 @@ class RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
             for buffer in (self.keys, self.values):
                 seen = buffer[:, :, :extent]
                 seen.index_copy_(0, targets, seen.index_select(0, sources))
+
+    def swap(self, these: Tensor, those: Tensor, extent: int) -> None:
+        """Exchange the first `extent` positions of the rows `these` with those of `those`."""
+        if self.is_initialized:
+            these, those = these.to(self.device), those.to(self.device)
+            for buffer in (self.keys, self.values):
+                seen = buffer[:, :, :extent]
+                kept = seen.index_select(0, these)
+                seen.index_copy_(0, these, seen.index_select(0, those))
+                seen.index_copy_(0, those, kept)
 
     def wipe(self, rows: Tensor) -> None:
         """Put zeros into the rows, whatever they held."""

@@ -4,8 +4,8 @@ Requests join between two tokens and leave when all of their particles have stop
 another one. Nothing in the loop runs once for each particle: drawing, stopping and recording are
 operations on the whole batch. Particles of a request that agree in all of their tokens share a row
 of the batch, and are computed once, until they draw different tokens. Rows whose particles have all
-stopped stay in the batch, unchanged, until less than a part of it is active; then they are set
-aside, and the last rows take their places.
+stopped stay in the batch, unchanged, until less than a part of it is active; then they wait behind
+the others, and do not take part any more.
 
 What a particle draws depends on its own tokens and random numbers alone.
 
@@ -24,7 +24,7 @@ from llmsmc.errors import NumericalError
 from llmsmc.models.batch_rows import BatchRows
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.loop_members import Entry, Member, StepLaw
-from llmsmc.models.particle_slots import FREE, IN_BATCH, ParticleSlots
+from llmsmc.models.particle_slots import FREE, ParticleSlots
 from llmsmc.models.row_cache import RowCache
 from llmsmc.models.sampling import CHUNK, invert
 from llmsmc.models.step_tokens import StepTokens
@@ -67,14 +67,13 @@ class TokenLoop:
     def join(self, entry: Entry) -> Member:
         """Let a request take part from the next token on."""
         owner = next(n for n in range(len(self._members) + 1) if n not in self._members)
-        slots, start = self._slots.take(len(entry.row_of)), self.num_rows
-        self._rows.join(entry.rows, owner)
-        lengths = torch.cat([each for _, _, each in entry.rows])[entry.row_of]
+        slots, row_of = self._slots.take(len(entry.row_of)), entry.row_of.to(self._device)
+        lengths = torch.cat([each.lengths.cpu() for each in entry.rows])[entry.row_of]
+        places = self._rows.join(entry.rows, owner, len(slots))
         nothing = torch.zeros_like(entry.row_of)
         columns = {
             "owner": nothing + owner,
-            "row": start + entry.row_of,
-            "piece": nothing + IN_BATCH,
+            "row": places[row_of],
             "cached": lengths,
             "last": entry.last_ids,
             "masked": nothing if entry.mask_states is None else entry.mask_states,
@@ -133,11 +132,10 @@ class TokenLoop:
         is_first = parents.diff(prepend=parents[:1] - 1) != 0
         firsts = parents[is_first]
         if len(firsts) < MIN_ACTIVE_FRACTION * self.num_rows:
-            self._rows.set_aside()
-            parents = self._rows.keep(firsts)[parents]
+            parents = self._rows.set_aside(firsts)[parents]
         rows, forked = parents.clone(), parents[~is_first]
-        rows[~is_first] = self.num_rows + torch.arange(len(forked), device=rows.device)
-        self._rows.fork(forked)
+        if len(forked):
+            rows[~is_first] = self._rows.fork(forked)
         slots.row[active] = rows[which]
         fed = torch.zeros(self.num_rows, dtype=torch.long, device=rows.device)
         fed[rows] = ids

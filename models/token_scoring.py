@@ -82,8 +82,8 @@ def score(policy: "LanguageModel", requests: Sequence[ScoreRequest]) -> list[Sco
         counts = [stop - p.num_tokens for stop, p in zip(stops, prefixes, strict=True)]
         width = max(int(each.max()) for each in counts)
         parts = [_one_part(each) for each in found]
-        cache = gather([(held, rows) for held, rows, _ in parts], room=width)
-        cache.truncate(torch.cat([lengths for _, _, lengths in parts]).to(policy.device))
+        cache = gather([(part.cache, part.rows) for part in parts], room=width)
+        cache.truncate(torch.cat([part.lengths for part in parts]).to(policy.device))
         targets = torch.cat([_targets(p, width) for p in prefixes])
         last_ids = torch.cat([p.last_ids for p in prefixes])
         fed, fed_counts = torch.cat([last_ids[:, None], targets], 1)[:, :width], torch.cat(counts)
@@ -143,10 +143,9 @@ def _chosen(logits: Float[Tensor, "R q V"], ids: Int[Tensor, "R q 1"]) -> Float6
 
 def _one_part(found: CachedPrefix) -> Rows:
     """Return the rows of the prefixes, in order, as rows of one cache."""
-    if len(found.rows) == 1:
-        cache, rows, lengths = found.rows[0]
-    else:
-        cache = gather([(held, rows) for held, rows, _ in found.rows])
+    cache, rows = found.rows[0].cache, found.rows[0].rows.cpu()
+    if len(found.rows) > 1:
+        cache = gather([(part.cache, part.rows) for part in found.rows])
         rows = torch.arange(cache.num_rows)
-        lengths = torch.cat([lengths.cpu() for _, _, lengths in found.rows])
-    return cache, rows.cpu()[found.row_of], lengths.cpu()[found.row_of]
+    lengths = torch.cat([part.lengths.cpu() for part in found.rows])
+    return Rows(cache, rows[found.row_of], lengths[found.row_of])

@@ -11,7 +11,14 @@ import torch
 from torch import Generator, Tensor
 
 from llmsmc import InputError, NumericalError, Posterior, check_model
-from llmsmc.inference import BestOfN, BootstrapFilter, Greedy, SelfConsistency
+from llmsmc.inference import (
+    BeamSearch,
+    BestOfN,
+    BootstrapFilter,
+    Greedy,
+    ResampleMove,
+    SelfConsistency,
+)
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.language_model import LanguageModel
 from llmsmc.models.reasoning import Reasoning
@@ -326,6 +333,48 @@ def test_rewound_particles_go_on_from_there(model: Reasoning) -> None:
     before = model.cost()
     model.sample_transition(4, model.record(rewound), generator=generator(7))
     assert rebuilt.policy_positions < (model.cost() - before).policy_positions
+
+
+class Keeping(Reasoning):
+    """The same model, in which nothing cached is ever given up."""
+
+    def give_up(self, particles: ReasoningParticles) -> ReasoningParticles:
+        return particles
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [BootstrapFilter(8), ResampleMove(8), SelfConsistency(8), BeamSearch(8)],
+    ids=lambda each: type(each).__name__,
+)
+def test_caches_that_are_given_up_change_nothing(model: Reasoning, algorithm: Any) -> None:
+    keeping = Keeping(model.policy, model.reward, QUESTION, max_steps=5, max_tokens_per_step=60)
+    for seed in range(2):
+        one, other = (algorithm.run(each, seed=seed) for each in (model, keeping))
+        assert texts(one.particles) == texts(other.particles)
+        torch.testing.assert_close(one.log_weights, other.log_weights, rtol=0.0, atol=1e-5)
+        for cost in ("policy_positions", "reward_positions", "scored_tokens", "model_calls"):
+            assert getattr(one.cost, cost) == getattr(other.cost, cost)
+
+
+def test_parents_are_extended_in_their_own_buffers(model: Reasoning) -> None:
+    parents = model.sample_initial(6, generator=generator(0))
+    model.log_likelihood(0, None, parents, None)
+    memory = parents.policy_memory
+    assert memory is not None and bool(memory.present.any())
+    kept = model.sample_transition(1, parents, generator=generator(1))
+    assert bool(memory.present.any())
+    state = model.sample_transition(1, model.give_up(parents), generator=generator(1))
+    assert texts(state) == texts(kept)
+    assert not bool(memory.present.any())
+    expected = model.log_likelihood(1, parents, kept, None)
+    scored = parents.reward_memory
+    assert isinstance(scored, CacheRows) and bool(scored.present.any())
+    found = model.log_likelihood(1, parents, state, None)
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-5)
+    assert not bool(scored.present.any())
+    again = model.sample_transition(1, parents, generator=generator(1))  # from nothing
+    assert texts(again) == texts(kept)
 
 
 def runs_equal(one: Posterior, two: Posterior) -> bool:

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from llmsmc.models.attention import attention_masks
 from llmsmc.models.cache_rows import CacheRows, join
 from llmsmc.models.language_model import LanguageModel
 from llmsmc.models.row_cache import RowCache, concatenate, gather
 from llmsmc.models.row_layer import BLOCK, RowLayer
+from llmsmc.models.row_selection import RowSelection
 
 
 class Rows:
@@ -212,14 +214,90 @@ def test_what_is_no_number_can_be_wiped_out(policy: LanguageModel) -> None:
     rows.check()
 
 
-def test_rows_move_out_of_a_cache_that_is_mostly_of_others(policy: LanguageModel) -> None:
+def test_rows_move_out_of_a_cache_in_which_there_are_others(policy: LanguageModel) -> None:
     rows = Rows(policy, 6)
     rows.feed([[5 + n] * (n + 1) for n in range(6)])
     memory = CacheRows.of(rows.cache, torch.arange(6), 6)
-    few, many = memory.take(torch.tensor([4, 4, 2])), memory.take(torch.tensor([0, 1, 3, 5]))
-    assert many.own() is many and CacheRows.none(2).own().cache is None
+    few, everybody = memory.take(torch.tensor([4, 4, 2])), memory.take(torch.arange(6).flip(0))
+    assert everybody.own() is everybody and CacheRows.none(2).own().cache is None
     own = few.own()
     assert own.cache is not None and own.cache.num_rows == 2
     copy = Rows(policy, 0)
     copy.cache, copy.ids = own.copy(torch.arange(3)), [[9] * 5, [9] * 5, [7] * 3]
     copy.check()
+
+
+@pytest.mark.parametrize("held", [[0, 1, 2, 3], [3, 3, 1], [2], [1, 3, 1, 3, 3, 0], []])
+def test_a_cache_holds_what_is_asked_for(policy: LanguageModel, held: list[int]) -> None:
+    rows = Rows(policy, 4)
+    rows.feed([[5, 6, 7], [8, 9], [9, 10], list(range(3, 70))])
+    lengths = [max(1, len(rows.ids[n]) - k) for k, n in enumerate(held)]
+    old = rows.cache
+    rows.cache = old.moved_out()
+    assert old.num_rows == 0 and old.num_bytes == 0
+    places = rows.cache.hold(torch.tensor(held).long(), torch.tensor(lengths).long()).tolist()
+    assert sorted(places) == list(range(len(held)))
+    wanted = [rows.ids[n][:length] for n, length in zip(held, lengths, strict=True)]
+    rows.ids = [wanted[places.index(n)] for n in range(len(held))]
+    if held:
+        rows.check()
+
+
+@pytest.mark.parametrize("front", [[0, 1], [3, 4], [1, 4, 2], [4], [0, 1, 2, 3, 4], []])
+def test_rows_in_front_are_fed_alone(policy: LanguageModel, front: list[int]) -> None:
+    rows = Rows(policy, 5)
+    rows.feed([[5, 6, 7], [8], [9, 10], list(range(3, 70)), [4, 4]])
+    places = rows.cache.put_in_front(torch.tensor(front).long()).tolist()
+    assert sorted(places[n] for n in front) == list(range(len(front)))
+    rows.ids = [rows.ids[places.index(n)] for n in range(5)]
+    if front:
+        with torch.no_grad():
+            policy.forward(rows.cache, torch.tensor([[11, 12]] * len(front)))
+        rows.cache.commit(torch.full((len(front),), 2))
+        for row in rows.ids[: len(front)]:
+            row.extend([11, 12])
+    rows.check()
+
+
+def test_rows_of_several_caches_are_fed_where_they_are(any_policy: LanguageModel) -> None:
+    first, second, third = (Rows(any_policy, n) for n in (3, 2, 2))
+    first.feed([[5, 6, 7], [8], [9, 10]])
+    second.feed([list(range(5, 90)), [11]])  # the third has not been fed yet
+    chosen = [(first, [2, 0]), (second, [0]), (third, [1])]
+    selection = RowSelection([(rows.cache, torch.tensor(which)) for rows, which in chosen])
+    assert selection.lengths.tolist() == [2, 3, 85, 0]
+    new = [[1, 2], [3], [4, 5], [6]]
+    padded = torch.tensor([row + [7] * (2 - len(row)) for row in new])
+    slots = selection.begin(2)
+    with torch.no_grad():
+        logits = any_policy.model(
+            padded,
+            position_ids=slots.position_ids,
+            attention_mask=attention_masks(any_policy.model.config, slots),
+            past_key_values=selection,
+        ).logits
+    selection.commit(torch.tensor([len(row) for row in new]))
+    owners = [(rows, n) for rows, which in chosen for n in which]
+    for (rows, n), tokens, seen in zip(owners, new, logits, strict=True):
+        rows.ids[n] += tokens
+        expected = uncached(any_policy, rows.ids[n])
+        torch.testing.assert_close(seen[len(tokens) - 1], expected, rtol=0.0, atol=1e-5)
+    for rows in (first, second, third):
+        rows.check()
+
+
+def test_rows_that_are_given_up_are_gone_for_others(policy: LanguageModel) -> None:
+    rows = Rows(policy, 3)
+    rows.feed([[5, 6, 7], [8], [9, 10]])
+    memory = CacheRows.of(rows.cache, torch.arange(3), 3)
+    last = memory.take(torch.tensor([2, 0])).given_up()
+    assert last.is_given_up and not memory.is_given_up and bool(memory.present.all())
+    assert last.cache is not None
+    moved = last.cache.moved_out()
+    assert moved.num_rows == 3
+    assert not bool(memory.present.any()) and not bool(last.present.any())
+    other = Rows(policy, 1)
+    other.feed([[4, 4]])
+    joined = join([memory, CacheRows.of(other.cache, torch.tensor([0]), 1)])
+    assert joined.present.tolist() == [False, False, False, True]
+    assert joined.cache is other.cache
