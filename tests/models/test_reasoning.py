@@ -192,7 +192,10 @@ def test_potentials_telescope(model: Reasoning, reward: RewardModel) -> None:
         torch.testing.assert_close(at_once, total, rtol=0.0, atol=1e-4)
 
 
-def test_the_whole_path_is_scored_in_one_pass(model: Reasoning) -> None:
+def test_the_whole_path_is_scored_in_one_pass(
+    model: Reasoning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reward_batch, "CALL", 10_000)  # solutions of any length in one group
     state = grown(model, 6, 4)
     assert model.cost().scored_tokens == 0
     before = model.cost()

@@ -265,7 +265,7 @@ class Workshop:
         if "forward" in vars(model.model):
             del model.model.forward  # the compiled one
         model.config.use_cache = True
-        if model.generation_config is not None:
+        if isinstance(model, Qwen2ForCausalLM):
             model.generation_config.use_cache = True
         nn.Module.to(model, "cpu", torch.float16)
         model.save_pretrained(target)
