@@ -122,10 +122,7 @@ def run_table(sizes: dict[str, ModelSize], num_particles: int, num_tokens: int) 
     for name, size in sizes.items():
         if name == REWARD:
             continue
-        # While particles are resampled there are two copies.
-        caches = 2 * (
-            size.cache(num_particles, num_tokens) + reward.cache(num_particles, num_tokens)
-        )
+        caches = size.cache(num_particles, num_tokens) + reward.cache(num_particles, num_tokens)
         totals = [
             (size.weights(policy_kind) + reward.weights(reward_kind) + caches) / GIB
             for policy_kind, reward_kind in (("none", "none"), ("nf4", "none"), ("nf4", "nf4"))

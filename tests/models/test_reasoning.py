@@ -19,6 +19,7 @@ from llmsmc.inference import (
     ResampleMove,
     SelfConsistency,
 )
+from llmsmc.models import reward_batch
 from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.language_model import LanguageModel
 from llmsmc.models.reasoning import Reasoning
