@@ -8,7 +8,7 @@ keeps the history and tells a dead population.
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool
@@ -91,16 +91,7 @@ def drive(
         population = (
             algorithm.begin(run) if population is None else algorithm.step(run, t, population)
         )
-        if run.model.can_fail():
-            population = rejecting(population, run.model.failed(population.particles).cpu())
-        is_last = t + 1 == horizon or run.all_finished(population.particles)
-        truncated = (
-            run.truncated(population.particles)
-            if is_last
-            else torch.zeros(population.log_weights.shape, dtype=torch.bool)
-        )
-        if is_last and algorithm.truncated == "reject":
-            population = rejecting(population, truncated)
+        population, is_last, truncated = settled(run, t, horizon, population, algorithm.truncated)
         if is_last:
             population = algorithm.conclude(run, t, population)
         yield journal.posterior(population, truncated)
@@ -189,6 +180,35 @@ def num_steps(model: StateSpaceModel, observations: Observations | None) -> int 
             "`finished`; accepted: either of them, or observations."
         )
     return model.max_steps
+
+
+class Settled(NamedTuple):
+    """A population of which it is known whether it goes on.
+
+    Attributes:
+        population: those that failed, and those that are cut off and rejected, have weight zero.
+        is_last: whether it goes no further.
+        truncated: the particles that are cut off there.
+    """
+
+    population: Population
+    is_last: bool
+    truncated: Bool[Tensor, " N"]
+
+
+def settled(
+    run: Run, t: int, horizon: int | None, population: Population, rule: Truncated
+) -> Settled:
+    """Deal with the particles of step t that failed, or that the end of the run cuts off."""
+    if run.model.can_fail():
+        population = rejecting(population, run.model.failed(population.particles).cpu())
+    if not (t + 1 == horizon or run.all_finished(population.particles)):
+        nobody = torch.zeros(population.log_weights.shape, dtype=torch.bool)
+        return Settled(population, False, nobody)
+    truncated = run.truncated(population.particles)
+    if rule == "reject":
+        population = rejecting(population, truncated)
+    return Settled(population, True, truncated)
 
 
 def rejecting(population: Population, rejected: Bool[Tensor, " N"]) -> Population:

@@ -36,7 +36,7 @@ from llmsmc import clock
 from llmsmc.checks import require_choice, require_count
 from llmsmc.errors import DegenerateWeightsError
 from llmsmc.inference.algorithm import Algorithm
-from llmsmc.inference.driver import num_steps, rejecting, summary
+from llmsmc.inference.driver import num_steps, settled, summary
 from llmsmc.inference.population import Population
 from llmsmc.inference.propagation import begin, extend
 from llmsmc.inference.resamplers import uniforms
@@ -122,15 +122,7 @@ class ParticleCascade(Algorithm):
         while True:
             if t == len(queues):
                 queues.append(Queue())
-            if run.model.can_fail():
-                failed = run.model.failed(population.particles).cpu()
-                population = rejecting(population, failed)
-            is_last = t + 1 == horizon or run.all_finished(population.particles)
-            truncated = torch.zeros(population.log_weights.shape, dtype=torch.bool)
-            if is_last:
-                truncated = run.truncated(population.particles)
-            if is_last and self.truncated == "reject":
-                population = rejecting(population, truncated)
+            population, is_last, truncated = settled(run, t, horizon, population, self.truncated)
             kept = run.model.record(population.particles)
             num_finished = run.num_finished(population.particles)
             yield Arrivals(replace(population, particles=kept), num_finished, is_last, truncated)
