@@ -187,12 +187,6 @@ class RemoteLanguageModel:
             what = "steps that begin within something, or in which tokens are forced"
             raise missing(what, self.capabilities, self.address, "a LanguageModel")
         self.check(Demands(rule=request.rule, temperature=request.temperature))
-        room = self.context_length - len(request.prompt_ids)
-        if request.max_total_tokens is not None:
-            room = min(room, request.max_total_tokens)
-        particles = torch.arange(len(request))
-        if request.particles is not None:
-            particles = request.particles
         limits = Limits.of(
             request.rule,
             self._followed(request.rule),
@@ -203,11 +197,11 @@ class RemoteLanguageModel:
             whole=self.whole_answers_only,
         )
         rows = [
-            Row(ids, room - count, seed)
-            for ids, count, seed in zip(
+            Row(ids, room, seed)
+            for ids, room, seed in zip(
                 _texts(request),
-                request.num_tokens.tolist(),
-                self._seeds(request.uniforms, particles),
+                request.room(self.context_length).tolist(),
+                self._seeds(request.uniforms, request.numbers),
                 strict=True,
             )
         ]

@@ -98,22 +98,18 @@ class StepBatch:
 
     def _entry(self, request: StepRequest, prefix: Prefix, found: CachedPrefix) -> Entry:
         policy = self._policy
-        room = policy.context_length - len(request.prompt_ids)
-        if request.max_total_tokens is not None:
-            room = min(room, request.max_total_tokens)
         mask = None if request.constraint is None else policy.mask(request.constraint)
         states = None if mask is None else mask.states(request.token_ids, request.num_tokens)
         forced_ids = () if request.forced is None else request.forced.token_ids
-        everybody = torch.arange(len(request))
         return Entry(
             StepLaw(policy.automaton(request.rule), request.temperature, mask, forced_ids),
             found.rows,
             found.row_of,
             prefix.last_ids,
             request.max_tokens,
-            room - request.num_tokens,
+            request.room(policy.context_length),
             request.uniforms,
-            everybody if request.particles is None else request.particles,
+            request.numbers,
             request.step,
             states,
             request.starts,

@@ -5,6 +5,7 @@ Shapes: B particles, L generated tokens.
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
@@ -56,6 +57,18 @@ class StepRequest:
     def __len__(self) -> int:
         """Return B."""
         return len(self.num_tokens)
+
+    @property
+    def numbers(self) -> Int[Tensor, " B"]:
+        """The number of each particle."""
+        return torch.arange(len(self)) if self.particles is None else self.particles
+
+    def room(self, context_length: int) -> Int[Tensor, " B"]:
+        """Return how many tokens each particle may still have, in a context of this length."""
+        room = context_length - len(self.prompt_ids)
+        if self.max_total_tokens is not None:
+            room = min(room, self.max_total_tokens)
+        return room - self.num_tokens
 
 
 @dataclass(frozen=True, eq=False)

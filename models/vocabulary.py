@@ -1,6 +1,7 @@
 """The tokens of a model: how a question becomes ids, how ids become text, and rules over ids."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 import torch
@@ -34,7 +35,7 @@ class Vocabulary:
         self._pieces: list[bytes] | None = None
         self._automata: dict[StepRule, Automaton] = {}
         self._masks: dict[Constraint, TokenMask] = {}
-        self._lengths: dict[tuple[int, ...], int] = {}
+        self._length = lru_cache(_MAX_LENGTHS)(self._text_length)
 
     @property
     def ids(self) -> dict[str, int]:
@@ -94,14 +95,9 @@ class Vocabulary:
         text = decode(self.tokenizer, [*context, *token_ids])
         return text[self._length(context) :] if context else text
 
-    def _length(self, context: tuple[int, ...]) -> int:
+    def _text_length(self, context: tuple[int, ...]) -> int:
         """Return how long the text of the ids is; steps end alike, so that few are new."""
-        length = self._lengths.get(context)
-        if length is None:
-            if len(self._lengths) >= _MAX_LENGTHS:
-                self._lengths.clear()
-            length = self._lengths[context] = len(decode(self.tokenizer, context))
-        return length
+        return len(decode(self.tokenizer, context))
 
     def automaton(self, rule: StepRule) -> Automaton:
         """Return the rule compiled for these tokens; compiled once."""
