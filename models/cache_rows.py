@@ -39,20 +39,6 @@ class CacheRows:
         zeros = torch.zeros(num_particles, dtype=torch.long)
         return cls(None, zeros - 1, zeros)
 
-    @classmethod
-    def of(cls, cache: RowCache | None, owners: Int[Tensor, " B"], num: int) -> "CacheRows":
-        """Return the rows of `num` particles of which `owners` have the rows of `cache`, in order.
-
-        The cache belongs to the result from now on.
-        """
-        nothing = cls.none(num)
-        if cache is None or not len(owners):
-            return nothing
-        rows, lengths = nothing.rows.clone(), nothing.lengths.clone()
-        rows[owners] = torch.arange(len(owners))
-        lengths[owners] = cache.lengths.cpu()
-        return cls(cache, rows, lengths)
-
     def __len__(self) -> int:
         """Return N."""
         return len(self.rows)

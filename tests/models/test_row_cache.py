@@ -12,6 +12,14 @@ from llmsmc.models.row_layer import BLOCK, RowLayer
 from llmsmc.models.row_selection import RowSelection
 
 
+def rows_of(cache: RowCache, owners: Tensor, num: int) -> CacheRows:
+    """Return the rows of `num` particles of which `owners` have the rows of a cache, in order."""
+    memory = CacheRows.none(num)
+    memory.rows[owners] = torch.arange(len(owners))
+    memory.lengths[owners] = cache.lengths
+    return CacheRows(cache, memory.rows, memory.lengths)
+
+
 class Rows:
     """A cache under test, beside the token ids that its rows must hold."""
 
@@ -126,7 +134,7 @@ def test_a_forward_pass_must_be_announced(policy: LanguageModel) -> None:
 def test_cache_rows_share_until_they_are_copied(policy: LanguageModel) -> None:
     rows = Rows(policy, 3)
     rows.feed([[5, 6, 7], [8], [9, 10]])
-    memory = CacheRows.of(rows.cache, torch.tensor([3, 0, 1]), 5)
+    memory = rows_of(rows.cache, torch.tensor([3, 0, 1]), 5)
     assert memory.present.tolist() == [True, True, False, True, False]
     assert memory.lengths.tolist() == [1, 2, 0, 3, 0]
     resampled = memory.take(torch.tensor([3, 3, 0]))
@@ -142,8 +150,8 @@ def test_cache_rows_of_different_caches_are_joined(policy: LanguageModel) -> Non
     one, two = Rows(policy, 2), Rows(policy, 2)
     one.feed([[5, 6, 7], [8]])
     two.feed([[9, 10], [11]])
-    first = CacheRows.of(one.cache, torch.tensor([0, 1]), 3)
-    second = CacheRows.of(two.cache, torch.tensor([1, 0]), 2)
+    first = rows_of(one.cache, torch.tensor([0, 1]), 3)
+    second = rows_of(two.cache, torch.tensor([1, 0]), 2)
     joined = join([first, second.keep(torch.tensor([False, True])), CacheRows.none(1)])
     assert joined.present.tolist() == [True, True, False, False, True, False]
     copy = Rows(policy, 0)
@@ -217,7 +225,7 @@ def test_what_is_no_number_can_be_wiped_out(policy: LanguageModel) -> None:
 def test_rows_move_out_of_a_cache_in_which_there_are_others(policy: LanguageModel) -> None:
     rows = Rows(policy, 6)
     rows.feed([[5 + n] * (n + 1) for n in range(6)])
-    memory = CacheRows.of(rows.cache, torch.arange(6), 6)
+    memory = rows_of(rows.cache, torch.arange(6), 6)
     few, everybody = memory.take(torch.tensor([4, 4, 2])), memory.take(torch.arange(6).flip(0))
     assert everybody.own() is everybody and CacheRows.none(2).own().cache is None
     own = few.own()
@@ -289,7 +297,7 @@ def test_rows_of_several_caches_are_fed_where_they_are(any_policy: LanguageModel
 def test_rows_that_are_given_up_are_gone_for_others(policy: LanguageModel) -> None:
     rows = Rows(policy, 3)
     rows.feed([[5, 6, 7], [8], [9, 10]])
-    memory = CacheRows.of(rows.cache, torch.arange(3), 3)
+    memory = rows_of(rows.cache, torch.arange(3), 3)
     last = memory.take(torch.tensor([2, 0])).given_up()
     assert last.is_given_up and not memory.is_given_up and bool(memory.present.all())
     assert last.cache is not None
@@ -298,6 +306,6 @@ def test_rows_that_are_given_up_are_gone_for_others(policy: LanguageModel) -> No
     assert not bool(memory.present.any()) and not bool(last.present.any())
     other = Rows(policy, 1)
     other.feed([[4, 4]])
-    joined = join([memory, CacheRows.of(other.cache, torch.tensor([0]), 1)])
+    joined = join([memory, rows_of(other.cache, torch.tensor([0]), 1)])
     assert joined.present.tolist() == [False, False, False, True]
     assert joined.cache is other.cache
