@@ -9,6 +9,7 @@ from llmsmc.checks import require_choice, require_count
 from llmsmc.errors import InputError
 
 RULES: Final = ("greater", "no less", "equal")
+PILOT_PROBLEMS: Final = 20  # on which equal budgets are found, if the plan does not say
 METRICS: Final = ("accuracy", "probability_correct", "log_score")
 
 
@@ -116,6 +117,11 @@ class Plan:
     plot: dict[str, Any]
     published: dict[str, Any]
 
+    @property
+    def pilot_problems(self) -> int:
+        """On how many problems the numbers of particles of equal budgets are found."""
+        return int(self.budget.get("problems", PILOT_PROBLEMS))
+
     def reduced(self) -> "Plan":
         """Return the plan at its quick size."""
         cells = [cell for cell in self.cells if _is_kept(cell, self.quick.only)]
@@ -150,7 +156,7 @@ class Plan:
         )
         budget = self.budget
         if problems is not None and budget:
-            budget = budget | {"problems": min(problems, budget.get("problems", problems))}
+            budget = budget | {"problems": min(problems, self.pilot_problems)}
         dataset = self.dataset if dataset is None else dataset
         return replace(self, size=size, dataset=dataset, budget=budget)
 

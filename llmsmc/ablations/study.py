@@ -18,7 +18,6 @@ from llmsmc.errors import InputError
 Complete = Callable[[Sequence[Unit]], None]
 """Runs units and adds their results to the store."""
 
-_PILOT_PROBLEMS: Final = 20
 _PILOT_PARTICLES: Final = 16
 _SEARCH: Final = 64
 
@@ -35,7 +34,7 @@ class Study:
         """Take the first problems of the data set, as many as the plan says."""
         self.plan, self._store = plan, store
         self.examples = dataset.examples[: plan.size.problems]
-        self._pilot = dataset.examples[: plan.budget.get("problems", _PILOT_PROBLEMS)]
+        self._pilot = dataset.examples[: plan.pilot_problems]
 
     def settle(self, complete: Complete) -> None:
         """Find the numbers of particles that cost the tokens of the budget.

@@ -1,6 +1,7 @@
 """Plans: what they say, and what is wrong with them."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -128,3 +129,12 @@ def test_a_list_of_values_is_any_of_them() -> None:
         make_cell({"series": "s", "algorithm": "bootstrap", "particles": n}) for n in (1, 4, 16)
     ]
     assert [cell.matches({"particles": [4, 16]}) for cell in cells] == [False, True, True]
+
+
+def test_a_limit_makes_no_pilot_longer() -> None:
+    plan = load_plan("algorithms")
+    counts = [plan.sized(None, limit, None).pilot_problems for limit in (None, 3, 100)]
+    assert counts == [20, 3, 20]
+    plan = replace(plan, budget={"series": "bootstrap"})
+    counts = [plan.sized(None, limit, None).pilot_problems for limit in (None, 3, 100)]
+    assert counts == [20, 3, 20]
