@@ -70,7 +70,7 @@ class Contender:
 @contextmanager
 def contender(name: str, python: Path | str, setting: dict[str, Any]) -> Iterator[Contender]:
     """Start a library; end it."""
-    program = Path(__file__).parent / "mathematics" / f"with_{name}.py"
+    program = Path(__file__).parent / "peers" / "runs" / f"timed_{name}.py"
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen(
         [python, program],

@@ -7,39 +7,18 @@ from importlib.metadata import version
 
 import numpy as np
 import particles
-from particles import distributions, mcmc, state_space_models
+from particles import mcmc, state_space_models
+from particles_walk import Walk
 
 TASK = json.load(sys.stdin)
-WALK = TASK["walk"]
+WALK = Walk(**TASK["walk"])
 DATA = [np.array([y]) for y in TASK["observations"]]
-
-
-class Walk(state_space_models.StateSpaceModel):
-    """A walk on the line."""
-
-    def PX0(self):
-        """Return the law of the first state."""
-        return distributions.Normal(
-            loc=WALK["initial_mean"], scale=math.sqrt(WALK["initial_covariance"])
-        )
-
-    def PX(self, t, xp):
-        """Return the law of the next state."""
-        return distributions.Normal(
-            loc=WALK["transition_matrix"] * xp, scale=math.sqrt(WALK["transition_covariance"])
-        )
-
-    def PY(self, t, xp, x):
-        """Return the law of what is seen."""
-        return distributions.Normal(
-            loc=WALK["observation_matrix"] * x, scale=math.sqrt(WALK["observation_covariance"])
-        )
 
 
 def evidence(scheme, threshold):
     """Estimate the evidence once."""
     filtered = particles.SMC(
-        fk=state_space_models.Bootstrap(ssm=Walk(), data=DATA),
+        fk=state_space_models.Bootstrap(ssm=WALK, data=DATA),
         N=6,
         resampling=scheme,
         ESSrmin=threshold,
@@ -52,7 +31,7 @@ def swept(path, size):
     """Return the path after sweeps of conditional SMC, resampled at every step."""
     for _ in range(TASK["sweeps"]):
         sweep = mcmc.CSMC(
-            fk=state_space_models.Bootstrap(ssm=Walk(), data=DATA),
+            fk=state_space_models.Bootstrap(ssm=WALK, data=DATA),
             N=size,
             ESSrmin=1.0,
             xstar=np.array(path),

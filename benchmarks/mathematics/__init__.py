@@ -1,1 +1,0 @@
-"""Programs that each time one library on tasks that come line by line."""
