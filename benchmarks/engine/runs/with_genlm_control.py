@@ -4,11 +4,8 @@ On the back end for transformers, with the prompt cached. The critic reads whole
 batches that the library makes of them.
 """
 
-import asyncio
-
 import numpy as np
-import torch
-from back_end import load_back_end
+from back_end import load_back_end, solver
 from genlm.control import SMC, Potential, PromptedLLM
 from genlm.control.constant import EOS
 from genlm.control.sampler.token import DirectTokenSampler
@@ -85,14 +82,7 @@ def load(settings):
         await sampler.cleanup()
         return tokens.generated
 
-    def solve(task):
-        np.random.seed(task["seed"])
-        torch.manual_seed(task["seed"])
-        back_end.batch_size = task["particles"]
-        for question in task["questions"]:
-            yield asyncio.run(posterior(task, question))
-
-    return model, reward.trunk, solve
+    return model, reward.trunk, solver(back_end, posterior)
 
 
 if __name__ == "__main__":

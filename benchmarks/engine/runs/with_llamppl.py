@@ -6,9 +6,7 @@ the whole answer; particles that end a step at the same token are scored in one 
 
 import asyncio
 
-import numpy as np
-import torch
-from back_end import load_back_end
+from back_end import load_back_end, solver
 from llamppl import CachedCausalLM, LMContext, Model, smc_standard
 from networks import RewardModel, chat, ends_of_step, load_policy
 from worker import serve
@@ -100,14 +98,7 @@ def load(settings):
         await smc_standard(Solution(run, context), task["particles"], 0.5)
         return run.generated
 
-    def solve(task):
-        np.random.seed(task["seed"])
-        torch.manual_seed(task["seed"])
-        back_end.batch_size = task["particles"]
-        for question in task["questions"]:
-            yield asyncio.run(posterior(task, question))
-
-    return model, reward.trunk, solve
+    return model, reward.trunk, solver(back_end, posterior)
 
 
 if __name__ == "__main__":
