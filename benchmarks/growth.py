@@ -21,13 +21,12 @@ from typing import Any, Final
 import torch
 
 from benchmarks import footprint, where_time_goes
+from benchmarks.embedded import embedded_models, outcomes, questions_of
 from benchmarks.positions import counted
 from benchmarks.random_models import endless, question_of, random_models
 from llmsmc.cost import Cost
-from llmsmc.datasets import load
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import LanguageModel, Reasoning, RewardModel, SharedLanguageModel, SharedReward
-from llmsmc.models.together import run_together
 
 FIGURES: Final = Path(__file__).resolve().parent.parent / "docs" / "figures"
 SIZES: Final = {
@@ -104,13 +103,9 @@ def controlled() -> Iterator[tuple[str, list[Point]]]:
 
 def together() -> list[Point]:
     """Return the curve over problems in flight."""
-    policy, reward = (
-        LanguageModel.from_pretrained("minimath-policy"),
-        RewardModel.from_pretrained("minimath-reward"),
-    )
+    policy, reward = embedded_models()
     shared = SharedLanguageModel(policy), SharedReward(reward)
-    every = [each for each in load("minimath-500").examples if each.level == LEVEL]
-    questions = [each.question for each in every][:PROBLEMS]
+    questions = questions_of(LEVEL, PROBLEMS)
     filter_ = BootstrapFilter(FEW, record=False)
 
     def run(in_flight: int) -> Cost:
@@ -118,12 +113,7 @@ def together() -> list[Point]:
             lambda question=question: filter_.run(Reasoning(*shared, question), seed=0).cost
             for question in questions
         ]
-        total = Cost()
-        for _, outcome in run_together(tasks, in_flight):
-            if isinstance(outcome, Exception):
-                raise outcome
-            total += outcome
-        return total
+        return sum(outcomes(tasks, in_flight), start=Cost())
 
     filter_.run(Reasoning(policy, reward, questions[0]), seed=0)
     return [point(n, policy, reward, lambda n=n: run(n)) for n in SIZES["in flight"]]

@@ -11,9 +11,10 @@ from typing import Final
 import matplotlib
 import matplotlib.pyplot as plt
 
+from benchmarks.embedded import embedded_models
 from llmsmc.datasets import sample_problem
 from llmsmc.inference import BootstrapFilter
-from llmsmc.models import LanguageModel, Reasoning, RewardModel
+from llmsmc.models import Reasoning
 
 OUT: Final = Path(__file__).resolve().parent.parent / "docs" / "figures" / "run.svg"
 LEVEL, SEED = 3, 0
@@ -23,9 +24,7 @@ def main() -> None:
     """Run the filter and draw it."""
     matplotlib.use("svg")
     problem = sample_problem(LEVEL, SEED)
-    policy = LanguageModel.from_pretrained("minimath-policy")
-    reward = RewardModel.from_pretrained("minimath-reward")
-    model = Reasoning(policy, reward, problem.question)
+    model = Reasoning(*embedded_models(), problem.question)
     posterior = BootstrapFilter(num_particles=32).run(model, seed=SEED)
     with plt.rc_context({"svg.hashsalt": "llmsmc", "svg.fonttype": "path"}):
         figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")

@@ -13,16 +13,16 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from benchmarks.embedded import embedded_models, outcomes, questions_of
 from llmsmc.cost import Cost
-from llmsmc.datasets import load
 from llmsmc.inference import BootstrapFilter
-from llmsmc.models import LanguageModel, Reasoning, RewardModel, SharedLanguageModel, SharedReward
-from llmsmc.models.together import run_together
+from llmsmc.models import Reasoning, SharedLanguageModel, SharedReward
 
 
 @dataclass
@@ -81,25 +81,18 @@ class Row:
 
 def measured(level: int, num_particles: int, limit: int, in_flight: int = 1) -> Row:
     """Run the bootstrap filter on the first problems of a level."""
-    policy, reward = (
-        LanguageModel.from_pretrained("minimath-policy"),
-        RewardModel.from_pretrained("minimath-reward"),
-    )
+    policy, reward = embedded_models()
     counters = counted(policy.model), counted(reward.model.base_model)
     shared = SharedLanguageModel(policy), SharedReward(reward)
-    examples = [each for each in load("minimath-500").examples if each.level == level][:limit]
     filter_ = BootstrapFilter(num_particles, record=False)
 
     def run(question: str) -> Cost:
         model = Reasoning(*(shared if in_flight > 1 else (policy, reward)), question)
         return filter_.run(model, seed=0).cost
 
-    begun, cost = time.process_time(), Cost()
-    tasks = [lambda question=each.question: run(question) for each in examples]
-    for _, outcome in run_together(tasks, in_flight):
-        if isinstance(outcome, Exception):
-            raise outcome
-        cost += outcome
+    tasks = [partial(run, question) for question in questions_of(level, limit)]
+    begun = time.process_time()
+    cost = sum(outcomes(tasks, in_flight), start=Cost())
     seconds = time.process_time() - begun
     return Row(
         level,

@@ -5,6 +5,7 @@ from typing import Any, Final
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from benchmarks.embedded import embedded_models
 from llmsmc.models import LanguageModel, Reasoning, RewardModel
 from llmsmc.models.prm_head import Qwen2ForProcessRewardModel
 from llmsmc.models.stopping import TokenCount
@@ -20,10 +21,7 @@ def random_models(**settings: int) -> tuple[LanguageModel, RewardModel]:
         settings: of the configuration, in place of those of the embedded models.
     """
     torch.manual_seed(0)
-    tokens, reader = (
-        LanguageModel.from_pretrained("minimath-policy"),
-        RewardModel.from_pretrained("minimath-reward"),
-    )
+    tokens, reader = embedded_models()
     head: Any = Qwen2ForProcessRewardModel
     policy = LanguageModel(
         Qwen2ForCausalLM(_config(tokens.model.config, settings)).eval(), tokens.tokenizer

@@ -14,34 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from typing import Any
 
-from llmsmc import Posterior, run_together
+from benchmarks.embedded import embedded_models, outcomes, questions_of
+from benchmarks.positions import counted
+from llmsmc import Posterior
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import (
-    LanguageModel,
     Reasoning,
-    RewardModel,
     SharedLanguageModel,
     SharedReward,
 )
-from llmsmc.models.minimath.datasets import load
-
-
-@dataclass
-class Traffic:
-    """What has gone through a network: forward passes and positions."""
-
-    passes: int = 0
-    positions: int = 0
-
-    def watch(self, network: Any) -> None:
-        """Count from now on what goes through the network."""
-        network.register_forward_pre_hook(self._count, with_kwargs=True)
-
-    def _count(self, network: Any, arguments: Any, keywords: dict[str, Any]) -> None:
-        self.passes += 1
-        self.positions += keywords["input_ids"].numel()
 
 
 @dataclass(frozen=True)
@@ -66,11 +48,8 @@ class Bench:
 
     def __init__(self) -> None:
         """Load the embedded models."""
-        self.policy = LanguageModel.from_pretrained("minimath-policy")
-        self.reward = RewardModel.from_pretrained("minimath-reward")
-        self.traffic = Traffic()
-        self.traffic.watch(self.policy.model)
-        self.traffic.watch(self.reward.model.base_model)
+        self.policy, self.reward = embedded_models()
+        self.counters = counted(self.policy.model), counted(self.reward.model.base_model)
 
     def measure(self, questions: Sequence[str], num_particles: int, in_flight: int) -> Measured:
         """Solve the questions, so many at a time."""
@@ -83,18 +62,16 @@ class Bench:
             return algorithm.run(Reasoning(policy, reward, question), seed=seed)
 
         tasks = [partial(run, seed, question) for seed, question in enumerate(questions)]
-        passes, positions = self.traffic.passes, self.traffic.positions
+        passes = sum(each.calls for each in self.counters)
+        positions = sum(each.positions for each in self.counters)
         started = time.process_time()
-        outcomes = dict(run_together(tasks, in_flight))
+        posteriors = outcomes(tasks, in_flight)
         seconds = time.process_time() - started
-        evidence = list[float]()
-        for seed in range(len(questions)):
-            outcome = outcomes[seed]
-            if isinstance(outcome, Exception):
-                raise outcome
-            evidence.append(outcome.log_evidence)
         return Measured(
-            seconds, self.traffic.passes - passes, self.traffic.positions - positions, evidence
+            seconds,
+            sum(each.calls for each in self.counters) - passes,
+            sum(each.positions for each in self.counters) - positions,
+            [posterior.log_evidence for posterior in posteriors],
         )
 
 
@@ -111,8 +88,7 @@ def main() -> None:
     print("| level | particles | in flight | throughput | passes | positions | rows a pass |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for level in arguments.levels:
-        problems = [each for each in load("minimath-500") if each.level == level]
-        questions = [each.question for each in problems[: arguments.problems]]
+        questions = questions_of(level, arguments.problems)
         for num_particles in arguments.particles:
             rows = measure_all(bench, questions, num_particles, arguments)
             for in_flight, row in rows.items():

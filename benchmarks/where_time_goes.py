@@ -12,10 +12,10 @@ from unittest.mock import patch
 
 import torch
 
+from benchmarks.embedded import embedded_models, questions_of
 from benchmarks.stopwatch import Stopwatch
-from llmsmc.datasets import load
 from llmsmc.inference import BootstrapFilter, bootstrap_filter
-from llmsmc.models import LanguageModel, Reasoning, RewardModel, language_model, reward_model
+from llmsmc.models import Reasoning, language_model, reward_model
 
 POLICY, REWARD = "policy network", "reward network"
 TOKENS = "sampling: token loop, drawing, caches"
@@ -27,10 +27,7 @@ REST = "filter: weights, record"
 
 def shares(num_particles: int, level: int, limit: int) -> dict[str, float]:
     """Return the share of each section."""
-    policy, reward = (
-        LanguageModel.from_pretrained("minimath-policy"),
-        RewardModel.from_pretrained("minimath-reward"),
-    )
+    policy, reward = embedded_models()
     watch = Stopwatch()
     network: Any = reward.model.base_model
     policy.model.forward = watch.timed(POLICY, policy.model.forward)
@@ -48,14 +45,14 @@ def shares(num_particles: int, level: int, limit: int) -> dict[str, float]:
         patch.object(owner, name, watch.timed(section, getattr(owner, name)))
         for owner, name, section in sections
     ]
-    examples = [each for each in load("minimath-500").examples if each.level == level][:limit]
-    BootstrapFilter(4, record=False).run(Reasoning(policy, reward, examples[0].question), seed=0)
+    questions = questions_of(level, limit)
+    BootstrapFilter(4, record=False).run(Reasoning(policy, reward, questions[0]), seed=0)
     watch.seconds.clear()
     for each in patches:
         each.start()
     try:
-        for example in examples:
-            model = Reasoning(policy, reward, example.question)
+        for question in questions:
+            model = Reasoning(policy, reward, question)
             BootstrapFilter(num_particles, record=False).run(model, seed=0)
     finally:
         for each in patches:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.embedded import questions_of
 from benchmarks.engine.random_model import random_model
-from llmsmc.models.minimath.datasets import load
 from llmsmc.models.pretrained import resolve
 
 WARM_UP: Final = {"particles": 2, "max_steps": 2}
@@ -76,9 +76,8 @@ class Case:
 
     def task(self, seed: int, seconds: float) -> dict[str, Any]:
         """Return what a contender is asked for."""
-        questions = [each.question for each in load("minimath-500") if each.level == self.level]
         return {
-            "questions": questions[: self.problems],
+            "questions": questions_of(self.level, self.problems),
             "particles": self.particles,
             "seed": seed,
             "seconds": seconds,

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from worker import serve
 
-from llmsmc import run_together
+from benchmarks.embedded import outcomes
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import (
     LanguageModel,
@@ -43,11 +43,7 @@ def load(settings):
     def together(task):
         shared = SharedLanguageModel(policy), SharedReward(reward)
         runs = [partial(posterior, q, task["seed"], task, *shared) for q in task["questions"]]
-        outcomes = [outcome for _, outcome in run_together(runs, in_flight)]
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
-        yield sum(outcome.cost.generated_tokens for outcome in outcomes)
+        yield sum(found.cost.generated_tokens for found in outcomes(runs, in_flight))
 
     return policy.model, reward.model.base_model, together if in_flight > 1 else one_by_one
 
