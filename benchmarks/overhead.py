@@ -14,7 +14,7 @@ import cProfile
 import json
 import pstats
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,18 +22,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.stopwatch import Stopwatch
 from llmsmc import StateSpaceModel
 from llmsmc.cost import Cost
 from llmsmc.inference import BootstrapFilter, systematic
 from llmsmc.models import LanguageModel
 from llmsmc.models.cache_rows import CacheRows, Memory
+from llmsmc.models.ragged import padded_rows
 from llmsmc.models.reasoning import Reasoning
-from llmsmc.models.reward import Reading, Solution, Steps
-from llmsmc.models.step_tokens import StepTokens
+from llmsmc.models.reward import Memoryless, Reading, Solution, Steps
+from llmsmc.models.step_tokens import StepRequest, StepTokens
 from llmsmc.models.stopping import STOP
 
 PARTICLES: Final = 64
 STEPS: Final = 12
+STAND_IN: Final = "stand-in"  # what the models take for themselves
 LIMIT: Final = 30.0
 """Microseconds for each particle and step."""
 TEXTS: Final = tuple(f"So b = {n} + 4 = {n + 4}.\n\n" for n in range(10, 26))
@@ -61,44 +64,25 @@ class Still(StateSpaceModel):
         return state
 
 
-class Stopwatch:
-    """The time that a stand-in takes for itself."""
-
-    def __init__(self) -> None:
-        """Begin at zero."""
-        self.seconds = 0.0
-
-    def timed(self, work: Callable[[], Any]) -> Any:
-        """Do the work, and count its time."""
-        started = time.process_time()
-        value = work()
-        self.seconds += time.process_time() - started
-        return value
-
-
 class Writer:
     """A policy that writes one of a few steps; its words are those of a real one."""
 
     def __init__(self, language: LanguageModel, watch: Stopwatch) -> None:
         """Make the steps ready."""
-        self._language, self._watch = language, watch
-        steps = [language.encode(text) for text in TEXTS]
-        self._counts = torch.tensor([len(step) for step in steps])
-        width = int(self._counts.max())
-        rows = [[*step, *[0] * (width - len(step))] for step in steps]
-        self._rows = torch.tensor(rows)
+        self._language = language
+        self._rows, self._counts = padded_rows([language.encode(text) for text in TEXTS])
         self._source = torch.Generator().manual_seed(0)
+        self._written = watch.timed(STAND_IN, self._step_tokens)
 
     def __getattr__(self, name: str) -> Any:
         """Be the real one in all else."""
         return getattr(self._language, name)
 
-    def sample_step(self, *asked: Any, **rest: Any) -> tuple[StepTokens, Cost]:
-        """Write a step for each row; asked with one request, or with a prompt, rows and lengths."""
-        size = len(asked[0]) if len(asked) == 1 else len(asked[2])
-        return self._watch.timed(lambda: (self._written(size), Cost()))
+    def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
+        """Write a step for each particle."""
+        return self._written(len(request)), Cost()
 
-    def _written(self, size: int) -> StepTokens:
+    def _step_tokens(self, size: int) -> StepTokens:
         chosen = torch.randint(len(TEXTS), (size,), generator=self._source)
         nothing = torch.zeros((size, self._rows.shape[1]), dtype=torch.float64)
         stops = torch.full((size,), STOP)
@@ -108,14 +92,14 @@ class Writer:
         )
 
 
-class Judge:
+class Judge(Memoryless):
     """A reward that has one number for each step."""
 
     name = "judge"
 
     def __init__(self, watch: Stopwatch) -> None:
         """Make the numbers ready."""
-        self._watch = watch
+        self._scored = watch.timed(STAND_IN, self._scores)
         self._log_odds = {text: n / 8 - 1.0 for n, text in enumerate(TEXTS)}
 
     def score(self, question: str, steps: Sequence[str]) -> list[float]:
@@ -138,20 +122,10 @@ class Judge:
         reading: Reading = "steps",
     ) -> tuple[list[list[float]], Memory, Cost]:
         """Return the numbers of what is new."""
-        return self._watch.timed(
-            lambda: ([self.score(question, one.new) for one in solutions], memory, Cost())
-        )
+        return self._scored(question, solutions), memory, Cost()
 
-    def rewind(
-        self,
-        question: str,
-        memory: Memory,
-        before: Sequence[Steps],
-        after: Sequence[Steps],
-        reading: Reading = "steps",
-    ) -> Memory:
-        """Remember nothing."""
-        return memory
+    def _scores(self, question: str, solutions: Sequence[Solution]) -> list[list[float]]:
+        return [self.score(question, one.new) for one in solutions]
 
 
 def main() -> None:
@@ -194,10 +168,10 @@ def measured(model: StateSpaceModel, watch: Stopwatch, runs: int) -> dict[str, A
     algorithm = BootstrapFilter(PARTICLES, systematic)
     times = []
     for seed in range(-3, runs):
-        watch.seconds = 0.0
+        watch.seconds.clear()
         started = time.process_time()
         posterior = algorithm.run(model, seed=abs(seed))
-        seconds = time.process_time() - started - watch.seconds
+        seconds = time.process_time() - started - watch.seconds.get(STAND_IN, 0.0)
         if seed >= 0:
             assert len(posterior.history) == STEPS
             times.append(1e6 * seconds / (PARTICLES * STEPS))
