@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -346,6 +347,24 @@ def test_a_particle_that_fails_has_weight_zero_and_no_text(algorithm: Any, remot
     assert any("failed" in text or "no usable answer" in text for text in warnings(posterior))
     if not isinstance(algorithm, BootstrapFilter):  # which has no more of it after resampling
         assert len(failed) == 1
+
+
+def test_particles_are_asked_for_side_by_side(
+    remote: Remotes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first four requests are answered when all four are there: never, in turn."""
+    policy, server = remote()
+    together, reply = threading.Barrier(4), server.reply
+
+    def waiting(path: str, body: Json) -> Json:
+        if not together.broken and len(server.requests) <= 4:
+            together.wait(timeout=10)
+        return reply(path, body)
+
+    monkeypatch.setattr(server, "reply", waiting)
+    model = Reasoning(policy, None, QUESTION, max_steps=1)
+    particles = SelfConsistency(4).run(model, seed=0).particles
+    assert not together.broken and not bool(particles.failed.any())
 
 
 def test_a_server_may_be_started_anew_in_the_middle(remote: Remotes) -> None:
