@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
@@ -82,7 +83,11 @@ def systematic(
 
     Particle n has $\lfloor M W^n \rfloor$ or $\lceil M W^n \rceil$ offspring.
     """
-    return one_population(systematic_rows, log_weights, generator, num_offspring)
+    size = num_offspring or log_weights.shape[0]
+    found = relative(log_weights).alive()
+    offset = uniforms(1, generator).numpy()
+    ancestors = _hit(_num_below_spaced(found.weights, offset, size), size)
+    return _sharing(ancestors, found.log_evidence)
 
 
 # The same for K populations at once, from weights [K, N] to ancestors [K, M].
@@ -124,7 +129,8 @@ def systematic_rows(
     weights: Float64[Tensor, "K N"], size: int, generator: Generator
 ) -> Int64[Tensor, "K M"]:
     """Draw one offset for all strata of a population."""
-    return _ancestors(_num_below(weights, uniforms((weights.shape[0], 1), generator), size), size)
+    offsets = uniforms((len(weights), 1), generator).numpy()
+    return _hit(_num_below_spaced(weights, offsets, size), size)
 
 
 def one_population(
@@ -176,39 +182,55 @@ def inverse_cdf_of_strata(
     its offset is below the fraction $x - \lfloor x \rfloor$. No i + u_i is ever rounded.
     """
     size = offsets.shape[-1]
-    return _ancestors(_num_below(weights, offsets, size), size)
+    expected = _expected_below(weights, size)
+    whole = np.floor(np.minimum(expected, size, out=expected))
+    fraction, num_below = expected - whole, whole.astype(np.int64)
+    own = np.take_along_axis(offsets.numpy(), np.minimum(num_below, size - 1), -1)
+    num_below += fraction > own
+    return _hit(_complete(num_below, weights, size), size)
 
 
-def _num_below(
-    weights: Float64[Tensor, "*K N"], offsets: Float64[Tensor, "*K M"], size: int
-) -> Int64[Tensor, "*K N"]:
-    """Count the points below each value of the distribution function; one offset is that of all."""
-    # On vectors of a few thousand the calls of numpy cost a fraction of those of torch, and no sum
-    # is taken but by torch: the numbers are the same.
-    expected = weights.cumsum(-1).numpy()
-    expected *= size / expected[..., -1:]
-    np.minimum(expected, size, out=expected)
-    whole = np.floor(expected)
-    expected -= whole
-    num_below = whole.astype(np.int64)
-    points = offsets.numpy()
-    if points.shape[-1] > 1:
-        points = np.take_along_axis(points, np.minimum(num_below, size - 1), -1)
-    num_below += expected > points
-    # From the last positive weight on, all have the same count: where rounding left one short.
-    if (num_below[..., -1] < size).any():
+# On vectors of a few thousand the calls of numpy cost a fraction of those of torch, and no sum is
+# taken but by torch: the numbers are the same.
+
+Counts = npt.NDArray[np.int64]
+
+
+def _num_below_spaced(
+    weights: Float64[Tensor, "*K N"], offsets: npt.NDArray[np.float64], size: int
+) -> Counts:
+    """Count the points i + u, i = 0..M-1, below each value of the distribution function.
+
+    With offsets that are multiples of the spacing of the numbers near M, no difference is rounded.
+    """
+    expected = _expected_below(weights, size)
+    expected -= offsets - offsets % math.ulp(size)
+    return _complete(np.ceil(expected, out=expected).astype(np.int64), weights, size)
+
+
+def _expected_below(weights: Float64[Tensor, "*K N"], size: int) -> npt.NDArray[np.float64]:
+    """Return the distribution function at each particle, times the number of points."""
+    cumulative: npt.NDArray[np.float64] = weights.cumsum(-1).numpy()
+    cumulative *= size / cumulative[..., -1:]
+    return cumulative
+
+
+def _complete(num_below: Counts, weights: Float64[Tensor, "*K N"], size: int) -> Counts:
+    """From the last positive weight on let all points be below, where rounding missed one."""
+    if (num_below[..., -1] != size).any():
+        np.minimum(num_below, size, out=num_below)
         num_below[np.arange(weights.shape[-1]) >= _last_positive(weights).numpy()] = size
-    return torch.from_numpy(num_below)
+    return num_below
 
 
-def _ancestors(num_below: Int64[Tensor, "*K N"], size: int) -> Int64[Tensor, "*K M"]:
+def _hit(num_below: Counts, size: int) -> Int64[Tensor, "*K M"]:
     """Return for each of M points the particle that it hits: how many counts do not exceed it."""
+    if num_below.ndim == 1:
+        return torch.from_numpy(np.bincount(num_below, minlength=size + 1)[:size].cumsum())
     *shape, length = num_below.shape
-    num_rows = num_below.numel() // length
-    counts = num_below.numpy()
-    if num_rows > 1:
-        counts = counts + np.arange(num_rows).reshape(*shape, 1) * (size + 1)
-    found = np.bincount(counts.reshape(-1), minlength=num_rows * (size + 1))
+    num_rows = math.prod(shape)
+    shifts = np.arange(num_rows).reshape(*shape, 1) * (size + 1)
+    found = np.bincount((num_below + shifts).reshape(-1), minlength=num_rows * (size + 1))
     return torch.from_numpy(found).view(*shape, size + 1).cumsum_(-1)[..., :size]
 
 

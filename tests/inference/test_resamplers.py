@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from llmsmc.errors import DegenerateWeightsError, NumericalError
+from llmsmc.inference import resamplers
 from llmsmc.inference.resamplers import (
     Resampled,
     Resampler,
@@ -18,10 +19,11 @@ from llmsmc.inference.resamplers import (
     residual,
     stratified,
     systematic,
+    systematic_rows,
 )
 from llmsmc.inference.ssp_resampler import ssp
 from llmsmc.randomness import RandomStreams
-from llmsmc.weights import as_log_weights, log_evidence, normalize
+from llmsmc.weights import as_log_weights, log_evidence, normalize, scaled
 from tests.statistics import MAX_Z_OF_MANY, chi_square_p_value, z_scores
 
 SCHEMES = [multinomial, residual, stratified, systematic, ssp]
@@ -128,6 +130,36 @@ def test_inverse_cdf_of_strata_is_the_slow_one(weights: list[int], offsets: list
     assert all(weights[j] > 0 for j in ancestors.tolist())
 
 
+def systematic_at(u: float, weights: Tensor, size: int) -> Tensor:
+    """Both versions of systematic resampling at a given offset."""
+
+    def given(shape: int | tuple[int, ...], generator: object) -> Tensor:
+        return torch.full((shape,) if isinstance(shape, int) else shape, u, dtype=torch.float64)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resamplers, "uniforms", given)
+        log_weights = weights.log()
+        alone = systematic(log_weights, generator=generator(), num_offspring=size).ancestors
+        rows = systematic_rows(scaled(log_weights).expand(2, -1), size, generator())
+    assert torch.equal(rows, torch.stack([alone, alone]))
+    return alone
+
+
+@given(weights=counts, u=uniform_point, size=st.integers(1, 40))
+def test_systematic_is_the_slow_one(weights: list[int], u: float, size: int) -> None:
+    cumulative = torch.tensor(weights).cumsum(0).tolist()
+    last = max(j for j, weight in enumerate(weights) if weight > 0)
+
+    def slow(point: float) -> int:
+        above = (j for j, c in enumerate(cumulative) if c * size / cumulative[-1] > point)
+        return min(next(above, last), last)
+
+    # The offset and the weights are rounded: where that decides, either neighbour is right.
+    for i, found in enumerate(systematic_at(u, torch.tensor(weights).double(), size).tolist()):
+        assert slow(max(i + u - 1e-9, 0.0)) <= found <= slow(i + u + 1e-9)
+        assert weights[found] > 0
+
+
 @pytest.mark.parametrize("u", [0.0, 0.5, ALMOST_ONE])
 @pytest.mark.parametrize("size", [2, 3, 7, 1000, 1_000_000])
 @pytest.mark.parametrize("precision", [torch.float32, torch.float64])
@@ -140,7 +172,8 @@ def test_extreme_points_never_hit_a_zero_weight(
         log_weights[empty] = -math.inf
     weights = as_log_weights(log_weights).exp()
     points = torch.full((size,), u, dtype=torch.float64)
-    for ancestors in (inverse_cdf(weights, points[:3]), inverse_cdf_of_strata(weights, points)):
+    found = inverse_cdf(weights, points[:3]), inverse_cdf_of_strata(weights, points)
+    for ancestors in (*found, systematic_at(u, weights, size)):
         assert bool((weights[ancestors] > 0).all())
         assert bool((ancestors.diff() >= 0).all())
 
@@ -160,6 +193,8 @@ def test_an_offset_close_to_one_skips_nobody() -> None:
         offsets = torch.full((size,), ALMOST_ONE, dtype=torch.float64)
         ancestors = inverse_cdf_of_strata(torch.ones(size, dtype=torch.float64), offsets)
         assert ancestors.tolist() == list(range(size))
+        alone = systematic_at(ALMOST_ONE, torch.ones(size, dtype=torch.float64), size)
+        assert alone.tolist() == list(range(size))
 
 
 @each_scheme
