@@ -6,8 +6,10 @@ keeps the history and tells a dead population.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, get_args
 
 import torch
@@ -55,7 +57,18 @@ class Stepwise(Algorithm):
         seed: int | None = None,
     ) -> Iterator[Posterior]:
         """Yield the posterior after every step; the last one is that of `run`."""
-        return drive(self, model, observations, seed=seed)
+        for posterior in drive(self, model, observations, seed=seed):
+            yield posterior()
+
+    def run(
+        self,
+        model: StateSpaceModel,
+        observations: Observations | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Posterior:
+        """Return the posterior of the last step; those of the others are not made."""
+        return deque(drive(self, model, observations, seed=seed), maxlen=1).pop()()
 
     @abstractmethod
     def begin(self, run: Run) -> Population:
@@ -76,8 +89,8 @@ def drive(
     observations: Observations | None,
     *,
     seed: int | None,
-) -> Iterator[Posterior]:
-    """Yield the posterior after every step.
+) -> Iterator[Callable[[], Posterior]]:
+    """Go through the steps; yield after each what makes its posterior, if it is called at once.
 
     Raises:
         DegenerateWeightsError: all particles have weight zero; carries the posterior.
@@ -94,7 +107,10 @@ def drive(
         population, is_last, truncated = settled(run, t, horizon, population, algorithm.truncated)
         if is_last:
             population = algorithm.conclude(run, t, population)
-        yield journal.posterior(population, truncated)
+        journal.note(population)
+        if journal.is_dead:
+            journal.posterior(truncated)  # raises
+        yield partial(journal.posterior, truncated)
         if is_last:
             return
         journal.resume()
@@ -116,41 +132,47 @@ class Journal:
         self._history: tuple[StepRecord, ...] = ()
         self._recorded: tuple[Any, ...] = ()
         self._cost_before = run.model.cost()
-        self._seconds, self._started = 0.0, clock.seconds()
+        self._seconds = 0.0
+        self._started: float | None = clock.seconds()
 
     def resume(self) -> None:
-        """Let the clock go on: the time that the caller takes between two steps is not counted."""
-        self._started = clock.seconds()
+        """Let the clock go on: the time that the caller takes with a posterior is not counted."""
+        if self._started is None:
+            self._started = clock.seconds()
 
     def forget(self) -> None:
         """Begin the record of the steps anew; costs and time go on."""
         self._history, self._recorded = (), ()
 
-    def note(self, population: Population) -> Any:
-        """Record a step; return its particles as they are kept."""
-        particles = self._run.model.record(population.particles)
+    def note(self, population: Population) -> None:
+        """Record a step."""
+        self._population = population
+        self._particles = self._run.model.record(population.particles)
         num_finished = self._run.num_finished(population.particles)
         self._history += (summary(len(self._history), population, num_finished),)
-        self._recorded += (particles,) if self._keeps else ()
-        return particles
+        self._recorded += (self._particles,) if self._keeps else ()
 
-    def posterior(
-        self, population: Population, truncated: Bool[Tensor, " N"], **metadata: Any
-    ) -> Posterior:
-        """Record a step, stop the clock and return the posterior.
+    @property
+    def is_dead(self) -> bool:
+        """Whether all particles of the last step have weight zero."""
+        return self._history[-1].max_weight == 0.0
+
+    def posterior(self, truncated: Bool[Tensor, " N"], **metadata: Any) -> Posterior:
+        """Stop the clock and return the posterior of the last step.
 
         Raises:
             DegenerateWeightsError: all particles have weight zero; carries the posterior.
         """
         algorithm, run = self._algorithm, self._run
-        particles = self.note(population)
-        self._seconds += clock.seconds() - self._started
+        if self._started is not None:
+            self._seconds += clock.seconds() - self._started
+            self._started = None
         posterior = Posterior(
             algorithm=type(algorithm).__name__,
             guarantee=algorithm.guarantee,
             seed=run.streams.seed,
-            particles=particles,
-            log_weights=population.log_weights,
+            particles=self._particles,
+            log_weights=self._population.log_weights,
             log_evidence=self._history[-1].log_evidence,
             history=self._history,
             cost=run.model.cost().since(self._cost_before, self._seconds),
@@ -158,7 +180,7 @@ class Journal:
             recorded=self._recorded if self._keeps else None,
             metadata={"model": type(run.model).__name__, **metadata},
         )
-        if self._history[-1].max_weight == 0.0:
+        if self.is_dead:
             cause = f", {int(truncated.sum())} of them truncated" if truncated.any() else ""
             raise DegenerateWeightsError(
                 f"All {len(truncated)} particles have weight zero at step "

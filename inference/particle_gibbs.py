@@ -124,12 +124,10 @@ class ParticleGibbs(Algorithm):
             kept.append(of_equal_chains(chains, swept) if evidence > -math.inf else swept)
             above += chains.log_evidences(swept.last).tolist()
             journal.forget()
-            *before, latest = pooled(chains, kept, evidence)
-            for population in before:
+            for population in pooled(chains, kept, evidence):
                 journal.note(population)
             posterior = journal.posterior(
-                latest,
-                run.truncated(latest.particles),
+                run.truncated(population.particles),
                 log_evidence_above=sum(above) / len(above),
                 num_chains=self.num_chains,
                 num_sweeps=len(kept),

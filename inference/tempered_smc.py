@@ -120,7 +120,8 @@ class TemperedSMC(Algorithm):
         t, population = self._prior(run)
         exponent, rung = 0.0, 0
         while True:
-            yield journal.posterior(population, run.truncated(population.particles))
+            journal.note(population)
+            yield journal.posterior(run.truncated(population.particles))
             if exponent == 1:
                 return
             journal.resume()

@@ -42,7 +42,7 @@ def _rows_at(population: Any, indices: Int64[Tensor, " M"]) -> Any:
     if not isinstance(population, Tensor) or population.device != indices.device:
         return population[indices]
     # Of numbers side by side a gather is several times as fast as one of rows.
-    if population.numel() == len(population) and population.is_contiguous():
+    if population.numel() == population.shape[0] and population.is_contiguous():
         return population.view(-1).index_select(0, indices).view(-1, *population.shape[1:])
     return population.index_select(0, indices)
 
@@ -82,6 +82,8 @@ def concatenate(populations: Sequence[Any]) -> Any:
 
 def is_tree(particles: Any) -> bool:
     """Return whether the population is a container of populations."""
+    if isinstance(particles, Tensor):  # the usual one
+        return False
     if isinstance(particles, tuple | list | dict):
         return True
     return is_dataclass(particles) and not hasattr(particles, "__getitem__")

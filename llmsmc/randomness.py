@@ -59,19 +59,18 @@ def sample(distribution: Distribution, shape: Sequence[int], generator: Generato
 
 
 def standard_normal(shape: Sequence[int], generator: Generator) -> Tensor:
-    """Draw float64 numbers from N(0, 1), those that `sample` draws from a normal law.
+    """Draw float64 numbers from N(0, 1), those of `torch.randn`; consumes `generator`.
 
-    Consumes `generator`. Many numbers are made by the transformation of torch, of uniform numbers
-    in blocks of 16, but on whole vectors: twice as fast, and the same up to rounding.
+    Many numbers are made by the transformation of torch, of uniform numbers in blocks of 16, but on
+    whole vectors: twice as fast, and the same up to rounding.
     """
-    source = Generator().manual_seed(draw_seed(generator))
     count = math.prod(shape)
     if count < _MANY:
-        return torch.randn(*shape, generator=source, dtype=torch.float64)
-    numbers = torch.rand(count, generator=source, dtype=torch.float64)
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+    numbers = torch.rand(count, generator=generator, dtype=torch.float64)
     _box_muller_(numbers[: count - count % _BLOCK])
     if count % _BLOCK:
-        rest = torch.rand(_BLOCK, generator=source, dtype=torch.float64)
+        rest = torch.rand(_BLOCK, generator=generator, dtype=torch.float64)
         _box_muller_(rest)
         numbers[-_BLOCK:] = rest
     return numbers.view(*shape)

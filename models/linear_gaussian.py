@@ -107,15 +107,16 @@ class LinearGaussian(StateSpaceModel):
         """Return log p(y_t given x_t) of each state, `[N]`."""
         if type(self).observation is not LinearGaussian.observation or not self._fits(y):
             return super().log_likelihood(t, previous, state, y)
-        if y.shape[0] > 1 or state.shape[1] > 1:
-            white: Tensor = (y.double() - state @ self.observation_matrix.T) @ self._whitening.T
-            return white.square_().sum(1).mul_(-0.5).add_(self._log_peak)
-        white = (state * self._minus_white_observation).add_(float(y) * float(self._whitening))
-        return torch.addcmul(self._log_peak, white, white, value=-0.5, out=white).squeeze(1)
+        if y.shape[0] == 1 == state.shape[1]:
+            scaled = (state * self._minus_white_observation).add_(float(y) * self._white)
+            return torch.addcmul(self._log_peak, scaled, scaled, value=-0.5, out=scaled).squeeze(1)
+        white: Tensor = (y.double() - state @ self.observation_matrix.T) @ self._whitening.T
+        return white.square_().sum(1).mul_(-0.5).add_(self._log_peak)
 
     def _fits(self, y: Any) -> bool:
-        shape = self.observation_matrix.shape[:1]
-        return isinstance(y, Tensor) and y.shape == shape and math.isfinite(y.sum())
+        if not isinstance(y, Tensor) or y.shape != self._shape_of_y:
+            return False
+        return math.isfinite(y if y.shape[0] == 1 else y.sum())
 
     def log_evidence(self, observations: Observations) -> float:
         """Return log p(y_0, ..., y_{T-1})."""
@@ -175,6 +176,8 @@ class LinearGaussian(StateSpaceModel):
         log_peak = -0.5 * len(self._whitening) * math.log(2 * math.pi) - log_volume
         self._log_peak = torch.tensor(log_peak, dtype=torch.float64)
         self._minus_white_observation = -self._whitening @ self.observation_matrix
+        self._shape_of_y = self.observation_matrix.shape[:1]
+        self._white = float(self._whitening[0, 0])  # where y is a number
 
     def _check_shapes(self) -> None:
         size, num_observed = len(self.initial_mean), len(self.observation_matrix)
