@@ -29,6 +29,7 @@ from llmsmc.inference import (
     EntropicFilter,
     GuidedFilter,
     IslandFilter,
+    ParticleCascade,
     ParticleGibbsMove,
     RandomWalk,
     ResampleMove,
@@ -109,6 +110,8 @@ def unbiased_algorithms() -> Iterator[tuple[str, Algorithm]]:
         )
         yield f"entropic, {scheme.__name__}", EntropicFilter(6, resampler=scheme)
         yield f"coalescing, {scheme.__name__}", CoalescingFilter(6, resampler=scheme)
+    for wave in (2, 6):
+        yield f"cascade, waves of {wave}", ParticleCascade(6, wave=wave)
     yield "weighted best of N", WeightedBestOfN(6)
 
 
