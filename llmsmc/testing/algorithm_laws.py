@@ -26,7 +26,7 @@ from llmsmc.errors import AlgorithmLawError, DegenerateWeightsError, InputError
 from llmsmc.inference import Algorithm
 from llmsmc.posterior import Posterior
 from llmsmc.testing.instances import Instance, exact_instances
-from llmsmc.testing.replicates import replicate, run_on
+from llmsmc.testing.replicates import last_on, replicate, run_on
 from llmsmc.weights import log_evidence
 
 MAX_Z: Final = 5.2
@@ -88,6 +88,9 @@ def _check_runs(
     first, again, other = (run_on(algorithm, instance, s) for s in (seed, seed, seed + 1))
     same = _outcome(first, instance) == _outcome(again, instance)
     yield "the same seed gives the same run", None if same else "the outcomes differ"
+    last = _outcome(last_on(algorithm, instance, seed), instance)
+    ends_alike = _outcome(first, instance) == last
+    yield "a run ends as its steps do", None if ends_alike else "the outcomes differ"
     differs = _outcome(first, instance) != _outcome(other, instance)
     stochastic = differs or algorithm.guarantee == "heuristic"
     yield "other seeds give other runs", None if stochastic else "the outcomes are the same"

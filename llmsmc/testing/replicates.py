@@ -1,5 +1,7 @@
 """Many independent runs of one algorithm, side by side where it can be done."""
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -114,8 +116,18 @@ def _replicates(instance: Instance, weights: Tensor, posterior: Posterior) -> Re
 
 def run_on(algorithm: Algorithm, instance: Instance, seed: int) -> Posterior:
     """Return the posterior; a run in which all particles die has found that the evidence is 0."""
+    return _even_if_dead(lambda: algorithm.run(instance.model, instance.observations, seed=seed))
+
+
+def last_on(algorithm: Algorithm, instance: Instance, seed: int) -> Posterior:
+    """Return the last posterior that the steps of a run give, as `run_on` does."""
+    steps = algorithm.iterate(instance.model, instance.observations, seed=seed)
+    return _even_if_dead(lambda: deque(steps, maxlen=1).pop())
+
+
+def _even_if_dead(find: Callable[[], Posterior]) -> Posterior:
     try:
-        return algorithm.run(instance.model, instance.observations, seed=seed)
+        return find()
     except DegenerateWeightsError as error:
         assert error.posterior is not None
         return error.posterior

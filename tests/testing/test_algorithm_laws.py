@@ -120,9 +120,18 @@ class NeverCloser(TemperedSMC):
             yield replace(posterior, log_weights=shifted, log_evidence=posterior.log_evidence + 0.3)
 
 
+class Sidestepping(BootstrapFilter):
+    """Its steps are weighed otherwise than its run."""
+
+    def iterate(self, *args: Any, **options: Any) -> Any:
+        for posterior in super().iterate(*args, **options):
+            yield replace(posterior, log_weights=posterior.log_weights.roll(1))
+
+
 @pytest.mark.parametrize(
     ("algorithm", "law"),
     [
+        (Sidestepping(8), "a run ends as its steps do"),
         (TooMuch(8), "the evidence is unbiased"),
         (Shifted(8), "the particles are properly weighted"),
         (Unseeded(8), "the same seed gives the same run"),
