@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float64
@@ -25,37 +25,28 @@ from torch.nn.functional import logsigmoid
 from llmsmc.checks import require_count
 from llmsmc.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.grading import boxed_answer
-from llmsmc.models import stopping
 from llmsmc.models.aggregation import Aggregation, aggregation
-from llmsmc.models.cache_rows import CacheRows
 from llmsmc.models.constraint import Constraint
 from llmsmc.models.cuts import complete_steps, end_where_they_must
+from llmsmc.models.endings import Endings
 from llmsmc.models.experts import score_by_expert
 from llmsmc.models.memory_use import peak_memory_bytes
 from llmsmc.models.policy import Demands, Policy, require_same_tokens
-from llmsmc.models.reasoning_particles import (
-    ANSWER,
-    EOS,
-    FAILED,
-    LENGTH,
-    MAX_STEPS,
-    UNFINISHED,
-    ReasoningParticles,
-    appended,
-    concatenate,
-    padded,
-)
-from llmsmc.models.reward import Reward, Solution
+from llmsmc.models.reasoning_particles import ReasoningParticles, appended, concatenate
+from llmsmc.models.reward import Reward
 from llmsmc.models.reward_function import Scoring, as_reward
+from llmsmc.models.rewinding import first_steps, rewound
 from llmsmc.models.sampling import UniformTable
 from llmsmc.models.splicing import spliced, with_scores
-from llmsmc.models.step_tokens import StepRequest, StepTokens
+from llmsmc.models.step_scores import StepScores, newest_log_odds
+from llmsmc.models.step_tokens import StepTokens
 from llmsmc.models.stopping import StepRule, step_rule
-from llmsmc.models.thinking import Thinking, answer_steps, answer_text
+from llmsmc.models.thinking import Thinking, answer_steps
 from llmsmc.models.thoughts import Thoughts, thoughts
-from llmsmc.models.token_scoring import ScoreRequest, TokenScores
+from llmsmc.models.writing import Writing
 from llmsmc.state_space_model import StateSpaceModel
+
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -150,7 +141,10 @@ class Reasoning(StateSpaceModel):
     @cached_property
     def prompt_ids(self) -> tuple[int, ...]:
         """The tokens of the prompt."""
-        return self.policy.prompt_ids(self.question, self.system, self.thinking)
+        return self._prompt_ids_of(self.policy)
+
+    def _prompt_ids_of(self, policy: Policy) -> tuple[int, ...]:
+        return policy.prompt_ids(self.question, self.system, self.thinking)
 
     @property
     def _room(self) -> int:
@@ -169,6 +163,28 @@ class Reasoning(StateSpaceModel):
     @cached_property
     def _rule(self) -> StepRule:
         return step_rule(self.step) if self._thoughts is None else self._thoughts.rule
+
+    @property
+    def _writing(self) -> Writing:
+        limits = self.max_tokens_per_step, self.max_tokens
+        return Writing(
+            self.policy, self.prompt_ids, self._rule, self._thoughts, *limits, self._endings
+        )
+
+    @property
+    def _endings(self) -> Endings:
+        fits = _has_room if self.reward is None else self._scores.fits
+        return Endings(self.stop_at_answer, self.max_steps, self._room, self._thinking_end, fits)
+
+    @property
+    def _scores(self) -> StepScores:
+        return StepScores(self._reward_model, self.question, self._aggregation, self._read)
+
+    def _read(self, steps: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of the steps that the reward model reads."""
+        if self._thoughts is None or self._thoughts.thinking.scored:
+            return steps
+        return answer_steps(steps, self._thinking_end)
 
     def _nothing(self, num_particles: int) -> ReasoningParticles:
         return ReasoningParticles.empty(
@@ -249,7 +265,8 @@ class Reasoning(StateSpaceModel):
             log_tilt = (alpha * state.log_probs - state.transition_log_probs).sum(1)
         if self.reward is None and (alpha is not None or self.constraint is not None):
             return log_tilt
-        return log_tilt + self.inverse_temperature * self._log_score(state)
+        self._meter.add(self._scores.fill_in(state))
+        return log_tilt + self.inverse_temperature * self._scores.log_scores(state)
 
     def expert_log_prob(self, state: ReasoningParticles) -> Float64[Tensor, " N"]:
         """Return the log-probability of each solution under the expert, at temperature 1.
@@ -264,8 +281,7 @@ class Reasoning(StateSpaceModel):
                 "This model asks an expert. Got Reasoning(expert=None); accepted: a LanguageModel "
                 "with the tokens of the policy."
             )
-        prompt_ids = self.expert.prompt_ids(self.question, self.system, self.thinking)
-        self._meter.add(score_by_expert(self.expert, prompt_ids, state))
+        self._meter.add(score_by_expert(self.expert, self._prompt_ids_of(self.expert), state))
         return state.expert_log_probs.nan_to_num(0.0).sum(1)
 
     def can_propose(self) -> bool:
@@ -296,33 +312,35 @@ class Reasoning(StateSpaceModel):
         log_ratio = torch.zeros(len(previous), dtype=torch.float64)
         if not len(rows):
             return previous, log_ratio
-        active = previous[rows]
+        active, writing = previous[rows], self._writing
         uniforms = UniformTable(len(previous), generator)
         source, memory = self.policy, active.policy_memory
         if self.proposal_policy is not None:
             source, memory = self.proposal_policy, active.proposal_memory
-        drawn = self._drawn(
-            t, source, active, memory, rows, uniforms, self.temperature, self.constraint
+        drawn = self._charged(
+            writing.drawn(
+                t, source, active, memory, rows, uniforms, self.temperature, self.constraint
+            )
         )
         if self.proposal_policy is None or not int(drawn.num_tokens.sum()):
             log_ratio[rows] = (drawn.transition_log_probs - drawn.proposal_log_probs).sum(1)
-            extended = self._appended(t, active, drawn)
+            extended = writing.extended(t, active, drawn)
             return self._with_finished(previous, rows, extended, drawn), log_ratio
         counts = active.num_tokens + drawn.num_tokens
         token_ids = appended(active.token_ids, active.num_tokens, drawn.token_ids, drawn.num_tokens)
-        scores = self._scores_behind(active, token_ids, counts)
+        scores = self._charged(writing.scores_behind(active, token_ids, counts, self.temperature))
         if self._thoughts is not None:
             scores = self._thoughts.without_forced(scores, active.num_tokens, active.steps)
         log_ratio[rows] = (scores.tempered_log_probs - drawn.proposal_log_probs).sum(1)
-        extended = self._appended(t, active, drawn, scores)
+        extended = writing.extended(t, active, drawn, scores)
         return self._with_finished(previous, rows, extended, drawn), log_ratio
 
     def log_lookahead(self, t: int, state: ReasoningParticles, y: Any) -> Tensor:
         """Return the guess at what is still to come."""
         if self.lookahead is not None:
             return self.lookahead(state)
-        self._score(state)
-        return logsigmoid(_last_log_odds(state))
+        self._meter.add(self._scores.fill_in(state))
+        return logsigmoid(newest_log_odds(state))
 
     def log_twist(self, t: int, state: ReasoningParticles, observations: Any) -> Tensor:
         """Return the same guess, for a twisted filter."""
@@ -333,7 +351,7 @@ class Reasoning(StateSpaceModel):
 
         It is `-inf` where the tokens could not have been cut into these steps.
         """
-        possible = torch.tensor([self._is_possible(state, n) for n in range(len(state))])
+        possible = self._endings.are_possible(state)
         automaton, thoughts = self.policy.automaton(self._rule), self._thoughts
         complete = complete_steps(
             automaton,
@@ -342,10 +360,7 @@ class Reasoning(StateSpaceModel):
             self.policy.device,
             None if thoughts is None else thoughts.automaton.restart,
         )
-        outgrown = torch.tensor(
-            [not self._can_be_scored(steps) for steps in state.steps], dtype=torch.bool
-        )
-        cut_off = outgrown | (state.num_tokens >= self._room)
+        cut_off = self._endings.are_cut_off(state)
         possible &= end_where_they_must(
             state, complete, cut_off, self.max_tokens_per_step, self.max_steps
         )
@@ -365,7 +380,11 @@ class Reasoning(StateSpaceModel):
             return state
         prefixes = state[rows]
         joined = spliced(prefixes, references[rows], t, self.policy)
-        scores = self._scores_behind(prefixes, joined.token_ids, joined.num_tokens)
+        scores = self._charged(
+            self._writing.scores_behind(
+                prefixes, joined.token_ids, joined.num_tokens, self.temperature
+            )
+        )
         joined = with_scores(joined, prefixes.num_tokens, scores)
         if self._thoughts is not None:
             joined = self._thoughts.certain_where_forced(joined)
@@ -398,55 +417,12 @@ class Reasoning(StateSpaceModel):
         What is cached of the steps that remain stays cached.
         """
         num_steps = torch.minimum(num_steps, particles.num_steps)
-        shortened = num_steps < particles.num_steps
-        ends = torch.cat([torch.zeros(len(particles), 1).long(), particles.step_ends], dim=1)
-        num_tokens = ends.gather(1, num_steps[:, None]).squeeze(1)
-        num_tokens = torch.where(shortened, num_tokens, particles.num_tokens)
-        steps = tuple(
-            texts[:count] for texts, count in zip(particles.steps, num_steps.tolist(), strict=True)
-        )
-        kept = torch.arange(particles.token_ids.shape[1]) < num_tokens[:, None]
-        scored = torch.arange(particles.log_odds.shape[1]) < num_steps[:, None]
-        policy_memory, reward_memory = particles.policy_memory, particles.reward_memory
-        proposal_memory, expert_memory = particles.proposal_memory, particles.expert_memory
-        # All but the last token is cached, the prompt's where nothing is left.
-        cached = num_tokens + len(particles.prompt_ids) - 1
-        if policy_memory is not None:
-            policy_memory = policy_memory.truncate(cached)
-        if proposal_memory is not None:
-            proposal_memory = proposal_memory.truncate(cached)
-        if expert_memory is not None and self.expert is not None:
-            length = len(self.expert.prompt_ids(self.question, self.system, self.thinking))
-            expert_memory = expert_memory.truncate(num_tokens + length - 1)
-        if reward_memory is not None and self.reward is not None:
-            num_scored = particles.num_scored.tolist()
-            before, after = (
-                [self._read(texts[:count]) for texts, count in zip(rows, num_scored, strict=True)]
-                for rows in (particles.steps, steps)
-            )
-            reward_memory = self._reward_model.rewind(
-                self.question, reward_memory, before, after, self._aggregation.reading
-            )
-        return replace(
-            particles,
-            token_ids=particles.token_ids.where(kept, 0),
-            num_tokens=num_tokens,
-            log_probs=particles.log_probs.where(kept, 0.0),
-            transition_log_probs=particles.transition_log_probs.where(kept, 0.0),
-            proposal_log_probs=particles.proposal_log_probs.where(kept, 0.0),
-            steps=steps,
-            step_ends=particles.step_ends.where(scored, 0),
-            log_odds=particles.log_odds.where(scored, torch.nan),
-            num_scored=torch.minimum(particles.num_scored, num_steps),
-            finish_codes=particles.finish_codes.where(~shortened, UNFINISHED),
-            policy_memory=policy_memory,
-            reward_memory=reward_memory,
-            proposal_memory=proposal_memory,
-            expert_log_probs=particles.expert_log_probs.where(
-                torch.arange(particles.expert_log_probs.shape[1]) < num_tokens[:, None], torch.nan
-            ),
-            expert_memory=expert_memory,
-        )
+        memory, length = particles.reward_memory, 0
+        if memory is not None and self.reward is not None:
+            memory = self._scores.rewound(particles, first_steps(particles, num_steps), memory)
+        if self.expert is not None:
+            length = len(self._prompt_ids_of(self.expert))
+        return rewound(particles, num_steps, memory, length)
 
     def _extend(
         self,
@@ -459,68 +435,20 @@ class Reasoning(StateSpaceModel):
         rows = (~previous.finished).nonzero().squeeze(1)
         if not len(rows):
             return previous
-        active = previous[rows]
         uniforms = None
         if temperature > 0:
             assert generator is not None
             uniforms = UniformTable(len(previous), generator)
-        drawn = self._drawn(
-            t, self.policy, active, active.policy_memory, rows, uniforms, temperature
+        active, writing = previous[rows], self._writing
+        drawn = self._charged(
+            writing.drawn(t, self.policy, active, active.policy_memory, rows, uniforms, temperature)
         )
-        return self._with_finished(previous, rows, self._appended(t, active, drawn), drawn)
+        return self._with_finished(previous, rows, writing.extended(t, active, drawn), drawn)
 
-    def _drawn(
-        self,
-        t: int,
-        policy: Policy,
-        active: ReasoningParticles,
-        memory: CacheRows | None,
-        rows: Tensor,
-        uniforms: UniformTable | None,
-        temperature: float | int,
-        constraint: Constraint | None = None,
-    ) -> StepTokens:
-        """Draw the tokens of one step of each of the particles number `rows`."""
-        starts, forced = None, None
-        if self._thoughts is not None:
-            starts, forced = self._thoughts.step(active.num_tokens, active.steps)
-        drawn, cost = policy.sample_step(
-            StepRequest(
-                self.prompt_ids,
-                active.token_ids,
-                active.num_tokens,
-                memory or CacheRows.none(len(active)),
-                rule=self._rule,
-                max_tokens=self.max_tokens_per_step,
-                max_total_tokens=self.max_tokens,
-                temperature=temperature,
-                uniforms=uniforms,
-                particles=rows,
-                step=t,
-                constraint=constraint,
-                starts=starts,
-                forced=forced,
-            )
-        )
-        self._meter.add(cost)
-        return drawn
-
-    def _scores_behind(
-        self, prefixes: ReasoningParticles, token_ids: Tensor, num_tokens: Tensor
-    ) -> TokenScores:
-        """Return what the policy says of the tokens that stand behind each of the prefixes."""
-        scores, cost = self.policy.score_tokens(
-            ScoreRequest(
-                self.prompt_ids,
-                token_ids,
-                num_tokens,
-                prefixes.num_tokens,
-                prefixes.policy_memory or CacheRows.none(len(prefixes)),
-                self.temperature,
-            )
-        )
-        self._meter.add(cost)
-        return scores
+    def _charged(self, found: tuple[Found, Cost]) -> Found:
+        """Return what has been found, and note what it has cost."""
+        self._meter.add(found[1])
+        return found[0]
 
     def _with_finished(
         self,
@@ -561,129 +489,6 @@ class Reasoning(StateSpaceModel):
         if self.expert is not None:
             self.expert.check(Demands(token_scores=True))
 
-    def _appended(
-        self,
-        t: int,
-        particles: ReasoningParticles,
-        drawn: StepTokens,
-        scores: TokenScores | None = None,
-    ) -> ReasoningParticles:
-        """Return the particles with the tokens drawn behind them, as a step of their text.
-
-        With `scores` of the policy, the tokens were drawn from a proposal.
-        """
-        lengths, counts = particles.num_tokens, drawn.num_tokens
-        token_ids = appended(particles.token_ids, lengths, drawn.token_ids, counts)
-        num_tokens = lengths + counts
-        steps, ends = self._with_new_steps(particles, token_ids, num_tokens)
-        codes = self._finish_codes(t, steps, drawn.stop_reasons)
-        # Those that are cut off by max_steps would go on in a longer run.
-        going_on = (codes == UNFINISHED) | (codes == MAX_STEPS)
-        log_probs, transition = drawn.log_probs, drawn.transition_log_probs
-        if scores is not None:
-            log_probs, transition = scores.log_probs, scores.tempered_log_probs
-
-        def put(rows: Tensor, new: Tensor) -> Tensor:
-            return appended(rows, lengths, new, counts)
-
-        return replace(
-            particles,
-            token_ids=token_ids,
-            num_tokens=num_tokens,
-            steps=steps,
-            step_ends=ends,
-            log_odds=padded(particles.log_odds, ends.shape[1], torch.nan),
-            finish_codes=codes,
-            policy_memory=(drawn if scores is None else scores).memory.keep(going_on),
-            proposal_memory=None if scores is None else drawn.memory.keep(going_on),
-            log_probs=put(particles.log_probs, log_probs),
-            transition_log_probs=put(particles.transition_log_probs, transition),
-            proposal_log_probs=put(particles.proposal_log_probs, drawn.proposal_log_probs),
-        )
-
-    def _with_new_steps(
-        self, particles: ReasoningParticles, token_ids: Tensor, num_tokens: Tensor
-    ) -> tuple[tuple[tuple[str, ...], ...], Tensor]:
-        """Return the texts and the ends of the steps, with what is new as one more step.
-
-        What is blank is no step: it belongs to the one before, or to the one that comes.
-        """
-        texts: list[tuple[str, ...]] = []
-        ends: list[list[int]] = []
-        rows, all_ends = token_ids.tolist(), particles.step_ends.tolist()
-        for n, count in enumerate(num_tokens.tolist()):
-            old = particles.steps[n]
-            old_ends = all_ends[n][: len(old)]
-            ids = rows[n][:count]
-            start = old_ends[-1] if old_ends else 0
-            text = self.policy.decode(ids[start:], after=ids[:start])
-            if text.strip():
-                texts.append((*old, text))
-                ends.append([*old_ends, count])
-            else:
-                texts.append((*old[:-1], old[-1] + text) if old else ())
-                ends.append([*old_ends[:-1], count] if old else [])
-        width = max(particles.step_ends.shape[1], *(len(row) for row in ends))
-        return tuple(texts), torch.tensor(
-            [row + [0] * (width - len(row)) for row in ends], dtype=torch.long
-        ).reshape(len(ends), width)
-
-    def _finish_codes(
-        self, t: int, steps: tuple[tuple[str, ...], ...], stop_reasons: Tensor
-    ) -> Tensor:
-        codes = []
-        is_last = self.max_steps is not None and t + 1 >= self.max_steps
-        for texts, reason in zip(steps, stop_reasons.tolist(), strict=True):
-            if reason == stopping.FAILED:
-                codes.append(FAILED)
-            elif not self._can_be_scored(texts):
-                codes.append(LENGTH)
-            elif reason == stopping.EOS:
-                codes.append(EOS)
-            elif self.stop_at_answer and self._has_answer(texts):
-                codes.append(ANSWER)
-            elif reason == stopping.LENGTH:
-                codes.append(LENGTH)
-            else:
-                codes.append(MAX_STEPS if is_last else UNFINISHED)
-        return torch.tensor(codes, dtype=torch.long)
-
-    def _can_be_scored(self, steps: tuple[str, ...]) -> bool:
-        """Return whether the reward model, if there is one, has room for the steps.
-
-        A solution that outgrows it is cut off there; the step that does not fit has no score.
-        """
-        if self.reward is None:
-            return True
-        return self._reward_model.fits(self.question, self._read(steps), self._aggregation.reading)
-
-    def _has_answer(self, steps: tuple[str, ...]) -> bool:
-        """Return whether the steps give an answer, outside of thinking."""
-        return boxed_answer(answer_text("".join(steps), self._thinking_end)) is not None
-
-    def _read(self, steps: tuple[str, ...]) -> tuple[str, ...]:
-        """Return those of the steps that the reward model reads."""
-        if self._thoughts is None or self._thoughts.thinking.scored:
-            return steps
-        return answer_steps(steps, self._thinking_end)
-
-    def _is_possible(self, particles: ReasoningParticles, n: int) -> bool:
-        """Return whether a solution ends with its answer, and within the room that there is."""
-        steps, code = particles.steps[n], int(particles.finish_codes[n])
-        if code == FAILED:
-            return False
-        count, outgrown = int(particles.num_tokens[n]), not self._can_be_scored(steps)
-        if self.stop_at_answer and any(self._has_answer(steps[:k]) for k in range(1, len(steps))):
-            return False  # it would have ended there
-        if self.stop_at_answer and code != EOS and not outgrown:
-            if self._has_answer(steps) != (code == ANSWER):
-                return False
-        if code == LENGTH:
-            return count <= self._room
-        if code in (EOS, ANSWER):
-            return count <= self._room and not outgrown
-        return count < self._room and not outgrown
-
     def _log_target(self, particles: ReasoningParticles) -> Float64[Tensor, " N"]:
         """Return the log of the tilt, and minus infinity for what is not to be.
 
@@ -697,46 +502,10 @@ class Reasoning(StateSpaceModel):
             mask.violated(particles.token_ids, particles.num_tokens), -math.inf
         )
 
-    def _log_score(self, particles: ReasoningParticles) -> Float64[Tensor, " N"]:
-        """Return log A of all steps, of which the new ones are scored first."""
-        self._score(particles)
-        counted = torch.arange(particles.log_odds.shape[1]) < particles.num_steps[:, None]
-        counted = counted & ~particles.log_odds.isnan()
-        return self._aggregation.log_score(particles.log_odds, counted)
 
-    def _score(self, particles: ReasoningParticles) -> None:
-        """Fill in the scores of the steps that have none, in one pass over all particles."""
-        num_scored, num_steps = particles.num_scored.tolist(), particles.num_steps
-        if bool((particles.num_scored >= num_steps).all()):
-            return
-        solutions = []
-        for texts, count in zip(particles.steps, num_scored, strict=True):
-            read, old = self._read(texts), self._read(texts[:count])
-            new = read[len(old) :] if self._can_be_scored(texts) else ()
-            solutions.append(Solution(old, new))
-        scores, memory, cost = self._reward_model.score_steps(
-            self.question,
-            solutions,
-            particles.reward_memory or CacheRows.none(len(particles)),
-            reading=self._aggregation.reading,
-        )
-        self._meter.add(cost)
-        rows, shape = particles.log_odds.tolist(), particles.log_odds.shape
-        for n, values in enumerate(scores):
-            if values:  # a single one, where the whole solution was read
-                stop = len(particles.steps[n])
-                rows[n][stop - len(values) : stop] = values
-        particles.log_odds = torch.tensor(rows, dtype=torch.float64).reshape(shape)
-        particles.num_scored = num_steps
-        particles.reward_memory = memory.keep(~particles.finished)
-
-
-def _last_log_odds(particles: ReasoningParticles) -> Float64[Tensor, " N"]:
-    """Return the log-odds of the newest step; infinite where there is none."""
-    certain = torch.full((len(particles), 1), torch.inf, dtype=torch.float64)
-    log_odds = torch.cat([certain, particles.log_odds], dim=1)
-    newest = log_odds.gather(1, particles.num_steps[:, None]).squeeze(1)
-    return newest.nan_to_num(nan=torch.inf, posinf=torch.inf)
+def _has_room(steps: tuple[str, ...]) -> bool:
+    """Say that nobody reads the steps who could run out of room."""
+    return True
 
 
 def _require_not_negative(name: str, value: object) -> None:
