@@ -14,9 +14,11 @@ from llmsmc.datasets import Example
 from llmsmc.errors import DegenerateWeightsError, ServerError
 from llmsmc.grading import NOT_COMPARED, grade
 from llmsmc.inference import Algorithm
+from llmsmc.loading import shared
 from llmsmc.models.together import run_together
 from llmsmc.posterior import Posterior
-from llmsmc.solving import Settings, answered, reasoning, shared
+from llmsmc.settings import Settings
+from llmsmc.solving import answered, reasoning
 
 Result = dict[str, Any]
 """What is written about one question, as it stands in a JSON file."""

@@ -9,8 +9,10 @@ import llmsmc
 import llmsmc.solving
 from llmsmc.errors import InputError
 from llmsmc.inference import BestOfN, SelfConsistency
+from llmsmc.loading import load_reward, loaded
 from llmsmc.models import LanguageModel, RewardModel
-from llmsmc.solving import Settings, answered, load_reward, loaded, reasoning
+from llmsmc.settings import Settings
+from llmsmc.solving import answered, reasoning
 from tests.models.conftest import (  # noqa: F401 - fixtures
     policy,
     policy_folder,

@@ -8,7 +8,7 @@ from llmsmc.checks import require_choice, require_count
 from llmsmc.defaults import DEFAULT_SELECTION
 from llmsmc.errors import InputError
 from llmsmc.inference import Algorithm
-from llmsmc.solving import Settings
+from llmsmc.settings import Settings
 
 EQUAL: Final = "equal"
 """In place of a number of particles: as many as cost the tokens of the budget."""

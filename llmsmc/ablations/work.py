@@ -16,7 +16,8 @@ from llmsmc.algorithms import needs_proposal, needs_reward
 from llmsmc.datasets import Example
 from llmsmc.evaluation import Result, evaluate_missing, runner
 from llmsmc.inference import Algorithm
-from llmsmc.solving import Settings, load_policy, load_proposal, load_reward
+from llmsmc.loading import load_policy, load_proposal, load_reward
+from llmsmc.settings import Settings
 
 
 @dataclass(frozen=True, eq=False)

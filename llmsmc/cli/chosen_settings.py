@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from llmsmc.solving import Settings
+from llmsmc.settings import Settings
 from llmsmc.step_text import parse_step, parse_thinking
 
 

@@ -15,7 +15,8 @@ from llmsmc.datasets import Dataset
 from llmsmc.evaluation import Result, block_size, evaluate_missing, runner
 from llmsmc.evaluation_folder import EvaluationFolder, folder_name
 from llmsmc.inference import Algorithm
-from llmsmc.solving import Settings, loaded
+from llmsmc.loading import loaded
+from llmsmc.settings import Settings
 
 
 def evaluate(

@@ -21,7 +21,8 @@ from llmsmc.models.minimath.checker import check_steps
 from llmsmc.models.minimath.problem import Problem
 from llmsmc.posterior import Posterior
 from llmsmc.run_record import run_record
-from llmsmc.solving import Settings, reasoning
+from llmsmc.settings import Settings
+from llmsmc.solving import reasoning
 
 
 @dataclass

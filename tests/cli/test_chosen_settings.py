@@ -12,7 +12,7 @@ from llmsmc.cli.evaluate import evaluate
 from llmsmc.cli.solve import solve
 from llmsmc.models.stopping import TokenCount
 from llmsmc.models.thinking import Thinking
-from llmsmc.solving import Settings
+from llmsmc.settings import Settings
 
 COMMANDS = (solve, evaluate)
 NAMES = {field.name for field in fields(Settings)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmsmc import solving
+from llmsmc import loading, settings
 from tests.cli.conftest import Command, error_line
 
 QUESTION = "What is 3 + 4?"
@@ -50,8 +50,8 @@ QUESTION = "What is 3 + 4?"
 def test_one_line(
     command: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
 ) -> None:
-    monkeypatch.setattr(solving, "resolve", resolve_nothing_embedded)
-    monkeypatch.setattr(solving, "LanguageModel", None)  # must not be loaded
+    monkeypatch.setattr(settings, "resolve", resolve_nothing_embedded)
+    monkeypatch.setattr(loading, "LanguageModel", None)  # must not be loaded
     assert said in error_line(command(*arguments))
 
 

@@ -1,0 +1,134 @@
+"""The models of the settings, loaded: in this process, or reached behind a server."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from llmsmc.algorithms import needs_proposal, needs_reward
+from llmsmc.errors import InputError
+from llmsmc.inference import Algorithm
+from llmsmc.models import LanguageModel, RewardModel
+from llmsmc.models.policy import Policy
+from llmsmc.models.reward import Reward
+from llmsmc.models.reward_function import as_reward
+from llmsmc.models.shared import SharedLanguageModel, SharedReward
+from llmsmc.settings import Settings, is_address
+
+API_KEY_VARIABLE: Final = "LLMSMC_API_KEY"
+
+
+def api_key() -> str | None:
+    """Return the key that servers are shown, which stands in the environment and nowhere else."""
+    return os.environ.get(API_KEY_VARIABLE) or None
+
+
+def load_policy(settings: Settings) -> Policy:
+    """Return the language model of the settings, loaded."""
+    if not isinstance(settings.policy, str | Path):
+        return settings.policy
+    if is_address(settings.policy):
+        from llmsmc.models import RemoteLanguageModel
+
+        return RemoteLanguageModel(
+            str(settings.policy),
+            settings.policy_model,
+            tokenizer=settings.policy_tokenizer,
+            api_key=api_key(),
+        )
+    return _language_model(settings, settings.quantization)
+
+
+def load_reward(settings: Settings) -> Reward:
+    """Return the reward of the settings, loaded."""
+    if not isinstance(settings.reward, str | Path):
+        if settings.reward_calibration != 1:
+            raise InputError(
+                "A reward that is loaded already has its own temperature. Got reward_calibration="
+                f"{settings.reward_calibration!r}; accepted: the name of a reward model, or "
+                "RewardModel(..., calibration=)."
+            )
+        return as_reward(settings.reward)
+    if is_address(settings.reward):
+        from llmsmc.models import RemoteRewardModel
+
+        return RemoteRewardModel(
+            str(settings.reward),
+            settings.reward_model,
+            settings.reward_convention,
+            tokenizer=settings.reward_tokenizer,
+            calibration=settings.reward_calibration,
+            api_key=api_key(),
+        )
+    return RewardModel.from_pretrained(
+        settings.reward,
+        settings.reward_convention,
+        device=settings.reward_device or settings.device,
+        dtype=settings.dtype,
+        quantization=settings.reward_quantization,
+        calibration=settings.reward_calibration,
+    )
+
+
+def check_proposal(settings: Settings) -> None:
+    """Raise `InputError` if there is nothing to make a proposal of."""
+    if not isinstance(settings.proposal, str):
+        return
+    if is_address(settings.policy):
+        raise InputError(
+            "A policy on a server is not quantized once more to propose steps. Got "
+            f"proposal={settings.proposal!r} beside policy={settings.policy!r}; accepted: a "
+            "LanguageModel with the same tokens as proposal=, from Python."
+        )
+    if not isinstance(settings.policy, str | Path):
+        raise InputError(
+            "A policy that is loaded already is not quantized once more. Got "
+            f"proposal={settings.proposal!r}; accepted: a LanguageModel."
+        )
+
+
+def load_proposal(settings: Settings) -> Policy:
+    """Return the language model that guided algorithms draw from, loaded.
+
+    Raises:
+        InputError: there is nothing to make it of.
+    """
+    if not isinstance(settings.proposal, str):
+        return settings.proposal
+    check_proposal(settings)
+    return _language_model(settings, settings.proposal)
+
+
+def _language_model(settings: Settings, quantization: str | None) -> LanguageModel:
+    assert isinstance(settings.policy, str | Path), "checked by check_proposal"
+    return LanguageModel.from_pretrained(
+        settings.policy,
+        quantization=quantization,
+        device=settings.device,
+        dtype=settings.dtype,
+        double_quantization=settings.double_quantization and quantization in ("nf4", "fp4"),
+        device_map=settings.device_map,
+        adapter=settings.adapter,
+        revision=settings.policy_revision,
+    )
+
+
+def loaded(settings: Settings, algorithm: Algorithm) -> Settings:
+    """Return the settings with what models the algorithm needs in place of their names."""
+    if needs_proposal(algorithm):
+        settings = replace(settings, proposal=load_proposal(settings))
+    if needs_reward(algorithm):
+        settings = replace(settings, reward=load_reward(settings), reward_calibration=1.0)
+    return replace(settings, policy=load_policy(settings))
+
+
+def shared(settings: Settings) -> Settings:
+    """Return the settings with models that runs can share in the place of those that are loaded."""
+    policy, proposal, reward = settings.policy, settings.proposal, settings.reward
+    if isinstance(policy, LanguageModel):
+        settings = replace(settings, policy=SharedLanguageModel(policy))
+    if isinstance(proposal, LanguageModel):
+        settings = replace(settings, proposal=SharedLanguageModel(proposal))
+    if not isinstance(reward, str | Path):
+        settings = replace(settings, reward=SharedReward(as_reward(reward)))
+    return settings
