@@ -19,7 +19,7 @@ from llmsmc.models import LanguageModel, Reasoning
 from llmsmc.models.minimath.checker import check_steps
 from llmsmc.models.minimath.datasets import load
 from llmsmc.models.minimath.problem import Problem
-from llmsmc.models.reasoning_particles import ReasoningParticles
+from llmsmc.models.reasoning.particles import ReasoningParticles
 
 WRONG = -30.0
 """Log-likelihood of a wrong step; not minus infinity, so that a run in which all fail goes on."""

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 ROOT: Final = Path(__file__).resolve().parent.parent
 PARTS: Final = ("llmsmc", "models", "inference")
 MB: Final = 10**6
-MODULE: Final = "llmsmc.models.language_model"
+MODULE: Final = "llmsmc.models.policies.language_model"
 LIMIT: Final = 0.5  # seconds until --help answers
 
 

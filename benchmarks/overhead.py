@@ -27,12 +27,12 @@ from llmsmc import StateSpaceModel
 from llmsmc.cost import Cost
 from llmsmc.inference import BootstrapFilter, systematic
 from llmsmc.models import LanguageModel
-from llmsmc.models.cache_rows import CacheRows, Memory
-from llmsmc.models.ragged import padded_rows
-from llmsmc.models.reasoning import Reasoning
-from llmsmc.models.reward import Memoryless, Reading, Solution, Steps
-from llmsmc.models.step_tokens import StepRequest, StepTokens
-from llmsmc.models.stopping import STOP
+from llmsmc.models.caches.cache_rows import CacheRows, Memory
+from llmsmc.models.networks.ragged import padded_rows
+from llmsmc.models.policies.step_tokens import StepRequest, StepTokens
+from llmsmc.models.policies.stopping import STOP
+from llmsmc.models.reasoning.model import Reasoning
+from llmsmc.models.rewards.reward import Memoryless, Reading, Solution, Steps
 
 PARTICLES: Final = 64
 STEPS: Final = 12

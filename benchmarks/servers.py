@@ -44,9 +44,9 @@ from llmsmc.models import (
     RemoteRewardModel,
     RewardModel,
 )
-from llmsmc.models.policy import Policy
-from llmsmc.models.pretrained import load_plain_tokenizer, resolve
-from llmsmc.models.qwen_convention import MARKER
+from llmsmc.models.conventions.qwen import MARKER
+from llmsmc.models.networks.pretrained import load_plain_tokenizer, resolve
+from llmsmc.models.policies.policy import Policy
 
 QUESTION = "Ann has 3 apples. She buys 4 more. Then she buys 5 more. How many has she?"
 POLICY, REWARD = "minimath-policy", "minimath-reward"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmsmc.errors import LlmsmcError as LlmsmcError
     from llmsmc.errors import NumericalError as NumericalError
     from llmsmc.history import StepRecord as StepRecord
-    from llmsmc.models.together import run_together as run_together
+    from llmsmc.models.sharing.together import run_together as run_together
     from llmsmc.posterior import Posterior as Posterior
     from llmsmc.solving import solve as solve
     from llmsmc.solving import solve_many as solve_many
@@ -32,7 +32,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.errors": ["DegenerateWeightsError", "InputError", "LlmsmcError", "NumericalError"],
         "llmsmc.history": ["StepRecord"],
         "llmsmc.posterior": ["Posterior"],
-        "llmsmc.models.together": ["run_together"],
+        "llmsmc.models.sharing.together": ["run_together"],
         "llmsmc.solving": ["solve", "solve_many"],
         "llmsmc.state_space_model": ["StateSpaceModel"],
         "llmsmc.testing": ["check_algorithm", "check_model"],

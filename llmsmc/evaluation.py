@@ -15,7 +15,7 @@ from llmsmc.errors import DegenerateWeightsError, ServerError
 from llmsmc.grading import NOT_COMPARED, grade
 from llmsmc.inference import Algorithm
 from llmsmc.loading import shared
-from llmsmc.models.together import run_together
+from llmsmc.models.sharing.together import run_together
 from llmsmc.posterior import Posterior
 from llmsmc.settings import Settings
 from llmsmc.solving import answered, reasoning

@@ -9,10 +9,10 @@ from llmsmc.algorithms import needs_proposal, needs_reward
 from llmsmc.errors import InputError
 from llmsmc.inference import Algorithm
 from llmsmc.models import LanguageModel, RewardModel
-from llmsmc.models.policy import Policy
-from llmsmc.models.reward import Reward
-from llmsmc.models.reward_function import as_reward
-from llmsmc.models.shared import SharedLanguageModel, SharedReward
+from llmsmc.models.policies.policy import Policy
+from llmsmc.models.rewards.reward import Reward
+from llmsmc.models.rewards.reward_function import as_reward
+from llmsmc.models.sharing.shared import SharedLanguageModel, SharedReward
 from llmsmc.settings import Settings, is_address
 
 API_KEY_VARIABLE: Final = "LLMSMC_API_KEY"

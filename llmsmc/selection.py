@@ -20,7 +20,7 @@ from torch import Tensor
 
 from llmsmc import summary
 from llmsmc.checks import require_choice
-from llmsmc.models.aggregation import aggregation
+from llmsmc.models.rewards.aggregation import aggregation
 from llmsmc.posterior import NO_ANSWER, Posterior, answer_labels
 
 SELECTIONS: Final = ("mode", "majority", "argmax", "sample")

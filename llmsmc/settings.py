@@ -19,16 +19,16 @@ from llmsmc.defaults import (
     DEFAULT_TEMPERATURE,
 )
 from llmsmc.errors import InputError
-from llmsmc.models.aggregation import aggregation
-from llmsmc.models.conventions import CONVENTIONS
+from llmsmc.models.conventions.recognition import CONVENTIONS
 from llmsmc.models.engines.address import root_of
-from llmsmc.models.policy import Policy
-from llmsmc.models.pretrained import DTYPES, resolve
-from llmsmc.models.quantization import QUANTIZATIONS
-from llmsmc.models.reward import Reward
-from llmsmc.models.reward_function import Scoring, as_reward
-from llmsmc.models.stopping import StepRule, step_rule
-from llmsmc.models.thinking import Thinking
+from llmsmc.models.networks.pretrained import DTYPES, resolve
+from llmsmc.models.networks.quantization import QUANTIZATIONS
+from llmsmc.models.policies.policy import Policy
+from llmsmc.models.policies.stopping import StepRule, step_rule
+from llmsmc.models.policies.thinking import Thinking
+from llmsmc.models.rewards.aggregation import aggregation
+from llmsmc.models.rewards.reward import Reward
+from llmsmc.models.rewards.reward_function import Scoring, as_reward
 from llmsmc.selection import SELECTIONS
 from llmsmc.step_text import step_text
 

@@ -12,9 +12,9 @@ from llmsmc.errors import InputError
 from llmsmc.inference import Algorithm
 from llmsmc.loading import check_proposal, load_policy, load_proposal, load_reward, loaded, shared
 from llmsmc.models import Reasoning, WholeAnswer
-from llmsmc.models.policy import Policy
-from llmsmc.models.stopping import StepRule, step_rule
-from llmsmc.models.together import run_together
+from llmsmc.models.policies.policy import Policy
+from llmsmc.models.policies.stopping import StepRule, step_rule
+from llmsmc.models.sharing.together import run_together
 from llmsmc.posterior import Posterior
 from llmsmc.selection import selected_answers
 from llmsmc.settings import Settings
@@ -104,7 +104,7 @@ def solve_many(
     """Yield the posterior of each question with its number, as they come, or its error.
 
     Several questions are under way at a time and share the batches of the models, which is faster
-    than one after the other; see `llmsmc.models.together`.
+    than one after the other; see `llmsmc.models.sharing.together`.
 
     ```python
     for number, posterior in llmsmc.solve_many(questions, seed=0):

@@ -8,9 +8,9 @@ import re
 from typing import Final
 
 from llmsmc.errors import InputError
-from llmsmc.models.regular_expression import RegularExpression
-from llmsmc.models.stopping import Delimiter, StepRule, TokenCount, step_rule
-from llmsmc.models.thinking import Thinking
+from llmsmc.models.policies.regular_expression import RegularExpression
+from llmsmc.models.policies.stopping import Delimiter, StepRule, TokenCount, step_rule
+from llmsmc.models.policies.thinking import Thinking
 
 _ESCAPES: Final = {"\\n": "\n", "\\t": "\t", "\\\\": "\\"}
 _REGEX, _TOKENS = "regex:", "tokens:"

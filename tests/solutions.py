@@ -8,7 +8,7 @@ import torch
 
 from llmsmc.cost import Cost
 from llmsmc.history import StepRecord
-from llmsmc.models.reasoning_particles import EOS, MAX_STEPS, ReasoningParticles
+from llmsmc.models.reasoning.particles import EOS, MAX_STEPS, ReasoningParticles
 from llmsmc.posterior import Guarantee, Posterior
 from llmsmc.weights import as_log_weights, effective_sample_size, log_evidence
 

@@ -6,9 +6,9 @@ import pytest
 
 from llmsmc import InputError
 from llmsmc.errors import MissingExtraError
-from llmsmc.models.regular_expression import RegularExpression
-from llmsmc.models.stopping import Delimiter, TokenCount
-from llmsmc.models.thinking import Thinking
+from llmsmc.models.policies.regular_expression import RegularExpression
+from llmsmc.models.policies.stopping import Delimiter, TokenCount
+from llmsmc.models.policies.thinking import Thinking
 from llmsmc.step_text import parse_step, parse_thinking, step_text
 
 

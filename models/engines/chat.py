@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmsmc.errors import InputError
-from llmsmc.models.constraint import Constraint, TokenMask
 from llmsmc.models.engines.completion import only_choice, token_counts
 from llmsmc.models.engines.engine import Draw, Drawn, unreadable
-from llmsmc.models.stopping import EOS, LENGTH, Automaton, StepRule
-from llmsmc.models.thinking import Thinking
+from llmsmc.models.policies.constraint import Constraint, TokenMask
+from llmsmc.models.policies.stopping import EOS, LENGTH, Automaton, StepRule
+from llmsmc.models.policies.thinking import Thinking
 
 END = 256  # the id behind those of the bytes: the end of the text
 

@@ -39,7 +39,7 @@ class Drawn:
 
     Attributes:
         token_ids: the text.
-        reason: EOS, STOP or LENGTH of `llmsmc.models.stopping`.
+        reason: EOS, STOP or LENGTH of `llmsmc.models.policies.stopping`.
         log_probs: of the ids, of the kind that the engine gives; None if it gives none.
         prompt_tokens: how many ids the server has read as the prompt.
         cached_tokens: how many of these it did not compute; 0 if it does not say.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from llmsmc.models.engines.engine import Draw, Drawn, unreadable
-from llmsmc.models.stopping import EOS, LENGTH, STOP
+from llmsmc.models.policies.stopping import EOS, LENGTH, STOP
 
 _REASONS: Final = {"eos": EOS, "word": STOP, "limit": LENGTH}
 

@@ -2,9 +2,9 @@
 
 from llmsmc.errors import InputError
 from llmsmc.models.engines.engine import Capabilities
-from llmsmc.models.policy import Demands
-from llmsmc.models.stopping import WholeAnswer
-from llmsmc.models.thinking import ThinkingRule
+from llmsmc.models.policies.policy import Demands
+from llmsmc.models.policies.stopping import WholeAnswer
+from llmsmc.models.policies.thinking import ThinkingRule
 
 
 def require(demands: Demands, found: Capabilities, address: str) -> None:

@@ -18,7 +18,7 @@ from llmsmc.cost import Cost
 from llmsmc.errors import ServerError
 from llmsmc.models.engines.client import Client
 from llmsmc.models.engines.engine import Draw, Drawn, Engine
-from llmsmc.models.stopping import (
+from llmsmc.models.policies.stopping import (
     EOS,
     FAILED,
     LENGTH,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmsmc.models.engines.engine import Draw, Drawn, unreadable
-from llmsmc.models.stopping import EOS, LENGTH, STOP
+from llmsmc.models.policies.stopping import EOS, LENGTH, STOP
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from llmsmc.models.engines.completion import only_choice, token_counts
 from llmsmc.models.engines.engine import Draw, Drawn, unreadable
-from llmsmc.models.stopping import EOS, LENGTH, STOP
+from llmsmc.models.policies.stopping import EOS, LENGTH, STOP
 
 # What would change the law if the server filled it in from its own defaults or the checkpoint's.
 NEUTRAL: Final = {

@@ -10,8 +10,8 @@ import pytest
 from llmsmc.cli.chosen_settings import chosen_settings
 from llmsmc.cli.evaluate import evaluate
 from llmsmc.cli.solve import solve
-from llmsmc.models.stopping import TokenCount
-from llmsmc.models.thinking import Thinking
+from llmsmc.models.policies.stopping import TokenCount
+from llmsmc.models.policies.thinking import Thinking
 from llmsmc.settings import Settings
 
 COMMANDS = (solve, evaluate)

@@ -57,7 +57,7 @@ def test_one_line(
 
 def resolve_nothing_embedded(name: str) -> str:
     """Accept the embedded models whether or not they are there."""
-    from llmsmc.models.pretrained import resolve
+    from llmsmc.models.networks.pretrained import resolve
 
     return name if name.startswith("minimath-") else resolve(name)
 

@@ -12,7 +12,7 @@ from llmsmc.inference import Adaptive, BootstrapFilter, CoalescingFilter, multin
 from llmsmc.inference.coalescing_filter import coalesced
 from llmsmc.inference.population import Population
 from llmsmc.inference.run import Run
-from llmsmc.models.reasoning import Reasoning
+from llmsmc.models.reasoning.model import Reasoning
 from llmsmc.randomness import RandomStreams
 from tests.statistics import MAX_Z, z_score
 from tests.toys import table_without_end

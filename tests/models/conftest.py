@@ -22,10 +22,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from llmsmc.models.language_model import LanguageModel
-from llmsmc.models.policy import Policy
-from llmsmc.models.prm_head import Qwen2ForProcessRewardModel
-from llmsmc.models.reward_model import RewardModel
+from llmsmc.models.conventions.prm_head import Qwen2ForProcessRewardModel
+from llmsmc.models.policies.language_model import LanguageModel
+from llmsmc.models.policies.policy import Policy
+from llmsmc.models.rewards.reward_model import RewardModel
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<extra_0>"]
 

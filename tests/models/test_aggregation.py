@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsmc import InputError
-from llmsmc.models.aggregation import AGGREGATIONS, aggregation
+from llmsmc.models.rewards.aggregation import AGGREGATIONS, aggregation
 
 DEFINITIONS: dict[str, Callable[[list[float]], float]] = {
     "product": math.prod,

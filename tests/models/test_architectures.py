@@ -13,10 +13,10 @@ import llmsmc
 from llmsmc import InputError, Posterior
 from llmsmc.inference import Adaptive, BootstrapFilter, systematic
 from llmsmc.models import LanguageModel, Reasoning
-from llmsmc.models.chat import chat_ids, chat_text
-from llmsmc.models.pretrained import context_length
-from llmsmc.models.row_layer import RowLayer, Slots
-from llmsmc.models.tolerance import CACHED_TOLERANCE
+from llmsmc.models.caches.row_layer import RowLayer, Slots
+from llmsmc.models.networks.pretrained import context_length
+from llmsmc.models.networks.tolerance import CACHED_TOLERANCE
+from llmsmc.models.policies.chat import chat_ids, chat_text
 from tests.models.architectures import ARCHITECTURES, WINDOW, save_policy, tokenizer_of
 
 QUESTION = "What is 3 + 4?"
@@ -137,7 +137,7 @@ def test_a_wrong_mask_is_noticed(
         kinds = ("full_attention", "sliding_attention")
         return mask if "mistral" in name else dict.fromkeys(kinds, mask)
 
-    monkeypatch.setattr("llmsmc.models.language_model.attention_masks", everything)
+    monkeypatch.setattr("llmsmc.models.policies.language_model.attention_masks", everything)
     policy.eos_ids = ()
     model = Reasoning(policy, None, QUESTION, step=40)
     particles = model.sample_initial(1, generator=Generator().manual_seed(0))

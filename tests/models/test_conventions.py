@@ -12,11 +12,11 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from llmsmc import InputError
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import LanguageModel, Reasoning, RewardModel
-from llmsmc.models.cache_rows import CacheRows
-from llmsmc.models.convention import layout_of_text
-from llmsmc.models.conventions import CONVENTIONS
-from llmsmc.models.reward import Solution
-from llmsmc.models.value_head import Qwen2ForPrmModel
+from llmsmc.models.caches.cache_rows import CacheRows
+from llmsmc.models.conventions.convention import layout_of_text
+from llmsmc.models.conventions.recognition import CONVENTIONS
+from llmsmc.models.conventions.value_head import Qwen2ForPrmModel
+from llmsmc.models.rewards.reward import Solution
 from tests.models.tiny_rewards import FORMULAS, logits_of, model_of, tokenizers_of
 
 QUESTION = "What is 3 + 4 - 5?"

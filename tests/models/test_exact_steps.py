@@ -29,9 +29,9 @@ from llmsmc.inference import (
     systematic,
 )
 from llmsmc.models import LanguageModel, Reasoning
-from llmsmc.models.reasoning_particles import FINISH_REASONS, ReasoningParticles, concatenate
-from llmsmc.models.regular_expression import RegularExpression
-from llmsmc.models.thinking import Thinking
+from llmsmc.models.policies.regular_expression import RegularExpression
+from llmsmc.models.policies.thinking import Thinking
+from llmsmc.models.reasoning.particles import FINISH_REASONS, ReasoningParticles, concatenate
 from tests.statistics import MAX_Z, z_score
 
 TOKENS = ["<eos>", "a", ".", "\n\n", "<", "/t>", "\\boxed{", "1}", "b\n\n<", "2}"]

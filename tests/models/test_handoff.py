@@ -6,7 +6,7 @@ import time
 import pytest
 
 from llmsmc import clock
-from llmsmc.models.handoff import Cancelled, Turn, ask, takes_turns
+from llmsmc.models.sharing.handoff import Cancelled, Turn, ask, takes_turns
 
 
 def test_a_function_goes_on_where_it_was_answered() -> None:

@@ -9,11 +9,11 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.memory import POLICIES, REWARD, reward_size, run_table, weights_table
 from llmsmc import InputError
-from llmsmc.models.language_model import LanguageModel
-from llmsmc.models.memory_needs import model_size
-from llmsmc.models.pretrained import Placement
-from llmsmc.models.row_cache import RowCache
-from llmsmc.models.row_layer import RowLayer
+from llmsmc.models.caches.row_cache import RowCache
+from llmsmc.models.caches.row_layer import RowLayer
+from llmsmc.models.networks.memory_needs import model_size
+from llmsmc.models.networks.pretrained import Placement
+from llmsmc.models.policies.language_model import LanguageModel
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -10,13 +10,13 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from llmsmc import InputError
-from llmsmc.models.cache_rows import CacheRows
-from llmsmc.models.language_model import LanguageModel
-from llmsmc.models.pretrained import EMBEDDED, load_tokenizer, resolve
-from llmsmc.models.quantization import quantization_config
-from llmsmc.models.reward_model import RewardModel
-from llmsmc.models.step_tokens import StepRequest
-from llmsmc.models.stopping import TokenCount
+from llmsmc.models.caches.cache_rows import CacheRows
+from llmsmc.models.networks.pretrained import EMBEDDED, load_tokenizer, resolve
+from llmsmc.models.networks.quantization import quantization_config
+from llmsmc.models.policies.language_model import LanguageModel
+from llmsmc.models.policies.step_tokens import StepRequest
+from llmsmc.models.policies.stopping import TokenCount
+from llmsmc.models.rewards.reward_model import RewardModel
 
 QUESTION = "What is 3 + 4?"
 STEPS = ["3 + 4 = 7.", "So \\boxed{7}."]
@@ -221,7 +221,7 @@ def test_settings_that_are_refused(policy_folder: Path, monkeypatch: pytest.Monk
 
 
 def test_layers_that_keep_no_list_of_keys(policy: LanguageModel) -> None:
-    from llmsmc.models.pretrained import context_length
+    from llmsmc.models.networks.pretrained import context_length
 
     config = type(policy.model.config)(**policy.model.config.to_dict())
     config.layer_types = ["linear_attention", "full_attention"]

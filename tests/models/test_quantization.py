@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from llmsmc import InputError
 from llmsmc.errors import MissingExtraError
-from llmsmc.models.language_model import LanguageModel
-from llmsmc.models.pretrained import Placement
-from llmsmc.models.reward_model import RewardModel
+from llmsmc.models.networks.pretrained import Placement
+from llmsmc.models.policies.language_model import LanguageModel
+from llmsmc.models.rewards.reward_model import RewardModel
 
 QUESTION = "What is 3 + 4?"
 IDS = [5, 6, 7, 8]

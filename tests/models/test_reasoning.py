@@ -19,13 +19,13 @@ from llmsmc.inference import (
     ResampleMove,
     SelfConsistency,
 )
-from llmsmc.models import reward_batch
-from llmsmc.models.cache_rows import CacheRows
-from llmsmc.models.language_model import LanguageModel
-from llmsmc.models.reasoning import Reasoning
-from llmsmc.models.reasoning_particles import ReasoningParticles, concatenate
-from llmsmc.models.reward_function import as_reward
-from llmsmc.models.reward_model import RewardModel
+from llmsmc.models.caches.cache_rows import CacheRows
+from llmsmc.models.policies.language_model import LanguageModel
+from llmsmc.models.reasoning.model import Reasoning
+from llmsmc.models.reasoning.particles import ReasoningParticles, concatenate
+from llmsmc.models.rewards import reward_batch
+from llmsmc.models.rewards.reward_function import as_reward
+from llmsmc.models.rewards.reward_model import RewardModel
 from tests.models.conftest import local
 
 QUESTION = "What is 3 + 4 + 5?"

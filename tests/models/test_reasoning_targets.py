@@ -19,13 +19,13 @@ from llmsmc.inference import (
     TemperedSMC,
     systematic,
 )
-from llmsmc.models.cache_rows import CacheRows
-from llmsmc.models.language_model import LanguageModel
-from llmsmc.models.reasoning import Reasoning
-from llmsmc.models.reasoning_particles import ReasoningParticles
-from llmsmc.models.reward_function import as_reward
-from llmsmc.models.reward_model import RewardModel
-from llmsmc.models.token_scoring import ScoreRequest
+from llmsmc.models.caches.cache_rows import CacheRows
+from llmsmc.models.policies.language_model import LanguageModel
+from llmsmc.models.policies.token_scoring import ScoreRequest
+from llmsmc.models.reasoning.model import Reasoning
+from llmsmc.models.reasoning.particles import ReasoningParticles
+from llmsmc.models.rewards.reward_function import as_reward
+from llmsmc.models.rewards.reward_model import RewardModel
 from tests.models.conftest import local
 from tests.statistics import MAX_Z, z_score
 
@@ -72,7 +72,9 @@ def plain_log_probs(model: Reasoning, particles: ReasoningParticles) -> Tensor:
 def test_scored_tokens_are_those_of_an_uncached_pass(
     model: Reasoning, cached: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmsmc.models.token_scoring.MAX_LOGITS", 5_000)  # two tokens at once
+    monkeypatch.setattr(
+        "llmsmc.models.policies.token_scoring.MAX_LOGITS", 5_000
+    )  # two tokens at once
     particles, policy = grown(model, 8, 2), model.policy
     going_on = (~particles.finished).nonzero().squeeze(1)[[0, 1, 1]]
     rows = particles[going_on]

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from llmsmc import InputError
-from llmsmc.models.regular_expression import RegularExpression
-from llmsmc.models.token_pieces import token_pieces
+from llmsmc.models.policies.regular_expression import RegularExpression
+from llmsmc.models.policies.token_pieces import token_pieces
 from tests.models.test_stopping import follow
 
 pytest.importorskip("greenery")

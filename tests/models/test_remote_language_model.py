@@ -33,8 +33,8 @@ from llmsmc.models import (
     WithoutText,
 )
 from llmsmc.models.engines import client
-from llmsmc.models.stopping import Automaton, Delimiter, StepAutomaton, StepRule
-from llmsmc.models.thinking import ThinkingRule
+from llmsmc.models.policies.stopping import Automaton, Delimiter, StepAutomaton, StepRule
+from llmsmc.models.policies.thinking import ThinkingRule
 from llmsmc.summary import warnings
 from tests.models.engines.fake_servers import FakeServer, Fault, Json, serving
 from tests.models.engines.markov import markov_policy

@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerFast
 from llmsmc.errors import InputError, ServerError
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import LanguageModel, Reasoning, RemoteRewardModel, RewardModel
-from llmsmc.models.cache_rows import CacheRows
+from llmsmc.models.caches.cache_rows import CacheRows
 from llmsmc.models.engines import client
-from llmsmc.models.reward import Reward, Solution
+from llmsmc.models.rewards.reward import Reward, Solution
 from tests.models.conftest import saved
 from tests.models.engines.fake_servers import FakeServer, Json
 from tests.models.tiny_rewards import model_of, tokenizers_of

@@ -9,12 +9,12 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from llmsmc import InputError, NumericalError
-from llmsmc.models import reward_batch
-from llmsmc.models.cache_rows import CacheRows
-from llmsmc.models.prm_head import Qwen2ForProcessRewardModel
-from llmsmc.models.qwen_convention import QwenConvention
-from llmsmc.models.reward import Solution
-from llmsmc.models.reward_model import RewardModel
+from llmsmc.models.caches.cache_rows import CacheRows
+from llmsmc.models.conventions.prm_head import Qwen2ForProcessRewardModel
+from llmsmc.models.conventions.qwen import QwenConvention
+from llmsmc.models.rewards import reward_batch
+from llmsmc.models.rewards.reward import Solution
+from llmsmc.models.rewards.reward_model import RewardModel
 
 QUESTION = "What is 3 + 4 + 5?"
 STEPS = ("First, 3 + 4 = 7.\n\n", "Then 7 + 5 =\n 12.\n\n", "The answer is \\boxed{12}.")

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmsmc.models.attention import attention_masks
-from llmsmc.models.cache_rows import CacheRows, join
-from llmsmc.models.language_model import LanguageModel
-from llmsmc.models.row_cache import RowCache, concatenate, gather
-from llmsmc.models.row_layer import BLOCK, RowLayer
-from llmsmc.models.row_selection import RowSelection
+from llmsmc.models.caches.attention import attention_masks
+from llmsmc.models.caches.cache_rows import CacheRows, join
+from llmsmc.models.caches.row_cache import RowCache, concatenate, gather
+from llmsmc.models.caches.row_layer import BLOCK, RowLayer
+from llmsmc.models.caches.row_selection import RowSelection
+from llmsmc.models.policies.language_model import LanguageModel
 
 
 def rows_of(cache: RowCache, owners: Tensor, num: int) -> CacheRows:

@@ -26,7 +26,7 @@ from llmsmc.inference import (
     systematic,
 )
 from llmsmc.models import LanguageModel, Reasoning, WithoutText
-from llmsmc.models.reasoning_particles import ReasoningParticles
+from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.testing import Instance, replicate
 from tests.models.conftest import local, tiny_config
 from tests.statistics import MAX_Z

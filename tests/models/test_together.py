@@ -28,7 +28,7 @@ from llmsmc.models import (
     SharedReward,
     WithoutText,
 )
-from llmsmc.models.step_batch import StepBatch
+from llmsmc.models.policies.step_batch import StepBatch
 from tests.models.conftest import make_policy, make_reward_network
 
 QUESTIONS = ("What is 3 + 4?", "1?", "What is 12 plus 30, and then 7 times as much?", "2 + 2?")

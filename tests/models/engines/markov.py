@@ -7,7 +7,7 @@ table itself.
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from llmsmc.models.language_model import LanguageModel
+from llmsmc.models.policies.language_model import LanguageModel
 from tests.models.conftest import tiny_config
 
 # The first stands for every token that is not one of the others, as those of a prompt.

@@ -12,7 +12,7 @@ from llmsmc.models.engines.engine import Draw, Engine, LabelEngine, ScoringEngin
 from llmsmc.models.engines.llama_cpp import LlamaCpp
 from llmsmc.models.engines.sglang import SGLang
 from llmsmc.models.engines.vllm import Vllm
-from llmsmc.models.stopping import EOS, LENGTH, STOP
+from llmsmc.models.policies.stopping import EOS, LENGTH, STOP
 
 DRAW = Draw((1, 2), 5, 0.7, 11, "\n\n")
 

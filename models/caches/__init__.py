@@ -1,0 +1,1 @@
+"""What a network has computed, in rows that particles share."""

@@ -1,0 +1,1 @@
+"""Networks of the Hugging Face hub: loading, precision, memory."""

@@ -1,0 +1,1 @@
+"""Language models that write steps: here, or behind a server."""

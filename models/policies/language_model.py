@@ -1,0 +1,266 @@
+"""A language model as the transition of a state-space model: it appends one step to each particle.
+
+Token ids are the state. The model draws them in a loop of its own, from its own softmax at the
+temperature asked for and from nothing else: what a checkpoint's generation settings say about
+top-k, penalties and the like would change the law, and is not read. For each token the
+log-probability at temperature 1 is recorded, and that under the law which was sampled.
+
+Shapes: B rows, L generated tokens, V vocabulary.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from llmsmc.cost import Cost
+from llmsmc.models.caches.attention import attention_masks
+from llmsmc.models.caches.row_cache import RowCache
+from llmsmc.models.networks.pretrained import (
+    Placement,
+    at_revision,
+    context_length,
+    load_tokenizer,
+    loading_errors,
+    resolve,
+)
+from llmsmc.models.networks.quantization import quantization_method
+from llmsmc.models.networks.tolerance import cached_tolerance
+from llmsmc.models.policies.adapters import with_adapter
+from llmsmc.models.policies.constraint import Constraint, TokenMask
+from llmsmc.models.policies.policy import Demands
+from llmsmc.models.policies.step_batch import StepBatch
+from llmsmc.models.policies.step_by_step import require_step_by_step
+from llmsmc.models.policies.step_tokens import StepRequest, StepTokens
+from llmsmc.models.policies.stopping import Automaton, StepRule
+from llmsmc.models.policies.thinking import Thinking
+from llmsmc.models.policies.token_scoring import ScoreRequest, TokenScores, score
+from llmsmc.models.policies.vocabulary import Vocabulary, eos_ids_of
+
+
+class LanguageModel:
+    """A causal language model with its tokenizer.
+
+    Attributes:
+        model: the transformers model, in evaluation mode.
+        tokenizer: its tokenizer, which must have a chat template.
+        name: where it came from.
+        quantization: how its weights are quantised, or None.
+        context_length: number of positions it is built for.
+        eos_ids: the ids that end a text.
+    """
+
+    masks = True
+    whole_answers_only = False
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str = "",
+        quantization: str | None = None,
+    ) -> None:
+        """Take a model that is loaded already; `from_pretrained` is the usual way."""
+        self.model, self.tokenizer = model, tokenizer
+        self.name, self.quantization = name or type(model).__name__, quantization
+        self.context_length = context_length(model.config)
+        generation = getattr(model, "generation_config", None)
+        self.eos_ids = eos_ids_of(model.config, generation, tokenizer)
+        self._tokens = Vocabulary(tokenizer, self.vocab_size, self.device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        quantization: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | str | None = None,
+        *,
+        double_quantization: bool = False,
+        device_map: str | dict[str, Any] | None = None,
+        adapter: str | Path | None = None,
+        revision: str | None = None,
+    ) -> "LanguageModel":
+        """Load a model by its embedded name, its folder, or its name on the hub.
+
+        Args:
+            name_or_path: "minimath-policy", "minimath-policy-small", a folder in the Hugging
+                Face layout with safetensors weights, or a name on the hub.
+            quantization: None (or "none"), "int8", "nf4" or "fp4", by bitsandbytes. A checkpoint
+                that is quantised (GPTQ, AWQ, torchao, ...) is loaded as it is, with None.
+            device: by default the CUDA device if there is one, else the CPU.
+            dtype: by default single precision on the CPU, else that of the checkpoint.
+            double_quantization: whether the scales of "nf4" and "fp4" are quantised as well.
+            device_map: "auto", or a dict from modules to devices, to spread the layers over
+                several devices; in place of `device`.
+            adapter: a PEFT adapter of the model, a folder or a name on the hub, with safetensors
+                weights; merged into the weights unless these are quantised.
+            revision: branch, tag or commit of a model on the hub.
+
+        Raises:
+            InputError: there is no such model, or it cannot be used as it is.
+        """
+        source = resolve(name_or_path)
+        placement = Placement(device, dtype, quantization, double_quantization, device_map)
+        tokenizer = load_tokenizer(source, revision)
+        with loading_errors(source):
+            config = AutoConfig.from_pretrained(
+                source, trust_remote_code=False, **at_revision(revision)
+            )
+        context_length(config)  # refused before gigabytes of weights are read
+        model = placement.load(AutoModelForCausalLM, source, **at_revision(revision))
+        stored = quantization_method(getattr(config, "quantization_config", None))
+        quantized = placement.quantized or stored
+        if adapter is not None:
+            model = with_adapter(model, adapter, merge=quantized is None)
+        loaded = cls(model, tokenizer, name=str(name_or_path), quantization=quantized)
+        placement.warm_up(lambda: loaded.log_probs([], [0, 0]))
+        loaded._require_step_by_step()
+        return loaded
+
+    def __repr__(self) -> str:
+        """Show what the model is."""
+        return f"LanguageModel({self.name!r}, quantization={self.quantization!r})"
+
+    @property
+    def device(self) -> torch.device:
+        """The device on which the model runs."""
+        return self.model.device
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The tokens with their ids."""
+        return self._tokens.ids
+
+    @property
+    def special_tokens(self) -> frozenset[str]:
+        """The tokens that are left out of texts."""
+        return self._tokens.special
+
+    def check(self, demands: Demands) -> None:
+        """Accept everything that can be asked of a language model."""
+
+    def prompt_ids(
+        self, question: str, system: str | None = None, thinking: Thinking | None = None
+    ) -> tuple[int, ...]:
+        """Return the ids of the chat that asks the question, up to where the answer begins.
+
+        Templates that can are told whether the policy is to think before it answers.
+
+        Raises:
+            InputError: the question is empty, has characters that the tokenizer does not know,
+                or leaves no room for an answer.
+        """
+        return self._tokens.prompt_ids(question, system, self.context_length, self.name, thinking)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a text, with nothing put around it."""
+        return self._tokens.encode(text)
+
+    def decode(self, token_ids: Iterable[int], after: Iterable[int] = ()) -> str:
+        """Return the text of the ids, as it reads behind the ids `after`."""
+        return self._tokens.decode(token_ids, after)
+
+    def automaton(self, rule: StepRule) -> Automaton:
+        """Return the rule compiled for this vocabulary; compiled once."""
+        return self._tokens.automaton(rule)
+
+    def mask(self, constraint: Constraint) -> TokenMask:
+        """Return the constraint compiled for this vocabulary; compiled once."""
+        return self._tokens.mask(constraint)
+
+    def log_probs(
+        self, prompt_ids: Iterable[int], token_ids: Iterable[int]
+    ) -> Float64[Tensor, " L"]:
+        """Return log p of each id given what stands before it: one plain, uncached forward pass.
+
+        With an empty prompt the first id has nothing before it and only conditions the others.
+        """
+        prompt, tokens = list(prompt_ids), list(token_ids)
+        start = max(len(prompt), 1)
+        ids = torch.tensor([prompt + tokens], device=self.device)
+        if ids.shape[1] <= start:
+            return torch.zeros(0, dtype=torch.float64)
+        with torch.no_grad():
+            logits = self.model(input_ids=ids, use_cache=False).logits[0, start - 1 : -1]
+        chosen = logits.float().log_softmax(-1).gather(-1, ids[0, start:, None])
+        log_probs: Tensor = chosen.squeeze(-1).double().cpu()
+        return log_probs
+
+    def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
+        """Draw one step for each of B particles, and tell what it has cost.
+
+        Raises:
+            NumericalError: a logit is NaN.
+        """
+        return StepBatch(self).run(request)
+
+    def score_tokens(self, request: ScoreRequest) -> tuple[TokenScores, Cost]:
+        """Score given tokens by teacher forcing, all of a row in one pass; tell what it has cost.
+
+        Returns:
+            The scores, in which the first token scored stands first, and the cost.
+
+        Raises:
+            NumericalError: a logit is NaN.
+        """
+        (answer,) = score(self, [request])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _require_step_by_step(self) -> None:
+        def whole(ids: Tensor) -> Tensor:
+            batch = ids[None]
+            output = self.model(batch, attention_mask=torch.ones_like(batch), use_cache=False)
+            logits: Tensor = output.logits[0, -1]
+            return logits
+
+        require_step_by_step(
+            self.name,
+            self.forward,
+            whole,
+            self.vocab_size,
+            self.device,
+            cached_tolerance(self.model.dtype, self.quantization),
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens there are."""
+        return int(self.model.config.get_text_config().vocab_size)
+
+    def forward(self, cache: RowCache, input_ids: Int[Tensor, "B q"]) -> Float[Tensor, "B V"]:
+        """Return the logits behind the last of q new tokens of each row; the caller commits."""
+        return self.logits(cache, input_ids, keep=1)[:, -1]
+
+    def logits(
+        self, cache: RowCache, input_ids: Int[Tensor, "B q"], *, keep: int
+    ) -> Float[Tensor, "B k V"]:
+        """Return the logits behind the last `keep` of q new tokens; the caller commits.
+
+        Rows of the cache behind the first B do not take part.
+        """
+        num_rows, num_new = input_ids.shape
+        slots = cache.begin(num_new, num_rows)
+        output = self.model(
+            input_ids=input_ids,
+            # Positions of padding may lie beyond the context; what is computed there is not used.
+            position_ids=slots.position_ids.clamp(max=self.context_length - 1),
+            attention_mask=attention_masks(self.model.config, slots),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        )
+        logits: Tensor = output.logits
+        return logits

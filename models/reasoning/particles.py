@@ -1,0 +1,279 @@
+"""A population of partial solutions.
+
+Token ids are what a particle is; its text, its steps and its answer are derived from them. All
+particles of a population answer one question.
+
+Shapes: N particles, L generated tokens, K steps, E tokens that an expert has read at most.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, overload
+
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
+
+from llmsmc.grading import equivalence_classes, extract_answer
+from llmsmc.models.caches.cache_rows import CacheRows, JointRows, Memory, join_memories
+from llmsmc.models.policies.thinking import answer_text
+
+FINISH_REASONS: Final = (None, "eos", "answer", "length", "max_steps", "failed")
+"""Why a particle is not extended any more, by its code: it goes on; the model ended the text; it
+has given its answer; it was cut off, by the limits on tokens or by that on steps; a server could
+not go on with it."""
+
+UNFINISHED, EOS, ANSWER, LENGTH, MAX_STEPS, FAILED = range(6)
+
+
+@dataclass(frozen=True)
+class ReasoningParticle:
+    """A single solution.
+
+    Attributes:
+        question: the question that it answers.
+        steps: the texts of its steps, delimiters included; none of them is blank.
+        token_ids: the generated tokens.
+        rewards: the score of each step; NaN where none was read.
+        finish_reason: "eos", "answer", "length", "max_steps" or "failed"; None while it goes on.
+        log_prob: of the tokens under the language model, at temperature 1; NaN if it does not say.
+        proposal_log_prob: of the tokens under the law from which they were drawn; the same.
+        thinking_end: the tag behind which it answers; None where all of it is the answer.
+    """
+
+    question: str
+    steps: tuple[str, ...]
+    token_ids: tuple[int, ...]
+    rewards: tuple[float, ...]
+    finish_reason: str | None
+    log_prob: float
+    proposal_log_prob: float
+    thinking_end: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The whole solution."""
+        return "".join(self.steps)
+
+    @property
+    def answer(self) -> str | None:
+        """The answer that the text gives, if any; thinking gives none."""
+        return extract_answer(answer_text(self.text, self.thinking_end))
+
+    @property
+    def truncated(self) -> bool:
+        """Whether it was cut off before it had finished."""
+        return self.finish_reason in ("length", "max_steps")
+
+
+@dataclass(eq=False)
+class ReasoningParticles:
+    """N solutions of one question, of different lengths.
+
+    Never changed, but for the scores: these are filled in when they are first asked for.
+
+    Attributes:
+        question: the question.
+        prompt_ids: the tokens of the prompt, which are common to all.
+        token_ids: the generated tokens, padded with zeros on the right.
+        num_tokens: how many each particle has.
+        log_probs: of the tokens under the language model, at temperature 1.
+        transition_log_probs: of the tokens under the transition: at the sampling temperature.
+        proposal_log_probs: of the tokens under the law from which they were drawn, which is the
+            transition unless a proposal took its place.
+        steps: the texts of the steps; none of them is blank.
+        step_ends: for each step, how many tokens there are up to its end.
+        log_odds: of the score of each step; NaN where there is none.
+        num_scored: how many steps of each particle the reward model has seen.
+        finish_codes: why each particle is not extended any more, see `FINISH_REASONS`.
+        policy_memory: what the language model has cached; None in a record.
+        reward_memory: what the reward model has cached; None in a record.
+        proposal_memory: what the language model of a proposal has cached; None in a record.
+        expert_log_probs: of the tokens under another language model, if the model asks one; NaN
+            where it has not been asked.
+        expert_memory: what that one has cached; None in a record.
+        thinking_end: the tag behind which solutions answer; None where all of them is the answer.
+    """
+
+    question: str
+    prompt_ids: tuple[int, ...]
+    token_ids: Int64[Tensor, "N L"]
+    num_tokens: Int64[Tensor, " N"]
+    log_probs: Float64[Tensor, "N L"]
+    transition_log_probs: Float64[Tensor, "N L"]
+    proposal_log_probs: Float64[Tensor, "N L"]
+    steps: tuple[tuple[str, ...], ...]
+    step_ends: Int64[Tensor, "N K"]
+    log_odds: Float64[Tensor, "N K"]
+    num_scored: Int64[Tensor, " N"]
+    finish_codes: Int64[Tensor, " N"]
+    expert_log_probs: Float64[Tensor, "N E"]
+    policy_memory: CacheRows | None = None
+    reward_memory: Memory | None = None
+    proposal_memory: CacheRows | None = None
+    expert_memory: CacheRows | None = None
+    thinking_end: str | None = None
+
+    @classmethod
+    def empty(
+        cls,
+        question: str,
+        prompt_ids: tuple[int, ...],
+        num_particles: int,
+        thinking_end: str | None = None,
+    ) -> "ReasoningParticles":
+        """Return N particles that have not begun."""
+        zeros = torch.zeros(num_particles, dtype=torch.long)
+        nothing = torch.zeros((num_particles, 0), dtype=torch.float64)
+        return cls(
+            question=question,
+            prompt_ids=prompt_ids,
+            token_ids=nothing.long(),
+            num_tokens=zeros,
+            log_probs=nothing,
+            transition_log_probs=nothing,
+            proposal_log_probs=nothing,
+            steps=((),) * num_particles,
+            step_ends=nothing.long(),
+            log_odds=nothing,
+            num_scored=zeros,
+            finish_codes=zeros,
+            expert_log_probs=nothing,
+            thinking_end=thinking_end,
+        )
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.num_tokens)
+
+    @overload
+    def __getitem__(self, index: int) -> ReasoningParticle: ...
+
+    @overload
+    def __getitem__(self, index: Tensor | Sequence[int]) -> "ReasoningParticles": ...
+
+    def __getitem__(
+        self, index: int | Tensor | Sequence[int]
+    ) -> "ReasoningParticle | ReasoningParticles":
+        """Return a single particle, or the population of those with these indices."""
+        if isinstance(index, int) or (isinstance(index, Tensor) and index.dim() == 0):
+            return self._particle(range(len(self))[int(index)])
+        indices = torch.as_tensor(index, dtype=torch.long).cpu()
+        gathered: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                gathered[field.name] = value[indices]
+            elif isinstance(value, CacheRows | JointRows):
+                gathered[field.name] = value.take(indices)
+        gathered["steps"] = tuple(self.steps[n] for n in indices.tolist())
+        return replace(self, **gathered)
+
+    def __iter__(self) -> Iterator[ReasoningParticle]:
+        """Return the particles one by one."""
+        return (self[n] for n in range(len(self)))
+
+    def select(self, mask: Bool[Tensor, " N"], other: "ReasoningParticles") -> "ReasoningParticles":
+        """Return these particles where `mask`, and those of `other` elsewhere."""
+        mine, theirs = mask.cpu().nonzero().squeeze(1), (~mask.cpu()).nonzero().squeeze(1)
+        order = torch.cat([mine, theirs]).argsort()
+        return concatenate([self[mine], other[theirs]])[order]
+
+    def concatenate(self, others: Sequence["ReasoningParticles"]) -> "ReasoningParticles":
+        """Return these particles and others of the same question behind them."""
+        return concatenate([self, *others])
+
+    def answers(self) -> list[str | None]:
+        """Return the answer of each particle, equal answers spelt alike."""
+        found = [
+            extract_answer(answer_text("".join(steps), self.thinking_end)) for steps in self.steps
+        ]
+        classes = equivalence_classes(answer for answer in found if answer is not None)
+        return [None if answer is None else classes[answer] for answer in found]
+
+    @property
+    def num_steps(self) -> Int64[Tensor, " N"]:
+        """Number of steps of each particle."""
+        return torch.tensor([len(steps) for steps in self.steps], dtype=torch.long)
+
+    @property
+    def finished(self) -> Bool[Tensor, " N"]:
+        """Which particles are complete, or cut off for good by a limit on tokens."""
+        return (self.finish_codes != UNFINISHED) & (self.finish_codes != MAX_STEPS)
+
+    @property
+    def truncated(self) -> Bool[Tensor, " N"]:
+        """Which particles have been, or are by now, cut off before their end."""
+        ended = (self.finish_codes == EOS) | (self.finish_codes == ANSWER)
+        return ~ended & ~self.failed
+
+    @property
+    def failed(self) -> Bool[Tensor, " N"]:
+        """Which particles a server could not go on with; their weight is zero."""
+        return self.finish_codes == FAILED
+
+    def without_memory(self) -> "ReasoningParticles":
+        """Return the same particles with nothing cached, as they are kept in a record."""
+        return replace(
+            self, policy_memory=None, reward_memory=None, proposal_memory=None, expert_memory=None
+        )
+
+    def given_up(self) -> "ReasoningParticles":
+        """Return the same particles, of which what is cached may be used up."""
+        names = ("policy_memory", "reward_memory", "proposal_memory", "expert_memory")
+        memories: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: held and held.given_up() for name, held in memories.items()})
+
+    def _particle(self, n: int) -> ReasoningParticle:
+        count = int(self.num_tokens[n])
+        rewards = self.log_odds[n, : len(self.steps[n])].sigmoid()
+        return ReasoningParticle(
+            question=self.question,
+            steps=self.steps[n],
+            token_ids=tuple(self.token_ids[n, :count].tolist()),
+            rewards=tuple(rewards.tolist()),
+            finish_reason=FINISH_REASONS[int(self.finish_codes[n])],
+            log_prob=float(self.log_probs[n].sum()),
+            proposal_log_prob=float(self.proposal_log_probs[n].sum()),
+            thinking_end=self.thinking_end,
+        )
+
+
+def concatenate(parts: Sequence[ReasoningParticles]) -> ReasoningParticles:
+    """Return the particles of all populations, which answer one question, in order."""
+    joined: dict[str, Any] = {}
+    for field in fields(ReasoningParticles):
+        values = [getattr(part, field.name) for part in parts]
+        if field.name.endswith("_memory"):
+            pairs = zip(values, parts, strict=True)
+            memories = [v or CacheRows.none(len(part)) for v, part in pairs]
+            joined[field.name] = join_memories(memories)
+        elif isinstance(values[0], Tensor):
+            padding = float("nan") if field.name in ("log_odds", "expert_log_probs") else 0.0
+            joined[field.name] = _stacked(values, padding)
+    joined["steps"] = tuple(steps for part in parts for steps in part.steps)
+    return replace(parts[0], **joined)
+
+
+def _stacked(tensors: Sequence[Tensor], padding: float) -> Tensor:
+    """Concatenate rows, padded on the right to the longest."""
+    if tensors[0].dim() == 1:
+        return torch.cat(list(tensors))
+    width = max(tensor.shape[1] for tensor in tensors)
+    return torch.cat([padded(tensor, width, padding) for tensor in tensors])
+
+
+def padded(rows: Tensor, width: int, padding: float = 0.0) -> Tensor:
+    """Return the rows [N, M], padded on the right to `width`."""
+    extra = width - rows.shape[1]
+    return torch.nn.functional.pad(rows, (0, extra), value=padding) if extra > 0 else rows
+
+
+def appended(rows: Tensor, lengths: Tensor, new: Tensor, counts: Tensor) -> Tensor:
+    """Put `counts[n]` entries of `new` behind the `lengths[n]` entries of each row n."""
+    result = padded(rows, int((lengths + counts).max())).clone()
+    columns = torch.arange(new.shape[1])
+    valid = columns < counts[:, None]
+    owners = torch.arange(len(rows))[:, None].expand_as(valid)
+    result[owners[valid], (lengths[:, None] + columns)[valid]] = new[valid]
+    return result

@@ -1,0 +1,1 @@
+"""What says how good a step is: reward models, judges, ratios, functions."""

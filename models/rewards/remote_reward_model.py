@@ -1,0 +1,311 @@
+"""A process reward model behind a vLLM server, in the place of one in this process.
+
+The convention lays a solution out in ids here, as for a `RewardModel`. Scores come back in one of
+two ways: of models with two labels, from the pooling of their tokens, a row for each position or
+each marker; of models that are language models, as the log-probabilities of the two labels as the
+next token behind each step, for which the server has what stands before cached.
+
+Solutions that agree are scored once. One that the server does not score has score zero.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Protocol, runtime_checkable
+
+from llmsmc.checks import require_choice
+from llmsmc.cost import Cost
+from llmsmc.errors import InputError, ServerError
+from llmsmc.models.caches.cache_rows import CacheRows, Memory
+from llmsmc.models.conventions.convention import REMEMBERED, Convention, Layout
+from llmsmc.models.conventions.recognition import CONVENTIONS, convention_class, made
+from llmsmc.models.engines.client import TIMEOUT, Client
+from llmsmc.models.engines.engine import Capabilities, LabelEngine, unreadable
+from llmsmc.models.engines.probe import probe
+from llmsmc.models.networks.pretrained import load_plain_tokenizer, resolve
+from llmsmc.models.rewards.reward import (
+    READINGS,
+    Memoryless,
+    Reading,
+    Solution,
+    Steps,
+    checked_steps,
+)
+from llmsmc.models.rewards.reward_model import architecture_of, require_temperature
+
+POOLED: Final = ("qwen", "trl")
+"""Conventions with two labels, which are read from pooled tokens."""
+
+
+@runtime_checkable
+class _Labelled(Protocol):
+    """A convention of language models, in which two tokens are the labels."""
+
+    @property
+    def label_ids(self) -> tuple[int, int]: ...
+
+
+class RemoteRewardModel(Memoryless):
+    """A process reward model that a vLLM server runs.
+
+    Attributes:
+        name: of the model.
+        address: of the server.
+        capabilities: what the server can do, as found out when this was made.
+        convention: the layout that it reads.
+        calibration: the temperature by which log-odds are divided.
+        context_length: number of tokens that a solution may have.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str | None = None,
+        convention: str | type[Convention] | None = None,
+        *,
+        tokenizer: str | None = None,
+        calibration: float | int = 1.0,
+        api_key: str | None = None,
+        timeout: float = TIMEOUT,
+        retry_for: float | None = None,
+        max_connections: int = 64,
+        **settings: Any,
+    ) -> None:
+        """Ask the server what it is, load the tokenizer, and have a solution scored.
+
+        Args:
+            base_url: the address, such as "http://localhost:8000/v1".
+            model: its name on the server; not needed if that has a single one.
+            convention: the layout on which the model was trained: "qwen" or "trl" of a server of
+                pooling models (`--runner pooling`); "rlhflow", "math-shepherd" or "versa" of one
+                that generates; None where config and tokenizer tell.
+            tokenizer: the embedded name, folder or name on the hub of a checkpoint with the same
+                tokenizer; by default the name of the model.
+            calibration: a temperature by which log-odds are divided.
+            api_key: sent to the server; shown nowhere and never written.
+            timeout: seconds that one answer may take.
+            retry_for: seconds for which a request that gets no answer is tried again (600).
+            max_connections: number of requests under way at once.
+            settings: of the convention, such as `separator=` of "trl".
+
+        Raises:
+            InputError: the convention cannot be read from this server.
+            ServerError: nothing answers there.
+        """
+        require_temperature(calibration)
+        if isinstance(convention, str):
+            require_choice("convention", convention, CONVENTIONS)
+        self._client = Client(
+            base_url,
+            api_key=api_key,
+            timeout=timeout,
+            retry_for=retry_for,
+            max_connections=max_connections,
+        )
+        found = probe(self._client, model)
+        self.address, self.name = self._client.root, found.model
+        self.capabilities: Capabilities = found.capabilities
+        self.calibration = calibration
+        self.context_length = self.capabilities.context_length or 2**31
+        source = resolve(self.name if tokenizer is None else tokenizer)
+        loaded = load_plain_tokenizer(source)
+        chosen = convention_class(convention, architecture_of(source), loaded, source)
+        self.convention = made(chosen, loaded, settings)
+        self._reading = self._chosen_reading(found.engine)
+        self._layout = lru_cache(REMEMBERED)(self.convention.layout)
+        self.score("1 + 1", ["2"])
+
+    def __repr__(self) -> str:
+        """Show which model it is, and where."""
+        return f"RemoteRewardModel({self.address!r}, {self.name!r})"
+
+    def close(self) -> None:
+        """Close the connections; nothing can be asked any more."""
+        self._client.close()
+
+    def score(self, question: str, steps: Sequence[str]) -> list[float]:
+        """Return the probability that each step is right.
+
+        Raises:
+            InputError: a step is blank, or the solution does not fit into the context.
+            ServerError: the server does not score it.
+        """
+        read = checked_steps(steps)
+        if not read:
+            return []
+        layout = self._layout(question, read)
+        self._check_length(len(layout.ids))
+        (scores,), _ = self._asked([(layout, len(read))])
+        if isinstance(scores, ServerError):
+            raise scores
+        return [1 / (1 + math.exp(-value)) if value > -700 else 0.0 for value in scores]
+
+    def check(self, question: str) -> None:
+        """Raise `InputError` if the question cannot be read, or leaves no room for a step."""
+        self._check_length(len(self._layout(question, ()).ids) + 1)
+
+    def fits(self, question: str, steps: Steps, reading: Reading = "steps") -> bool:
+        """Return whether these steps can be scored within the context."""
+        return len(self._layout(question, READINGS[reading](steps)).ids) <= self.context_length
+
+    def score_steps(
+        self,
+        question: str,
+        solutions: Sequence[Solution],
+        memory: Memory,
+        *,
+        reading: Reading = "steps",
+    ) -> tuple[list[list[float]], Memory, Cost]:
+        """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`.
+
+        Raises:
+            ServerError: the server scores none of the solutions.
+        """
+        begun = time.perf_counter()
+        jobs: dict[Solution, tuple[Layout, int]] = {}
+        for solution in solutions:
+            if solution.new and solution not in jobs:
+                read = READINGS[reading](solution.steps)
+                jobs[solution] = (
+                    self._layout(question, read),
+                    min(len(solution.new), len(read)),
+                )
+        answers, cost = self._asked(list(jobs.values()))
+        errors = [answer for answer in answers if isinstance(answer, ServerError)]
+        if errors and len(errors) == len(answers):
+            raise errors[0]
+        known = {
+            solution: [-math.inf] * jobs[solution][1] if isinstance(answer, ServerError) else answer
+            for solution, answer in zip(jobs, answers, strict=True)
+        }
+        failed = sum(isinstance(known.get(s), list) and -math.inf in known[s] for s in solutions)
+        cost += Cost(
+            reward_seconds=time.perf_counter() - begun, failed_particles=failed if errors else 0
+        )
+        log_odds = [list(known.get(solution, ())) for solution in solutions]
+        return log_odds, CacheRows.none(len(solutions)), cost
+
+    def _asked(
+        self, jobs: Sequence[tuple[Layout, int]]
+    ) -> tuple[list[list[float] | ServerError], Cost]:
+        """Return the log-odds of the last steps of each layout, or why there are none."""
+        requests = [self._reading.bodies(layout, count) for layout, count in jobs]
+        bodies = [body for each in requests for body in each]
+        answers = iter(self._client.post_all(self._reading.path, bodies))
+        results: list[list[float] | ServerError] = []
+        cost = Cost(model_calls=len(bodies))
+        for (layout, count), each in zip(jobs, requests, strict=True):
+            own = [next(answers) for _ in each]
+            cost += Cost(scored_tokens=len(layout.ids), reward_positions=len(layout.ids))
+            try:
+                for answer in own:
+                    if isinstance(answer, ServerError):
+                        raise answer
+                scores = self._reading.log_odds(own, layout, count)
+                results.append([value / self.calibration for value in scores])
+            except ServerError as error:
+                results.append(error)
+        return results, cost
+
+    def _chosen_reading(self, engine: Any) -> "_Pooled | _Labels":
+        """Return how the convention is read from this server.
+
+        Raises:
+            InputError: it cannot be.
+        """
+        found = self.capabilities
+        if isinstance(self.convention, _Labelled):
+            if found.label_scores and isinstance(engine, LabelEngine):
+                self.context_length -= 1  # the token that is drawn has a place, too
+                return _Labels(engine, self.convention.label_ids)
+            needs = "the log-probabilities of named tokens (logprob_token_ids)"
+        elif type(self.convention) in [CONVENTIONS[name] for name in POOLED]:
+            if found.engine == "vllm" and not found.token_ids:
+                return _Pooled(self.name)
+            needs = "pooled tokens: vLLM with --runner pooling"
+        else:
+            raise InputError(
+                "A server gives labels, not values. Got the convention "
+                f"{type(self.convention).__name__}; accepted: qwen, trl, rlhflow, math-shepherd "
+                "and versa, or a RewardModel in this process."
+            )
+        raise InputError(
+            f"The server does not give what {type(self.convention).__name__} reads. Got "
+            f"{found.engine} at {self.address}; accepted: one with {needs}."
+        )
+
+    def _check_length(self, length: int) -> None:
+        if length > self.context_length:
+            raise InputError(
+                f"The solution does not fit into the context of {self.name}. Got {length} tokens; "
+                f"accepted: {self.context_length} at most."
+            )
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """Two labels at each position, or at each marker, by `/pooling`."""
+
+    model: str
+
+    path = "/pooling"
+
+    def bodies(self, layout: Layout, count: int) -> list[dict[str, Any]]:
+        """Return one request; logits are asked for, in which nothing saturates."""
+        return [
+            {
+                "model": self.model,
+                "input": list(layout.ids),
+                "task": "token_classify",
+                "use_activation": False,
+                "encoding_format": "float",
+            }
+        ]
+
+    def log_odds(self, answers: Sequence[Any], layout: Layout, count: int) -> list[float]:
+        """Return the difference of the logits of the last `count` steps."""
+        data = answers[0].get("data") if isinstance(answers[0], dict) else None
+        rows = data[0].get("data") if data else None
+        if not isinstance(rows, list) or not all(
+            isinstance(row, list) and len(row) == 2 for row in rows
+        ):
+            raise unreadable("vLLM", answers[0], "it has no two labels for each position")
+        if len(rows) == len(layout.ids):
+            rows = [rows[place] for place in layout.reads]
+        if len(rows) != len(layout.reads):
+            marker = layout.ids[layout.reads[0]]
+            cause = (
+                f"it has {len(rows)} scores for {len(layout.reads)} steps; is the server started "
+                f"with --pooler-config '{{\"step_tag_id\": {marker}}}'?"
+            )
+            raise unreadable("vLLM", answers[0], cause)
+        return [float(good) - float(bad) for bad, good in rows[-count:]]
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The log-probabilities of two tokens as the next one, behind each step."""
+
+    engine: LabelEngine
+    label_ids: tuple[int, int]
+
+    @property
+    def path(self) -> str:
+        """Where requests go."""
+        return self.engine.path
+
+    def bodies(self, layout: Layout, count: int) -> list[dict[str, Any]]:
+        """Return one request for each of the last `count` steps."""
+        return [
+            self.engine.label_body(layout.ids[: place + 1], self.label_ids)
+            for place in layout.reads[-count:]
+        ]
+
+    def log_odds(self, answers: Sequence[Any], layout: Layout, count: int) -> list[float]:
+        """Return the difference of the log-probabilities, which is that of the logits."""
+        return [
+            good - bad
+            for good, bad in (self.engine.read_labels(each, self.label_ids) for each in answers)
+        ]

@@ -1,0 +1,147 @@
+r"""Several rewards as one.
+
+With log-odds $l_1, \dots, l_M$ of a step under the M members, the ensemble says
+
+| name | score | what it is |
+| --- | --- | --- |
+| mean | the mean of the $\sigma(l_m)$ | a mixture: one of them is right, each as likely |
+| geometric | $\sigma$ of the mean of the $l_m$ | a product of experts, normalised |
+| min | the smallest $\sigma(l_m)$ | as good as the most sceptical of them says |
+
+Shapes: M members, K steps.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from llmsmc.checks import require_choice
+from llmsmc.cost import Cost
+from llmsmc.errors import InputError
+from llmsmc.models.caches.cache_rows import JointRows, Memory
+from llmsmc.models.rewards.reward import Reading, Reward, Solution, Steps
+from llmsmc.models.rewards.reward_function import Scoring, as_reward
+
+Combination = Callable[[Tensor], Tensor]
+"""From the log-odds of the members, [M, K], to those of the ensemble, [K]."""
+
+
+def log_odds_of_mean(log_odds: Float64[Tensor, "M K"]) -> Float64[Tensor, " K"]:
+    """Return the log-odds of the mean of the probabilities, which do not saturate."""
+    return logsigmoid(log_odds).logsumexp(0) - logsigmoid(-log_odds).logsumexp(0)
+
+
+def mean_log_odds(log_odds: Float64[Tensor, "M K"]) -> Float64[Tensor, " K"]:
+    """Return the mean of the log-odds."""
+    return log_odds.mean(0)
+
+
+def smallest_log_odds(log_odds: Float64[Tensor, "M K"]) -> Float64[Tensor, " K"]:
+    """Return the smallest log-odds."""
+    return log_odds.amin(0)
+
+
+COMBINATIONS: Final[dict[str, Combination]] = {
+    "mean": log_odds_of_mean,
+    "geometric": mean_log_odds,
+    "min": smallest_log_odds,
+}
+
+
+class RewardEnsemble:
+    """The scores of several rewards, made one for each step.
+
+    Attributes:
+        members: the rewards.
+        name: their names.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Reward | Scoring],
+        combine: str | Combination = "mean",
+        *,
+        name: str = "",
+    ) -> None:
+        """Take the members; functions of the question and the steps are members too.
+
+        Raises:
+            InputError: there is no member, or the combination is unknown.
+        """
+        if not members:
+            raise InputError("An ensemble has members. Got none; accepted: at least one reward.")
+        if isinstance(combine, str):
+            require_choice("combine", combine, COMBINATIONS)
+            combine = COMBINATIONS[combine]
+        self.members = tuple(as_reward(member) for member in members)
+        self.name = name or " and ".join(member.name for member in self.members)
+        self._combine = combine
+
+    def __repr__(self) -> str:
+        """Show the members."""
+        return f"RewardEnsemble({list(self.members)!r})"
+
+    def score(self, question: str, steps: Sequence[str]) -> list[float]:
+        """Return the score of each step."""
+        if not steps:
+            return []
+        scores = [member.score(question, steps) for member in self.members]
+        log_odds = torch.tensor(scores, dtype=torch.float64).logit()
+        return self._combined(log_odds).sigmoid().tolist()
+
+    def check(self, question: str) -> None:
+        """Raise `InputError` if a member cannot score solutions of the question."""
+        for member in self.members:
+            member.check(question)
+
+    def fits(self, question: str, steps: Steps, reading: Reading = "steps") -> bool:
+        """Return whether all members have room to score these steps."""
+        return all(member.fits(question, steps, reading) for member in self.members)
+
+    def score_steps(
+        self,
+        question: str,
+        solutions: Sequence[Solution],
+        memory: Memory,
+        *,
+        reading: Reading = "steps",
+    ) -> tuple[list[list[float]], JointRows, Cost]:
+        """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`."""
+        scores, memories, cost = list[list[list[float]]](), list[Memory](), Cost()
+        for member, rows in zip(self.members, memory.split(len(self.members)), strict=True):
+            said, kept, spent = member.score_steps(question, solutions, rows, reading=reading)
+            scores.append(said)
+            memories.append(kept)
+            cost += spent
+        combined = [
+            self._combined(torch.tensor(rows, dtype=torch.float64)).tolist() if rows[0] else []
+            for rows in zip(*scores, strict=True)
+        ]
+        return combined, JointRows(tuple(memories)), cost
+
+    def rewind(
+        self,
+        question: str,
+        memory: Memory,
+        before: Sequence[Steps],
+        after: Sequence[Steps],
+        reading: Reading = "steps",
+    ) -> JointRows:
+        """Return what the members remember of the steps `after`."""
+        pairs = zip(self.members, memory.split(len(self.members)), strict=True)
+        return JointRows(tuple(m.rewind(question, r, before, after, reading) for m, r in pairs))
+
+    def _combined(self, log_odds: Float64[Tensor, "M K"]) -> Float64[Tensor, " K"]:
+        combined = self._combine(log_odds)
+        if combined.shape != log_odds.shape[1:] or any(map(math.isnan, combined.tolist())):
+            raise InputError(
+                f"An ensemble has one score for each step. Got {combined.tolist()} for "
+                f"{log_odds.shape[1]} steps; accepted: a combination that returns numbers [K] from "
+                "log-odds [M, K]."
+            )
+        return combined.double()

@@ -1,0 +1,101 @@
+"""A Python function as a reward: it is asked for the scores of the steps, and nothing is cached."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from llmsmc.cost import Cost
+from llmsmc.errors import InputError
+from llmsmc.models.caches.cache_rows import CacheRows, Memory
+from llmsmc.models.rewards.reward import (
+    READINGS,
+    Memoryless,
+    Reading,
+    Reward,
+    Solution,
+    Steps,
+    checked_steps,
+)
+
+Scoring = Callable[[str, Sequence[str]], Sequence[float]]
+"""From the question and the steps of a solution to a probability for each step."""
+
+
+class RewardFunction(Memoryless):
+    """The scores that a function gives; once for each different solution.
+
+    Attributes:
+        name: that of the function.
+    """
+
+    def __init__(self, function: Scoring, *, name: str = "") -> None:
+        """Take a function of the question and the steps, which returns a score for each step.
+
+        It is a function of what it is given: the same solution has the same scores.
+        """
+        if not callable(function):
+            raise InputError(
+                f"A reward is a model or a function. Got {function!r}; accepted: a RewardModel or "
+                "a function of the question and the list of steps."
+            )
+        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self._function = function
+
+    def __repr__(self) -> str:
+        """Show which function it is."""
+        return f"RewardFunction({self.name!r})"
+
+    def score(self, question: str, steps: Sequence[str]) -> list[float]:
+        """Return the score of each step.
+
+        Raises:
+            InputError: a step is blank, or the function returns something else than one
+                probability a step.
+        """
+        read = checked_steps(steps)
+        if not read:
+            return []
+        scores = [float(score) for score in self._function(question, list(read))]
+        if len(scores) != len(read) or not all(0 <= score <= 1 for score in scores):
+            raise InputError(
+                f"A score is the probability that a step is right. Got {scores} from {self.name} "
+                f"for {len(read)} steps; accepted: one number in [0, 1] for each step."
+            )
+        return scores
+
+    def check(self, question: str) -> None:
+        """Accept any question."""
+
+    def fits(self, question: str, steps: Steps, reading: Reading = "steps") -> bool:
+        """Return that there is room: a function has no context."""
+        return True
+
+    def score_steps(
+        self,
+        question: str,
+        solutions: Sequence[Solution],
+        memory: Memory,
+        *,
+        reading: Reading = "steps",
+    ) -> tuple[list[list[float]], Memory, Cost]:
+        """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`."""
+        start = time.perf_counter()
+        known: dict[Solution, list[float]] = {}
+        for solution in solutions:
+            if solution.new and solution not in known:
+                read = READINGS[reading](solution.steps)
+                num_new = min(len(solution.new), len(read))
+                scores = torch.tensor(self.score(question, read)[-num_new:], dtype=torch.float64)
+                known[solution] = scores.logit().tolist()
+        cost = Cost(reward_seconds=time.perf_counter() - start)
+        return (
+            [list(known.get(solution, ())) for solution in solutions],
+            CacheRows.none(len(solutions)),
+            cost,
+        )
+
+
+def as_reward(reward: Reward | Scoring) -> Reward:
+    """Return a function as a reward; a reward as it is."""
+    return reward if isinstance(reward, Reward) else RewardFunction(reward)

@@ -1,0 +1,1 @@
+"""Several runs that share the batches of their models."""

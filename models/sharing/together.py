@@ -1,0 +1,104 @@
+"""Several runs at a time, which share the batches of their models.
+
+Each run is an ordinary call, such as that of an algorithm's `run`. It goes on until it asks a
+shared model for something (see `llmsmc.models.sharing.shared`). When all runs are waiting, what
+they have asked for is computed in one batch; rewards first, and then one token of each solution
+that is being written. Whoever has an answer goes on at once, and may ask for the next step before
+the next token. So a run never waits for the step of another, though solutions of one run wait for
+each other.
+
+What a run returns is what it returns alone, up to the rounding of a batch of another size. The same
+runs with the same `in_flight` repeat bit for bit.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
+
+from llmsmc.checks import require_count
+from llmsmc.models.sharing.handoff import Turn
+
+T = TypeVar("T")
+
+
+class Engine(Protocol):
+    """Answers requests, many at a time.
+
+    Attributes:
+        is_prompt: whether it answers all that is asked at once, and is to do so before others.
+    """
+
+    is_prompt: bool
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there are requests without an answer."""
+        ...
+
+    def admit(self, key: int, request: object) -> None:
+        """Take a request."""
+        ...
+
+    def advance(self) -> list[tuple[int, object, float]]:
+        """Work a little; return answers, by the keys of the requests, and their seconds.
+
+        An answer may be an exception.
+        """
+        ...
+
+
+def run_together(
+    tasks: Iterable[Callable[[], T]], in_flight: int = 8
+) -> Iterator[tuple[int, T | Exception]]:
+    """Yield what each task returns, or the error that it raises, with its number, as they end.
+
+    Args:
+        tasks: functions that use shared models. They are taken one after the other, as earlier
+            ones end; only one of them runs at any time.
+        in_flight: how many are under way at a time.
+
+    Raises:
+        InputError: `in_flight` is no count.
+        BaseException: what a task raises that is no `Exception`, such as `KeyboardInterrupt`; the
+            other tasks are ended first, as they are when the caller asks for no more results.
+    """
+    require_count("in_flight", in_flight)
+    return _results(enumerate(tasks), in_flight)
+
+
+def _results(
+    tasks: Iterator[tuple[int, Callable[[], T]]], in_flight: int
+) -> Iterator[tuple[int, T | Exception]]:
+    turns: dict[int, Turn[T]] = {}
+    engines: dict[object, Engine] = {}
+
+    def settle(key: int) -> Iterator[tuple[int, T | Exception]]:
+        """Pass on what a task asks for, or what it has come to."""
+        turn = turns[key]
+        if turn.question is not None:
+            asked = turn.question.asked
+            if asked not in engines:
+                engines[asked] = asked.engine()
+            engines[asked].admit(key, turn.question.request)
+            return
+        del turns[key]
+        if turn.error is not None and not isinstance(turn.error, Exception):
+            raise turn.error
+        yield key, turn.outcome()
+
+    try:
+        while True:
+            while len(turns) < in_flight and (following := next(tasks, None)) is not None:
+                key, task = following
+                turns[key] = Turn(task)
+                turns[key].start()
+                yield from settle(key)
+            if not turns:
+                return
+            busy = [engine for engine in engines.values() if engine.is_busy]
+            engine = next((each for each in busy if each.is_prompt), busy[0])
+            for key, answer, seconds in engine.advance():
+                turns[key].answer(answer, seconds)
+                yield from settle(key)
+    finally:
+        for turn in turns.values():
+            turn.cancel()
