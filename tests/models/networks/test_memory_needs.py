@@ -15,7 +15,7 @@ from llmsmc.models.networks.memory_needs import model_size
 from llmsmc.models.networks.pretrained import Placement
 from llmsmc.models.policies.language_model import LanguageModel
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.filterwarnings("ignore")  # of the kernels

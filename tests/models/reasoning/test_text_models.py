@@ -31,7 +31,7 @@ from llmsmc.testing import Instance, replicate
 from tests.models.conftest import local, tiny_config
 from tests.statistics import MAX_Z
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+EXAMPLES = Path(__file__).resolve().parents[3] / "docs" / "examples"
 MOST_LINES = 25
 
 END, A, B, C, BREAK = range(5)

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from llmsmc import InputError
 from llmsmc.models.policies.regular_expression import RegularExpression
 from llmsmc.models.policies.token_pieces import token_pieces
-from tests.models.test_stopping import follow
+from tests.models.policies.test_stopping import follow
 
 pytest.importorskip("greenery")
 
