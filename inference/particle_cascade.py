@@ -9,7 +9,8 @@ If $R_t^k < 1$, it has one child, of weight $\bar w_t^k$, with probability $R_t^
 If $R_t^k \ge 1$, it has $M = \lfloor R_t^k \rfloor$ or $\lceil R_t^k \rceil$ children of weight
 $w_t^k / M$: the smaller number where those before it had more than $\min(K, k - 1)$ children in
 all. Either way the expected weight of the children is that of the parent, whatever has arrived and
-in whatever order. So, of K particles launched with weight 1,
+in whatever order; and so it is with any other number of children that what came before decides. So,
+of K particles launched with weight 1,
 
 $$\hat Z_t = \frac{1}{K} \sum_k w_t^k$$
 
@@ -20,13 +21,18 @@ Particles are launched in waves. A wave goes through all steps before the next o
 particles arrive one after the other, but are drawn and weighed as one batch. Models keep caches for
 one wave at a time, however many there are.
 
+Two things keep the number of particles near K, where the rule alone has let a few uneven weights
+grow into tens of thousands of particles. A wave arrives at each step in random order: in the order
+of their parents children have weights that rise, each above the average of those before it. And
+once a step has 2 K children, each of those that follow has one at most.
+
 Reference: Paige, Wood, Doucet, Teh (2014). Asynchronous anytime sequential Monte Carlo.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import ClassVar, NamedTuple, get_args
+from typing import ClassVar, Final, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -45,6 +51,9 @@ from llmsmc.particles import concatenate, take
 from llmsmc.posterior import Guarantee, Posterior
 from llmsmc.randomness import RandomStreams, draw_seed
 from llmsmc.state_space_model import Observations, StateSpaceModel, Truncated
+
+CROWD: Final = 2
+"""Where a step has so many times K children, those that follow have one at most."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +137,12 @@ class ParticleCascade(Algorithm):
             yield Arrivals(replace(population, particles=kept), num_finished, is_last, truncated)
             if is_last:
                 return
+            # Siblings side by side would have weights that rise: each would be above those before.
+            order = torch.randperm(len(truncated), generator=run.generator(t, "arrival"))
             children = queues[t].branch(
-                population.log_weights, self.num_particles, run.generator(t, "branch")
+                population.log_weights[order], self.num_particles, run.generator(t, "branch")
             )
+            children = children._replace(ancestors=order[children.ancestors])
             if not len(children.ancestors):
                 return
             t += 1
@@ -192,8 +204,10 @@ class Queue:
         places, above = is_above.nonzero().squeeze(1).tolist(), ratios[is_above].tolist()
         more, chosen = 0, []
         for place, ratio, others in zip(places, above, born, strict=True):
-            too_many = others + more > min(num_launched, first + place)
-            chosen.append(math.floor(ratio) if too_many else math.ceil(ratio))
+            num_before = others + more
+            too_many = num_before > min(num_launched, first + place)
+            number = math.floor(ratio) if too_many else math.ceil(ratio)
+            chosen.append(min(number, max(CROWD * num_launched - num_before, 1)))
             more += chosen[-1]
         numbers[is_above] = torch.tensor(chosen, dtype=torch.long)
         shares = torch.where(is_above, log_weights - numbers.double().log(), log_averages)

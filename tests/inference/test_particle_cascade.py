@@ -4,13 +4,14 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import pyro.distributions as dist
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from llmsmc import DegenerateWeightsError, InputError
+from llmsmc import DegenerateWeightsError, InputError, StateSpaceModel
 from llmsmc.inference import BootstrapFilter, ParticleCascade
 from llmsmc.inference.particle_cascade import Children, Queue
 from llmsmc.models import TabularLanguageModel
@@ -36,7 +37,7 @@ def generator(seed: int) -> torch.Generator:
 
 
 def slowly(ratios: list[float], coins: list[float], num_launched: int) -> list[tuple[int, float]]:
-    """The rule of the paper, one arrival at a time: numbers of children, and the weight of each."""
+    """The rule, one arrival at a time: numbers of children, and the weight of each."""
     total, children, found = 0.0, 0, []
     for k, weight in enumerate(ratios, start=1):
         total += weight
@@ -47,6 +48,7 @@ def slowly(ratios: list[float], coins: list[float], num_launched: int) -> list[t
         else:
             too_many = children > min(num_launched, k - 1)
             number = math.floor(ratio) if too_many else math.ceil(ratio)
+            number = max(min(number, 2 * num_launched - children), 1)
             share = weight / number
         children += number
         found.append((number, share))
@@ -109,6 +111,30 @@ def test_the_number_of_particles_stays() -> None:
         posterior = ParticleCascade(400, wave=20).run(instance.model, instance.observations, seed=0)
         for record in posterior.history:
             assert 300 < len(record.ancestors) < 550
+
+
+class Uneven(StateSpaceModel):
+    """Weights that differ by orders of magnitude, anew at every step."""
+
+    max_steps = 40
+
+    def initial(self) -> Any:
+        return dist.Normal(0.0, 1.0)
+
+    def transition(self, t: int, previous: Tensor) -> Any:
+        return dist.Normal(torch.zeros_like(previous), 1.0)
+
+    def log_likelihood(self, t: int, previous: Any, state: Tensor, y: Any) -> Tensor:
+        return 2.0 * state
+
+
+@pytest.mark.parametrize(("size", "wave"), [(16, 16), (64, 8), (64, 64)])
+def test_uneven_weights_do_not_make_a_crowd(size: int, wave: int) -> None:
+    for seed in range(5):
+        posterior = ParticleCascade(size, wave=wave).run(Uneven(), seed=seed)
+        sizes = [len(record.ancestors) for record in posterior.history]
+        assert max(sizes) < 4 * size
+        assert sum(sizes) / len(sizes) > size / 3
 
 
 # The whole
