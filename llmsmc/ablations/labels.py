@@ -17,6 +17,9 @@ def labels(cells: Sequence[Values], without: Collection[str | None] = ()) -> lis
     named = []
     for values in cells:
         others = [each for each in cells if each["series"] == values["series"]]
+        places = {tuple(str(each.get(key)) for key in without if key) for each in others}
+        if len(places) == len(others):  # each has a place of its own there
+            others = [values]
         rest = [
             f"{key.replace('_', ' ')} {value}"
             for key, value in values.items()
