@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _STYLE: Final = files("llmsmc.ablations") / "ablations.mplstyle"
 _DOUBLING: Final = ("particles", "budget")
 _PANEL: Final = (3.6, 2.9)  # inches
+_ENOUGH: Final = 5  # runs, of which a share is drawn
 
 Line = tuple[str, list[dict[str, Any]]]
 """A label and its cells."""
@@ -117,10 +118,10 @@ def _draw_bars(axes: Any, lines: Sequence[Line]) -> None:
 
 
 def _draw_reliability(axes: Any, lines: Sequence[Line]) -> None:
-    """Draw the reliability of the last cell of each line."""
+    """Draw the reliability of the last cell of each line, where there are runs to tell it from."""
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), marker="")
     for number, (_, cells) in enumerate(lines):
-        bins = cells[-1]["figures"]["reliability"]
+        bins = [each for each in cells[-1]["figures"]["reliability"] if each["count"] >= _ENOUGH]
         axes.plot(
             [each["probability"] for each in bins],
             [each["right"] for each in bins],

@@ -166,7 +166,7 @@ def _conditions(report: Report) -> str:
         f"{total['seconds'] / 60:,.0f} minutes of computing. Errors are standard errors over "
         "problems, the seeds of a problem averaged; differences are paired, on the same problems "
         "and seeds. Runs that failed count as wrong. Bars and curves of the figure: ± one standard "
-        "error.",
+        "error; of the calibration, shares of at least five runs.",
         "With " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
     ]
     if report["failures"]:
