@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from llmsmc.posterior import Guarantee, Posterior
 from llmsmc.state_space_model import Observations, StateSpaceModel
@@ -42,3 +42,34 @@ class Algorithm(ABC):
             seed: repeats a run bit for bit; without one, every run is a new one.
         """
         return deque(self.iterate(model, observations, seed=seed), maxlen=1).pop()
+
+
+class Staged(Algorithm):
+    """An algorithm whose posteriors on the way are not made unless somebody asks for them."""
+
+    @abstractmethod
+    def stages(
+        self, model: StateSpaceModel, observations: Observations | None, *, seed: int | None
+    ) -> Iterator[Callable[[], Posterior]]:
+        """Run; yield at each stage what makes its posterior, if it is called before going on."""
+
+    def iterate(
+        self,
+        model: StateSpaceModel,
+        observations: Observations | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Iterator[Posterior]:
+        """Yield the posterior of every stage; the last one is that of `run`."""
+        for posterior in self.stages(model, observations, seed=seed):
+            yield posterior()
+
+    def run(
+        self,
+        model: StateSpaceModel,
+        observations: Observations | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Posterior:
+        """Return the posterior of the last stage; see `Algorithm.run`."""
+        return deque(self.stages(model, observations, seed=seed), maxlen=1).pop()()

@@ -6,7 +6,6 @@ keeps the history and tells a dead population.
 """
 
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
@@ -20,7 +19,7 @@ from llmsmc import clock
 from llmsmc.checks import require_choice, require_count
 from llmsmc.errors import DegenerateWeightsError, InputError
 from llmsmc.history import StepRecord
-from llmsmc.inference.algorithm import Algorithm
+from llmsmc.inference.algorithm import Algorithm, Staged
 from llmsmc.inference.population import Population
 from llmsmc.inference.run import Run
 from llmsmc.posterior import Posterior
@@ -30,7 +29,7 @@ from llmsmc.weights import relative
 
 
 @dataclass(frozen=True)
-class Stepwise(Algorithm):
+class Stepwise(Staged):
     """An algorithm that goes once through the steps of the model, with N particles.
 
     Attributes:
@@ -49,26 +48,11 @@ class Stepwise(Algorithm):
         require_count("num_particles", self.num_particles)
         require_choice("truncated", self.truncated, get_args(Truncated))
 
-    def iterate(
-        self,
-        model: StateSpaceModel,
-        observations: Observations | None = None,
-        *,
-        seed: int | None = None,
-    ) -> Iterator[Posterior]:
-        """Yield the posterior after every step; the last one is that of `run`."""
-        for posterior in drive(self, model, observations, seed=seed):
-            yield posterior()
-
-    def run(
-        self,
-        model: StateSpaceModel,
-        observations: Observations | None = None,
-        *,
-        seed: int | None = None,
-    ) -> Posterior:
-        """Return the posterior of the last step; those of the others are not made."""
-        return deque(drive(self, model, observations, seed=seed), maxlen=1).pop()()
+    def stages(
+        self, model: StateSpaceModel, observations: Observations | None, *, seed: int | None
+    ) -> Iterator[Callable[[], Posterior]]:
+        """Yield after every step what makes its posterior."""
+        return drive(self, model, observations, seed=seed)
 
     @abstractmethod
     def begin(self, run: Run) -> Population:

@@ -17,8 +17,9 @@ References:
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -28,7 +29,7 @@ from torch import Tensor
 from llmsmc.checks import require_count
 from llmsmc.genealogy import batches_of
 from llmsmc.inference.adaptive import Adaptive
-from llmsmc.inference.algorithm import Algorithm
+from llmsmc.inference.algorithm import Staged
 from llmsmc.inference.conditional_resamplers import conditional
 from llmsmc.inference.conditional_run import (
     Chains,
@@ -49,7 +50,7 @@ from llmsmc.weights import log_evidence, normalize
 
 
 @dataclass(frozen=True)
-class ParticleGibbs(Algorithm):
+class ParticleGibbs(Staged):
     """Settings of particle Gibbs.
 
     Attributes:
@@ -95,14 +96,10 @@ class ParticleGibbs(Algorithm):
             self.backward_sampling,
         )
 
-    def iterate(
-        self,
-        model: StateSpaceModel,
-        observations: Observations | None = None,
-        *,
-        seed: int | None = None,
-    ) -> Iterator[Posterior]:
-        """Yield the posterior of the sweeps that count so far, after each of them."""
+    def stages(
+        self, model: StateSpaceModel, observations: Observations | None, *, seed: int | None
+    ) -> Iterator[Callable[[], Posterior]]:
+        """Yield after each sweep that counts what makes the posterior of those so far."""
         run = Run(model, observations, RandomStreams(seed))
         if model.remembers_path and (self.ancestor_sampling or self.backward_sampling):
             run.model.check_splice()
@@ -123,17 +120,33 @@ class ParticleGibbs(Algorithm):
                 continue
             kept.append(of_equal_chains(chains, swept) if evidence > -math.inf else swept)
             above += chains.log_evidences(swept.last).tolist()
-            journal.forget()
-            for population in pooled(chains, kept, evidence):
-                journal.note(population)
-            posterior = journal.posterior(
-                run.truncated(population.particles),
-                log_evidence_above=sum(above) / len(above),
-                num_chains=self.num_chains,
-                num_sweeps=len(kept),
-            )
-            yield replace(posterior, batches=batches(chains, len(kept)))
+            mean_above = sum(above) / len(above)
+            posterior = partial(posterior_of, chains, run, journal, kept, evidence, mean_above)
+            if evidence == -math.inf:
+                posterior()  # raises
+            yield posterior
             journal.resume()
+
+
+def posterior_of(
+    chains: Chains,
+    run: Run,
+    journal: Journal,
+    sweeps: Sequence[Sweep],
+    evidence: float,
+    log_evidence_above: float,
+) -> Posterior:
+    """Return the posterior of all sweeps, with the evidence of both sides."""
+    journal.forget()
+    for population in pooled(chains, sweeps, evidence):
+        journal.note(population)
+    posterior = journal.posterior(
+        run.truncated(population.particles),
+        log_evidence_above=log_evidence_above,
+        num_chains=chains.num_chains,
+        num_sweeps=len(sweeps),
+    )
+    return replace(posterior, batches=batches(chains, len(sweeps)))
 
 
 def batches(chains: Chains, num_sweeps: int) -> Int64[Tensor, " SKN"]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,9 +109,10 @@ class Touching(BootstrapFilter):
 class Deaf(ParticleGibbs):
     """Begins anew from the same path, whatever was found."""
 
-    def iterate(self, *args: Any, **options: Any) -> Any:
-        for posterior in super().iterate(*args, **options):
-            yield replace(posterior, log_weights=posterior.log_weights * 0.0)
+    def stages(self, *args: Any, **options: Any) -> Any:
+        for posterior in super().stages(*args, **options):
+            found = posterior()
+            yield partial(replace, found, log_weights=found.log_weights * 0.0)
 
 
 class NeverCloser(TemperedSMC):
