@@ -30,8 +30,9 @@ Reference: Paige, Wood, Doucet, Teh (2014). Asynchronous anytime sequential Mont
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
 from typing import ClassVar, Final, NamedTuple, get_args
 
 import torch
@@ -40,8 +41,9 @@ from torch import Generator, Tensor
 
 from llmsmc import clock
 from llmsmc.checks import require_choice, require_count
+from llmsmc.cost import Cost
 from llmsmc.errors import DegenerateWeightsError
-from llmsmc.inference.algorithm import Algorithm
+from llmsmc.inference.algorithm import Staged
 from llmsmc.inference.driver import num_steps, settled, summary
 from llmsmc.inference.population import Population
 from llmsmc.inference.propagation import begin, extend
@@ -57,7 +59,7 @@ CROWD: Final = 2
 
 
 @dataclass(frozen=True)
-class ParticleCascade(Algorithm):
+class ParticleCascade(Staged):
     """Settings of the particle cascade.
 
     Attributes:
@@ -81,17 +83,12 @@ class ParticleCascade(Algorithm):
         require_count("wave", self.wave)
         require_choice("truncated", self.truncated, get_args(Truncated))
 
-    def iterate(
-        self,
-        model: StateSpaceModel,
-        observations: Observations | None = None,
-        *,
-        seed: int | None = None,
-    ) -> Iterator[Posterior]:
-        """Yield the posterior after every wave; the last one is that of `run`.
+    def stages(
+        self, model: StateSpaceModel, observations: Observations | None, *, seed: int | None
+    ) -> Iterator[Callable[[], Posterior]]:
+        """Yield after every wave what makes the posterior of those launched so far.
 
-        Each has unbiased evidence. Where all particles launched so far have died, nothing is
-        yielded.
+        Each has unbiased evidence. Where all of them have died, nothing is yielded.
 
         Raises:
             DegenerateWeightsError: all particles of all waves have weight zero; carries the
@@ -107,16 +104,17 @@ class ParticleCascade(Algorithm):
             size = min(self.wave, self.num_particles - num_launched)
             num_launched += size
             waves.append(tuple(self._cascade(run, len(waves), size, horizon, queues)))
-            posterior = joined(run, waves, num_launched, self.record)
             seconds += clock.seconds() - started
-            posterior = replace(posterior, cost=run.model.cost().since(before, seconds))
-            if posterior.log_evidence > -math.inf:
+            cost = run.model.cost().since(before, seconds)
+            posterior = partial(joined, run, waves, num_launched, self.record, cost)
+            if any(wave[-1].is_alive for wave in waves):
                 yield posterior
-        if posterior.log_evidence == -math.inf:
+        if not any(wave[-1].is_alive for wave in waves):
+            found = posterior()
             raise DegenerateWeightsError(
-                f"All {num_launched} particles have died, at step {len(posterior.history) - 1} "
+                f"All {num_launched} particles have died, at step {len(found.history) - 1} "
                 "at the latest.",
-                posterior,
+                found,
             )
 
     def _cascade(
@@ -163,6 +161,11 @@ class Arrivals(NamedTuple):
     num_finished: int
     is_last: bool
     truncated: Bool[Tensor, " N"]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the wave has arrived at its end, with a particle that has a weight."""
+        return self.is_last and bool((self.population.log_weights > -math.inf).any())
 
 
 class Children(NamedTuple):
@@ -225,7 +228,7 @@ def descended(population: Population, children: Children) -> Population:
 
 
 def joined(
-    run: Run, waves: Sequence[tuple[Arrivals, ...]], num_launched: int, keeps: bool
+    run: Run, waves: Sequence[tuple[Arrivals, ...]], num_launched: int, keeps: bool, cost: Cost
 ) -> Posterior:
     """Return the posterior of all waves together, of K particles launched.
 
@@ -256,7 +259,7 @@ def joined(
         log_weights=population.log_weights,
         log_evidence=history[-1].log_evidence,
         history=tuple(history),
-        cost=run.model.cost(),
+        cost=cost,
         truncated=torch.cat([arrivals.truncated for _, arrivals in parts]),
         recorded=tuple(recorded) if keeps else None,
         metadata={"model": type(run.model).__name__, "num_launched": num_launched},
