@@ -69,6 +69,8 @@ def describe(posterior, reward):
             prefixes = torch.cat([state.token_ids[active].where(kept, -1), seen[:, None]], 1)
             rows.append(len(prefixes.unique(dim=0)))
         moved = (drawn > 0).nonzero().squeeze(1).tolist()
+        if not moved:  # all that were resampled had finished
+            continue
         texts = {state.steps[n] for n in moved if len(state.steps[n]) > t}
         read = [(len(layout(each)), len(layout(each[:t]))) for each in sorted(texts)]
         held = sum(before for _, before in read) // max(len(read), 1)
