@@ -7,7 +7,6 @@ from llmsmc._lazy import lazy_exports
 if TYPE_CHECKING:
     from llmsmc.inference.adaptive import Adaptive as Adaptive
     from llmsmc.inference.algorithm import Algorithm as Algorithm
-    from llmsmc.inference.algorithm import Staged as Staged
     from llmsmc.inference.auxiliary_filter import AuxiliaryFilter as AuxiliaryFilter
     from llmsmc.inference.beam_search import BeamSearch as BeamSearch
     from llmsmc.inference.best_of_n import BestOfN as BestOfN
@@ -53,7 +52,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "llmsmc.inference.adaptive": ["Adaptive"],
-        "llmsmc.inference.algorithm": ["Algorithm", "Staged"],
+        "llmsmc.inference.algorithm": ["Algorithm"],
         "llmsmc.inference.auxiliary_filter": ["AuxiliaryFilter"],
         "llmsmc.inference.beam_search": ["BeamSearch"],
         "llmsmc.inference.best_of_n": ["BestOfN"],
