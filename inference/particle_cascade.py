@@ -99,17 +99,19 @@ class ParticleCascade(Staged):
         queues: list[Queue] = []
         waves: list[tuple[Arrivals, ...]] = []
         num_launched, before, seconds = 0, run.model.cost(), 0.0
+        is_alive = False
         while num_launched < self.num_particles:
             started = clock.seconds()
             size = min(self.wave, self.num_particles - num_launched)
             num_launched += size
             waves.append(tuple(self._cascade(run, len(waves), size, horizon, queues)))
+            is_alive |= waves[-1][-1].is_alive
             seconds += clock.seconds() - started
             cost = run.model.cost().since(before, seconds)
             posterior = partial(joined, run, waves, num_launched, self.record, cost)
-            if any(wave[-1].is_alive for wave in waves):
+            if is_alive:
                 yield posterior
-        if not any(wave[-1].is_alive for wave in waves):
+        if not is_alive:
             found = posterior()
             raise DegenerateWeightsError(
                 f"All {num_launched} particles have died, at step {len(found.history) - 1} "

@@ -1,7 +1,6 @@
 """What a run has cost."""
 
 from dataclasses import dataclass
-from typing import Final
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,7 @@ class Cost:
 
     def since(self, earlier: "Cost", seconds: float) -> "Cost":
         """Return the cost since `earlier`, of a run that has taken so many seconds."""
-        if self is earlier:
-            return Cost(seconds=seconds, peak_memory_bytes=self.peak_memory_bytes)
         before = vars(earlier)
         rest = {name: value - before[name] for name, value in vars(self).items()}
         rest["peak_memory_bytes"], rest["seconds"] = self.peak_memory_bytes, seconds
         return Cost(**rest)
-
-
-NOTHING: Final = Cost()

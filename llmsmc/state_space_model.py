@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from llmsmc import laws
-from llmsmc.cost import NOTHING, Cost
+from llmsmc.cost import Cost
 from llmsmc.errors import InputError
 from llmsmc.laws import Law
 from llmsmc.parameters import with_attributes
@@ -285,4 +285,4 @@ class StateSpaceModel:
 
     def cost(self) -> Cost:
         """Return what the model has cost so far, over all its runs."""
-        return NOTHING
+        return Cost()

@@ -10,6 +10,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from llmsmc.ablations.figures import MIN_IN_BIN
 from llmsmc.ablations.labels import labels
 from llmsmc.ablations.report import Report
 from llmsmc.extras import optional
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 _STYLE: Final = files("llmsmc.ablations") / "ablations.mplstyle"
 _DOUBLING: Final = ("particles", "budget")
 _PANEL: Final = (3.6, 2.9)  # inches
-_ENOUGH: Final = 5  # runs, of which a share is drawn
 
 Line = tuple[str, list[dict[str, Any]]]
 """A label and its cells."""
@@ -121,7 +121,7 @@ def _draw_reliability(axes: Any, lines: Sequence[Line]) -> None:
     """Draw the reliability of the last cell of each line, where there are runs to tell it from."""
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), marker="")
     for number, (_, cells) in enumerate(lines):
-        bins = [each for each in cells[-1]["figures"]["reliability"] if each["count"] >= _ENOUGH]
+        bins = [each for each in cells[-1]["figures"]["reliability"] if each["count"] >= MIN_IN_BIN]
         axes.plot(
             [each["probability"] for each in bins],
             [each["right"] for each in bins],

@@ -21,6 +21,7 @@ from llmsmc.ablations.intervals import Values, mean_and_error
 from llmsmc.evaluation import Result
 
 NUM_BINS: Final = 10
+MIN_IN_BIN: Final = 5  # runs, of which a share is shown
 _SET_ASIDE: Final = 0.01
 
 Key = tuple[str, int]

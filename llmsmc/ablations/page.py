@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsmc.ablations import drawing
+from llmsmc.ablations.figures import MIN_IN_BIN
 from llmsmc.ablations.report import Report
 from llmsmc.errors import InputError
 from llmsmc.files import unwritable, write_json
@@ -166,7 +167,7 @@ def _conditions(report: Report) -> str:
         f"{total['seconds'] / 60:,.0f} minutes of computing. Errors are standard errors over "
         "problems, the seeds of a problem averaged; differences are paired, on the same problems "
         "and seeds. Runs that failed count as wrong. Bars and curves of the figure: ± one standard "
-        "error; of the calibration, shares of at least five runs.",
+        f"error; of the calibration, shares of at least {MIN_IN_BIN} runs.",
         "With " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
     ]
     if report["failures"]:

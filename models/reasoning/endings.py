@@ -19,8 +19,7 @@ from llmsmc.models.reasoning.particles import (
     UNFINISHED,
     ReasoningParticles,
 )
-
-Steps = tuple[str, ...]
+from llmsmc.models.rewards.reward import Steps
 
 
 @dataclass(frozen=True, eq=False)

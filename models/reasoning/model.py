@@ -36,7 +36,7 @@ from llmsmc.models.reasoning.cuts import complete_steps, end_where_they_must
 from llmsmc.models.reasoning.endings import Endings
 from llmsmc.models.reasoning.experts import score_by_expert
 from llmsmc.models.reasoning.particles import ReasoningParticles, appended, concatenate
-from llmsmc.models.reasoning.rewinding import first_steps, rewound
+from llmsmc.models.reasoning.rewinding import rewound
 from llmsmc.models.reasoning.splicing import spliced, with_scores
 from llmsmc.models.reasoning.step_scores import StepScores, newest_log_odds
 from llmsmc.models.reasoning.thoughts import Thoughts, thoughts
@@ -419,7 +419,7 @@ class Reasoning(StateSpaceModel):
         num_steps = torch.minimum(num_steps, particles.num_steps)
         memory, length = particles.reward_memory, 0
         if memory is not None and self.reward is not None:
-            memory = self._scores.rewound(particles, first_steps(particles, num_steps), memory)
+            memory = self._scores.rewound(particles, num_steps, memory)
         if self.expert is not None:
             length = len(self._prompt_ids_of(self.expert))
         return rewound(particles, num_steps, memory, length)

@@ -4,16 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from llmsmc.cost import Cost
 from llmsmc.models.caches.cache_rows import CacheRows, Memory
 from llmsmc.models.reasoning.particles import ReasoningParticles
+from llmsmc.models.reasoning.rewinding import first_steps
 from llmsmc.models.rewards.aggregation import Aggregation
-from llmsmc.models.rewards.reward import Reward, Solution
-
-Steps = tuple[str, ...]
+from llmsmc.models.rewards.reward import Reward, Solution, Steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +71,13 @@ class StepScores:
         return self.aggregation.log_score(particles.log_odds, counted)
 
     def rewound(
-        self, particles: ReasoningParticles, steps: tuple[Steps, ...], memory: Memory
+        self, particles: ReasoningParticles, num_steps: Int64[Tensor, " N"], memory: Memory
     ) -> Memory:
         """Return what is cached of the first steps of each particle, those that remain."""
-        num_scored = particles.num_scored.tolist()
+        num_left = torch.minimum(particles.num_scored, num_steps)
         before, after = (
-            [self.read(texts[:count]) for texts, count in zip(rows, num_scored, strict=True)]
-            for rows in (particles.steps, steps)
+            [self.read(texts) for texts in first_steps(particles, counts)]
+            for counts in (particles.num_scored, num_left)
         )
         reading = self.aggregation.reading
         return self.reward.rewind(self.question, memory, before, after, reading)
