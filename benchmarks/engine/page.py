@@ -1,5 +1,6 @@
 """The records as tables in Markdown, and put into a page between two markers."""
 
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -11,17 +12,16 @@ END: Final = "<!-- end of what is measured -->"
 
 
 def tables(records: Records) -> str:
-    """Return a table for each set of models, and the versions."""
-    parts = []
-    for setup, rows in groupby(records.rows(), key=lambda row: row["setup"]):
-        lines = [
-            f"**{setup}**",
-            "",
-            "| level | particles | | problems | policy | reward | llmsmc | 8 in flight |",
-            "| --: | --: | --- | --: | --: | --: | --: | --: |",
-            *map(line, rows),
-        ]
-        parts.append("\n".join(lines))
+    """Return a table for each set of models and level, and the versions."""
+    rows = sorted(records.rows(), key=lambda row: (row["level"], row["particles"]))
+    setups = dict.fromkeys(row["setup"] for row in records.rows())
+    parts = [
+        _table(f"**{setup}, level {level}**", of_level)
+        for setup in setups
+        for level, of_level in groupby(
+            (row for row in rows if row["setup"] == setup), key=lambda row: row["level"]
+        )
+    ]
     versions = "\n".join(
         f"* {contender}: " + ", ".join(f"{name} {number}" for name, number in found.items())
         for contender, found in records.versions.items()
@@ -29,15 +29,26 @@ def tables(records: Records) -> str:
     return "\n\n".join([*parts, f"Versions, {records.settings['rounds']} rounds:", versions])
 
 
+def _table(title: str, rows: Iterable[Record]) -> str:
+    lines = [
+        title,
+        "",
+        "| particles | | llmsmc | 8 in flight | problems | policy | reward |",
+        "| --: | --- | --: | --: | --: | --: | --: |",
+        *map(line, rows),
+    ]
+    return "\n".join(lines)
+
+
 def line(row: Record) -> str:
     """Return a line of a table."""
-    head = f"| {row['level']} | {row['particles']} | {row['contender']} |"
+    head = f"| {row['particles']} | {row['contender']} |"
     if "error" in row:
         reason = " ".join(row["error"].split()).replace("|", "\\|")
-        return f"{head} | | | failed: {reason} | |"
+        return f"{head} failed: {reason} | | | | |"
     return (
-        f"{head} {row['problems']} | {row['policy']:.3g} | {row['reward']:.3g} "
-        f"| {spread(row['ratios'])} | {spread(row['together'])} |"
+        f"{head} {spread(row['ratios'])} | {spread(row['together'])} "
+        f"| {row['problems']} | {row['policy']:.3g} | {row['reward']:.3g} |"
     )
 
 
