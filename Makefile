@@ -2,7 +2,8 @@
 # make test    the whole suite
 # make quick   ablations that have a page, at their quick size: its outcomes come out again; a benchmark
 # make lint    format, lint, types, direction of imports
-# make bench   tokens a second beside other libraries, into docs/speed.md; hours
+# make bench   beside other libraries: particles a second (bench-particles) and tokens a second
+#              (bench-engine, hours), into docs/speed_of_particles.md and docs/speed.md
 # make docs    the site, into site/; any warning fails it
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ QUANTIZATION ?= nf4
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: solve test quick lint bench docs format clean
+.PHONY: solve test quick lint bench bench-particles bench-engine docs format clean
 .DEFAULT_GOAL := test
 
 solve: $(INSTALLED)
@@ -28,7 +29,12 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(INSTALLED)
+bench: bench-particles bench-engine
+
+bench-particles: $(INSTALLED)
+	$(BIN)/python -m benchmarks.particle_mathematics --out docs/figures/particle_mathematics.json --page docs/speed_of_particles.md
+
+bench-engine: $(INSTALLED)
 	$(BIN)/python -m benchmarks.engine --rounds 5 --out docs/figures/engine.json --page docs/speed.md
 
 docs: $(INSTALLED)

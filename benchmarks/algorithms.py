@@ -53,7 +53,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     runs = [(name, seed) for name in ALGORITHMS for seed in range(arguments.seeds)]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        records = list(pool.map(lambda run: solve(*run, question, arguments), runs))
+        records = list(pool.map(lambda run: solve(run[0], run[1], question, arguments), runs))
     print(f"{question}\n\nThe answer is {answer}.\n")
     print("| algorithm | log-evidence | probability of the answer | right | tokens |")
     print("| --- | --- | --- | --- | --- |")

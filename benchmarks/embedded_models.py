@@ -50,9 +50,10 @@ def measured(num_problems: int) -> dict[str, Any]:
     samples: dict[str, list[Sample]] = {}
     for name in POLICIES:
         policy = LanguageModel.from_pretrained(name)
+        network: Any = policy.model
         for temperature in (0.0, 1.0):
             solutions = sample_solutions(
-                policy.model, policy.tokenizer, problems, seed=1, temperature=temperature
+                network, policy.tokenizer, problems, seed=1, temperature=temperature
             )
             samples[name] = [(problem, steps) for problem, steps in solutions if steps]
             by_level = {level: asdict(a) for level, a in step_accuracy(samples[name]).items()}

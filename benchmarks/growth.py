@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Final
@@ -77,10 +78,12 @@ def point(size: int, policy: LanguageModel, reward: RewardModel, run: Callable[[
     seconds = time.process_time() - begun
     for network, original in zip(networks, originals, strict=True):
         network.forward = original
+    of_policy, of_reward = counters
     return Point(
         size,
         cost.generated_tokens,
-        *(counter.positions for counter in counters),
+        of_policy.positions,
+        of_reward.positions,
         seconds,
         1 - sum(counter.seconds for counter in counters) / seconds,
     )
@@ -108,15 +111,15 @@ def together() -> list[Point]:
     questions = questions_of(LEVEL, PROBLEMS)
     filter_ = BootstrapFilter(FEW, record=False)
 
+    def cost_of(question: str) -> Cost:
+        return filter_.run(Reasoning(*shared, question), seed=0).cost
+
     def run(in_flight: int) -> Cost:
-        tasks = [
-            lambda question=question: filter_.run(Reasoning(*shared, question), seed=0).cost
-            for question in questions
-        ]
+        tasks = [partial(cost_of, question) for question in questions]
         return sum(outcomes(tasks, in_flight), start=Cost())
 
     filter_.run(Reasoning(policy, reward, questions[0]), seed=0)
-    return [point(n, policy, reward, lambda n=n: run(n)) for n in SIZES["in flight"]]
+    return [point(n, policy, reward, partial(run, n)) for n in SIZES["in flight"]]
 
 
 def relative(points: Sequence[Point]) -> list[dict[str, Any]]:

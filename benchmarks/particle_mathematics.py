@@ -1,6 +1,7 @@
 """The mathematics of particles alone: the bootstrap filter beside particles and Pyro's SMCFilter.
 
-    python -m benchmarks.particle_mathematics --out docs/figures/particle_mathematics.json
+    python -m benchmarks.particle_mathematics --out docs/figures/particle_mathematics.json \
+        --page docs/speed_of_particles.md
 
 runs 100 steps of a linear-Gaussian model, resampled systematically at every step or where the
 effective sample size falls below half, and systematic resampling alone. Each library first shows
@@ -24,6 +25,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from benchmarks.page import put_into
 from benchmarks.peers.environments import python_of
 from llmsmc.models import LinearGaussian
 
@@ -92,6 +94,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--environments", type=Path, default=Path(".peers"))
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--page", type=Path, help="whose table is replaced")
     arguments = parser.parse_args()
     observations, log_evidence = data()
     setting = {"model": MODEL, "observations": observations}
@@ -108,7 +111,10 @@ def main() -> None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         found = {"evidence": checks, "ratios": rows}
         arguments.out.write_text(json.dumps(found, indent=1) + "\n")
-    print(table(rows))
+    text = table(rows)
+    print(text)
+    if arguments.page is not None:
+        put_into(arguments.page, text)
 
 
 def data() -> tuple[list[float], float]:

@@ -23,6 +23,8 @@ from benchmarks.embedded import embedded_models, outcomes, questions_of
 from llmsmc.cost import Cost
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import Reasoning, SharedLanguageModel, SharedReward
+from llmsmc.models.policies.policy import Policy
+from llmsmc.models.rewards.reward import Reward
 
 
 @dataclass
@@ -83,12 +85,13 @@ def measured(level: int, num_particles: int, limit: int, in_flight: int = 1) -> 
     """Run the bootstrap filter on the first problems of a level."""
     policy, reward = embedded_models()
     counters = counted(policy.model), counted(reward.model.base_model)
-    shared = SharedLanguageModel(policy), SharedReward(reward)
+    models: tuple[Policy, Reward] = policy, reward
+    if in_flight > 1:
+        models = SharedLanguageModel(policy), SharedReward(reward)
     filter_ = BootstrapFilter(num_particles, record=False)
 
     def run(question: str) -> Cost:
-        model = Reasoning(*(shared if in_flight > 1 else (policy, reward)), question)
-        return filter_.run(model, seed=0).cost
+        return filter_.run(Reasoning(*models, question), seed=0).cost
 
     tasks = [partial(run, question) for question in questions_of(level, limit)]
     begun = time.process_time()

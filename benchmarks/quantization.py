@@ -48,8 +48,9 @@ def main() -> None:
     print("| quantization | accuracy, % | speed | weights, MB | KL a token, nats | ESS / N |")
     print("| --- | --- | --- | --- | --- | --- |")
     for kind in KINDS:
+        network: Any = policies[kind].model
         ratios = [speed / full for speed, full in zip(speeds[kind], speeds["none"], strict=True)]
-        size = policies[kind].model.get_memory_footprint() / 1e6
+        size = network.get_memory_footprint() / 1e6
         print(
             f"| {kind} | {100 * found[kind]['accuracy']:.1f} ± "
             f"{100 * found[kind]['standard_error']:.1f} "
@@ -117,8 +118,9 @@ def divergence_a_token(
 ) -> dict[str, float]:
     """Mean KL from the law of full precision to that of each kind, over tokens of solutions."""
     full = policies["none"]
+    network: Any = full.model
     problems = minimath_dev(num_problems // 5)
-    solutions = list(sample_solutions(full.model, full.tokenizer, problems, seed=2))
+    solutions = list(sample_solutions(network, full.tokenizer, problems, seed=2))
     texts = []
     for problem, steps in solutions:
         prompt = list(full.prompt_ids(problem.question))

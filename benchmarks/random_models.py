@@ -23,9 +23,8 @@ def random_models(**settings: int) -> tuple[LanguageModel, RewardModel]:
     torch.manual_seed(0)
     tokens, reader = embedded_models()
     head: Any = Qwen2ForProcessRewardModel
-    policy = LanguageModel(
-        Qwen2ForCausalLM(_config(tokens.model.config, settings)).eval(), tokens.tokenizer
-    )
+    writer: Any = Qwen2ForCausalLM(_config(tokens.model.config, settings))
+    policy = LanguageModel(writer.eval(), tokens.tokenizer)
     policy.eos_ids = ()
     reward = RewardModel(
         head(_config(reader.model.config, settings)).eval(), reader.tokenizer, "qwen"

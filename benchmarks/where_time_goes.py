@@ -15,7 +15,9 @@ import torch
 from benchmarks.embedded import embedded_models, questions_of
 from benchmarks.stopwatch import Stopwatch
 from llmsmc.inference import BootstrapFilter, bootstrap_filter
-from llmsmc.models import Reasoning, language_model, reward_model
+from llmsmc.models import Reasoning
+from llmsmc.models.policies.step_batch import StepBatch
+from llmsmc.models.rewards import reward_model
 
 POLICY, REWARD = "policy network", "reward network"
 TOKENS = "sampling: token loop, drawing, caches"
@@ -33,7 +35,7 @@ def shares(num_particles: int, level: int, limit: int) -> dict[str, float]:
     policy.model.forward = watch.timed(POLICY, policy.model.forward)
     network.forward = watch.timed(REWARD, network.forward)
     sections = [
-        (language_model.StepBatch, "run", TOKENS),
+        (StepBatch, "run", TOKENS),
         (reward_model, "score_together", SCORING),
         (Reasoning, "sample_initial", TEXT),
         (Reasoning, "sample_transition", TEXT),

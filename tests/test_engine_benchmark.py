@@ -8,8 +8,9 @@ import pytest
 from benchmarks.engine.__main__ import Bench
 from benchmarks.engine.cases import minimath
 from benchmarks.engine.contenders import BARE_LOOP, GENERATE, OURS, TOGETHER
-from benchmarks.engine.page import BEGIN, END, put_into, tables
 from benchmarks.engine.records import Records
+from benchmarks.engine.tables import tables
+from benchmarks.page import BEGIN, END, put_into
 
 SETTINGS = {"rounds": 1, "problems": 2, "seconds": 60.0, "patience": 600.0}
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from benchmarks.engine.cases import WARM_UP, Case, Setup, minimath, random_weights
 from benchmarks.engine.contenders import ALL, BARE_LOOP, OURS, Contender
-from benchmarks.engine.page import put_into, tables
 from benchmarks.engine.process import ContenderFailedError, Process
 from benchmarks.engine.records import Record, Records
+from benchmarks.engine.tables import tables
+from benchmarks.page import put_into
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--levels", type=int, nargs="+", default=[3, 5])
     parser.add_argument("--problems", type=int, default=8)
     parser.add_argument(
-        "--seconds", type=float, default=30.0, help="after which no further problem is begun"
+        "--seconds", type=float, default=20.0, help="after which no further problem is begun"
     )
     parser.add_argument(
         "--patience", type=float, default=1800.0, help="seconds after which a contender has failed"

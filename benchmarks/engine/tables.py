@@ -1,14 +1,9 @@
-"""The records as tables in Markdown, and put into a page between two markers."""
+"""The records as tables in Markdown."""
 
 from collections.abc import Iterable
 from itertools import groupby
-from pathlib import Path
-from typing import Final
 
 from benchmarks.engine.records import Record, Records, spread
-
-BEGIN: Final = "<!-- measured -->"
-END: Final = "<!-- end of what is measured -->"
 
 
 def tables(records: Records) -> str:
@@ -50,16 +45,3 @@ def line(row: Record) -> str:
         f"{head} {spread(row['ratios'])} | {spread(row['together'])} "
         f"| {row['problems']} | {row['policy']:.3g} | {row['reward']:.3g} |"
     )
-
-
-def put_into(page: Path, text: str) -> None:
-    """Replace what stands between the markers of a page.
-
-    Raises:
-        ValueError: the page has no markers.
-    """
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{page} has no place for tables: accepted are pages with {BEGIN}, {END}.")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
