@@ -1,6 +1,6 @@
 """How answers are graded: reference solutions, and hostile strings.
 
-    python -m benchmarks.grading --data ../shared/data --hostile 10000
+    python -m benchmarks.grading --data data --hostile 10000
 
 prints two tables in Markdown. The first has for each benchmark how many of its reference solutions
 have an answer that can be extracted and is right, how many are right by Math-Verify alone, without
@@ -36,7 +36,9 @@ EXPECTED: Final = {"MATH-500": 500, "AIME 2024": 30, "GSM8K": 1319}
 def main() -> None:
     """Grade and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of the sets, as JSON lines"
+    )
     parser.add_argument("--hostile", type=int, default=0, help="how many hostile strings")
     arguments = parser.parse_args()
     print("| set | problems | extracted | right | by Math-Verify alone | another's right |")
