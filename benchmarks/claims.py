@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from benchmarks.page import replaced
 from llmsmc.ablations.page import read_reports, summary_of
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = "docs/ablations"
-BEGIN, END = "<!-- claims -->\n", "<!-- end of the claims -->\n"
+BEGIN, END = "<!-- claims -->", "<!-- end of the claims -->"
 
 
 def with_claims(text: str) -> str:
     """Return the text of the README with the table of now."""
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    return f"{before}{BEGIN}{summary_of(read_reports(ROOT / FOLDER), FOLDER)}\n{END}{after}"
+    return replaced(text, summary_of(read_reports(ROOT / FOLDER), FOLDER), BEGIN, END)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

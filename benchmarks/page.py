@@ -1,4 +1,4 @@
-"""What is measured, put into a page of the documentation between two markers."""
+"""What a program has made, put into a page of the documentation between two markers."""
 
 from pathlib import Path
 from typing import Final
@@ -8,13 +8,22 @@ END: Final = "<!-- end of what is measured -->"
 
 
 def put_into(page: Path, text: str) -> None:
-    """Replace what stands between the markers of a page.
+    """Replace what stands between the markers of what is measured.
 
     Raises:
         ValueError: the page has no markers.
     """
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{page} has no place for tables: accepted are pages with {BEGIN}, {END}.")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    page.write_text(replaced(page.read_text(), text, BEGIN, END))
+
+
+def replaced(page: str, text: str, begin: str, end: str) -> str:
+    """Return the text of a page with `text` in place of what stands between two markers.
+
+    Raises:
+        ValueError: the page has no such markers.
+    """
+    before, found_begin, rest = page.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not (found_begin and found_end):
+        raise ValueError(f"The page has no place for it: accepted are pages with {begin}, {end}.")
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"

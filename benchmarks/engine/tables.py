@@ -8,14 +8,12 @@ from benchmarks.engine.records import Record, Records, spread
 
 def tables(records: Records) -> str:
     """Return a table for each set of models and level, and the versions."""
-    rows = sorted(records.rows(), key=lambda row: (row["level"], row["particles"]))
-    setups = dict.fromkeys(row["setup"] for row in records.rows())
+    rows = records.rows()
+    setups = [row["setup"] for row in rows]  # in the order in which they were measured
+    rows.sort(key=lambda row: (setups.index(row["setup"]), row["level"], row["particles"]))
     parts = [
         _table(f"**{setup}, level {level}**", of_level)
-        for setup in setups
-        for level, of_level in groupby(
-            (row for row in rows if row["setup"] == setup), key=lambda row: row["level"]
-        )
+        for (setup, level), of_level in groupby(rows, key=lambda row: (row["setup"], row["level"]))
     ]
     versions = "\n".join(
         f"* {contender}: " + ", ".join(f"{name} {number}" for name, number in found.items())
