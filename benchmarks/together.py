@@ -32,12 +32,14 @@ class Measured:
 
     Attributes:
         seconds: of the processor.
+        wall_seconds: of the clock on the wall.
         passes: forward passes of both models.
         positions: that went through both.
         answers: the log-evidence of each problem.
     """
 
     seconds: float
+    wall_seconds: float
     passes: int
     positions: int
     log_evidence: list[float]
@@ -51,12 +53,19 @@ class Bench:
         self.policy, self.reward = embedded_models()
         self.counters = counted(self.policy.model), counted(self.reward.model.base_model)
 
-    def measure(self, questions: Sequence[str], num_particles: int, in_flight: int) -> Measured:
+    def measure(
+        self,
+        questions: Sequence[str],
+        num_particles: int,
+        in_flight: int,
+        tokens_meanwhile: int = 0,
+    ) -> Measured:
         """Solve the questions, so many at a time."""
         algorithm = BootstrapFilter(num_particles, record=False)
         policy, reward = self.policy, self.reward
         if in_flight > 1:
-            policy, reward = SharedLanguageModel(policy), SharedReward(reward)  # type: ignore[assignment]
+            policy = SharedLanguageModel(policy)
+            reward = SharedReward(reward, tokens_meanwhile=tokens_meanwhile)  # type: ignore[assignment]
 
         def run(seed: int, question: str) -> Posterior:
             return algorithm.run(Reasoning(policy, reward, question), seed=seed)
@@ -64,11 +73,11 @@ class Bench:
         tasks = [partial(run, seed, question) for seed, question in enumerate(questions)]
         passes = sum(each.calls for each in self.counters)
         positions = sum(each.positions for each in self.counters)
-        started = time.process_time()
+        started, began = time.process_time(), time.perf_counter()
         posteriors = outcomes(tasks, in_flight)
-        seconds = time.process_time() - started
         return Measured(
-            seconds,
+            time.process_time() - started,
+            time.perf_counter() - began,
             sum(each.calls for each in self.counters) - passes,
             sum(each.positions for each in self.counters) - positions,
             [posterior.log_evidence for posterior in posteriors],

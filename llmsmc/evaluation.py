@@ -27,16 +27,19 @@ Run = Callable[[Example, int], Posterior]
 """Runs the algorithm on an example with a seed."""
 
 
-def runner(models: Settings, algorithm: Algorithm, in_flight: int = 1) -> Run:
+def runner(
+    models: Settings, algorithm: Algorithm, in_flight: int = 1, tokens_meanwhile: int = 0
+) -> Run:
     """Return the function that runs the algorithm on an example.
 
     Args:
         models: the settings, with models that are loaded.
         algorithm: how to solve it.
         in_flight: how many examples are to be under way at a time; several share the models.
+        tokens_meanwhile: how many tokens of the others are drawn while steps of some are scored.
     """
     if in_flight > 1:
-        models = shared(models)
+        models = shared(models, tokens_meanwhile)
 
     def run(example: Example, seed: int) -> Posterior:
         posterior = algorithm.run(reasoning(example.question, models, algorithm), seed=seed)

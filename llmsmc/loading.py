@@ -122,13 +122,17 @@ def loaded(settings: Settings, algorithm: Algorithm) -> Settings:
     return replace(settings, policy=load_policy(settings))
 
 
-def shared(settings: Settings) -> Settings:
-    """Return the settings with models that runs can share in the place of those that are loaded."""
+def shared(settings: Settings, tokens_meanwhile: int = 0) -> Settings:
+    """Return the settings with models that runs can share in the place of those that are loaded.
+
+    For `tokens_meanwhile` see `SharedReward`.
+    """
     policy, proposal, reward = settings.policy, settings.proposal, settings.reward
     if isinstance(policy, LanguageModel):
         settings = replace(settings, policy=SharedLanguageModel(policy))
     if isinstance(proposal, LanguageModel):
         settings = replace(settings, proposal=SharedLanguageModel(proposal))
     if not isinstance(reward, str | Path):
-        settings = replace(settings, reward=SharedReward(as_reward(reward)))
+        own = SharedReward(as_reward(reward), tokens_meanwhile=tokens_meanwhile)
+        settings = replace(settings, reward=own)
     return settings

@@ -99,6 +99,7 @@ def solve_many(
     particles: int | None = None,
     *,
     in_flight: int = DEFAULT_IN_FLIGHT,
+    tokens_meanwhile: int = 0,
     **settings: Any,
 ) -> Iterator[tuple[int, Posterior | Exception]]:
     """Yield the posterior of each question with its number, as they come, or its error.
@@ -114,9 +115,12 @@ def solve_many(
     Args:
         questions: the questions; question n is solved with the seed `seed` + n.
         algorithm: as in `solve`.
-        seed: repeats all runs bit for bit, given the same questions and the same `in_flight`.
+        seed: repeats all runs bit for bit, given the same questions, `in_flight` and
+            `tokens_meanwhile`.
         particles: as in `solve`.
         in_flight: how many questions are under way at a time.
+        tokens_meanwhile: how many tokens of other questions are drawn while steps are scored, in a
+            thread of its own; see `llmsmc.models.SharedReward`.
         settings: the fields of `Settings`. The models are loaded once.
 
     Raises:
@@ -124,7 +128,8 @@ def solve_many(
     """
     chosen, method = _chosen(algorithm, particles, settings)
     require_count("in_flight", in_flight)
-    models = shared(loaded(chosen, method))
+    require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
+    models = shared(loaded(chosen, method), tokens_meanwhile)
 
     def run(number: int, question: str) -> Posterior:
         own = None if seed is None else seed + number

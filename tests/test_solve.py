@@ -113,5 +113,7 @@ def test_many_questions_at_a_time(settings: dict[str, Any]) -> None:
         assert together.log_evidence == pytest.approx(alone.log_evidence, abs=1e-4)
     with pytest.raises(InputError, match="in_flight is a count"):
         llmsmc.solve_many(questions, in_flight=0, **settings)
+    with pytest.raises(InputError, match="tokens_meanwhile is a count"):
+        llmsmc.solve_many(questions, tokens_meanwhile=-1, **settings)
     with pytest.raises(InputError, match="one of a few words"):
         llmsmc.solve_many(questions, polciy=None)

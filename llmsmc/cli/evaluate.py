@@ -40,6 +40,7 @@ def evaluate(
     particles: options.ParticlesOption = None,
     seed: options.SeedOption = defaults.DEFAULT_SEED,
     in_flight: options.InFlightOption = defaults.DEFAULT_IN_FLIGHT,
+    tokens_meanwhile: options.TokensMeanwhileOption = 0,
     policy: options.PolicyOption = defaults.DEFAULT_POLICY,
     reward: options.RewardOption = defaults.DEFAULT_REWARD,
     reward_convention: options.RewardConventionOption = None,
@@ -99,4 +100,4 @@ def evaluate(
                     f"One set is evaluated at a time. Got {got}; accepted: DATASET or "
                     "--dataset-file PATH."
                 )
-        evaluate_run.evaluate(loaded, chosen, settings, seed, out, in_flight)
+        evaluate_run.evaluate(loaded, chosen, settings, seed, out, in_flight, tokens_meanwhile)

@@ -26,6 +26,7 @@ def evaluate(
     seed: int,
     out: Path | None = None,
     in_flight: int = 1,
+    tokens_meanwhile: int = 0,
 ) -> None:
     """Run the algorithm on all examples that have no result yet, and print the figures of all.
 
@@ -36,6 +37,7 @@ def evaluate(
         seed: from which, and from its id, that of each example is derived.
         out: the folder of the results; by default one of that configuration alone.
         in_flight: how many examples are under way at a time, sharing the batches of the models.
+        tokens_meanwhile: how many tokens of the others are drawn while steps of some are scored.
     """
     config = settings.config() | {
         "dataset": dataset.name,
@@ -45,11 +47,13 @@ def evaluate(
     }
     if in_flight > 1:
         config |= {"in_flight": in_flight, "block_size": block_size(in_flight)}
+        config |= {"tokens_meanwhile": tokens_meanwhile} if tokens_meanwhile else {}
     folder = EvaluationFolder(out or Path("runs") / folder_name(config), config)
     try:
         if not folder.done.issuperset(example.id for example in dataset.examples):
             with console.waiting(f"Loading {settings.policy}"):
-                run = runner(loaded(settings, algorithm), algorithm, in_flight)
+                models = loaded(settings, algorithm)
+                run = runner(models, algorithm, in_flight, tokens_meanwhile)
             results = evaluate_missing(dataset.examples, run, seed, in_flight, folder.done)
             _append_each(folder, results, len(dataset.examples))
     except KeyboardInterrupt:

@@ -48,6 +48,17 @@ InFlightOption = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+TokensMeanwhileOption = Annotated[
+    int,
+    typer.Option(
+        "--tokens-meanwhile",
+        metavar="K",
+        min=0,
+        help="Tokens that are drawn for other questions while the reward model scores, in a thread "
+        "of its own. It gains where that has a device, a server or processors to itself.",
+        rich_help_panel=_RUN,
+    ),
+]
 PolicyOption = Annotated[
     str,
     typer.Option(

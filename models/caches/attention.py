@@ -41,18 +41,25 @@ def layer_kinds(config: Any) -> set[str]:
     return {FULL if getattr(text_config, "sliding_window", None) is None else SLIDING}
 
 
-def attention_masks(config: Any, slots: Slots) -> Masks:
-    """Return the argument `attention_mask` of a forward pass over the tokens of `slots`."""
-    text_config = config.get_text_config()
-    kinds = layer_kinds(config)
-    masks = {FULL: slots.attention_mask}
-    if SLIDING in kinds:
-        masks[SLIDING] = slots.attention_mask & _is_near(slots, int(text_config.sliding_window))
-    if text_config._attn_implementation == "eager":
-        dtype = config.dtype or torch.get_default_dtype()
-        masks = {kind: _additive(mask, dtype) for kind, mask in masks.items()}
-    # Models that look their masks up by the kind of layer have several kinds.
-    return masks if len(kinds) > 1 else masks[kinds.pop()]
+class Attention:
+    """What the layers of a model may attend to."""
+
+    def __init__(self, config: Any) -> None:
+        """Read the configuration of a model; for errors see `layer_kinds`."""
+        self._config, self._text_config = config, config.get_text_config()
+        self._kinds = layer_kinds(config)
+
+    def masks(self, slots: Slots) -> Masks:
+        """Return the argument `attention_mask` of a forward pass over the tokens of `slots`."""
+        masks = {FULL: slots.attention_mask}
+        if SLIDING in self._kinds:
+            window = int(self._text_config.sliding_window)
+            masks[SLIDING] = slots.attention_mask & _is_near(slots, window)
+        if self._text_config._attn_implementation == "eager":
+            dtype = self._config.dtype or torch.get_default_dtype()
+            masks = {kind: _additive(mask, dtype) for kind, mask in masks.items()}
+        # Models that look their masks up by the kind of layer have several kinds.
+        return masks if len(self._kinds) > 1 else masks[next(iter(self._kinds))]
 
 
 def _is_near(slots: Slots, window: int) -> Tensor:

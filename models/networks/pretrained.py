@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 from llmsmc.errors import InputError
 from llmsmc.models.caches.attention import layer_kinds
+from llmsmc.models.networks.grouped_attention import use_grouped_attention
 from llmsmc.models.networks.quantization import quantization_config, stored_quantization
 
 EMBEDDED: Final = (
@@ -114,6 +115,7 @@ class Placement:
         model.eval().requires_grad_(False)
         if "device_map" not in settings:
             model.to(device)
+        use_grouped_attention(model)
         return loaded
 
     def warm_up(self, forward: Callable[[], object]) -> None:

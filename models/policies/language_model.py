@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from llmsmc.cost import Cost
-from llmsmc.models.caches.attention import attention_masks
+from llmsmc.models.caches.attention import Attention
 from llmsmc.models.caches.row_cache import RowCache
 from llmsmc.models.networks.pretrained import (
     Placement,
@@ -74,6 +74,7 @@ class LanguageModel:
         self.model, self.tokenizer = model, tokenizer
         self.name, self.quantization = name or type(model).__name__, quantization
         self.context_length = context_length(model.config)
+        self._attention = Attention(model.config)
         generation = getattr(model, "generation_config", None)
         self.eos_ids = eos_ids_of(model.config, generation, tokenizer)
         self._tokens = Vocabulary(tokenizer, self.vocab_size, self.device)
@@ -257,7 +258,7 @@ class LanguageModel:
             input_ids=input_ids,
             # Positions of padding may lie beyond the context; what is computed there is not used.
             position_ids=slots.position_ids.clamp(max=self.context_length - 1),
-            attention_mask=attention_masks(self.model.config, slots),
+            attention_mask=self._attention.masks(slots),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=keep,

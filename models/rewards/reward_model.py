@@ -22,7 +22,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from llmsmc.checks import require_choice
 from llmsmc.cost import Cost
 from llmsmc.errors import InputError, NumericalError
-from llmsmc.models.caches.attention import attention_masks
+from llmsmc.models.caches.attention import Attention
 from llmsmc.models.caches.cache_rows import CacheRows, Memory
 from llmsmc.models.caches.row_cache import RowCache
 from llmsmc.models.caches.row_selection import RowSelection
@@ -81,6 +81,7 @@ class RewardModel:
         self.convention = made(cls, tokenizer, settings)
         self.calibration = calibration
         self.context_length = context_length(model.config)
+        self._attention = Attention(model.config)
 
     @classmethod
     def from_pretrained(
@@ -256,7 +257,7 @@ class RewardModel:
                 input_ids=ids.to(self.device),
                 # Positions of padding may lie beyond the context; those are not read.
                 position_ids=slots.position_ids.clamp(max=self.context_length - 1),
-                attention_mask=attention_masks(self.model.config, slots),
+                attention_mask=self._attention.masks(slots),
                 past_key_values=cache,
                 use_cache=True,
             )

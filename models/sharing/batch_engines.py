@@ -11,9 +11,7 @@ from llmsmc.cost import Cost
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.policies.step_batch import StepBatch
 from llmsmc.models.policies.step_tokens import StepRequest
-
-Answer = tuple[int, Any, float]
-"""The key of a request, the answer to it or an exception, and the seconds that it took."""
+from llmsmc.models.sharing.together import Answer
 
 
 class PromptEngine:
@@ -21,9 +19,11 @@ class PromptEngine:
 
     is_prompt = True
 
-    def __init__(self, answer_all: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
+    def __init__(
+        self, answer_all: Callable[[Sequence[Any]], Sequence[Any]], tokens_meanwhile: int = 0
+    ) -> None:
         """Take what computes the answers; the last component of each is its cost."""
-        self._answer_all = answer_all
+        self._answer_all, self.tokens_meanwhile = answer_all, tokens_meanwhile
         self._waiting = dict[int, Any]()
 
     @property
@@ -35,9 +35,12 @@ class PromptEngine:
         """Take a request."""
         self._waiting[key] = request
 
-    def advance(self) -> list[Answer]:
-        """Answer everything."""
+    def work(self) -> Callable[[], list[Answer]]:
+        """Return what answers everything that has been asked up to now, in any thread."""
         waiting, self._waiting = self._waiting, {}
+        return lambda: self._answers(waiting)
+
+    def _answers(self, waiting: dict[int, Any]) -> list[Answer]:
         try:
             answers = self._answer_all(list(waiting.values()))
         except Exception as error:
@@ -61,6 +64,7 @@ class StepEngine:
     """
 
     is_prompt = False
+    tokens_meanwhile = 0
 
     def __init__(self, policy: LanguageModel, max_particles: int) -> None:
         """Make an engine with nothing to do.
@@ -84,8 +88,11 @@ class StepEngine:
         self._waiting.append(request)
         self._keys[request] = key
 
-    def advance(self) -> list[Answer]:
-        """Draw one token of every solution; answer the requests that are complete."""
+    def work(self) -> Callable[[], list[Answer]]:
+        """Return what draws one token of every solution, and answers those that are complete."""
+        return self._advance
+
+    def _advance(self) -> list[Answer]:
         answers = self._join()
         joined = self._batch.requests
         if joined:

@@ -49,12 +49,17 @@ class _Rewards:
     """Who is asked to score steps; only reward models score those of several runs in one batch."""
 
     reward: Reward
+    tokens_meanwhile: int
 
     def engine(self) -> PromptEngine:
-        reward = self.reward
-        if isinstance(reward, RewardModel):
-            return PromptEngine(lambda requests: score_together(reward, requests))
-        return PromptEngine(lambda requests: [self._alone(request) for request in requests])
+        return PromptEngine(self._all, self.tokens_meanwhile)
+
+    def _all(
+        self, requests: Sequence[ScoringRequest]
+    ) -> Sequence[tuple[list[list[float]], Memory, Cost]]:
+        if isinstance(self.reward, RewardModel):
+            return score_together(self.reward, requests)
+        return [self._alone(request) for request in requests]
 
     def _alone(self, request: ScoringRequest) -> tuple[list[list[float]], Memory, Cost]:
         return self.reward.score_steps(
@@ -98,9 +103,20 @@ class SharedLanguageModel(LanguageModel):
 class SharedReward:
     """A reward that scores the steps of several runs in one batch."""
 
-    def __init__(self, reward: Reward) -> None:
-        """Share a reward."""
-        self._reward, self._rewards = reward, _Rewards(reward)
+    def __init__(self, reward: Reward, *, tokens_meanwhile: int = 0) -> None:
+        """Share a reward.
+
+        Args:
+            reward: the reward.
+            tokens_meanwhile: how many tokens of other runs language models draw while steps are
+                scored, in a thread of its own. It gains where the reward has a device, a server or
+                processors to itself; it must not have its network in common with a policy.
+
+        Raises:
+            InputError: `tokens_meanwhile` is no count.
+        """
+        require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
+        self._reward, self._rewards = reward, _Rewards(reward, tokens_meanwhile)
 
     def __repr__(self) -> str:
         """Show whose place it takes."""

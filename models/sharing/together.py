@@ -5,13 +5,15 @@ shared model for something (see `llmsmc.models.sharing.shared`). When all runs a
 they have asked for is computed in one batch; rewards first, and then one token of each solution
 that is being written. Whoever has an answer goes on at once, and may ask for the next step before
 the next token. So a run never waits for the step of another, though solutions of one run wait for
-each other.
+each other. Rewards may also be computed beside the next tokens of other runs, in a thread of their
+own: how many tokens these are is a number, and does not depend on how long anything takes.
 
 What a run returns is what it returns alone, up to the rounding of a batch of another size. The same
 runs with the same `in_flight` repeat bit for bit.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from llmsmc.checks import require_count
@@ -19,15 +21,20 @@ from llmsmc.models.sharing.handoff import Turn
 
 T = TypeVar("T")
 
+Answer = tuple[int, object, float]
+"""The key of a request, the answer to it or an exception, and the seconds that it took."""
+
 
 class Engine(Protocol):
     """Answers requests, many at a time.
 
     Attributes:
         is_prompt: whether it answers all that is asked at once, and is to do so before others.
+        tokens_meanwhile: how many tokens others draw while it does so, in a thread of its own.
     """
 
     is_prompt: bool
+    tokens_meanwhile: int
 
     @property
     def is_busy(self) -> bool:
@@ -38,11 +45,8 @@ class Engine(Protocol):
         """Take a request."""
         ...
 
-    def advance(self) -> list[tuple[int, object, float]]:
-        """Work a little; return answers, by the keys of the requests, and their seconds.
-
-        An answer may be an exception.
-        """
+    def work(self) -> Callable[[], list[Answer]]:
+        """Return what is to be done next for the requests up to now; done, it returns answers."""
         ...
 
 
@@ -85,6 +89,13 @@ def _results(
             raise turn.error
         yield key, turn.outcome()
 
+    def pass_on(answers: Sequence[Answer]) -> Iterator[tuple[int, T | Exception]]:
+        """Let tasks go on with what they have asked for."""
+        for key, answer, seconds in answers:
+            turns[key].answer(answer, seconds)
+            yield from settle(key)
+
+    beside = ThreadPoolExecutor(1)
     try:
         while True:
             while len(turns) < in_flight and (following := next(tasks, None)) is not None:
@@ -96,9 +107,15 @@ def _results(
                 return
             busy = [engine for engine in engines.values() if engine.is_busy]
             engine = next((each for each in busy if each.is_prompt), busy[0])
-            for key, answer, seconds in engine.advance():
-                turns[key].answer(answer, seconds)
-                yield from settle(key)
+            answers = engine.work()
+            if engine.tokens_meanwhile:
+                answers = beside.submit(answers).result
+            for _ in range(engine.tokens_meanwhile):
+                writing = [each for each in engines.values() if each.is_busy and not each.is_prompt]
+                if writing:
+                    yield from pass_on(writing[0].work()())
+            yield from pass_on(answers())
     finally:
+        beside.shutdown()
         for turn in turns.values():
             turn.cancel()

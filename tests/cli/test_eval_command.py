@@ -140,20 +140,24 @@ def test_several_in_flight_give_what_one_gives(
     command: Command, tiny: list[str], dataset: str, tmp_path: Path
 ) -> None:
     found = {}
-    for in_flight in ("1", "3"):
+    for in_flight, meanwhile in (("1", "0"), ("3", "0"), ("2", "5")):
         options = [*tiny, "--out", "run", "--in-flight", in_flight]
+        options += ["--tokens-meanwhile", meanwhile]
         assert command("eval", dataset, *options).exit_code == 0
         found[in_flight] = {line["id"]: line for line in lines(tmp_path)}
         (tmp_path / "run").rename(tmp_path / in_flight)
-    assert found["1"].keys() == found["3"].keys()
-    for name, alone in found["1"].items():
-        together = found["3"][name]
-        assert together["answer"] == alone["answer"] and together["error"] == alone["error"]
-        assert together["log_evidence"] == pytest.approx(alone["log_evidence"], abs=1e-3)
-        assert together["cost"]["generated_tokens"] == alone["cost"]["generated_tokens"]
-    manifest = json.loads((tmp_path / "3/manifest.json").read_text())
-    assert (manifest["config"]["in_flight"], manifest["config"]["block_size"]) == (3, 24)
-    assert "in_flight" not in json.loads((tmp_path / "1/manifest.json").read_text())["config"]
+    for others in ("2", "3"):
+        assert found["1"].keys() == found[others].keys()
+        for name, alone in found["1"].items():
+            together = found[others][name]
+            assert together["answer"] == alone["answer"] and together["error"] == alone["error"]
+            assert together["log_evidence"] == pytest.approx(alone["log_evidence"], abs=1e-3)
+            assert together["cost"]["generated_tokens"] == alone["cost"]["generated_tokens"]
+    config = {name: json.loads((tmp_path / name / "manifest.json").read_text()) for name in "123"}
+    config = {name: manifest["config"] for name, manifest in config.items()}
+    assert (config["3"]["in_flight"], config["3"]["block_size"]) == (3, 24)
+    assert config["2"]["tokens_meanwhile"] == 5 and "tokens_meanwhile" not in config["3"]
+    assert "in_flight" not in config["1"]
 
 
 def test_a_killed_evaluation_is_taken_up_bit_for_bit(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmsmc.models.caches.attention import attention_masks
+from llmsmc.models.caches.attention import Attention
 from llmsmc.models.caches.cache_rows import CacheRows, join
 from llmsmc.models.caches.row_cache import RowCache, concatenate, gather
 from llmsmc.models.caches.row_layer import BLOCK, RowLayer
@@ -281,7 +281,7 @@ def test_rows_of_several_caches_are_fed_where_they_are(any_policy: LanguageModel
         logits = any_policy.model(
             padded,
             position_ids=slots.position_ids,
-            attention_mask=attention_masks(any_policy.model.config, slots),
+            attention_mask=Attention(any_policy.model.config).masks(slots),
             past_key_values=selection,
         ).logits
     selection.commit(torch.tensor([len(row) for row in new]))

@@ -13,6 +13,7 @@ import llmsmc
 from llmsmc import InputError, Posterior
 from llmsmc.inference import Adaptive, BootstrapFilter, systematic
 from llmsmc.models import LanguageModel, Reasoning
+from llmsmc.models.caches.attention import Attention
 from llmsmc.models.caches.row_layer import RowLayer, Slots
 from llmsmc.models.networks.pretrained import context_length
 from llmsmc.models.networks.tolerance import CACHED_TOLERANCE
@@ -132,12 +133,12 @@ def test_a_wrong_mask_is_noticed(
     """Full attention in place of a window; truth values where numbers are added."""
     policy = LanguageModel.from_pretrained(folder_of(name))
 
-    def everything(config: object, slots: Slots) -> torch.Tensor | dict[str, torch.Tensor]:
+    def everything(self: Attention, slots: Slots) -> torch.Tensor | dict[str, torch.Tensor]:
         mask = slots.attention_mask
         kinds = ("full_attention", "sliding_attention")
         return mask if "mistral" in name else dict.fromkeys(kinds, mask)
 
-    monkeypatch.setattr("llmsmc.models.policies.language_model.attention_masks", everything)
+    monkeypatch.setattr(Attention, "masks", everything)
     policy.eos_ids = ()
     model = Reasoning(policy, None, QUESTION, step=40)
     particles = model.sample_initial(1, generator=Generator().manual_seed(0))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,17 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from llmsmc import Posterior, run_together
 from llmsmc.errors import InputError, ServerError
 from llmsmc.inference import BootstrapFilter
-from llmsmc.models import LanguageModel, Reasoning, RemoteRewardModel, RewardModel
+from llmsmc.models import (
+    LanguageModel,
+    Reasoning,
+    RemoteRewardModel,
+    RewardModel,
+    SharedLanguageModel,
+    SharedReward,
+)
 from llmsmc.models.caches.cache_rows import CacheRows
 from llmsmc.models.engines import client
 from llmsmc.models.rewards.reward import Reward, Solution
@@ -113,6 +122,21 @@ def test_a_filter_runs_as_with_the_local_model(
     assert there.log_evidence == pytest.approx(local.log_evidence, abs=1e-4)
     assert [a.text for a in there.particles] == [b.text for b in local.particles]
     assert there.cost.scored_tokens > 0
+
+
+def test_a_server_scores_some_runs_while_others_go_on(
+    remote: RemoteRewardModel, reward: RewardModel, policy: LanguageModel
+) -> None:
+    own, judge = SharedLanguageModel(policy), SharedReward(remote, tokens_meanwhile=4)
+    shared, local = (
+        Reasoning(first, second, QUESTION, max_steps=3)
+        for first, second in ((own, judge), (policy, reward))
+    )
+    runs = [partial(BootstrapFilter(4).run, shared, seed=seed) for seed in range(3)]
+    for seed, posterior in run_together(runs, 3):
+        assert isinstance(posterior, Posterior)
+        alone = BootstrapFilter(4).run(local, seed=seed)
+        assert posterior.log_evidence == pytest.approx(alone.log_evidence, abs=1e-4)
 
 
 def test_equal_solutions_are_scored_once(

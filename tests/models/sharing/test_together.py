@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -23,12 +24,15 @@ from llmsmc.inference.algorithm import Algorithm
 from llmsmc.models import (
     LanguageModel,
     Reasoning,
+    RewardFunction,
     RewardModel,
     SharedLanguageModel,
     SharedReward,
     WithoutText,
 )
 from llmsmc.models.policies.step_batch import StepBatch
+from llmsmc.models.rewards.reward_batch import ScoringRequest
+from llmsmc.models.sharing.shared import _Rewards
 from tests.models.conftest import make_policy, make_reward_network
 
 QUESTIONS = ("What is 3 + 4?", "1?", "What is 12 plus 30, and then 7 times as much?", "2 + 2?")
@@ -53,11 +57,13 @@ def posteriors(
     policy: LanguageModel,
     reward: Any,
     in_flight: int = 0,
+    tokens_meanwhile: int = 0,
 ) -> list[Any]:
     """The outcome of each run: alone, or so many at a time."""
     if not in_flight:
         return [run.run(model(policy, reward), seed=n) for n, (run, model) in enumerate(runs)]
-    own, judge = SharedLanguageModel(policy), SharedReward(reward)
+    own = SharedLanguageModel(policy)
+    judge = SharedReward(reward, tokens_meanwhile=tokens_meanwhile)
     tasks = [
         partial(lambda run, model, n: run.run(model(own, judge), seed=n), run, model, n)
         for n, (run, model) in enumerate(runs)
@@ -99,6 +105,95 @@ def test_filters_draw_what_they_draw_alone(
         require_equal(one, other, bitwise=True)
 
 
+@pytest.mark.parametrize("tokens_meanwhile", [1, 5, 100])
+def test_scores_beside_the_next_tokens_are_the_same(
+    policy: LanguageModel, reward: RewardModel, tokens_meanwhile: int
+) -> None:
+    runs = [(BootstrapFilter(6), asking(question)) for question in QUESTIONS]
+    alone = posteriors(runs, policy, reward)
+    together = posteriors(runs, policy, reward, 3, tokens_meanwhile)
+    for one, other in zip(alone, together, strict=True):
+        require_equal(one, other)
+        for name in ("generated_tokens", "scored_tokens"):
+            assert getattr(one.cost, name) == getattr(other.cost, name)
+    again = posteriors(runs, policy, reward, 3, tokens_meanwhile)
+    for one, other in zip(together, again, strict=True):
+        require_equal(one, other, bitwise=True)
+
+
+@pytest.mark.parametrize("tokens_meanwhile", [0, 1, 3])
+def test_so_many_tokens_are_drawn_while_a_reward_is_slow(
+    policy: LanguageModel, monkeypatch: pytest.MonkeyPatch, tokens_meanwhile: int
+) -> None:
+    """A reward that waits for tokens sees as many as it is told, and no more however long."""
+    drawn, meanwhile = [0], list[int]()
+    actual = StepBatch.advance
+
+    def counting(self: StepBatch) -> Any:
+        answers = actual(self)
+        drawn[0] += 1
+        return answers
+
+    def slow(question: str, steps: Sequence[str]) -> list[float]:
+        before, patience = drawn[0], time.monotonic() + 0.2
+        while drawn[0] < before + tokens_meanwhile and time.monotonic() < patience:
+            time.sleep(0.001)
+        time.sleep(0.01)
+        meanwhile.append(drawn[0] - before)
+        return [0.5 for _ in steps]
+
+    monkeypatch.setattr(StepBatch, "advance", counting)
+    lengths = zip(QUESTIONS[:2], (2, 9), strict=True)
+    runs = [(BootstrapFilter(1), asking(question, step=n)) for question, n in lengths]
+    posteriors(runs, policy, RewardFunction(slow), 2, tokens_meanwhile)
+    assert max(meanwhile) == tokens_meanwhile
+
+
+def test_what_is_asked_meanwhile_is_answered_next(
+    policy: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which steps are scored in one batch does not depend on how long scoring takes."""
+    actual = _Rewards._all
+    judge = RewardFunction(lambda question, steps: [0.5 for _ in steps])
+    runs = [(BootstrapFilter(2), asking(q, step=n)) for n, q in enumerate(QUESTIONS, start=2)]
+
+    def batches(slow: int) -> list[list[str]]:
+        """The questions of each batch, of which one takes long."""
+        found = list[list[str]]()
+
+        def watched(self: _Rewards, requests: Sequence[ScoringRequest]) -> Any:
+            if len(found) == slow:
+                time.sleep(0.3)
+            found.append([request.question for request in requests])
+            return actual(self, requests)
+
+        monkeypatch.setattr(_Rewards, "_all", watched)
+        posteriors(runs, policy, judge, 4, 6)
+        return found
+
+    usual = batches(-1)
+    assert max(map(len, usual)) > 1
+    assert batches(0) == usual and batches(3) == usual
+
+
+def test_an_error_of_a_reward_beside_is_of_its_own_run(policy: LanguageModel) -> None:
+    def moody(question: str, steps: Sequence[str]) -> list[float]:
+        if question == QUESTIONS[1]:
+            raise KeyError("no such question")
+        return [0.5 for _ in steps]
+
+    before = threading.active_count()
+    judge = RewardFunction(moody)
+    runs = [(BootstrapFilter(4), asking(question)) for question in QUESTIONS[:3]]
+    together = posteriors(runs, policy, judge, 3, 4)
+    assert threading.active_count() == before
+    assert isinstance(together[1], KeyError | InputError)
+    for n in (0, 2):
+        require_equal(runs[n][0].run(runs[n][1](policy, judge), seed=n), together[n])
+    with pytest.raises(InputError, match="tokens_meanwhile is a count"):
+        SharedReward(judge, tokens_meanwhile=-1)
+
+
 def test_runs_of_all_kinds_share_a_batch(policy: LanguageModel, reward: RewardModel) -> None:
     """Other algorithms, temperatures, rules, constraints and limits at the same time."""
     question = QUESTIONS[2]
@@ -125,8 +220,6 @@ def test_runs_of_all_kinds_share_a_batch(policy: LanguageModel, reward: RewardMo
 def test_any_reward_can_be_shared(policy: LanguageModel) -> None:
     def brevity(question: str, steps: Sequence[str]) -> list[float]:
         return [1 / (1 + len(step) / 20) for step in steps]
-
-    from llmsmc.models import RewardFunction
 
     runs = [(BootstrapFilter(4), asking(question)) for question in QUESTIONS]
     judge = RewardFunction(brevity)
@@ -209,9 +302,13 @@ def test_more_particles_than_fit_wait_for_room(
         require_equal(one, together[n])
 
 
-def test_no_thread_outlives_the_call(policy: LanguageModel, reward: RewardModel) -> None:
+@pytest.mark.parametrize("tokens_meanwhile", [0, 5])
+def test_no_thread_outlives_the_call(
+    policy: LanguageModel, reward: RewardModel, tokens_meanwhile: int
+) -> None:
     before = threading.active_count()
-    own, judge = SharedLanguageModel(policy), SharedReward(reward)
+    own = SharedLanguageModel(policy)
+    judge = SharedReward(reward, tokens_meanwhile=tokens_meanwhile)
 
     def interrupted() -> Posterior:
         run = BootstrapFilter(4).iterate(asking(QUESTIONS[0])(own, judge), seed=0)
