@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     bench = Bench()
-    print("| level | tokens meanwhile | throughput | time of processors | positions |")
+    print("| level | tokens meanwhile | throughput | time of the processors | positions |")
     print("| --- | --- | --- | --- | --- |")
     for level in arguments.levels:
         questions = questions_of(level, arguments.problems)

@@ -60,7 +60,7 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--contenders", nargs="+", choices=names, default=names)
     parser.add_argument(
-        "--random-particles", type=int, nargs="*", default=[32], help="of the larger model, if any"
+        "--random-particles", type=int, nargs="*", default=[8], help="of the larger model, if any"
     )
     parser.add_argument("--environments", type=Path, default=Path(".peers"))
     parser.add_argument("--clock", choices=["seconds", "processor_seconds"], default="seconds")
