@@ -12,7 +12,8 @@ import argparse
 from statistics import median
 
 from benchmarks.embedded import questions_of
-from benchmarks.together import Bench, Measured
+from benchmarks.engine.records import spread
+from benchmarks.together import Bench, Measured, require_same_answers
 
 
 def main() -> None:
@@ -47,16 +48,11 @@ def main() -> None:
 def cells(pairs: list[tuple[Measured, Measured]]) -> str:
     """Return the cells for a number of tokens: pairs without and with them, of each round."""
     for before, now in pairs:
-        both = zip(before.log_evidence, now.log_evidence, strict=True)
-        same = sum(abs(one - other) < 1e-3 for one, other in both)
-        assert same >= 0.9 * len(before.log_evidence), (same, len(before.log_evidence))
+        require_same_answers(before, now)
     gains = [before.wall_seconds / now.wall_seconds for before, now in pairs]
     work = median(now.seconds / before.seconds for before, now in pairs)
     before, now = pairs[0]
-    return (
-        f"{median(gains):.2f} ({min(gains):.2f} to {max(gains):.2f}) "
-        f"| {work:.2f} | {now.positions / before.positions:.3f}"
-    )
+    return f"{spread(gains, '.2f')} | {work:.2f} | {now.positions / before.positions:.3f}"
 
 
 if __name__ == "__main__":

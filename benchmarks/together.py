@@ -13,9 +13,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import median
 
 from benchmarks.embedded import embedded_models, outcomes, questions_of
+from benchmarks.engine.records import spread
 from benchmarks.positions import counted
 from llmsmc import Posterior
 from llmsmc.inference import BootstrapFilter
@@ -117,15 +117,20 @@ def measure_all(
     for count in counts:
         ratios = [each[1].seconds / each[count].seconds for each in rounds]
         alone, here = rounds[0][1], rounds[0][count]
-        pairs = zip(alone.log_evidence, here.log_evidence, strict=True)
-        same = sum(abs(one - other) < 1e-3 for one, other in pairs)
-        assert same >= 0.9 * len(questions), (same, len(questions))
+        require_same_answers(alone, here)
         cells[count] = (
-            f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
+            f"{spread(ratios, '.2f')} "
             f"| {here.passes / alone.passes:.2f} | {here.positions / alone.positions:.2f} "
             f"| {here.positions / here.passes:.1f}"
         )
     return cells
+
+
+def require_same_answers(one: Measured, other: Measured) -> None:
+    """Require nearly all answers to be the same; a draw in many thousands comes out otherwise."""
+    pairs = list(zip(one.log_evidence, other.log_evidence, strict=True))
+    same = sum(abs(before - now) < 1e-3 for before, now in pairs)
+    assert same >= 0.9 * len(pairs), (same, len(pairs))
 
 
 if __name__ == "__main__":

@@ -115,9 +115,11 @@ def throughput(units: Sequence[Record], clock: str) -> float:
     return float(tokens / sum(unit[clock] for unit in units))
 
 
-def spread(ratios: Sequence[float]) -> str:
+def spread(ratios: Sequence[float], precision: str = ".3g") -> str:
     """Return the median of ratios, and from where to where they go."""
     if not ratios:
         return "–"
-    low, high = min(ratios), max(ratios)
-    return f"{median(ratios):.3g} ({low:.3g} to {high:.3g})"
+    middle, low, high = (
+        f"{ratio:{precision}}" for ratio in (median(ratios), min(ratios), max(ratios))
+    )
+    return f"{middle} ({low} to {high})"

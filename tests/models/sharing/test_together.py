@@ -86,13 +86,15 @@ def require_equal(one: Posterior, other: Posterior, *, bitwise: bool = False) ->
     assert math.isclose(one.log_evidence, other.log_evidence, rel_tol=0.0, abs_tol=tolerance)
 
 
-@pytest.mark.parametrize("in_flight", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("in_flight", "tokens_meanwhile"), [(1, 0), (2, 0), (4, 0), (3, 1), (3, 5), (3, 100)]
+)
 def test_filters_draw_what_they_draw_alone(
-    policy: LanguageModel, reward: RewardModel, in_flight: int
+    policy: LanguageModel, reward: RewardModel, in_flight: int, tokens_meanwhile: int
 ) -> None:
     runs = [(BootstrapFilter(6), asking(question)) for question in QUESTIONS]
     alone = posteriors(runs, policy, reward)
-    together = posteriors(runs, policy, reward, in_flight)
+    together = posteriors(runs, policy, reward, in_flight, tokens_meanwhile)
     for one, other in zip(alone, together, strict=True):
         require_equal(one, other)
         for name in ("generated_tokens", "scored_tokens"):
@@ -100,23 +102,7 @@ def test_filters_draw_what_they_draw_alone(
         assert other.cost.policy_positions <= 1.5 * one.cost.policy_positions
         assert 0 < other.cost.policy_seconds < other.cost.seconds
         assert 0 < other.cost.reward_seconds < other.cost.seconds
-    again = posteriors(runs, policy, reward, in_flight)
-    for one, other in zip(together, again, strict=True):
-        require_equal(one, other, bitwise=True)
-
-
-@pytest.mark.parametrize("tokens_meanwhile", [1, 5, 100])
-def test_scores_beside_the_next_tokens_are_the_same(
-    policy: LanguageModel, reward: RewardModel, tokens_meanwhile: int
-) -> None:
-    runs = [(BootstrapFilter(6), asking(question)) for question in QUESTIONS]
-    alone = posteriors(runs, policy, reward)
-    together = posteriors(runs, policy, reward, 3, tokens_meanwhile)
-    for one, other in zip(alone, together, strict=True):
-        require_equal(one, other)
-        for name in ("generated_tokens", "scored_tokens"):
-            assert getattr(one.cost, name) == getattr(other.cost, name)
-    again = posteriors(runs, policy, reward, 3, tokens_meanwhile)
+    again = posteriors(runs, policy, reward, in_flight, tokens_meanwhile)
     for one, other in zip(together, again, strict=True):
         require_equal(one, other, bitwise=True)
 
