@@ -12,6 +12,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from llmsmc import summary
+from llmsmc.characters import one_line, printable
 from llmsmc.particles import named_populations
 from llmsmc.posterior import NO_ANSWER, Guarantee, Posterior
 
@@ -64,17 +65,19 @@ def html_summary(posterior: Posterior) -> str:
     return (
         f'<div class="llmsmc"><style>{_STYLE}</style>'
         f"<header><b>{foreign(posterior.algorithm)}</b> "
-        f"<span>{PROMISES[posterior.guarantee]}</span></header>"
+        f"<span>{_promise(posterior)}</span></header>"
         f'<div class="top">{_facts(posterior)}{_path(posterior)}</div>'
         f"{body}{_warnings(posterior)}</div>"
     )
 
 
 def foreign(text: str) -> str:
-    """Return the text of a model or a user on one line, shortened, and escaped."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    short = line if len(line) <= _MAX_LETTERS else line[: _MAX_LETTERS - 1] + "…"
-    return html.escape(short)
+    """Return the text of a model or a user on one line, all of it visible, shortened, escaped."""
+    return html.escape(one_line(text, _MAX_LETTERS))
+
+
+def _promise(posterior: Posterior) -> str:
+    return html.escape(PROMISES.get(posterior.guarantee, "a promise that is not known here"))
 
 
 def _facts(posterior: Posterior) -> str:
@@ -98,7 +101,8 @@ def _facts(posterior: Posterior) -> str:
         tokens = f"{cost.generated_tokens:,} + {cost.scored_tokens:,}"
         rows += [("tokens generated + scored", tokens), ("model calls", f"{cost.model_calls:,}")]
     rows += [("seconds", f"{cost.seconds:.2f}"), ("seed", str(posterior.seed))]
-    return f"<dl>{''.join(f'<dt>{name}</dt><dd>{value}</dd>' for name, value in rows)}</dl>"
+    items = "".join(f"<dt>{name}</dt><dd>{foreign(value)}</dd>" for name, value in rows)
+    return f"<dl>{items}</dl>"
 
 
 def _path(posterior: Posterior) -> str:
@@ -200,7 +204,8 @@ def _place(index: int, shape: Sequence[int]) -> str:
 
 def _warnings(posterior: Posterior) -> str:
     found = summary.warnings(posterior)
-    return f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in found)}</ul>" if found else ""
+    items = "".join(f"<li>{html.escape(printable(text))}</li>" for text in found)
+    return f"<ul>{items}</ul>" if found else ""
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

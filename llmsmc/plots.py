@@ -14,6 +14,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from llmsmc import summary
+from llmsmc.characters import one_line
 from llmsmc.checks import require_count
 from llmsmc.extras import optional
 from llmsmc.genealogy import lineages
@@ -199,9 +200,7 @@ def plot_answers(
 
 def plain(text: str, width: int = _LABEL_WIDTH) -> str:
     """Return text of a model as a label: on one line, not too long, no sign of it a formula."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    short = line if len(line) <= width else line[: width - 1] + "…"
-    return short.replace("$", r"\$")
+    return one_line(text, width).replace("$", r"\$")
 
 
 def minus(number: str) -> str:

@@ -21,9 +21,16 @@ from llmsmc.genealogy import (
     variance_of_mean_over_lags,
 )
 from llmsmc.history import StepRecord
-from llmsmc.particles import element, is_tree, map_populations, take
+from llmsmc.particles import (
+    element,
+    is_tree,
+    map_populations,
+    named_populations,
+    num_particles,
+    take,
+)
 from llmsmc.randomness import RandomStreams
-from llmsmc.weights import LogWeights, effective_sample_size, normalize
+from llmsmc.weights import LogWeights, effective_sample_size, log_evidence, normalize
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -189,12 +196,20 @@ class Posterior:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the posterior into the folder `path`, as JSON and safetensors."""
+        """Write the posterior into the folder `path`, as JSON and safetensors.
+
+        Raises:
+            InputError: it cannot be written; what was saved there before is there still.
+        """
         serialization.save(self, path)
 
     @classmethod
     def load(cls, path: str | Path, types: Iterable[type] = ()) -> "Posterior":
-        """Read a posterior; `types` are the dataclasses of your own that its particles use."""
+        """Read a posterior; `types` are the dataclasses of your own that its particles use.
+
+        Raises:
+            InputError: there is none, or its parts do not fit together; says what is wrong.
+        """
         posterior = serialization.load(path, types)
         if not isinstance(posterior, cls):
             raise InputError(f"{path} holds a {type(posterior).__name__}; accepted: a Posterior.")
@@ -252,6 +267,40 @@ class Posterior:
 
         return plots.plot_answers(self, ax, max_answers=max_answers)
 
+    def check(self) -> None:
+        """Find out whether the parts fit together, as those of a run do.
+
+        Raises:
+            InputError: a weight is NaN or infinite, or the log-evidence is not that of the weights;
+                sizes differ, or an ancestor is none of the step before.
+        """
+        total = log_evidence(self.log_weights)
+        if not math.isclose(self.log_evidence, total, rel_tol=1e-6, abs_tol=1e-6):
+            raise InputError(
+                "The log-evidence is the log of the sum of the weights. Got "
+                f"{self.log_evidence}; accepted: {total}."
+            )
+        sizes = [len(record.ancestors) for record in self.history]
+        if sizes[-1:] != [self.num_particles]:
+            raise InputError(
+                f"The history ends with the particles. Got {len(sizes)} steps, of {sizes[-1:]} "
+                f"particles in the last; accepted: {self.num_particles} in the last."
+            )
+        for record, size in zip(self.history, [sizes[0], *sizes], strict=False):
+            if not bool(((record.ancestors >= 0) & (record.ancestors < size)).all()):
+                raise InputError(
+                    "Ancestors are indices of particles of the step before. Got others at step "
+                    f"{record.step}; accepted: 0 to {size - 1}."
+                )
+        if self.recorded is not None and len(self.recorded) != len(sizes):
+            raise InputError(
+                f"A population is recorded for every step. Got {len(self.recorded)} of them; "
+                f"accepted: {len(sizes)}."
+            )
+        _check_size(self.particles, self.num_particles)
+        for population, size in zip(self.recorded or (), sizes, strict=False):
+            _check_size(population, size)
+
     def _repr_html_(self) -> str:
         """Return the summary that notebooks display."""
         from llmsmc import html_summary
@@ -288,6 +337,16 @@ def answer_labels(particles: Any) -> list[str]:
             "populations with a method `answers` (for others there is `marginal`)."
         )
     return [NO_ANSWER if answer is None else answer for answer in particles.answers()]
+
+
+def _check_size(particles: Any, size: int) -> None:
+    """Raise `InputError` unless everything that the particles are made of is there N times."""
+    for name, population in named_populations(particles):
+        if num_particles(population) != size:
+            raise InputError(
+                f"A population holds one of everything for each particle. Got "
+                f"{num_particles(population)} in {name!r}; accepted: {size}."
+            )
 
 
 def _numbers(values: Any) -> Tensor | None:

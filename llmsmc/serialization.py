@@ -1,44 +1,101 @@
 """Values as a JSON document beside a file of tensors; no pickle, nothing executed on reading.
 
 A value is made of None, numbers, strings, tensors, lists, tuples, dicts with string keys, and
-dataclasses of these. Only dataclasses of this library are restored by themselves; others are
-named by the reader.
+dataclasses and named tuples of these. Of types a document may name those in `TYPES`, which hold
+data alone and are checked as they are read, and those that the reader passes, by module and name.
+Nothing else is looked up, and no module is imported for a name that is not in the table.
+
+The document names its tensors by a hash. Those of a new value are put beside the old ones, which
+the old document goes on to name, until the new document is in its place: a save that is interrupted
+leaves the old value or the new one, and files of two values are never read together.
 """
 
-import contextlib
+import dataclasses
+import hashlib
 import importlib
 import json
 import math
-import sys
+import re
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, get_type_hints
 
-from safetensors.torch import load_file, save_file
+import filelock
+from jaxtyping import jaxtyped
+from safetensors.torch import load as tensors_of
+from safetensors.torch import save as bytes_of
 from torch import Tensor
 
-from llmsmc.errors import InputError
+from llmsmc.errors import InputError, LlmsmcError
+from llmsmc.files import MAX_DEPTH, depth, loads, unwritable, write_bytes
+from llmsmc.typed import mismatch, shown
 
-_DOCUMENT, _TENSORS = "document.json", "tensors.safetensors"
+TYPES: Final = (
+    "llmsmc.cost:Cost",
+    "llmsmc.history:StepRecord",
+    "llmsmc.models.reasoning.particles:ReasoningParticle",
+    "llmsmc.models.reasoning.particles:ReasoningParticles",
+    "llmsmc.posterior:Posterior",
+)
+"""What a document may name without the reader's leave. One with a method `check` is asked whether
+its parts fit together."""
+
+_DOCUMENT: Final = "document.json"
+_TENSORS: Final = "tensors.safetensors"
+_HASH: Final = re.compile("[0-9a-f]{32}")
+_FLOATS: Final = ("nan", "inf", "-inf")
+_PATIENCE: Final = 60.0  # seconds for another save into the same folder
 
 
 def save(value: Any, path: str | Path) -> None:
-    """Write `value` into the folder `path`, which is created."""
+    """Write `value` into the folder `path`, which is created; what was saved there is replaced.
+
+    Raises:
+        InputError: the value cannot be saved, or not there. What was there is there still.
+    """
     folder = Path(path)
-    document, tensors = encode(value)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / _TENSORS)
-    (folder / _DOCUMENT).write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
+    try:
+        document, tensors = encode(value)
+        too_deep = depth(document) > MAX_DEPTH
+    except RecursionError:
+        too_deep = True
+    if too_deep:
+        raise InputError(
+            f"This is nested too deeply to be saved, or contains itself. Got {shown(type(value))}; "
+            f"accepted: at most {MAX_DEPTH} levels of JSON."
+        )
+    content = bytes_of(tensors)
+    named = _hash(content)
+    text = json.dumps({"tensors": named, "value": document}, allow_nan=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder / ".lock", timeout=_PATIENCE):
+            write_bytes(_waiting(folder, named), content)
+            write_bytes(folder / _DOCUMENT, text.encode())  # from here on, it is the new value
+            _waiting(folder, named).replace(folder / _TENSORS)
+            for left in folder.glob("tensors-*.safetensors"):  # by saves that were interrupted
+                left.unlink()
+    except (OSError, ValueError) as error:
+        raise unwritable(folder, error) from error
 
 
 def load(path: str | Path, types: Iterable[type] = ()) -> Any:
-    """Read the value in the folder `path`; `types` are the dataclasses of yours it may contain."""
+    """Read the value in the folder `path`; `types` are the dataclasses of yours it may contain.
+
+    Raises:
+        InputError: nothing was saved there, or it is not as it was saved; says what is wrong.
+    """
     folder = Path(path)
-    if not (folder / _DOCUMENT).is_file():
-        raise InputError(f"Nothing saved is found. Got {path}; accepted: a folder made by `save`.")
-    document = json.loads((folder / _DOCUMENT).read_text(encoding="utf-8"))
-    return _decode(document, load_file(folder / _TENSORS), {_name(cls): cls for cls in types})
+    allowed = _by_name(types)
+    try:
+        if not (folder / _DOCUMENT).is_file():
+            raise InputError("Nothing saved is found")
+        document, tensors = _read(folder)
+        return _Reading(tensors, allowed).value(document)
+    except RecursionError as error:
+        raise _unreadable(path, "it is nested too deeply") from error
+    except (LlmsmcError, OSError, ValueError) as error:
+        raise _unreadable(path, str(error)) from error
 
 
 def encode(value: Any) -> tuple[Any, dict[str, Tensor]]:
@@ -73,8 +130,8 @@ def _encode(value: Any, tensors: dict[str, Tensor], seen: dict[int, tuple[Tensor
             return {"tuple": [encode(child) for child in value]}
         case dict() if all(isinstance(key, str) for key in value):
             return {"dict": {key: encode(child) for key, child in value.items()}}
-    if is_dataclass(value) and not isinstance(value, type):
-        children = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        children = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
         return {"type": _name(type(value)), "fields": encode(children)}
     raise InputError(
         f"This cannot be saved. Got a {type(value).__name__}; accepted: None, numbers, strings, "
@@ -82,45 +139,143 @@ def _encode(value: Any, tensors: dict[str, Tensor], seen: dict[int, tuple[Tensor
     )
 
 
-def _decode(document: Any, tensors: dict[str, Tensor], types: dict[str, type]) -> Any:
-    def decode(child: Any) -> Any:
-        return _decode(child, tensors, types)
+class _Reading:
+    """A document that is read: the tensors that it may name, and the types."""
 
-    match document:
-        case {"float": text}:
-            return float(text)
-        case {"tensor": name}:
-            return tensors[name]
-        case {"tuple": children}:
-            return tuple(decode(child) for child in children)
-        case {"dict": children}:
-            return {key: decode(child) for key, child in children.items()}
-        case {"type": name, "fields": children}:
-            return _find(name, types)(**decode(children))
-        case list():
-            return [decode(child) for child in document]
-    return document
+    def __init__(self, tensors: dict[str, Tensor], types: dict[str, type]) -> None:
+        self._tensors, self._types = tensors, types
+
+    def value(self, document: Any) -> Any:
+        """Return the value of a document, or of a part of one."""
+        match document:
+            case None | bool() | int() | float() | str():
+                return document
+            case list():
+                return [self.value(child) for child in document]
+            case {"float": str(text)} if len(document) == 1 and text in _FLOATS:
+                return float(text)
+            case {"tensor": str(name)} if len(document) == 1 and name in self._tensors:
+                return self._tensors[name]
+            case {"tuple": list(children)} if len(document) == 1:
+                return tuple(self.value(child) for child in children)
+            case {"dict": dict(children)} if len(document) == 1:
+                return {key: self.value(child) for key, child in children.items()}
+            case {"type": str(name), "fields": {"dict": dict(children)}} if len(document) == 2:
+                return self._made(name, {key: self.value(each) for key, each in children.items()})
+        raise InputError(
+            f"a part of the document is of no known kind, or names no tensor: {shown(document)}"
+        )
+
+    def _made(self, name: str, children: dict[str, Any]) -> Any:
+        """Return an object of a type of that name."""
+        cls = self._types.get(name) or _of_the_library(name)
+        accepted, required = _parts(cls)
+        if not required <= children.keys() <= accepted:
+            raise InputError(
+                f"A {cls.__name__} has other parts: got {shown(sorted(children))}, not "
+                f"{', '.join(sorted(accepted))}"
+            )
+        if name in TYPES:
+            _check_types(cls, children)
+        try:
+            made = cls(**children)
+        except Exception as error:  # a class of the reader's may raise anything
+            raise InputError(f"No {cls.__name__} can be made of it: {shown(str(error))}") from error
+        if name in TYPES and hasattr(made, "check"):
+            made.check()
+        return made
+
+
+def _read(folder: Path) -> tuple[Any, dict[str, Tensor]]:
+    """Return the document and its tensors; another process may be saving meanwhile."""
+    before = b""
+    while (text := (folder / _DOCUMENT).read_bytes()) != before:
+        before, document = text, loads(text)
+        if not (isinstance(document, dict) and document.keys() == {"tensors", "value"}):
+            # As documents were before they named their tensors.
+            return document, _tensors((folder / _TENSORS).read_bytes())
+        for path in (folder / _TENSORS, _waiting(folder, str(document["tensors"]))):
+            content = path.read_bytes() if path.is_file() else b""
+            if _hash(content) == document["tensors"]:
+                return document["value"], _tensors(content)
+    raise InputError(
+        f"{_TENSORS} is missing, or was saved with another {_DOCUMENT}: a save was interrupted, or "
+        "files were copied"
+    )
+
+
+def _tensors(content: bytes) -> dict[str, Tensor]:
+    try:
+        return tensors_of(content)
+    except Exception as error:  # the library names no errors that it raises
+        raise InputError(f"{_TENSORS} is no file of safetensors: {error}") from error
+
+
+def _waiting(folder: Path, named: str) -> Path:
+    """Return where tensors are until their document is in its place."""
+    if not _HASH.fullmatch(named):
+        raise InputError(f"The document names no tensors: {shown(named)}")
+    return folder / f"tensors-{named}.safetensors"
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _name(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _find(name: str, types: dict[str, type]) -> type:
-    """Return the type of that name: one of `types`, or a dataclass or named tuple of the library.
+def _by_name(types: Iterable[type]) -> dict[str, type]:
+    allowed = {}
+    for cls in types:
+        if not isinstance(cls, type) or not (dataclasses.is_dataclass(cls) or _is_named(cls)):
+            raise InputError(
+                f"Types are those of parts of the value. Got {shown(cls)}; accepted: dataclasses "
+                "and named tuples."
+            )
+        allowed[_name(cls)] = cls
+    return allowed
 
-    No module is imported for it but those of models and algorithms, whose import has no effects.
-    """
+
+def _of_the_library(name: str) -> type:
+    if name not in TYPES:
+        raise InputError(
+            f"The file contains a type that is not known here: {shown(name)}. Accepted: "
+            f"{', '.join(each.partition(':')[2] for each in TYPES)}, and those passed as `types`"
+        )
     module, _, qualname = name.partition(":")
-    found: Any = types.get(name)
-    if module in sys.modules and module.startswith("llmsmc."):
-        found = found or getattr(sys.modules[module], qualname, None)
-    elif module.startswith(("llmsmc.models.", "llmsmc.inference.")):
-        with contextlib.suppress(ImportError):
-            found = found or getattr(importlib.import_module(module), qualname, None)
-    if isinstance(found, type) and (is_dataclass(found) or hasattr(found, "_fields")):
-        return found
-    raise InputError(
-        f"The file contains a type that is not known here. Got {name}; accepted: dataclasses and "
-        "named tuples of this library, and those passed as `types`."
+    found: type = getattr(importlib.import_module(module), qualname)
+    return found
+
+
+def _parts(cls: Any) -> tuple[set[str], set[str]]:
+    """Return the names of what an object is made of, and of what it cannot do without."""
+    if _is_named(cls):
+        return set(cls._fields), set(cls._fields) - cls._field_defaults.keys()
+    made_of = [each for each in dataclasses.fields(cls) if each.init]
+    nothing = dataclasses.MISSING
+    return {each.name for each in made_of}, {
+        each.name for each in made_of if each.default is each.default_factory is nothing
+    }
+
+
+def _is_named(cls: type) -> bool:
+    return issubclass(cls, tuple) and hasattr(cls, "_fields")
+
+
+def _check_types(cls: type, children: dict[str, Any]) -> None:
+    """Compare the parts with the annotations of a class; sizes of one name are one size."""
+    hints = get_type_hints(cls)
+    with jaxtyped("context"):
+        for key, child in children.items():
+            wrong = mismatch(child, hints[key], f"{cls.__name__}.{key}")
+            if wrong is not None:
+                raise InputError(wrong)
+
+
+def _unreadable(path: str | Path, reason: str) -> InputError:
+    return InputError(
+        f"What is saved cannot be read: {reason.rstrip('.')}. Got {str(path)!r}; accepted: a folder "
+        "made by `save`, as it was made."
     )

@@ -66,7 +66,7 @@ def _draw_row(row: Any, title: str, cells: Sequence[dict[str, Any]], report: Rep
         _draw_bars(row[0], lines)
     _draw_curves(row[1], lines, lambda cell: cell["figures"]["generated_tokens"], "tokens")
     _draw_reliability(row[2], lines)
-    row[0].set_title(title or "Accuracy")
+    row[0].set_title(plain(title, 40) or "Accuracy")
     row[1].set_title("Accuracy by cost")
     row[2].set_title("Calibration of the posterior")
     for axes in row[:2]:

@@ -1,17 +1,32 @@
-"""The page of an ablation in Markdown, written from its report; and the table of all of them."""
+"""The page of an ablation in Markdown, written from its report; and the table of all of them.
+
+What plans and models wrote is text on it: it makes no link, loads no image, and everything in it is
+seen. Code between backticks is all that is kept of Markdown.
+"""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import quote
 
 from llmsmc.ablations import drawing
 from llmsmc.ablations.figures import MIN_IN_BIN
 from llmsmc.ablations.report import Report
+from llmsmc.characters import one_line, printable
 from llmsmc.errors import InputError
 from llmsmc.files import unwritable, write_json
 
 INDEX = "index.md"
+
+# As references to characters, which Markdown of every kind takes as text.
+_SIGNS: Final = str.maketrans({sign: f"&#{ord(sign)};" for sign in r"\`*_[]{}<>&$|~"})
+_CODE: Final = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+# What makes a block of something else than text: a heading, an item, a rule, an admonition.
+_OPENING: Final = re.compile(
+    r"^[ \t]*(\d*)(#|[=:!?^](?=[\s=:!?^]|$)|[-+](?=[\s-]|$)|(?<=\d)[.)](?=\s|$)|)", re.MULTILINE
+)
 
 
 def write_page(report: Report, path: Path) -> None:
@@ -44,11 +59,11 @@ def read_reports(folder: Path) -> dict[str, Report]:
 def page_text(report: Report, stem: str) -> str:
     """Return the page of a report, whose figure is the file `stem`.svg."""
     parts = [
-        f"# {report['title'] or report['name']}",
-        _section("The claim", _claim(report)),
-        _section("Caution", report["caution"]),
+        f"# {_cell(report['title'] or report['name'])}",
+        _section("The claim", _prose(_claim(report))),
+        _section("Caution", _prose(report["caution"])),
         _section("Whether it holds here", _verdicts(report)),
-        _section("Figures", f"![{_cell(report['title'])}]({stem}.svg)\n\n{_figures(report)}"),
+        _section("Figures", f"{_figure(report, stem)}\n\n{_figures(report)}"),
         _section("In the paper", _published(report["published"])),
         _section("How it was run", _conditions(report)),
     ]
@@ -59,7 +74,7 @@ def index_of(reports: dict[str, Report]) -> str:
     """Return the table of claims: what the paper has, what came out here, and whether it holds."""
     rows = [
         [
-            f"[{_cell(report['title'] or name)}]({name}.md)",
+            f"[{_cell(report['title'] or name)}]({quote(name)}.md)",
             _cell(each["claim"]),
             _cell(each["published"]),
             _difference(each),
@@ -79,7 +94,7 @@ def summary_of(reports: dict[str, Report], folder: str) -> str:
     """Return a shorter table: claims of which the paper has figures, else one of each ablation."""
     rows = [
         [
-            f"[{_cell(each['claim'])}]({folder}/{name}.md)",
+            f"[{_cell(each['claim'])}]({folder}/{quote(name)}.md)",
             _cell(each["published"]) or "not in the paper",
             _difference(each),
             each["verdict"],
@@ -153,7 +168,7 @@ def _published(published: dict[str, Any]) -> str:
     if not published:
         return ""
     rows = [[_cell(str(entry)) for entry in row] for row in published["rows"]]
-    caption = published.get("caption", "")
+    caption = _prose(published.get("caption", ""))
     return f"{caption}\n\n{_table([_cell(str(c)) for c in published['columns']], rows)}".strip()
 
 
@@ -161,14 +176,14 @@ def _conditions(report: Report) -> str:
     total, versions = report["total"], report["versions"]
     seeds = ", ".join(str(seed) for seed in report["seeds"])
     lines = [
-        f"```sh\n{report['command']}\n```",
-        f"The first {report['problems']} problems of `{report['dataset']}`, seeds {seeds}: "
+        _block(report["command"]),
+        f"The first {report['problems']} problems of {_code(report['dataset'])}, seeds {seeds}: "
         f"{total['num_runs']:,} runs, {total['generated_tokens']:,} tokens generated, "
         f"{total['seconds'] / 60:,.0f} minutes of computing. Errors are standard errors over "
         "problems, the seeds of a problem averaged; differences are paired, on the same problems "
         "and seeds. Runs that failed count as wrong. Bars and curves of the figure: ± one standard "
         f"error; of the calibration, shares of at least {MIN_IN_BIN} runs.",
-        "With " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        "With " + ", ".join(f"{name} {_cell(version)}" for name, version in versions.items()) + ".",
     ]
     if report["failures"]:
         lines.append("Failed:")
@@ -224,5 +239,37 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return text as it can stand in a cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    """Return text as it can stand in a line, and in a cell of a table."""
+    return _prose(one_line(text))
+
+
+def _prose(text: str) -> str:
+    """Return text in which nothing is Markdown but paragraphs, and code between backticks."""
+    pieces = _CODE.split(printable(text))
+    pieces[::2] = [piece.translate(_SIGNS) for piece in pieces[::2]]
+    pieces[1::2] = [_code(piece) for piece in pieces[1::2]]
+    return _OPENING.sub(_closed, "".join(pieces))
+
+
+def _code(text: str) -> str:
+    """Return code as it can stand in a line, and in a cell of a table."""
+    line = one_line(text)
+    if re.search(r"[`|\\$]", line):
+        return line.translate(_SIGNS)
+    return f"`{line}`"
+
+
+def _block(text: str) -> str:
+    """Return a block of shell, in a fence that is longer than all that the text has."""
+    code = printable(text)
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", code))])
+    return f"{fence}sh\n{code}\n{fence}"
+
+
+def _figure(report: Report, stem: str) -> str:
+    return f"![{_cell(report['title'])}]({quote(stem)}.svg)"
+
+
+def _closed(opening: re.Match[str]) -> str:
+    number, sign = opening.groups()
+    return f"{number}&#{ord(sign)};" if sign else number

@@ -16,7 +16,7 @@ from typing import Any, Final
 import typer
 import typer.core
 
-from llmsmc.cli.characters import printable
+from llmsmc.characters import printable
 from llmsmc.errors import InputError, LlmsmcError
 
 FAILURE: Final = 1

@@ -18,7 +18,7 @@ def progress_bar(done: ProgressColumn, remark: str) -> Progress:
         BarColumn(),
         done,
         TimeRemainingColumn(),
-        TextColumn(f"left, {remark}"),
+        TextColumn(f"left, {remark}", markup=False),  # it may be text of others
         console=screen,
         transient=True,
         disable=not console.is_animated(screen),

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
+from llmsmc.errors import InputError
 from llmsmc.grading import equivalence_classes, extract_answer
 from llmsmc.models.caches.cache_rows import CacheRows, JointRows, Memory, join_memories
 from llmsmc.models.policies.thinking import answer_text
@@ -141,6 +142,29 @@ class ReasoningParticles:
             expert_log_probs=nothing,
             thinking_end=thinking_end,
         )
+
+    def check(self) -> None:
+        """Find out whether the parts fit together.
+
+        Raises:
+            InputError: there are not N lists of steps, or a number is beyond what it counts.
+        """
+        length, width = self.token_ids.shape[1], self.step_ends.shape[1]
+        num_steps = [len(steps) for steps in self.steps]
+        if len(num_steps) != len(self) or max(num_steps, default=0) > width:
+            raise InputError(
+                f"Solutions have their steps. Got {len(num_steps)} lists of at most "
+                f"{max(num_steps, default=0)}; accepted: {len(self)} of at most {width}."
+            )
+        for name, numbers, largest in (
+            ("num_tokens", self.num_tokens, length),
+            ("step_ends", self.step_ends, length),
+            ("num_scored", self.num_scored, width),
+            ("finish_codes", self.finish_codes, len(FINISH_REASONS) - 1),
+            ("token_ids", self.token_ids, 2**31),
+        ):
+            if not bool(((numbers >= 0) & (numbers <= largest)).all()):
+                raise InputError(f"{name} are numbers from 0 to {largest}. Got others.")
 
     def __len__(self) -> int:
         """Return N."""

@@ -1,0 +1,40 @@
+"""What others wrote may contain characters that nobody sees, or that a terminal acts upon."""
+
+import re
+import unicodedata
+from typing import Final
+
+# Of what Unicode has displays ignore (Default_Ignorable_Code_Point), the part that Python holds to
+# be printable: joiners, fillers and selectors of variants.
+_IGNORED: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+_KEPT: Final = frozenset("\n\t")
+
+
+def printable(text: str) -> str:
+    r"""Return the text with everything invisible written out, as in a string of Python.
+
+    These are control characters, those that turn the direction of writing or have no width, what
+    displays ignore, separators of lines, surrogates, and what no letter has been assigned to.
+    Spaces, line breaks and tabs stay.
+
+    >>> printable("a\x1b[31m, \u202eb")
+    'a\\x1b[31m, \\u202eb'
+    """
+    if text.isprintable() and not _IGNORED.search(text):
+        return text
+    return "".join(c if _is_seen(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(text: str, length: int | None = None) -> str:
+    """Return the text on a single line, everything in it visible, and cut to a length."""
+    line = " ".join(printable(text).split())
+    return line if length is None or len(line) <= length else f"{line[: length - 1]}…"
+
+
+def _is_seen(character: str) -> bool:
+    if character.isprintable():
+        return not _IGNORED.match(character)
+    return character in _KEPT or unicodedata.category(character) == "Zs"
