@@ -7,16 +7,19 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from llmsmc.characters import one_line
 from llmsmc.errors import InputError
 from llmsmc.evaluation import Result, summarize
-from llmsmc.files import dumps, unwritable, versions, write_json
+from llmsmc.files import dumps, read_bytes, unwritable, versions, write_json
+from llmsmc.result_lines import is_result, parse_results, read_manifest
 
 Config = dict[str, Any]
+
+_MAX_SAID: Final = 200  # characters of a value in an error
 
 
 class EvaluationFolder:
@@ -86,13 +89,7 @@ def claim(path: Path, config: Config) -> None:
         manifest = {"config": config, "config_hash": hash_of(config), "versions": versions()}
         write_json(path, manifest | {"started": started})
         return
-    try:
-        there = json.loads(path.read_text(encoding="utf-8"))["config"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"This is not the manifest of an evaluation. Got {str(path)!r}; accepted: an empty "
-            "folder, or one of an earlier evaluation."
-        ) from error
+    there = read_manifest(path)
     changes = differences(there, json.loads(dumps(config)))
     if changes:
         raise InputError(
@@ -110,7 +107,11 @@ def differences(there: Any, here: Any, name: str = "") -> list[str]:
             for key in sorted(there.keys() | here.keys())
             for change in differences(there.get(key), here.get(key), f"{prefix}{key}")
         ]
-    return [] if there == here else [f"{name} {dumps(here)}, which is {dumps(there)} there"]
+    return [] if there == here else [f"{name} {_said(here)}, which is {_said(there)} there"]
+
+
+def _said(value: Any) -> str:
+    return one_line(dumps(value), _MAX_SAID)
 
 
 def folder_name(config: Config) -> str:
@@ -128,28 +129,18 @@ def read_results(path: Path) -> list[Result]:
     """Return the results in a file; a last line that was not finished is cut off.
 
     Raises:
-        InputError: a line before the last is not a result.
+        InputError: a line that was finished is not a result.
     """
     if not path.exists():
         return []
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    results = list(_parsed(path, whole))
-    if len(whole) < len(text):
+    text = read_bytes(path)
+    whole, rest = text[: text.rfind(b"\n") + 1], text[text.rfind(b"\n") + 1 :]
+    results = parse_results(path, whole)
+    if is_result(rest):  # it lacks nothing but its end
+        results += parse_results(path, rest)
+        with path.open("ab") as file:
+            file.write(b"\n")
+    elif rest:
         with path.open("r+b") as file:
             file.truncate(len(whole))
     return results
-
-
-def _parsed(path: Path, text: bytes) -> Iterator[Result]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            result = json.loads(line)
-        except ValueError:
-            result = None
-        if not isinstance(result, dict) or "id" not in result:
-            raise InputError(
-                f"A results file has one result a line. Got something else at line {number} of "
-                f"{str(path)!r}; accepted: the file as it was written."
-            )
-        yield result

@@ -100,6 +100,17 @@ def write_json(path: Path, value: Any) -> None:
         raise unwritable(path, error) from error
 
 
+def read_bytes(path: Path) -> bytes:
+    """Return what is in a file.
+
+    Raises:
+        OSError: it cannot be read, or is not an ordinary file, from which one might wait for ever.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path.name} is not an ordinary file")
+    return path.read_bytes()
+
+
 def loads(text: str | bytes) -> Any:
     """Return the value of a JSON text.
 

@@ -33,4 +33,4 @@ class StepRecord:
     @property
     def num_unique_ancestors(self) -> int:
         """Return the number of distinct parents."""
-        return int(self.ancestors.bincount().count_nonzero())
+        return len(self.ancestors.unique())

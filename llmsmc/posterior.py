@@ -286,7 +286,8 @@ class Posterior:
                 f"The history ends with the particles. Got {len(sizes)} steps, of {sizes[-1:]} "
                 f"particles in the last; accepted: {self.num_particles} in the last."
             )
-        for record, size in zip(self.history, [sizes[0], *sizes], strict=False):
+        # Those of the first step are of the draws that it has kept.
+        for record, size in zip(self.history, [2**31, *sizes], strict=False):
             if not bool(((record.ancestors >= 0) & (record.ancestors < size)).all()):
                 raise InputError(
                     "Ancestors are indices of particles of the step before. Got others at step "

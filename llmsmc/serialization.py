@@ -27,7 +27,7 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor
 
 from llmsmc.errors import InputError, LlmsmcError
-from llmsmc.files import MAX_DEPTH, depth, loads, unwritable, write_bytes
+from llmsmc.files import MAX_DEPTH, depth, loads, read_bytes, unwritable, write_bytes
 from llmsmc.typed import mismatch, shown
 
 TYPES: Final = (
@@ -88,7 +88,7 @@ def load(path: str | Path, types: Iterable[type] = ()) -> Any:
     folder = Path(path)
     allowed = _by_name(types)
     try:
-        if not (folder / _DOCUMENT).is_file():
+        if not (folder / _DOCUMENT).exists():
             raise InputError("Nothing saved is found")
         document, tensors = _read(folder)
         return _Reading(tensors, allowed).value(document)
@@ -189,13 +189,13 @@ class _Reading:
 def _read(folder: Path) -> tuple[Any, dict[str, Tensor]]:
     """Return the document and its tensors; another process may be saving meanwhile."""
     before = b""
-    while (text := (folder / _DOCUMENT).read_bytes()) != before:
+    while (text := read_bytes(folder / _DOCUMENT)) != before:
         before, document = text, loads(text)
         if not (isinstance(document, dict) and document.keys() == {"tensors", "value"}):
             # As documents were before they named their tensors.
-            return document, _tensors((folder / _TENSORS).read_bytes())
+            return document, _tensors(read_bytes(folder / _TENSORS))
         for path in (folder / _TENSORS, _waiting(folder, str(document["tensors"]))):
-            content = path.read_bytes() if path.is_file() else b""
+            content = read_bytes(path) if path.exists() else b""
             if _hash(content) == document["tensors"]:
                 return document["value"], _tensors(content)
     raise InputError(

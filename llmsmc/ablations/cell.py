@@ -1,7 +1,9 @@
 """A cell of an ablation: an algorithm with its models and settings, but no problem."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from functools import cache
+from types import NoneType
+from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 from llmsmc.algorithms import describe_algorithm, parse_algorithm
 from llmsmc.checks import require_choice, require_count
@@ -9,6 +11,7 @@ from llmsmc.defaults import DEFAULT_SELECTION
 from llmsmc.errors import InputError
 from llmsmc.inference import Algorithm
 from llmsmc.settings import Settings
+from llmsmc.typed import mismatch, shown
 
 EQUAL: Final = "equal"
 """In place of a number of particles: as many as cost the tokens of the budget."""
@@ -16,6 +19,7 @@ EQUAL: Final = "equal"
 BLOCK: Final = 25
 """Problems in a block, which are run in one process, and together if several are under way."""
 
+_IN_FILES: Final = (str, int, float, bool, dict, NoneType)
 _SETTINGS: Final = tuple(each.name for each in fields(Settings) if each.name != "selection")
 KEYS: Final = ("series", "algorithm", "particles", "selection", "budget", "in_flight", *_SETTINGS)
 """What a cell of a plan may say of itself."""
@@ -98,22 +102,20 @@ def make_cell(values: dict[str, Any]) -> Cell:
     for key in ("series", "algorithm"):
         if not isinstance(values.get(key), str):
             raise InputError(
-                f"A cell has a {key}. Got {values.get(key)!r} in {values!r}; accepted: a text."
+                f"A cell has a {key}. Got {shown(values.get(key))} in {shown(values)}; accepted: a text."
             )
     require_count("in_flight", values.get("in_flight", 1))
+    for key in _SETTINGS:
+        wrong = mismatch(_setting(values[key]), _plain(key), key) if key in values else None
+        if wrong is not None:
+            raise InputError(f"A setting is of another type: {wrong}.")
     particles = values.get("particles")
     if particles is not None and particles != EQUAL:
         require_count("particles", particles)
-    try:
-        settings = Settings(
-            **{key: _setting(value) for key, value in values.items() if key in _SETTINGS},
-            selection=values.get("selection", DEFAULT_SELECTION),
-        )
-    except TypeError as error:
-        raise InputError(
-            f"A setting is of another type. Got {values!r} ({error}); accepted: numbers for "
-            "temperatures, counts for limits, texts for names."
-        ) from error
+    settings = Settings(
+        **{key: _setting(value) for key, value in values.items() if key in _SETTINGS},
+        selection=values.get("selection", DEFAULT_SELECTION),
+    )
     cell = Cell(values, particles, settings)
     if particles == EQUAL:
         _ = cell.with_particles(16).algorithm  # finds out whether it can be read
@@ -125,6 +127,14 @@ def make_cell(values: dict[str, Any]) -> Cell:
 def unselected(settings: Settings) -> Settings:
     """Return the settings of the run alone, without how its answers are read."""
     return replace(settings, selection=DEFAULT_SELECTION)
+
+
+@cache
+def _plain(key: str) -> Any:
+    """Return the annotation of a setting without what no file can hold."""
+    kind = get_type_hints(Settings)[key]
+    kinds = [each for each in get_args(kind) or (kind,) if (get_origin(each) or each) in _IN_FILES]
+    return Union[tuple(kinds)]  # noqa: UP007
 
 
 def _setting(value: Any) -> Any:

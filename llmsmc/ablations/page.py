@@ -4,11 +4,10 @@ What plans and models wrote is text on it: it makes no link, loads no image, and
 seen. Code between backticks is all that is kept of Markdown.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 from urllib.parse import quote
 
 from llmsmc.ablations import drawing
@@ -16,9 +15,29 @@ from llmsmc.ablations.figures import MIN_IN_BIN
 from llmsmc.ablations.report import Report
 from llmsmc.characters import one_line, printable
 from llmsmc.errors import InputError
-from llmsmc.files import unwritable, write_json
+from llmsmc.files import loads, read_bytes, unwritable, write_json
+from llmsmc.typed import mismatch
 
 INDEX = "index.md"
+
+
+
+class _Compared(TypedDict):
+    claim: str
+    published: str
+    difference: float | None
+    low: float | None
+    high: float | None
+    metric: str
+    verdict: str
+
+
+class _Indexed(TypedDict):
+    """What the table of all pages needs of a report."""
+
+    title: str
+    comparisons: list[_Compared]
+
 
 # As references to characters, which Markdown of every kind takes as text.
 _SIGNS: Final = str.maketrans({sign: f"&#{ord(sign)};" for sign in r"\`*_[]{}<>&$|~"})
@@ -46,13 +65,24 @@ def write_page(report: Report, path: Path) -> None:
 
 
 def read_reports(folder: Path) -> dict[str, Report]:
-    """Return the reports beside the pages of a folder, by the names of the pages."""
+    """Return the reports beside the pages of a folder, by the names of the pages.
+
+    Raises:
+        InputError: a file is no report.
+    """
     found = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"A report is JSON. Got {str(path)!r}: {error}.") from error
+            report = loads(read_bytes(path))
+            wrong = mismatch(report, _Indexed, "the file")
+        except (OSError, ValueError) as error:
+            wrong = str(error)
+        if wrong is not None:
+            raise InputError(
+                f"A report is JSON, as it was written. Got {str(path)!r}: {wrong}. Accepted: a "
+                "folder that has no other files of that kind."
+            )
+        found[path.stem] = report
     return found
 
 
@@ -78,7 +108,7 @@ def index_of(reports: dict[str, Report]) -> str:
             _cell(each["claim"]),
             _cell(each["published"]),
             _difference(each),
-            each["verdict"],
+            _cell(each["verdict"]),
         ]
         for name, report in reports.items()
         for each in report["comparisons"]
@@ -97,7 +127,7 @@ def summary_of(reports: dict[str, Report], folder: str) -> str:
             f"[{_cell(each['claim'])}]({folder}/{quote(name)}.md)",
             _cell(each["published"]) or "not in the paper",
             _difference(each),
-            each["verdict"],
+            _cell(each["verdict"]),
         ]
         for name, report in reports.items()
         for each in _headlines(report)
@@ -201,9 +231,9 @@ def _section(title: str, text: str) -> str:
 
 
 def _difference(c: dict[str, Any]) -> str:
-    if c["difference"] is None:
-        return "nothing to compare"
     values = [c[key] for key in ("difference", "low", "high")]
+    if None in values:
+        return "nothing to compare"
     if c["metric"] == "log_score":
         return "{:+.2f} ({:+.2f} to {:+.2f})".format(*values)
     return "{:+.1f} ({:+.1f} to {:+.1f}) points".format(*(100 * value for value in values))

@@ -49,21 +49,62 @@ rows = [["PF", 0.208, 0.312]]
 """
 
 import itertools
+import math
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NotRequired, TypedDict, get_type_hints
 
 from llmsmc.ablations.cell import EQUAL, KEYS, make_cell
 from llmsmc.ablations.plan import Comparison, Plan, Size, distinct
-from llmsmc.checks import require_choice
+from llmsmc.characters import one_line
+from llmsmc.checks import require_choice, require_count
 from llmsmc.errors import InputError
+from llmsmc.typed import described, mismatch, shown
 
 _PLANS: Final = files("llmsmc.ablations") / "plans"
-_TABLES: Final = ("run", "quick", "all", "cells", "budget", "comparisons", "plot", "published")
 _TEXTS: Final = ("title", "figure", "claim", "caution")
+_MAX_CELLS: Final = 1000
+_MAX_REASON: Final = 2000  # characters
+
+Scalar = bool | int | float | str
+
+
+_Values = dict[str, Scalar | list[Scalar | dict[str, Any]] | dict[str, Any]]
+
+
+class Published(TypedDict):
+    """Figures of the paper."""
+
+    caption: NotRequired[str]
+    columns: list[Scalar]
+    rows: list[list[Scalar]]
+
+
+class Plot(TypedDict, total=False):
+    """Keys of cells."""
+
+    x: str
+    rows: str
+
+
+class _Tables(TypedDict):
+    """What a plan is made of, and of which type."""
+
+    title: NotRequired[str]
+    figure: NotRequired[str]
+    claim: NotRequired[str]
+    caution: NotRequired[str]
+    run: dict[str, Any]
+    quick: dict[str, Any]
+    all: NotRequired[_Values]
+    cells: NotRequired[list[_Values]]
+    budget: NotRequired[dict[str, Scalar]]
+    comparisons: NotRequired[list[dict[str, Any]]]
+    plot: NotRequired[Plot]
+    published: NotRequired[Published]
 
 
 def names() -> list[str]:
@@ -91,53 +132,68 @@ def load_plan(name_or_path: str) -> Plan:
         raise InputError(
             f"The plan {name_or_path!r} cannot be read: {error}. Accepted: a .toml file."
         ) from error
-    return read_plan(path.stem, text)
+    return read_plan(path.stem, text, name_or_path)
 
 
-def read_plan(name: str, text: str) -> Plan:
-    """Return the plan that a TOML text describes.
+def read_plan(name: str, text: str, source: str | None = None) -> Plan:
+    """Return the plan that a TOML text describes; `source` is the file, for errors.
 
     Raises:
         InputError: says what is wrong with it.
     """
     try:
         return _plan(name, tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, InputError) as error:
-        raise InputError(f"The plan {name} cannot be used: {error}") from error
+    except RecursionError as error:
+        raise InputError(
+            f"The plan {source or name} cannot be used: it is nested too deeply."
+        ) from error
+    except ValueError as error:  # of this library, of the parser, and of the numbers in it
+        reason = one_line(str(error), _MAX_REASON)
+        raise InputError(f"The plan {source or name} cannot be used: {reason}") from error
 
 
 def _plan(name: str, table: dict[str, Any]) -> Plan:
     for key in table:
-        require_choice("The key of a plan", key, (*_TEXTS, *_TABLES))
-    run = _typed(table, "run", dict)
-    size = _made(Size, {key: value for key, value in run.items() if key != "dataset"}, "run")
-    quick = _made(Size, _typed(table, "quick", dict), "quick")
-    common = _typed(table, "all", dict, {})
-    budget = _typed(table, "budget", dict, {})
+        require_choice("The key of a plan", key, list(get_type_hints(_Tables)))
+    wrong = next(_unusable(table), None) or mismatch(table, _Tables)
+    if wrong is not None:
+        raise InputError(f"Something is of another type: {wrong}.")
+    run, common = table["run"], table.get("all", {})
     cells = distinct(
         make_cell(values)
-        for block in _typed(table, "cells", list, [])
+        for block in table.get("cells", [])
         for values in _product(common | block)
     )
     if not cells:
         raise InputError("The grid is empty. Got no cells; accepted: at least one [[cells]].")
     plan = Plan(
         name=name,
-        texts={key: _typed(table, key, str, "") for key in _TEXTS},
-        dataset=_typed(run, "dataset", str),
-        size=size,
-        quick=quick,
+        texts={key: table.get(key, "") for key in _TEXTS},
+        dataset=run.get("dataset"),
+        size=_made(Size, {key: value for key, value in run.items() if key != "dataset"}, "run"),
+        quick=_made(Size, table["quick"], "quick"),
         cells=cells,
-        budget=budget,
+        budget=table.get("budget", {}),
         comparisons=tuple(
-            _made(Comparison, each, "comparisons")
-            for each in _typed(table, "comparisons", list, [])
+            _made(Comparison, each, "comparisons") for each in table.get("comparisons", [])
         ),
-        plot=_typed(table, "plot", dict, {}),
-        published=_typed(table, "published", dict, {}),
+        plot=table.get("plot", {}),
+        published=table.get("published", {}),
     )
+    wrong = mismatch(plan.dataset, str, "run.dataset")
+    if wrong is not None:
+        raise InputError(f"Something is of another type: {wrong}.")
     _check(plan)
     return plan
+
+
+def _unusable(value: Any, name: str = "") -> Iterator[str]:
+    """Yield where something is that no plan has: dates, numbers that are none, or far too large."""
+    if isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _unusable(child, f"{name}.{key}" if name else str(key))
+    elif mismatch(value, Scalar) or (isinstance(value, float) and not math.isfinite(value)):
+        yield f"{name} is {shown(value)}; accepted: {described(Scalar)}"
 
 
 def _check(plan: Plan) -> None:
@@ -154,6 +210,7 @@ def _check(plan: Plan) -> None:
     }
     if len(widths) > 1:
         raise InputError("The rows of [published] have one entry a column. Got other widths.")
+    require_count("[budget] problems", plan.budget.get("problems", 1))
     wanted = [(each.claim, side) for each in plan.comparisons for side in (each.left, each.right)]
     if plan.budget or any(cell.particles == EQUAL for cell in plan.cells):
         budget = {key: value for key, value in plan.budget.items() if key != "problems"}
@@ -161,7 +218,7 @@ def _check(plan: Plan) -> None:
     for where, values in wanted:
         if not any(cell.matches(values) for cell in plan.cells):
             raise InputError(
-                f"There is no cell with these values. Got {values!r} in {where!r}; accepted: "
+                f"There is no cell with these values. Got {shown(values)} in {where!r}; accepted: "
                 "values that some cells have."
             )
 
@@ -169,6 +226,12 @@ def _check(plan: Plan) -> None:
 def _product(block: dict[str, Any]) -> Iterable[dict[str, Any]]:
     """Yield the values of each cell of a block."""
     lists = [value if isinstance(value, list) else [value] for value in block.values()]
+    count = math.prod(len(each) for each in lists)
+    if count > _MAX_CELLS:
+        raise InputError(
+            f"A block of cells is the product of its lists. Got {shown(count)} cells; accepted: at "
+            f"most {_MAX_CELLS}."
+        )
     for combination in itertools.product(*lists):
         yield dict(zip(block, combination, strict=True))
 
@@ -179,21 +242,14 @@ def _made(cls: type[Any], values: dict[str, Any], where: str) -> Any:
     for key in values:
         require_choice(f"The key of [{where}]", key, accepted)
     tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    kinds = get_type_hints(cls)
+    for key, value in tuples.items():
+        wrong = mismatch(value, kinds[key], f"[{where}] {key}")
+        if wrong is not None:
+            raise InputError(f"Something is of another type: {wrong}.")
     try:
         return cls(**tuples)
     except TypeError as error:
         raise InputError(
-            f"[{where}] lacks something, or has it in another type. Got {values!r}; accepted: "
-            f"{', '.join(accepted)}."
+            f"[{where}] lacks something. Got {shown(values)}; accepted: {', '.join(accepted)}."
         ) from error
-
-
-def _typed(table: dict[str, Any], key: str, kind: type[Any], default: Any = None) -> Any:
-    """Return a value of the table that is of this type."""
-    value = table.get(key, default)
-    if not isinstance(value, kind) or (
-        kind is list and not all(isinstance(each, dict) for each in value)
-    ):
-        words = {"dict": "a table", "list": "tables", "str": "a text"}[kind.__name__]
-        raise InputError(f"{key} is {words}. Got {value!r}; accepted: {words}.")
-    return value

@@ -144,6 +144,22 @@ def test_nobody_is_watching() -> None:
 
 
 def test_printable_keeps_what_people_write() -> None:
-    text = "naïve ∑ 数学 \n\tमानक \N{ZERO WIDTH JOINER}"
+    text = "naïve ∑ 数学 \n\tमानक 👍🏽 a\u00a0b\u3000c é e\u0301"
     assert printable(text) == text
-    assert printable("\r\x00\x9b\ud800\u2066") == "\ufffd" * 5
+
+
+@pytest.mark.parametrize(
+    "invisible",
+    [
+        *("\r", "\0", "\x07", "\x1b", "\x7f", "\x85", "\x9b", "\ud800", "\udfff"),
+        *("\u061c", "\u200e", "\u200f", "\u202a", "\u202d", "\u202e", "\u2066", "\u2069"),
+        *("\u00ad", "\u034f", "\u180e", "\u200b", "\u200c", "\u200d", "\u2060", "\u2063"),
+        *("\ufeff", "\u2028", "\u2029", "\ufff9", "\ufffe", "\uffff", "\ue000", "\u115f"),
+        *("\u3164", "\uffa0", "\ufe0f", "\u180b", "\U000e0041", "\U000e0100", "\U0001d173"),
+    ],
+    ids=lambda sign: f"{ord(sign):04x}",
+)
+def test_what_nobody_sees_is_written_out(invisible: str) -> None:
+    shown = printable(f"a{invisible}b")
+    assert shown == f"a{invisible.encode('unicode_escape').decode()}b"
+    assert shown.isascii() and shown.isprintable() and printable(shown) == shown
