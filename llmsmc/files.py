@@ -138,9 +138,7 @@ def depth(value: Any) -> int:
     while layer := [each for each in layer if isinstance(each, dict | list)]:
         found += 1
         layer = [
-            child
-            for each in layer
-            for child in (each.values() if isinstance(each, dict) else each)
+            child for each in layer for child in (each.values() if isinstance(each, dict) else each)
         ]
     return found
 

@@ -28,7 +28,7 @@ def num_particles(particles: Any) -> int:
     if is_tree(particles):
         sizes = {num_particles(child) for child in children(particles).values()}
         return sizes.pop() if len(sizes) == 1 else _not_a_population(particles)
-    if hasattr(particles, "__len__"):
+    if hasattr(particles, "__len__") and not isinstance(particles, str):
         return len(particles)
     return _not_a_population(particles)
 

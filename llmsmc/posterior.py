@@ -49,6 +49,7 @@ Guarantee = Literal[
 """
 
 NO_ANSWER = "no answer"
+_MOST_DRAWS = 2**24
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -184,7 +185,7 @@ class Posterior:
         indices = lineages([record.ancestors for record in self.history])
         paths = [take(state, row) for state, row in zip(self.recorded, indices, strict=True)]
         if isinstance(paths[0], Tensor) or is_tree(paths[0]):
-            return map_populations(lambda *states: torch.stack(states, dim=1), *paths)
+            return map_populations(_stacked, *paths)
         return tuple(paths)
 
     def sample(self, num_samples: int, *, seed: int | None = None) -> Any:
@@ -278,7 +279,7 @@ class Posterior:
         if not math.isclose(self.log_evidence, total, rel_tol=1e-6, abs_tol=1e-6):
             raise InputError(
                 "The log-evidence is the log of the sum of the weights. Got "
-                f"{self.log_evidence}; accepted: {total}."
+                f"{self.log_evidence:.9g}; accepted: {total:.9g}."
             )
         sizes = [len(record.ancestors) for record in self.history]
         if sizes[-1:] != [self.num_particles]:
@@ -286,13 +287,18 @@ class Posterior:
                 f"The history ends with the particles. Got {len(sizes)} steps, of {sizes[-1:]} "
                 f"particles in the last; accepted: {self.num_particles} in the last."
             )
-        # Those of the first step are of the draws that it has kept.
-        for record, size in zip(self.history, [2**31, *sizes], strict=False):
+        # Those of the first step are of the draws that it has kept, however many there were.
+        for record, size in zip(self.history, [_MOST_DRAWS, *sizes], strict=False):
             if not bool(((record.ancestors >= 0) & (record.ancestors < size)).all()):
                 raise InputError(
                     "Ancestors are indices of particles of the step before. Got others at step "
                     f"{record.step}; accepted: 0 to {size - 1}."
                 )
+        batches = self.batches if self.batches is not None else torch.zeros(1)
+        if not bool(((batches >= 0) & (batches < self.num_particles)).all()):
+            raise InputError(
+                f"Batches are numbered. Got other numbers; accepted: 0 to {self.num_particles - 1}."
+            )
         if self.recorded is not None and len(self.recorded) != len(sizes):
             raise InputError(
                 f"A population is recorded for every step. Got {len(self.recorded)} of them; "
@@ -338,6 +344,17 @@ def answer_labels(particles: Any) -> list[str]:
             "populations with a method `answers` (for others there is `marginal`)."
         )
     return [NO_ANSWER if answer is None else answer for answer in particles.answers()]
+
+
+def _stacked(*states: Any) -> Tensor:
+    """Return the states of all steps as one tensor [N, T, ...]."""
+    shapes = {tuple(state.shape) if isinstance(state, Tensor) else None for state in states}
+    if len(shapes) > 1:
+        raise InputError(
+            f"Paths are made of states of one shape. Got {', '.join(map(str, shapes))}; accepted: "
+            "tensors of one shape at all steps."
+        )
+    return torch.stack(states, dim=1)
 
 
 def _check_size(particles: Any, size: int) -> None:

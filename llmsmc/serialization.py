@@ -18,10 +18,10 @@ import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, get_args, get_type_hints
 
 import filelock
-from jaxtyping import jaxtyped
+import torch
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor
@@ -64,7 +64,12 @@ def save(value: Any, path: str | Path) -> None:
             f"This is nested too deeply to be saved, or contains itself. Got {shown(type(value))}; "
             f"accepted: at most {MAX_DEPTH} levels of JSON."
         )
-    content = bytes_of(tensors)
+    try:
+        content = bytes_of(tensors)
+    except Exception as error:  # the library names no errors that it raises
+        raise InputError(
+            f"This cannot be saved: {error}. Accepted: what safetensors has."
+        ) from error
     named = _hash(content)
     text = json.dumps({"tensors": named, "value": document}, allow_nan=False)
     try:
@@ -115,7 +120,7 @@ def _encode(value: Any, tensors: dict[str, Tensor], seen: dict[int, tuple[Tensor
             return value
         case float():
             return value if math.isfinite(value) else {"float": str(value)}
-        case Tensor():
+        case Tensor() if value.layout is torch.strided and not value.is_meta:
             if id(value) not in seen:
                 name = str(len(tensors))
                 tensors[name] = value.detach().cpu().contiguous().clone()
@@ -131,7 +136,11 @@ def _encode(value: Any, tensors: dict[str, Tensor], seen: dict[int, tuple[Tensor
         case dict() if all(isinstance(key, str) for key in value):
             return {"dict": {key: encode(child) for key, child in value.items()}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        children = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+        children = {
+            field.name: getattr(value, field.name)
+            for field in dataclasses.fields(value)
+            if field.init
+        }
         return {"type": _name(type(value)), "fields": encode(children)}
     raise InputError(
         f"This cannot be saved. Got a {type(value).__name__}; accepted: None, numbers, strings, "
@@ -188,7 +197,7 @@ class _Reading:
 
 def _read(folder: Path) -> tuple[Any, dict[str, Tensor]]:
     """Return the document and its tensors; another process may be saving meanwhile."""
-    before = b""
+    before = None
     while (text := read_bytes(folder / _DOCUMENT)) != before:
         before, document = text, loads(text)
         if not (isinstance(document, dict) and document.keys() == {"tensors", "value"}):
@@ -267,11 +276,23 @@ def _is_named(cls: type) -> bool:
 def _check_types(cls: type, children: dict[str, Any]) -> None:
     """Compare the parts with the annotations of a class; sizes of one name are one size."""
     hints = get_type_hints(cls)
-    with jaxtyped("context"):
-        for key, child in children.items():
-            wrong = mismatch(child, hints[key], f"{cls.__name__}.{key}")
-            if wrong is not None:
-                raise InputError(wrong)
+    sizes: dict[str, int] = {}
+    for key, child in children.items():
+        wrong = mismatch(child, hints[key], f"{cls.__name__}.{key}")
+        if wrong is not None:
+            raise InputError(wrong)
+        for name, size in zip(_dimensions(hints[key], child), getattr(child, "shape", ())):
+            if sizes.setdefault(name, size) != size:
+                raise InputError(
+                    f"{cls.__name__}.{key} is {shown(child)}; accepted: {name} = {sizes[name]}, as "
+                    "in other parts"
+                )
+
+
+def _dimensions(kind: Any, value: Any) -> list[str]:
+    """Return the names of the sizes of a tensor."""
+    kinds = [each for each in (kind, *get_args(kind)) if hasattr(each, "dim_str")]
+    return kinds[0].dim_str.split() if kinds and isinstance(value, Tensor) else []
 
 
 def _unreadable(path: str | Path, reason: str) -> InputError:

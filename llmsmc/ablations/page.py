@@ -21,7 +21,6 @@ from llmsmc.typed import mismatch
 INDEX = "index.md"
 
 
-
 class _Compared(TypedDict):
     claim: str
     published: str

@@ -160,9 +160,7 @@ def _plan(name: str, table: dict[str, Any]) -> Plan:
         raise InputError(f"Something is of another type: {wrong}.")
     run, common = table["run"], table.get("all", {})
     cells = distinct(
-        make_cell(values)
-        for block in table.get("cells", [])
-        for values in _product(common | block)
+        make_cell(values) for block in table.get("cells", []) for values in _product(common | block)
     )
     if not cells:
         raise InputError("The grid is empty. Got no cells; accepted: at least one [[cells]].")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, RenderableType
 
-from llmsmc.cli import console
 from llmsmc.characters import printable
+from llmsmc.cli import console
 from llmsmc.cli.display import report
 from llmsmc.cli.live import LiveView, live_view
 from llmsmc.models.minimath.checker import NOTHING_STATED, Verdict
