@@ -111,8 +111,9 @@ def _beyond(result: dict[str, Any]) -> str | None:
     for key, (smallest, largest) in _RANGES.items():
         if result[key] is not None and not smallest <= result[key] <= largest:
             return f"{key} is {shown(result[key])}; accepted: {smallest} to {largest}"
-    if (result["truncated"] or 0) > (result["num_particles"] or 0):
-        return f"truncated is {result['truncated']} of {result['num_particles']} particles"
+    cut, count = result["truncated"], result["num_particles"]
+    if (cut is None) != (count is None) or (cut or 0) > (count or 0):
+        return f"truncated is {shown(cut)} of {shown(count)} particles"
     if result["selected"] and not result["selected"].keys() >= set(SELECTIONS):
         return f"selected is {shown(result['selected'])}; accepted: {', '.join(SELECTIONS)}"
     return None

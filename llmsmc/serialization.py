@@ -281,7 +281,8 @@ def _check_types(cls: type, children: dict[str, Any]) -> None:
         wrong = mismatch(child, hints[key], f"{cls.__name__}.{key}")
         if wrong is not None:
             raise InputError(wrong)
-        for name, size in zip(_dimensions(hints[key], child), getattr(child, "shape", ())):
+        names = _dimensions(hints[key]) if isinstance(child, Tensor) else []
+        for name, size in zip(names, child.shape if names else (), strict=True):
             if sizes.setdefault(name, size) != size:
                 raise InputError(
                     f"{cls.__name__}.{key} is {shown(child)}; accepted: {name} = {sizes[name]}, as "
@@ -289,14 +290,14 @@ def _check_types(cls: type, children: dict[str, Any]) -> None:
                 )
 
 
-def _dimensions(kind: Any, value: Any) -> list[str]:
-    """Return the names of the sizes of a tensor."""
-    kinds = [each for each in (kind, *get_args(kind)) if hasattr(each, "dim_str")]
-    return kinds[0].dim_str.split() if kinds and isinstance(value, Tensor) else []
+def _dimensions(kind: Any) -> list[str]:
+    """Return the names of the sizes of a tensor with this annotation, if it has any."""
+    names = [each.dim_str for each in (kind, *get_args(kind)) if hasattr(each, "dim_str")]
+    return names[0].split() if names else []
 
 
 def _unreadable(path: str | Path, reason: str) -> InputError:
     return InputError(
-        f"What is saved cannot be read: {reason.rstrip('.')}. Got {str(path)!r}; accepted: a folder "
-        "made by `save`, as it was made."
+        f"What is saved cannot be read: {reason.rstrip('.')}. Got {str(path)!r}; accepted: a "
+        "folder made by `save`, as it was made."
     )

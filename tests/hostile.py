@@ -2,8 +2,10 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from random import Random
 from typing import Any, Final
 
+LEFT_OUT: Final = object()
 Place = tuple[str | int, ...]
 
 VALUES: Final[tuple[Any, ...]] = (
@@ -32,6 +34,8 @@ def with_value(tree: Any, place: Place, value: Any) -> Any:
 
 def without(tree: Any, place: Place) -> Any:
     """Return a copy of the tree without what is there."""
+    if not place:
+        return None
     made = copy.deepcopy(tree)
     del holder(made, place)[place[-1]]
     return made
@@ -44,10 +48,8 @@ def holder(tree: Any, place: Place) -> Any:
     return tree
 
 
-def mutants(tree: Any, values: Sequence[Any] = VALUES) -> Iterator[Any]:
-    """Yield the tree with everything in it replaced by each of the values, and left out."""
-    for place in places(tree):
-        for value in values:
-            yield with_value(tree, place, value)
-        if place:
-            yield without(tree, place)
+def mutants(tree: Any, count: int, values: Sequence[Any] = VALUES) -> Iterator[Any]:
+    """Yield so many of the trees with one thing replaced by one of the values, or left out."""
+    changes = [(place, value) for place in places(tree) for value in (*values, LEFT_OUT)]
+    for place, value in Random(0).sample(changes, min(count, len(changes))):
+        yield without(tree, place) if value is LEFT_OUT else with_value(tree, place, value)

@@ -10,7 +10,6 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from random import Random
 from typing import Any, NamedTuple
 
 import filelock
@@ -386,10 +385,9 @@ def used(posterior: Posterior) -> None:
 def test_a_change_anywhere_is_refused_or_does_no_harm(saved: Path) -> None:
     found, tensors = parts(saved)
     references = ({"tensor": "0"}, {"tensor": "1"}, {"float": "nan"}, {"tuple": [1]}, {"dict": {}})
-    changed = list(mutants(found, (*VALUES, *references)))
     outcomes = []
-    for document in Random(0).sample(changed, 300):
-        write(saved, document, bytes_of(tensors))
+    for changed in mutants(found, 150, (*VALUES, *references)):
+        write(saved, changed, bytes_of(tensors))
         try:
             used(Posterior.load(saved))
         except LlmsmcError:

@@ -102,7 +102,8 @@ def make_cell(values: dict[str, Any]) -> Cell:
     for key in ("series", "algorithm"):
         if not isinstance(values.get(key), str):
             raise InputError(
-                f"A cell has a {key}. Got {shown(values.get(key))} in {shown(values)}; accepted: a text."
+                f"A cell has a {key}. Got {shown(values.get(key))} in {shown(values)}; accepted: a "
+                "text."
             )
     require_count("in_flight", values.get("in_flight", 1))
     for key in _SETTINGS:

@@ -90,6 +90,12 @@ class Plot(TypedDict, total=False):
     rows: str
 
 
+class Run(TypedDict):
+    """On which problems; the rest of the table is a `Size`."""
+
+    dataset: str
+
+
 class _Tables(TypedDict):
     """What a plan is made of, and of which type."""
 
@@ -97,7 +103,7 @@ class _Tables(TypedDict):
     figure: NotRequired[str]
     claim: NotRequired[str]
     caution: NotRequired[str]
-    run: dict[str, Any]
+    run: Run
     quick: dict[str, Any]
     all: NotRequired[_Values]
     cells: NotRequired[list[_Values]]
@@ -167,7 +173,7 @@ def _plan(name: str, table: dict[str, Any]) -> Plan:
     plan = Plan(
         name=name,
         texts={key: table.get(key, "") for key in _TEXTS},
-        dataset=run.get("dataset"),
+        dataset=run["dataset"],
         size=_made(Size, {key: value for key, value in run.items() if key != "dataset"}, "run"),
         quick=_made(Size, table["quick"], "quick"),
         cells=cells,
@@ -178,9 +184,6 @@ def _plan(name: str, table: dict[str, Any]) -> Plan:
         plot=table.get("plot", {}),
         published=table.get("published", {}),
     )
-    wrong = mismatch(plan.dataset, str, "run.dataset")
-    if wrong is not None:
-        raise InputError(f"Something is of another type: {wrong}.")
     _check(plan)
     return plan
 
