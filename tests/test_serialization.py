@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
 
+from llmsmc import Posterior, StateSpaceModel, inference
 from llmsmc.cost import Cost
 from llmsmc.errors import InputError
 from llmsmc.serialization import load, save
+from tests.toys import early_stopper
 
 
 class Point(NamedTuple):
@@ -88,3 +91,63 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
 def test_ordered_dictionaries_are_dictionaries(tmp_path: Path) -> None:
     save(OrderedDict(a=1), tmp_path)
     assert load(tmp_path) == {"a": 1}
+
+
+class LocalLevel(StateSpaceModel):
+    """A random walk that is observed with noise, with the scale of its steps as a parameter."""
+
+    def __init__(self, scale: Any = 0.5) -> None:
+        self.scale = scale
+
+    def initial(self) -> Any:
+        return dist.Normal(0.0, 1.0)
+
+    def transition(self, t: int, previous: Any) -> Any:
+        return dist.Normal(previous, self.scale)
+
+    def observation(self, t: int, state: Any) -> Any:
+        return dist.Normal(state, 1.0)
+
+
+PRIOR: dict[str, Any] = {"scale": dist.LogNormal(-1.0, 0.5)}
+ON_NUMBERS = [
+    inference.BootstrapFilter(4),
+    inference.BootstrapFilter(4, record=False),
+    inference.IslandFilter(num_islands=2, num_particles=4),
+    inference.ParticleCascade(4),
+    inference.ParticleGibbs(4, num_sweeps=3),
+    inference.ParticleMarginalMetropolisHastings(PRIOR, num_iterations=4, num_warmup=2),
+    inference.SMC2(PRIOR, 4, 4, num_moves=1),
+]
+ON_TEXTS = [
+    inference.BootstrapFilter(4),
+    inference.CoalescingFilter(4),
+    inference.EntropicFilter(4),
+    inference.PublishedParticleFilter(4),
+    inference.ResampleMove(4),
+    inference.TemperedSMC(4),
+    inference.ParticleGibbs(4, num_sweeps=3),
+    inference.ParticleCascade(4),
+    inference.BestOfN(4),
+    inference.WeightedBestOfN(4),
+    inference.BeamSearch(4),
+    inference.DiverseVerifierTreeSearch(4),
+    inference.SelfConsistency(4),
+]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "on_texts"),
+    [*((each, False) for each in ON_NUMBERS), *((each, True) for each in ON_TEXTS)],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_every_algorithm_finds_comes_back(
+    algorithm: Any, on_texts: bool, tmp_path: Path
+) -> None:
+    if on_texts:
+        posterior = algorithm.run(early_stopper(3), seed=0)
+    else:
+        posterior = algorithm.run(LocalLevel(), [0.3, 1.8, -0.4], seed=0)
+    posterior.save(tmp_path)
+    back = Posterior.load(tmp_path)
+    assert repr(back) == repr(posterior) and back._repr_html_() == posterior._repr_html_()

@@ -91,7 +91,7 @@ def test_a_change_anywhere_is_refused_or_does_no_harm() -> None:
     assert tomllib.loads(text_of(TREE)) == TREE
     used(read_plan("p", PLAN + MORE))
     accepted = 0
-    for tree in mutants(TREE, 400, (*VALUES, *TOML_VALUES)):
+    for tree in mutants(TREE, 120, (*VALUES, *TOML_VALUES)):
         try:
             plan = read_plan("p", text_of(tree), "some/p.toml")
         except InputError as error:
@@ -100,7 +100,7 @@ def test_a_change_anywhere_is_refused_or_does_no_harm() -> None:
         else:
             used(plan)
             accepted += 1
-    assert 10 < accepted < 100
+    assert 3 < accepted < 60
 
 
 @pytest.mark.parametrize(
