@@ -2,14 +2,18 @@
 
 import math
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
+from typing import Any
 
+import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsmc import Posterior
-from llmsmc.html_summary import PROMISES, foreign
+from llmsmc.characters import printable
+from llmsmc.html_summary import _STYLE, PROMISES
 from llmsmc.inference import BootstrapFilter
 from tests import solutions
 from tests.solutions import answering
@@ -103,21 +107,74 @@ def test_states_that_are_no_numbers() -> None:
     assert "5 × Words" in read(replace(posterior, particles=Words())).text
 
 
-@given(st.text(min_size=1, max_size=40))
-@example("<script>alert(1)</script>")
-@example("</td></table><img src=x onerror=alert(1)>")
-@example('" onload="x')
-@example("&lt;b&gt;")
-def test_what_a_model_wrote_is_text(answer: str) -> None:
-    posterior = solutions.posterior([["1"], ["2"]], [1, 2])
-    named = replace(posterior, particles=Answers([answer, answer]), algorithm=answer)
-    found = read(named)
-    plain = replace(posterior, particles=Answers(["7", "7"]))
-    assert found.elements == read(plain).elements
-    for sign in "<>":
-        assert named._repr_html_().count(sign) == plain._repr_html_().count(sign)
-    escaped = foreign(answer)
-    assert "<" not in escaped and ">" not in escaped and '"' not in escaped
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "</td></table><img src=x onerror=alert(1)>",
+    '" onload="x',
+    "' style='x:expression(1)",
+    "&lt;b&gt;",
+    "<!-- ",
+    "]]>",
+    "<![CDATA[",
+    "</style><script>",
+    "</title></svg>",
+    "<a href=javascript:alert(1)>",
+    "\x1b[2J\x07\x00\x9b",
+    "\u202egnp.exe",
+    "a\u200bb\u2060c\ufeff\u00ad",
+    "\U000e0041\U000e0100\ufe0f",
+    "\ud800",
+    "\uffff\ufdd0",
+    "x" * 10_000,
+)
+ANY_TEXT = st.text(min_size=1, max_size=40) | st.sampled_from(HOSTILE)
+
+
+@settings(max_examples=25)
+@given(ANY_TEXT)
+def test_what_others_wrote_is_text_in_every_field(text: str) -> None:
+    for field, (harmless, signs) in harmless_pages().items():
+        made = with_text(field, text)
+        assert read(made).elements == harmless, field
+        shown = made._repr_html_().replace(_STYLE, "")
+        assert shown.isprintable() and printable(shown) == shown, field
+        assert shown.count("<") == signs, field
+
+
+@cache
+def harmless_pages() -> dict[str, tuple[list[str], int]]:
+    """Return the elements of a page, and how many signs begin them, for each field with text."""
+    pages = {}
+    for field in ("algorithm", "guarantee", "seed", "answer", "component", "class"):
+        posterior = with_text(field, "7")
+        pages[field] = read(posterior).elements, posterior._repr_html_().count("<")
+    return pages
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_in_every_field(text: str) -> None:
+    test_what_others_wrote_is_text_in_every_field.hypothesis.inner_test(text)
+
+
+def with_text(field: str, text: str) -> Posterior:
+    """Return a posterior in which a text stands where it is shown."""
+    particles: Any = Answers([text, text])
+    if field == "component":
+        particles = {text: torch.ones(2), "a": {text: torch.zeros(2, 2)}}
+    elif field == "class":
+        particles = type(text.replace("\0", "").encode("utf-8", "replace").decode(), (), {})()
+    made = replace(solutions.posterior([["1"], ["2"]], [1, 2]), particles=particles)
+    if field in ("algorithm", "guarantee", "seed"):  # whatever their types
+        object.__setattr__(made, field, text)
+    return made
+
+
+def test_what_nobody_sees_is_written_out() -> None:
+    text = read(with_text("answer", "1\u202e2\u200b3\x1b4")).text
+    assert r"1\u202e2\u200b3\x1b4|" in text
+    assert "seed|&lt;b&gt;|" in with_text("seed", "<b>")._repr_html_().replace(
+        "</dt><dd>", "|"
+    ).replace("</dd>", "|")
 
 
 class Answers:
