@@ -148,18 +148,18 @@ def _verdicts(report: Report) -> str:
     if not report["comparisons"]:
         return ""
     rows = [
-        [_cell(c["claim"]), _cell(c["published"]), _difference(c), _rule(c), c["verdict"]]
+        [_cell(c["claim"]), _cell(c["published"]), _difference(c), _rule(c), _cell(c["verdict"])]
         for c in report["comparisons"]
     ]
     head = ["claim", "in the paper", "here: difference and 95 % interval", "holds if", "verdict"]
     details = [
         [_cell(p["left"]), _cell(p["right"]), _ratio(p["tokens"]), _difference(p | _metric(c))]
-        + [p["verdict"]]
+        + [_cell(p["verdict"])]
         for c in report["comparisons"]
         for p in c["pairs"]
         if len(c["pairs"]) > 1
     ]
-    text = f"All in all: **{report['verdict']}**.\n\n{_table(head, rows)}"
+    text = f"All in all: **{_cell(report['verdict'])}**.\n\n{_table(head, rows)}"
     if details:
         title = ["left", "right", "tokens, left for one of right", "difference", "verdict"]
         text += f"\n\nThe same, pair by pair:\n\n{_table(title, details)}"
