@@ -14,8 +14,9 @@ from typing import Any, Final
 from llmsmc.characters import one_line
 from llmsmc.errors import InputError
 from llmsmc.evaluation import Result, summarize
-from llmsmc.files import dumps, read_bytes, unwritable, versions, write_json
+from llmsmc.files import dumps, unwritable, versions, write_json
 from llmsmc.result_lines import is_result, parse_results, read_manifest
+from llmsmc.storage import read_bytes
 
 Config = dict[str, Any]
 

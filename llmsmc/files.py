@@ -6,15 +6,12 @@ import math
 import os
 import platform
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from llmsmc import __version__
-from llmsmc.errors import InputError
-
-MAX_DEPTH: Final = 100
-"""How deeply what is read from a file may be nested."""
+from llmsmc.storage import unwritable as unwritable
+from llmsmc.storage import write_bytes
 
 _PACKAGES: Final = ("torch", "transformers", "bitsandbytes")
 
@@ -44,16 +41,6 @@ def check_writable(path: Path) -> None:
         raise unwritable(path, reason)
 
 
-def unwritable(path: Path, reason: str | Exception) -> InputError:
-    """Return the error that says why something cannot be written."""
-    if isinstance(reason, Exception):
-        reason = getattr(reason, "strerror", None) or str(reason)
-    return InputError(
-        f"The result cannot be written ({reason}). Got {str(path)!r}; accepted: a place that "
-        "exists, with room, that may be written to."
-    )
-
-
 def _obstacle(target: Path) -> str | None:
     """Return why a file cannot be written, None if it can."""
     if target.is_dir():
@@ -68,25 +55,6 @@ def _obstacle(target: Path) -> str | None:
         return None
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file; a reader sees the old one or the new one, never half of each.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    target = path.resolve()
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file; a reader sees the old one or the new one, never half of each.
 
@@ -98,63 +66,6 @@ def write_json(path: Path, value: Any) -> None:
         write_bytes(path, content)
     except OSError as error:
         raise unwritable(path, error) from error
-
-
-def read_bytes(path: Path) -> bytes:
-    """Return what is in a file.
-
-    Raises:
-        OSError: it cannot be read, or is not an ordinary file, from which one might wait for ever.
-    """
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path.name} is not an ordinary file")
-    return path.read_bytes()
-
-
-def loads(text: str | bytes) -> Any:
-    """Return the value of a JSON text.
-
-    Raises:
-        ValueError: it is not strictly JSON: no UTF-8, a number that is none or that no machine
-            has, the same key twice; or it is nested more than `MAX_DEPTH` levels deep.
-    """
-    try:
-        value = json.loads(
-            text if isinstance(text, str) else text.decode(),
-            object_pairs_hook=_unique,
-            parse_constant=_number,
-            parse_float=_number,
-        )
-    except RecursionError as error:
-        raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep") from error
-    if depth(value) > MAX_DEPTH:
-        raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
-    return value
-
-
-def depth(value: Any) -> int:
-    """Return how many lists and dicts of a JSON value stand in one another at most."""
-    found, layer = 0, [value]
-    while layer := [each for each in layer if isinstance(each, dict | list)]:
-        found += 1
-        layer = [
-            child for each in layer for child in (each.values() if isinstance(each, dict) else each)
-        ]
-    return found
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("an object has the same key twice")
-    return found
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text[:20]} is no number of JSON, or too large for one of a machine")
-    return number
 
 
 def dumps(value: Any, indent: int | None = None) -> str:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any, Final, NotRequired, TypedDict
 
 from llmsmc.errors import InputError
-from llmsmc.files import loads, read_bytes
 from llmsmc.selection import SELECTIONS
+from llmsmc.storage import loads, read_bytes
 from llmsmc.typed import mismatch, shown
 
 

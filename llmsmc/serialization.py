@@ -27,7 +27,7 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor
 
 from llmsmc.errors import InputError, LlmsmcError
-from llmsmc.files import MAX_DEPTH, depth, loads, read_bytes, unwritable, write_bytes
+from llmsmc.storage import MAX_DEPTH, depth, loads, read_bytes, unwritable, write_bytes
 from llmsmc.typed import mismatch, shown
 
 TYPES: Final = (

@@ -15,7 +15,8 @@ from llmsmc.ablations.figures import MIN_IN_BIN
 from llmsmc.ablations.report import Report
 from llmsmc.characters import one_line, printable
 from llmsmc.errors import InputError
-from llmsmc.files import loads, read_bytes, unwritable, write_json
+from llmsmc.files import unwritable, write_json
+from llmsmc.storage import loads, read_bytes
 from llmsmc.typed import mismatch
 
 INDEX = "index.md"

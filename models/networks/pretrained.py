@@ -52,7 +52,8 @@ def resolve(name_or_path: str | Path) -> str:
         if not folder.is_dir():
             raise InputError(f"The embedded model {name!r} is not part of this installation.")
         return str(folder)
-    if (name and Path(name).is_dir()) or (_HUB_NAME.fullmatch(name) and not isinstance(name_or_path, Path)):
+    on_the_hub = _HUB_NAME.fullmatch(name) and not isinstance(name_or_path, Path)
+    if (name and Path(name).is_dir()) or on_the_hub:
         return name
     raise InputError(f"There is no such model. {_got_and_accepted(name)}")
 

@@ -150,7 +150,7 @@ class ReasoningParticles:
             InputError: there are not N lists of steps, or a number is beyond what it counts.
         """
         if self.thinking_end == "":
-            raise InputError("Thinking ends with a tag. Got an empty one; accepted: a text, or None.")
+            raise InputError("Thinking ends with a tag. Got an empty one; accepted: text, or None.")
         length, width = self.token_ids.shape[1], self.step_ends.shape[1]
         num_steps = [len(steps) for steps in self.steps]
         if len(num_steps) != len(self) or max(num_steps, default=0) > width:
