@@ -13,12 +13,26 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
 from llmsmc.errors import InputError
 from llmsmc.models.caches.attention import layer_kinds
+from llmsmc.models.networks.checkpoints import (
+    LoadingReport,
+    TensorsError,
+    listed,
+    require_all_loaded,
+    require_sane,
+    require_stored,
+)
 from llmsmc.models.networks.grouped_attention import use_grouped_attention
 from llmsmc.models.networks.quantization import quantization_config, stored_quantization
 
@@ -82,9 +96,11 @@ class Placement:
         """Return `cls.from_pretrained(source, ...)` in evaluation mode.
 
         Modules named in `full_precision` are not quantised. A checkpoint that is quantised already
-        is loaded as it is.
+        is loaded as it is. All tensors of the model are in the checkpoint, and the other way round
+        (see `llmsmc.models.networks.checkpoints`).
 
         Raises:
+            TensorsError: tensors are missing, unexpected or of other shapes.
             InputError: it cannot be loaded, here or at all.
         """
         if self.device is not None and self.device_map is not None:
@@ -101,22 +117,34 @@ class Placement:
         )
         if quantized is not None:
             settings |= {"quantization_config": quantized}
+        revision = settings.get("revision")
+        if "config" not in settings:
+            settings |= {"config": load_config(source, revision)}
         with loading_errors(source), _progress_of_downloads_only(source):
-            stored = stored_quantization(source, self.quantized, settings.get("revision"))
+            stored = stored_quantization(source, self.quantized, revision)
             if self.device_map is not None:
                 settings |= {"device_map": self.device_map}
             elif quantized is not None or stored is not None:
                 settings |= {"device_map": {"": device}}
-            # Fused attention where the model has it, and else the plain one.
-            loaded = cls.from_pretrained(
-                source, dtype=dtype, trust_remote_code=False, use_safetensors=True, **settings
-            )
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+            make = getattr(cls, "from_config", cls)
+            require_stored(source, settings["config"], make, **at_revision(revision))
+            with _names_of_tensors(source):
+                # Fused attention where the model has it, and else the plain one.
+                model, info = cls.from_pretrained(
+                    source,
+                    dtype=dtype,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                    ignore_mismatched_sizes=True,  # reported with the others
+                    output_loading_info=True,
+                    **settings,
+                )
+            require_all_loaded(source, model, info, quantized=stored is not None)
         model.eval().requires_grad_(False)
         if "device_map" not in settings:
             model.to(device)
         use_grouped_attention(model)
-        return loaded
+        return model
 
     def warm_up(self, forward: Callable[[], object]) -> None:
         """Run a quantised model once: some layers repack their weights at the first call.
@@ -162,6 +190,37 @@ class Placement:
         return dtype
 
 
+def load_config(source: str, revision: str | None = None, cls: Any = AutoConfig) -> Any:
+    """Return the configuration of a checkpoint as one of the class `cls`.
+
+    Raises:
+        InputError: there is none, or it has sizes that no network has.
+    """
+    with loading_errors(source):
+        _settings_of(source, revision)
+        return cls.from_pretrained(source, trust_remote_code=False, **at_revision(revision))
+
+
+def _settings_of(source: str, revision: str | None) -> dict[str, Any]:
+    """Return what stands in config.json, if a configuration can be made of it."""
+    settings, _ = PreTrainedConfig.get_config_dict(source, **at_revision(revision))
+    require_sane(source, settings)
+    return dict(settings)
+
+
+@contextlib.contextmanager
+def _names_of_tensors(source: str) -> Iterator[None]:
+    """Name the tensors over which loading fails, as transformers itself only logs them."""
+    with LoadingReport() as report:
+        try:
+            yield
+        except Exception as error:
+            if not report.names:
+                raise
+            got = f"not all of what {listed(report.names)} is made of"
+            raise TensorsError(source, "its network", got, report.names) from error
+
+
 GENERIC_TOKENIZERS: Final = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """Classes that do what tokenizer.json says and nothing else."""
 
@@ -176,6 +235,8 @@ def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokeni
 def load_plain_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a checkpoint."""
     with loading_errors(source):
+        with contextlib.suppress(OSError):  # a tokenizer may stand alone
+            _settings_of(source, revision)  # of which transformers makes a configuration
         # `AutoTokenizer` prefers the class of the architecture, which splits texts in its own way,
         # even where the checkpoint says that tokenizer.json is all there is to its tokenizer.
         declared = get_tokenizer_config(source, revision=revision).get("tokenizer_class")

@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -29,8 +28,8 @@ from llmsmc.models.networks.pretrained import (
     Placement,
     at_revision,
     context_length,
+    load_config,
     load_tokenizer,
-    loading_errors,
     resolve,
 )
 from llmsmc.models.networks.quantization import quantization_method
@@ -114,12 +113,11 @@ class LanguageModel:
         source = resolve(name_or_path)
         placement = Placement(device, dtype, quantization, double_quantization, device_map)
         tokenizer = load_tokenizer(source, revision)
-        with loading_errors(source):
-            config = AutoConfig.from_pretrained(
-                source, trust_remote_code=False, **at_revision(revision)
-            )
+        config = load_config(source, revision)
         context_length(config)  # refused before gigabytes of weights are read
-        model = placement.load(AutoModelForCausalLM, source, **at_revision(revision))
+        model = placement.load(
+            AutoModelForCausalLM, source, config=config, **at_revision(revision)
+        )
         stored = quantization_method(getattr(config, "quantization_config", None))
         quantized = placement.quantized or stored
         if adapter is not None:
