@@ -105,6 +105,12 @@ def read_headers(files: Iterable[str | Path]) -> StoredTensors:
     return StoredTensors(shapes, num_bytes)
 
 
+def stored_file(source: str, name: str, **revision: Any) -> str | None:
+    """Return where a file of a checkpoint is, None if it has none of that name."""
+    found = cached_file(source, name, _raise_exceptions_for_missing_entries=False, **revision)
+    return None if found is None else str(found)
+
+
 def stored_tensors(source: str, named: str | None, **revision: Any) -> StoredTensors | None:
     """Return the headers of the files of a checkpoint; None where there are no such files.
 
@@ -114,7 +120,7 @@ def stored_tensors(source: str, named: str | None, **revision: Any) -> StoredTen
         revision: the branch, tag or commit, if it is a name.
     """
     for name in [named] if named else [SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME]:
-        found = cached_file(source, name, _raise_exceptions_for_missing_entries=False, **revision)
+        found = stored_file(source, name, **revision)
         if found is None:
             continue
         if not name.endswith(".index.json"):

@@ -23,6 +23,7 @@ from transformers import (
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
+from llmsmc import template_pool
 from llmsmc.errors import InputError
 from llmsmc.models.caches.attention import layer_kinds
 from llmsmc.models.networks.checkpoints import (
@@ -32,6 +33,7 @@ from llmsmc.models.networks.checkpoints import (
     require_all_loaded,
     require_sane,
     require_stored,
+    stored_file,
 )
 from llmsmc.models.networks.grouped_attention import use_grouped_attention
 from llmsmc.models.networks.quantization import quantization_config, stored_quantization
@@ -121,6 +123,7 @@ class Placement:
         if "config" not in settings:
             settings |= {"config": load_config(source, revision)}
         with loading_errors(source), _progress_of_downloads_only(source):
+            _require_no_adapter(source, revision)
             stored = stored_quantization(source, self.quantized, revision)
             if self.device_map is not None:
                 settings |= {"device_map": self.device_map}
@@ -208,6 +211,16 @@ def _settings_of(source: str, revision: str | None) -> dict[str, Any]:
     return dict(settings)
 
 
+def _require_no_adapter(source: str, revision: str | None) -> None:
+    """Raise `InputError` for a model that would be loaded with an adapter that nobody asked for."""
+    if stored_file(source, "adapter_config.json", **at_revision(revision)):
+        raise InputError(
+            f"A model is loaded without an adapter unless one is named. Got {source} with a file "
+            "adapter_config.json beside config.json; accepted: the adapter in a folder of its own, "
+            "named as adapter=."
+        )
+
+
 @contextlib.contextmanager
 def _names_of_tensors(source: str) -> Iterator[None]:
     """Name the tensors over which loading fails, as transformers itself only logs them."""
@@ -229,6 +242,7 @@ def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokeni
     """Return the tokenizer of a checkpoint, which must have a chat template."""
     tokenizer = load_plain_tokenizer(source, revision)
     require_chat_template(tokenizer, source)
+    template_pool.POOL.start()  # while weights are read
     return tokenizer
 
 
@@ -259,6 +273,19 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, source: str) -> No
             f"The tokenizer of {source} has no chat template, so how a question is put to the "
             "model is not known. Accepted: instruction-tuned checkpoints (chat_template in "
             "tokenizer_config.json, or chat_template.jinja)."
+        )
+
+
+def require_embedded(tokenizer: PreTrainedTokenizerBase, model: Any, name: str) -> None:
+    """Raise `InputError` if the tokenizer has an id for which the model has no embedding."""
+    embeddings = model.get_input_embeddings()
+    num_rows = getattr(embeddings, "num_embeddings", len(embeddings.weight))
+    token, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if largest >= num_rows:
+        raise InputError(
+            f"The tokenizer of {name} is of another model, or has tokens that the model was never "
+            f"given. Got the id {largest} of the token {token!r} for {num_rows} embeddings; "
+            f"accepted: ids up to {num_rows - 1}."
         )
 
 

@@ -30,6 +30,7 @@ from llmsmc.models.networks.pretrained import (
     context_length,
     load_config,
     load_tokenizer,
+    require_embedded,
     resolve,
 )
 from llmsmc.models.networks.quantization import quantization_method
@@ -69,9 +70,14 @@ class LanguageModel:
         name: str = "",
         quantization: str | None = None,
     ) -> None:
-        """Take a model that is loaded already; `from_pretrained` is the usual way."""
+        """Take a model that is loaded already; `from_pretrained` is the usual way.
+
+        Raises:
+            InputError: the tokenizer has ids for which the model has no embedding.
+        """
         self.model, self.tokenizer = model, tokenizer
         self.name, self.quantization = name or type(model).__name__, quantization
+        require_embedded(tokenizer, model, self.name)
         self.context_length = context_length(model.config)
         self._attention = Attention(model.config)
         generation = getattr(model, "generation_config", None)
