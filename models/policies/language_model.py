@@ -121,9 +121,7 @@ class LanguageModel:
         tokenizer = load_tokenizer(source, revision)
         config = load_config(source, revision)
         context_length(config)  # refused before gigabytes of weights are read
-        model = placement.load(
-            AutoModelForCausalLM, source, config=config, **at_revision(revision)
-        )
+        model = placement.load(AutoModelForCausalLM, source, config=config, **at_revision(revision))
         stored = quantization_method(getattr(config, "quantization_config", None))
         quantized = placement.quantized or stored
         if adapter is not None:
