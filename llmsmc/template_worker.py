@@ -52,11 +52,12 @@ def main() -> None:
 
     def respond(template: str, messages: str, settings: str) -> tuple[str, str | int]:
         try:
-            (text,), _ = render_jinja_template(
+            texts, _ = render_jinja_template(
                 conversations=[json.loads(messages)],
                 chat_template=template,
                 **json.loads(settings),
             )
+            text = texts[0]
         except Exception as error:
             return "error", f"{type(error).__name__}: {error}"[:1000]
         if len(text) > MAX_CHARACTERS:
@@ -65,9 +66,9 @@ def main() -> None:
 
     print("ready", flush=True)
     for line in sys.stdin:
-        _, seconds, *texts = json.loads(line)
+        _, seconds, template, messages, settings = json.loads(line)
         limit_time(seconds)
-        answer = respond(*texts)
+        answer = respond(template, messages, settings)
         limit_time(0)
         print(json.dumps(answer), flush=True)
 

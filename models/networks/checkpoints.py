@@ -132,7 +132,8 @@ def stored_tensors(source: str, named: str | None, **revision: Any) -> StoredTen
                     f"Weights are read from safetensors files beside {name} only. Got {shard!r}; "
                     "accepted: names *.safetensors."
                 )
-        return read_headers(get_checkpoint_shard_files(source, found, **revision)[0])
+        shards, _ = get_checkpoint_shard_files(source, found, **revision)  # type: ignore[no-untyped-call]
+        return read_headers(shards)
     return None
 
 

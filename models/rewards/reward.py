@@ -154,7 +154,7 @@ def shown(step: str, width: int = 40) -> str:
 def scores_and_failures(
     name: str,
     solutions: Sequence[Solution],
-    said: Sequence[list[float] | ServerError],
+    said: Sequence[object],
     reading: Reading,
 ) -> tuple[list[list[float]], list[bool]]:
     """Return the log-odds that a reward has given to solutions, and which of them failed.

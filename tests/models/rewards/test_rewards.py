@@ -147,15 +147,6 @@ def test_a_function_in_the_place_of_a_reward(policy: LanguageModel) -> None:
         assert close(particle.rewards, brevity(QUESTION, particle.steps))
 
 
-@pytest.mark.parametrize("scores", [[0.5], [0.5, 1.5], [0.5, math.nan], [0.5, -0.1]])
-def test_functions_that_return_no_scores(scores: list[float]) -> None:
-    wrong = RewardFunction(lambda question, steps: scores, name="mine")
-    with pytest.raises(InputError, match=r"mine for 2 steps.*\[0, 1\]"):
-        wrong.score(QUESTION, STEPS[:2])
-    with pytest.raises((InputError, TypeError)):
-        RewardFunction("reward")  # type: ignore[arg-type]
-
-
 def test_certain_scores_are_allowed() -> None:
     certain = RewardFunction(lambda question, steps: [float("7" in step) for step in steps])
     log_odds, _, _ = certain.score_steps(QUESTION, [Solution((), STEPS)], CacheRows.none(1))
