@@ -43,7 +43,7 @@ _MAX_COUNT: Final = 2**14
 _MAX_SIZE: Final = 2**24
 _MAX_POSITIONS: Final = 2**31
 
-_FEW: Final = 64  # layers, heads and the like that cost nothing, whatever the files hold
+FEW: Final = 64  # layers, heads and the like that cost nothing, whatever the files hold
 _SMALL: Final = 2**24  # elements that may be needed beyond those of the files
 
 _BESIDE: Final = re.compile(
@@ -181,10 +181,10 @@ def require_stored(
 
 def _require_counts(source: str, sizes: Mapping[str, Any], stored: StoredTensors) -> None:
     """Raise `InputError` for more layers, heads, experts or labels than the files can hold."""
-    bound = max(_FEW, len(stored.shapes), stored.largest_dimension)
+    bound = max(FEW, len(stored.shapes), stored.largest_dimension)
     for name, value in _integers(sizes):
         layers = _LAYERS.search(_last(name))
-        limit = max(_FEW, len(stored.shapes)) if layers else bound
+        limit = max(FEW, len(stored.shapes)) if layers else bound
         if (layers or _COUNTS.search(_last(name))) and value > limit:
             raise InputError(
                 f"The configuration of {source} asks for a larger network than its files hold. "

@@ -9,7 +9,12 @@ from transformers import PreTrainedModel
 
 from llmsmc.errors import InputError
 from llmsmc.extras import optional
-from llmsmc.models.networks.checkpoints import StoredTensors, read_headers, require_same_tensors
+from llmsmc.models.networks.checkpoints import (
+    FEW,
+    StoredTensors,
+    read_headers,
+    require_same_tensors,
+)
 from llmsmc.models.networks.pretrained import loading_errors
 
 WEIGHTS: Final = "adapter_model.safetensors"
@@ -56,7 +61,7 @@ def _require_rank(adapter: str | Path, config: Any, stored: StoredTensors) -> No
     """Raise `InputError` for a rank that no tensor has, before tensors of that rank are made."""
     ranks = [getattr(config, "r", None), *(getattr(config, "rank_pattern", None) or {}).values()]
     for rank in ranks:
-        if isinstance(rank, int) and rank > stored.largest_dimension:
+        if isinstance(rank, int) and rank > max(FEW, stored.largest_dimension):
             raise InputError(
                 f"The configuration of {adapter} asks for a larger adapter than its file holds. "
                 f"Got r = {rank} for {len(stored.shapes)} tensors, the largest dimension of which "

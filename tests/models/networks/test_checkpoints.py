@@ -130,9 +130,8 @@ def test_a_reward_is_whole(
     own = tokenizers_of(tokenizer)[convention]
     model = RewardModel(model_of(convention, own), own, convention)
     plain = saved(model, tmp_path / "plain")
-    assert RewardModel.from_pretrained(plain, convention).score(QUESTION, ["3"]) == model.score(
-        QUESTION, ["3"]
-    )
+    expected = pytest.approx(model.score(QUESTION, ["3"]), abs=1e-6)
+    assert RewardModel.from_pretrained(plain, convention).score(QUESTION, ["3"]) == expected
     names = read_headers([plain / "model.safetensors"]).shapes
     (head,) = {name.partition(".")[0] for name in names} - {"model"}
     kind = "not a process reward model" if head != "lm_head" else "are not those of"
@@ -172,7 +171,7 @@ def test_a_policy_is_whole_before_it_is_quantised(
 ) -> None:
     pytest.importorskip("bitsandbytes")
     folder = changed(wide_policy_folder, tmp_path / "policy", without(*parts))
-    with pytest.raises(TensorsError, match=f"no model.{parts[0]}"):
+    with pytest.raises(TensorsError, match=f"no .*{parts[0]}"):
         LanguageModel.from_pretrained(folder, quantization, "cpu")
 
 
@@ -217,6 +216,7 @@ ADAPTERS: dict[str, tuple[Change, str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore")  # of peft itself, while it saves
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_an_adapter_is_whole(name: str, wide_policy_folder: Path, tmp_path: Path) -> None:
     change, message = ADAPTERS[name]
@@ -229,6 +229,7 @@ def test_an_adapter_is_whole(name: str, wide_policy_folder: Path, tmp_path: Path
         LanguageModel.from_pretrained(wide_policy_folder, device="cpu", adapter=folder)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_adapters_of_hostile_ranks(wide_policy_folder: Path, tmp_path: Path) -> None:
     plain = LanguageModel.from_pretrained(wide_policy_folder, device="cpu")
     folder = saved_adapter(plain, tmp_path / "adapter")
@@ -376,8 +377,9 @@ HOSTILE: dict[str, dict[str, Any]] = {
 def test_configurations_of_hostile_sizes(
     name: str, policy_folder: Path, reward_folder: Path, tmp_path: Path
 ) -> None:
+    sizes = {"layer_types": None} | HOSTILE[name]
     for folder, cls in ((policy_folder, LanguageModel), (reward_folder, RewardModel)):
-        wrong = changed(folder, tmp_path / cls.__name__, lambda tensors: tensors, **HOSTILE[name])
+        wrong = changed(folder, tmp_path / cls.__name__, lambda tensors: tensors, **sizes)
         begun = time.process_time()
         with pytest.raises(
             InputError, match="is of no network that can be run|than its files hold"
