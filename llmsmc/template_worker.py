@@ -15,6 +15,7 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 MEMORY_BYTES = 2**29  # beyond what the imports take
 MAX_CHARACTERS = 2**22
@@ -52,12 +53,12 @@ def main() -> None:
 
     def respond(template: str, messages: str, settings: str) -> tuple[str, str | int]:
         try:
-            texts, _ = render_jinja_template(
+            rendered: Any = render_jinja_template(
                 conversations=[json.loads(messages)],
                 chat_template=template,
                 **json.loads(settings),
             )
-            text = texts[0]
+            text = str(rendered[0][0])
         except Exception as error:
             return "error", f"{type(error).__name__}: {error}"[:1000]
         if len(text) > MAX_CHARACTERS:

@@ -242,16 +242,17 @@ def require_same_tensors(
     mismatched: Collection[tuple[str, Iterable[int], Iterable[int]]],
 ) -> None:
     """Raise `TensorsError` if anything is missing, unexpected or has another shape."""
-    got = []
-    if missing:
+    got, prefix = list[str](), _prefix(missing, unexpected)
+    if prefix:
+        found, needed = listed(unexpected), listed(missing)
+        got.append(f"names that begin with {prefix!r} ({found}) in place of {needed}")
+    if missing and not prefix:
         got.append(f"no {listed(missing)}")
     if mismatched:
         pairs = [f"{name} of shape {[*a]} in place of {[*b]}" for name, a, b in mismatched]
         got.append(listed(pairs))
-    if unexpected:
-        prefix = _prefix(missing, unexpected)
-        told = f"names that begin with {prefix!r}" if prefix else "which it does not have"
-        got.append(f"{listed(unexpected)}, {told}")
+    if unexpected and not prefix:
+        got.append(f"{listed(unexpected)}, which it does not have")
     if got:
         lacking = [*missing, *(name for name, _, _ in mismatched)]
         raise TensorsError(source, network, "; ".join(got), lacking)

@@ -309,7 +309,7 @@ def test_tied_embeddings_are_stored_once(
     policy: LanguageModel, policy_folder: Path, tmp_path: Path
 ) -> None:
     tied = changed(policy_folder, tmp_path / "tied", without("lm_head"), tie_word_embeddings=True)
-    model = LanguageModel.from_pretrained(tied).model
+    model: Any = LanguageModel.from_pretrained(tied).model
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     torch.testing.assert_close(
         model.get_input_embeddings().weight, policy.model.get_input_embeddings().weight

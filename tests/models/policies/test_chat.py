@@ -60,9 +60,7 @@ ENDLESS = {
     "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "macros": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}"
     "{{ f(60) }}",
-    "lists": "{% set l = range(99999) | list %}{% for a in l %}{{ l | sort | join }}{% endfor %}",
     "powers": "{{ (10 ** (10 ** 9)) % 7 }}",
-    "words": "{{ lipsum(10 ** 7) }}",
 }
 
 
