@@ -149,20 +149,26 @@ class Placement:
         use_grouped_attention(model)
         return model
 
-    def warm_up(self, forward: Callable[[], object]) -> None:
+    def warm_up(self, forward: Callable[[], object], stored: str | None = None) -> None:
         """Run a quantised model once: some layers repack their weights at the first call.
+
+        Args:
+            forward: runs it.
+            stored: how its checkpoint says that it is quantised, if it does.
 
         Raises:
             InputError: the kernels for the quantised weights cannot run this model here.
         """
-        if self.quantized is None:
+        quantization = self.quantized or stored
+        if quantization is None:
             return
         try:
             forward()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise InputError(
-                f"This model cannot run with quantization={self.quantization!r} on this device: "
-                f"{error}. Accepted: another quantization, another device, or None."
+                f"This model cannot run with quantization={quantization!r} on this device: "
+                f"{error}. Accepted: another quantization, another device, or None; for a "
+                "checkpoint that says so itself, weights that are quantised so."
             ) from error
 
     @property

@@ -127,7 +127,7 @@ class LanguageModel:
         if adapter is not None:
             model = with_adapter(model, adapter, merge=quantized is None)
         loaded = cls(model, tokenizer, name=str(name_or_path), quantization=quantized)
-        placement.warm_up(lambda: loaded.log_probs([], [0, 0]))
+        placement.warm_up(lambda: loaded.log_probs([], [0, 0]), stored)
         loaded._require_step_by_step()
         return loaded
 

@@ -196,6 +196,19 @@ def test_a_quantised_checkpoint_is_whole(
         LanguageModel.from_pretrained(folder, device="cpu")
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_plain_weights_that_are_said_to_be_quantised(
+    wide_policy_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    quantized = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    folder = changed(
+        wide_policy_folder, tmp_path / "policy", lambda t: t, quantization_config=quantized
+    )
+    with pytest.raises(InputError, match="cannot run with quantization='bitsandbytes'"):
+        LanguageModel.from_pretrained(folder, device="cpu")
+
+
 ADAPTERS: dict[str, tuple[Change, str]] = {
     "all": (lambda tensors: {}, "no base_model.* and 5 more"),
     "a tensor": (
@@ -416,7 +429,7 @@ def test_numbers_that_are_no_sizes(policy_folder: Path, tmp_path: Path) -> None:
         rope_theta=10**11,
         training_tokens=15 * 10**12,
         num_parameters=10**11,
-        max_window_layers=28,
+        max_window_layers=80,
         model_max_length=10**30,
         max_position_embeddings=10**9,
         pad_token_id=0,
