@@ -299,6 +299,11 @@ def _lies_beside(name: str, model: Any, quantized: bool) -> bool:
     """Return whether a tensor is known to be of no use to the network."""
     if _BESIDE.search(name) or (quantized and _SCALES.search(name)):
         return True
+    layer = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
+    if layer is not None:  # behind the last one: the prediction of further tokens, if there is any
+        config = model.config.get_text_config()
+        further = int(layer[1]) - int(getattr(config, "num_hidden_layers", 0))
+        return 0 <= further < int(getattr(config, "num_nextn_predict_layers", None) or 0)
     if name.startswith("lm_head."):
         return not hasattr(model, "lm_head")  # the stack is read by another head
     # The critic that TRL keeps beside a policy; alone, it makes the checkpoint a reward model.

@@ -297,6 +297,17 @@ def test_what_lies_beside_the_stack_is_left_out(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_layer_behind_the_last_that_predicts_further_tokens(
+    policy_folder: Path, tmp_path: Path
+) -> None:
+    extra = beside(model__layers__2__eh_proj__weight=(4, 4))
+    LanguageModel.from_pretrained(
+        changed(policy_folder, tmp_path / "one", extra, num_nextn_predict_layers=1)
+    )
+    with pytest.raises(TensorsError, match="layers.2.eh_proj.weight, which it does not have"):
+        LanguageModel.from_pretrained(changed(policy_folder, tmp_path / "none", extra))
+
+
 @pytest.mark.parametrize("name", ["qwen", "skywork", "trl"])
 def test_a_reward_that_keeps_the_head_of_its_language_model(
     name: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
