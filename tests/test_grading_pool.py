@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import llmsmc
-from llmsmc.grading_pool import ERROR, TIMEOUT, GradingPool
+from llmsmc.grading_pool import ERROR, SCRIPT, TIMEOUT
+from llmsmc.worker_pool import WorkerPool
 
 pytest.importorskip("math_verify")
 
@@ -19,8 +20,8 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="no limits of process
 
 
 @pytest.fixture
-def pool() -> Iterator[GradingPool]:
-    pool = GradingPool(1)
+def pool() -> Iterator[WorkerPool]:
+    pool = WorkerPool(SCRIPT, 1)
     yield pool
     pool.stop()
 
@@ -31,7 +32,7 @@ def seconds_of_the_dead() -> float:
     return times.children_user + times.children_system
 
 
-def test_one_process_makes_many_comparisons(pool: GradingPool) -> None:
+def test_one_process_makes_many_comparisons(pool: WorkerPool) -> None:
     for n in range(2, 20):
         assert pool.ask("compare", 10.0, rf"\sqrt{{{n * n * 3}}}", rf"{n}\sqrt{{3}}") == "equal"
         assert pool.ask("compare", 10.0, rf"\sqrt{{{n}}}", rf"{n}\sqrt{{3}}") == "different"
@@ -41,7 +42,7 @@ def test_one_process_makes_many_comparisons(pool: GradingPool) -> None:
 
 
 @posix
-def test_time_is_limited_on_the_processor_and_the_process_replaced(pool: GradingPool) -> None:
+def test_time_is_limited_on_the_processor_and_the_process_replaced(pool: WorkerPool) -> None:
     pool.ask("read", 10.0, "x")
     started = seconds_of_the_dead()
     pool.stop()
@@ -52,20 +53,20 @@ def test_time_is_limited_on_the_processor_and_the_process_replaced(pool: Grading
     assert pool.num_started == 3
 
 
-def test_the_clock_is_the_second_limit(pool: GradingPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_is_the_second_limit(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
     pool.ask("read", 10.0, "x")
-    monkeypatch.setattr("llmsmc.grading_pool.MAX_WAITING", 0.01)
+    monkeypatch.setattr("llmsmc.worker_pool.MAX_WAITING", 0.01)
     assert pool.ask("compare", 20.0, *ENDLESS) == TIMEOUT
 
 
-def test_a_process_that_ends_is_an_error_and_replaced(pool: GradingPool) -> None:
+def test_a_process_that_ends_is_an_error_and_replaced(pool: WorkerPool) -> None:
     assert pool.ask("no such request", 10.0, "x", "y", "z") == ERROR
     assert pool.ask("read", 10.0, "x") == "readable"
     assert pool.num_started == 2
 
 
 def test_threads_share_the_processes() -> None:
-    pool = GradingPool(2)
+    pool = WorkerPool(SCRIPT, 2)
     with ThreadPoolExecutor(6) as threads:
         asked = [threads.submit(pool.ask, "compare", 10.0, f"x+{n}", f"{n}+x") for n in range(24)]
         assert {each.result() for each in asked} == {"equal"}

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from llmsmc.errors import InputError
+from llmsmc.models.networks.checkpoints import TensorsError
 from llmsmc.models.networks.pretrained import Placement
 
 _LOGIT_SETTINGS: Final = ("final_logit_softcapping", "logits_scaling", "logit_scale")
@@ -120,15 +121,15 @@ def load_with_head(
     The head is not quantised.
 
     Raises:
-        InputError: a weight is missing.
+        InputError: a weight is missing, or belongs to something else.
     """
-    model, info = placement.load(
-        cls, source, full_precision=(head,), output_loading_info=True, **settings
-    )
-    if info["missing_keys"]:
-        missing = ", ".join(sorted(info["missing_keys"])[:3])
-        raise not_a_reward_model(source, convention, head, f"a checkpoint without {missing}")
-    return model
+    try:
+        return placement.load(cls, source, full_precision=(head,), **settings)
+    except TensorsError as error:
+        if not any(name.startswith(f"{head}.") for name in error.lacking):
+            raise
+        got = f"a checkpoint with {error.got}"
+        raise not_a_reward_model(source, convention, head, got) from error
 
 
 def load_language_model(source: str, placement: Placement) -> Any:

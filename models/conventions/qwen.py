@@ -24,7 +24,7 @@ from llmsmc.models.conventions.convention import (
     single_id,
 )
 from llmsmc.models.conventions.prm_head import NUM_LABELS, Qwen2ForProcessRewardModel
-from llmsmc.models.networks.pretrained import Placement, loading_errors, require_chat_template
+from llmsmc.models.networks.pretrained import Placement, load_config, require_chat_template
 from llmsmc.models.policies.chat import chat_ids, checked_text, neutralized
 
 SYSTEM: Final = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -54,8 +54,7 @@ class QwenConvention:
     @classmethod
     def load(cls, source: str, placement: Placement) -> Qwen2ForProcessRewardModel:
         """Load a checkpoint, which must have the two-label head."""
-        with loading_errors(source):
-            config = Qwen2Config.from_pretrained(source)
+        config = load_config(source, cls=Qwen2Config)
         if config.num_labels != NUM_LABELS:
             raise not_a_reward_model(source, "qwen", "score", f"{config.num_labels} labels")
         model = load_with_head(

@@ -21,7 +21,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 
 from llmsmc.errors import InputError
 from llmsmc.models.conventions.convention import load_with_head
-from llmsmc.models.networks.pretrained import Placement, loading_errors
+from llmsmc.models.networks.pretrained import Placement, load_config, loading_errors
 
 
 class ValueHead(nn.Module):
@@ -97,8 +97,7 @@ def load_with_value_head(source: str, placement: Placement, convention: str) -> 
             f"{source}; accepted: {', '.join(_BY_MODEL_TYPE)}."
         )
     config_class, cls = _BY_MODEL_TYPE[model_type]
-    with loading_errors(source):
-        config = config_class.from_pretrained(source)
+    config = load_config(source, cls=config_class)
     return load_with_head(
         cls, source, placement, convention=convention, head="v_head", config=config
     )

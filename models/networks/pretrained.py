@@ -13,12 +13,28 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
+from llmsmc import template_pool
 from llmsmc.errors import InputError
 from llmsmc.models.caches.attention import layer_kinds
+from llmsmc.models.networks.checkpoints import (
+    LoadingReport,
+    TensorsError,
+    listed,
+    require_all_loaded,
+    require_sane,
+    require_stored,
+    stored_file,
+)
 from llmsmc.models.networks.grouped_attention import use_grouped_attention
 from llmsmc.models.networks.quantization import quantization_config, stored_quantization
 
@@ -83,9 +99,11 @@ class Placement:
         """Return `cls.from_pretrained(source, ...)` in evaluation mode.
 
         Modules named in `full_precision` are not quantised. A checkpoint that is quantised already
-        is loaded as it is.
+        is loaded as it is. All tensors of the model are in the checkpoint, and the other way round
+        (see `llmsmc.models.networks.checkpoints`).
 
         Raises:
+            TensorsError: tensors are missing, unexpected or of other shapes.
             InputError: it cannot be loaded, here or at all.
         """
         if self.device is not None and self.device_map is not None:
@@ -102,37 +120,56 @@ class Placement:
         )
         if quantized is not None:
             settings |= {"quantization_config": quantized}
+        revision = settings.get("revision")
+        if "config" not in settings:
+            settings |= {"config": load_config(source, revision)}
         with loading_errors(source), _progress_of_downloads_only(source):
-            stored = stored_quantization(source, self.quantized, settings.get("revision"))
+            _require_no_adapter(source, revision)
+            stored = stored_quantization(source, self.quantized, revision)
             if self.device_map is not None:
                 settings |= {"device_map": self.device_map}
             elif quantized is not None or stored is not None:
                 settings |= {"device_map": {"": device}}
-            # Fused attention where the model has it, and else the plain one.
-            loaded = cls.from_pretrained(
-                source, dtype=dtype, trust_remote_code=False, use_safetensors=True, **settings
-            )
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+            make = getattr(cls, "from_config", cls)
+            require_stored(source, settings["config"], make, **at_revision(revision))
+            with _names_of_tensors(source):
+                # Fused attention where the model has it, and else the plain one.
+                model, info = cls.from_pretrained(
+                    source,
+                    dtype=dtype,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                    ignore_mismatched_sizes=True,  # reported with the others
+                    output_loading_info=True,
+                    **settings,
+                )
+            require_all_loaded(source, model, info, quantized=stored is not None)
         model.eval().requires_grad_(False)
         if "device_map" not in settings:
             model.to(device)
         use_grouped_attention(model)
-        return loaded
+        return model
 
-    def warm_up(self, forward: Callable[[], object]) -> None:
+    def warm_up(self, forward: Callable[[], object], stored: str | None = None) -> None:
         """Run a quantised model once: some layers repack their weights at the first call.
+
+        Args:
+            forward: runs it.
+            stored: how its checkpoint says that it is quantised, if it does.
 
         Raises:
             InputError: the kernels for the quantised weights cannot run this model here.
         """
-        if self.quantized is None:
+        quantization = self.quantized or stored
+        if quantization is None:
             return
         try:
             forward()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise InputError(
-                f"This model cannot run with quantization={self.quantization!r} on this device: "
-                f"{error}. Accepted: another quantization, another device, or None."
+                f"This model cannot run with quantization={quantization!r} on this device: "
+                f"{error}. Accepted: another quantization, another device, or None; for a "
+                "checkpoint that says so itself, weights that are quantised so."
             ) from error
 
     @property
@@ -163,6 +200,47 @@ class Placement:
         return dtype
 
 
+def load_config(source: str, revision: str | None = None, cls: Any = AutoConfig) -> Any:
+    """Return the configuration of a checkpoint as one of the class `cls`.
+
+    Raises:
+        InputError: there is none, or it has sizes that no network has.
+    """
+    with loading_errors(source):
+        _settings_of(source, revision)
+        return cls.from_pretrained(source, trust_remote_code=False, **at_revision(revision))
+
+
+def _settings_of(source: str, revision: str | None) -> dict[str, Any]:
+    """Return what stands in config.json, if a configuration can be made of it."""
+    settings, _ = PreTrainedConfig.get_config_dict(source, **at_revision(revision))
+    require_sane(source, settings)
+    return dict(settings)
+
+
+def _require_no_adapter(source: str, revision: str | None) -> None:
+    """Raise `InputError` for a model that would be loaded with an adapter that nobody asked for."""
+    if stored_file(source, "adapter_config.json", **at_revision(revision)):
+        raise InputError(
+            f"A model is loaded without an adapter unless one is named. Got {source} with a file "
+            "adapter_config.json beside config.json; accepted: the adapter in a folder of its own, "
+            "named as adapter=."
+        )
+
+
+@contextlib.contextmanager
+def _names_of_tensors(source: str) -> Iterator[None]:
+    """Name the tensors over which loading fails, as transformers itself only logs them."""
+    with LoadingReport() as report:
+        try:
+            yield
+        except Exception as error:
+            if not report.names:
+                raise
+            got = f"not all of what {listed(report.names)} is made of"
+            raise TensorsError(source, "its network", got, report.names) from error
+
+
 GENERIC_TOKENIZERS: Final = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """Classes that do what tokenizer.json says and nothing else."""
 
@@ -171,12 +249,15 @@ def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokeni
     """Return the tokenizer of a checkpoint, which must have a chat template."""
     tokenizer = load_plain_tokenizer(source, revision)
     require_chat_template(tokenizer, source)
+    template_pool.POOL.start()  # while weights are read
     return tokenizer
 
 
 def load_plain_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a checkpoint."""
     with loading_errors(source):
+        with contextlib.suppress(OSError):  # a tokenizer may stand alone
+            _settings_of(source, revision)  # of which transformers makes a configuration
         # `AutoTokenizer` prefers the class of the architecture, which splits texts in its own way,
         # even where the checkpoint says that tokenizer.json is all there is to its tokenizer.
         declared = get_tokenizer_config(source, revision=revision).get("tokenizer_class")
@@ -199,6 +280,19 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, source: str) -> No
             f"The tokenizer of {source} has no chat template, so how a question is put to the "
             "model is not known. Accepted: instruction-tuned checkpoints (chat_template in "
             "tokenizer_config.json, or chat_template.jinja)."
+        )
+
+
+def require_embedded(tokenizer: PreTrainedTokenizerBase, model: Any, name: str) -> None:
+    """Raise `InputError` if the tokenizer has an id for which the model has no embedding."""
+    embeddings = model.get_input_embeddings()
+    num_rows = getattr(embeddings, "num_embeddings", len(embeddings.weight))
+    token, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if largest >= num_rows:
+        raise InputError(
+            f"The tokenizer of {name} is of another model, or has tokens that the model was never "
+            f"given. Got the id {largest} of the token {token!r} for {num_rows} embeddings; "
+            f"accepted: ids up to {num_rows - 1}."
         )
 
 

@@ -1,5 +1,6 @@
 """Adapters in the format of PEFT, on top of a language model."""
 
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,6 +9,12 @@ from transformers import PreTrainedModel
 
 from llmsmc.errors import InputError
 from llmsmc.extras import optional
+from llmsmc.models.networks.checkpoints import (
+    FEW,
+    StoredTensors,
+    read_headers,
+    require_same_tensors,
+)
 from llmsmc.models.networks.pretrained import loading_errors
 
 WEIGHTS: Final = "adapter_model.safetensors"
@@ -22,6 +29,7 @@ def with_adapter(model: PreTrainedModel, adapter: str | Path, *, merge: bool) ->
 
     Raises:
         InputError: there is no such adapter with safetensors weights, or none for this model.
+        TensorsError: tensors of the adapter are missing, unexpected or of other shapes.
         MissingExtraError: the package peft is not installed.
     """
     peft = optional("peft", extra="peft", purpose="An adapter")
@@ -33,11 +41,55 @@ def with_adapter(model: PreTrainedModel, adapter: str | Path, *, merge: bool) ->
                 "An adapter changes weights. Got one that puts learned embeddings before the "
                 f"prompt ({config.peft_type.value}); accepted: LoRA and its kin."
             )
-        wrapped: Any = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+        stored = read_headers([folder / WEIGHTS])
+        _require_rank(adapter, config, stored)
+        with warnings.catch_warnings():
+            # What is missing or of another shape is an error here, and told with all the rest.
+            warnings.filterwarnings("ignore", "Found missing adapter keys|Some weights of")
+            wrapped: Any = peft.PeftModel.from_pretrained(
+                model, str(folder), is_trainable=False, ignore_mismatched_sizes=True
+            )
+        own = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+        _require_loaded(adapter, wrapped, own, stored)
         adapted: Any = wrapped.merge_and_unload() if merge else wrapped.get_base_model()
     adapted.eval().requires_grad_(False)
     assert isinstance(adapted, PreTrainedModel)
     return adapted
+
+
+def _require_rank(adapter: str | Path, config: Any, stored: StoredTensors) -> None:
+    """Raise `InputError` for a rank that no tensor has, before tensors of that rank are made."""
+    ranks = [getattr(config, "r", None), *(getattr(config, "rank_pattern", None) or {}).values()]
+    for rank in ranks:
+        if isinstance(rank, int) and rank > max(FEW, stored.largest_dimension):
+            raise InputError(
+                f"The configuration of {adapter} asks for a larger adapter than its file holds. "
+                f"Got r = {rank} for {len(stored.shapes)} tensors, the largest dimension of which "
+                f"is {stored.largest_dimension}; accepted: the configuration that was saved with "
+                "the weights."
+            )
+
+
+def _require_loaded(
+    adapter: str | Path, wrapped: Any, own: dict[str, Any], stored: StoredTensors
+) -> None:
+    """Hold the tensors of the adapter, `own`, against those of its file.
+
+    PEFT leaves the first values in what is missing, with which an adapter changes nothing.
+    """
+    # Beside its own, a file may have the embeddings of the model that it was trained with.
+    known = own.keys() | wrapped.state_dict().keys()
+    require_same_tensors(
+        str(adapter),
+        "an adapter of this model",
+        sorted(own.keys() - stored.shapes.keys()),
+        sorted(stored.shapes.keys() - known),
+        [
+            (name, stored.shapes[name], tensor.shape)
+            for name, tensor in sorted(own.items())
+            if name in stored.shapes and stored.shapes[name] != tuple(tensor.shape)
+        ],
+    )
 
 
 def _folder(adapter: str | Path) -> Path:

@@ -1,5 +1,6 @@
 """Putting a question to a model: what may stand in a prompt, and how it becomes ids."""
 
+import json
 import unicodedata
 from collections.abc import Collection, Iterable
 from typing import Final
@@ -7,6 +8,8 @@ from typing import Final
 from transformers import PreTrainedTokenizerBase
 
 from llmsmc.errors import InputError
+from llmsmc.template_pool import POOL, SECONDS
+from llmsmc.worker_pool import ERROR, TIMEOUT
 
 # Templates that print the date of today would make a prompt depend on the day of the run.
 PROMPT_DATE: Final = "01 Jan 2025"
@@ -19,18 +22,50 @@ def chat_text(
     *,
     thinks: bool = False,
 ) -> str:
-    """Return a chat as text, up to where the next text of the assistant begins."""
-    rendered = tokenizer.apply_chat_template(
-        messages,
-        tokenize=False,
-        add_generation_prompt=True,
-        date_string=date,
+    """Return a chat as text, up to where the next text of the assistant begins.
+
+    The template is rendered in a process apart, which is limited in time and memory.
+
+    Raises:
+        InputError: the template refuses the chat, does not come to an end, or writes too much.
+    """
+    settings: dict[str, object] = {
+        **{name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "add_generation_prompt": True,
+        "date_string": date,
         # Two names for one thing, of Qwen3 and of Granite; other templates know neither.
-        enable_thinking=thinks,
-        thinking=thinks,
+        "enable_thinking": thinks,
+        "thinking": thinks,
+    }
+    template = tokenizer.get_chat_template()
+    answer = POOL.ask("render", SECONDS, template, json.dumps(messages), json.dumps(settings))
+    if answer == TIMEOUT:
+        raise _not_rendered(f"one that is still at work after {SECONDS:g} s", "ends at once")
+    if answer == ERROR:
+        raise _not_rendered("one whose process broke down over it", "needs little memory")
+    kind, said = json.loads(answer)
+    if kind == "characters":
+        raise _not_rendered(f"one that writes {said:,} characters", "writes what is said")
+    if kind == "error":
+        roles = [message["role"] for message in messages]
+        hint = " (some know no system prompt)" if "system" in roles else ""
+        turns = ", ".join(roles[:3]) + (", ..." if len(roles) > 3 else "")
+        got = f"one that says {_shown(said)} to the turns {turns}"
+        raise _not_rendered(got, f"takes these{hint}")
+    assert isinstance(said, str)
+    return said
+
+
+def _not_rendered(got: str, accepted: str) -> InputError:
+    return InputError(
+        f"The chat template of the tokenizer renders no chat. Got {got}; accepted: a template that "
+        f"{accepted}."
     )
-    assert isinstance(rendered, str)
-    return rendered
+
+
+def _shown(text: str) -> str:
+    """Return what a template has said of an error, on one line and in printed characters."""
+    return repr(" ".join(text.split())[:200].rstrip(": "))
 
 
 def chat_ids(

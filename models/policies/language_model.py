@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -29,8 +28,9 @@ from llmsmc.models.networks.pretrained import (
     Placement,
     at_revision,
     context_length,
+    load_config,
     load_tokenizer,
-    loading_errors,
+    require_embedded,
     resolve,
 )
 from llmsmc.models.networks.quantization import quantization_method
@@ -70,9 +70,14 @@ class LanguageModel:
         name: str = "",
         quantization: str | None = None,
     ) -> None:
-        """Take a model that is loaded already; `from_pretrained` is the usual way."""
+        """Take a model that is loaded already; `from_pretrained` is the usual way.
+
+        Raises:
+            InputError: the tokenizer has ids for which the model has no embedding.
+        """
         self.model, self.tokenizer = model, tokenizer
         self.name, self.quantization = name or type(model).__name__, quantization
+        require_embedded(tokenizer, model, self.name)
         self.context_length = context_length(model.config)
         self._attention = Attention(model.config)
         generation = getattr(model, "generation_config", None)
@@ -114,18 +119,15 @@ class LanguageModel:
         source = resolve(name_or_path)
         placement = Placement(device, dtype, quantization, double_quantization, device_map)
         tokenizer = load_tokenizer(source, revision)
-        with loading_errors(source):
-            config = AutoConfig.from_pretrained(
-                source, trust_remote_code=False, **at_revision(revision)
-            )
+        config = load_config(source, revision)
         context_length(config)  # refused before gigabytes of weights are read
-        model = placement.load(AutoModelForCausalLM, source, **at_revision(revision))
+        model = placement.load(AutoModelForCausalLM, source, config=config, **at_revision(revision))
         stored = quantization_method(getattr(config, "quantization_config", None))
         quantized = placement.quantized or stored
         if adapter is not None:
             model = with_adapter(model, adapter, merge=quantized is None)
         loaded = cls(model, tokenizer, name=str(name_or_path), quantization=quantized)
-        placement.warm_up(lambda: loaded.log_probs([], [0, 0]))
+        placement.warm_up(lambda: loaded.log_probs([], [0, 0]), stored)
         loaded._require_step_by_step()
         return loaded
 

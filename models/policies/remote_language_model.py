@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from llmsmc.cost import Cost
 from llmsmc.errors import InputError, ServerError
@@ -30,7 +30,7 @@ from llmsmc.models.engines.engine import Capabilities, ScoringEngine
 from llmsmc.models.engines.probe import probe
 from llmsmc.models.engines.requirements import missing, require
 from llmsmc.models.engines.rows import Limits, Row, draw_rows
-from llmsmc.models.networks.pretrained import load_tokenizer, resolve
+from llmsmc.models.networks.pretrained import load_config, load_tokenizer, resolve
 from llmsmc.models.networks.ragged import padded_rows
 from llmsmc.models.policies.constraint import Constraint, TokenMask
 from llmsmc.models.policies.policy import Demands
@@ -114,7 +114,7 @@ class RemoteLanguageModel:
             known: int | None = None
         else:
             source, plain = _tokenizer(self.name if tokenizer is None else tokenizer)
-            config = _found(lambda: AutoConfig.from_pretrained(source, trust_remote_code=False))
+            config = _found(lambda: load_config(source))
             generation = _found(lambda: GenerationConfig.from_pretrained(source))
             self.eos_ids = eos_ids_of(config, generation, plain)
             size = 0 if config is None else int(config.get_text_config().vocab_size)

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from llmsmc.cost import Cost
 from llmsmc.models.caches.cache_rows import CacheRows, Memory
-from llmsmc.models.reasoning.particles import ReasoningParticles
+from llmsmc.models.reasoning.particles import FAILED, ReasoningParticles
 from llmsmc.models.reasoning.rewinding import first_steps
 from llmsmc.models.rewards.aggregation import Aggregation
-from llmsmc.models.rewards.reward import Reward, Solution, Steps
+from llmsmc.models.rewards.reward import Reward, Solution, Steps, scores_and_failures
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,10 @@ class StepScores:
     def fill_in(self, particles: ReasoningParticles) -> Cost:
         """Score the steps that have no score yet, in one pass over all particles.
 
-        A step that does not fit has none.
+        A step that does not fit has none. A solution to which a server gives none fails.
+
+        Raises:
+            InputError: the reward does not give one number to each step.
         """
         num_scored, num_steps = particles.num_scored.tolist(), particles.num_steps
         if bool((particles.num_scored >= num_steps).all()):
@@ -48,11 +51,14 @@ class StepScores:
             read, old = self.read(texts), self.read(texts[:count])
             new = read[len(old) :] if self.fits(texts) else ()
             solutions.append(Solution(old, new))
-        scores, memory, cost = self.reward.score_steps(
+        said, memory, cost = self.reward.score_steps(
             self.question,
             solutions,
             particles.reward_memory or CacheRows.none(len(particles)),
             reading=self.aggregation.reading,
+        )
+        scores, failed = scores_and_failures(
+            self.reward.name, solutions, said, self.aggregation.reading
         )
         rows, shape = particles.log_odds.tolist(), particles.log_odds.shape
         for n, values in enumerate(scores):
@@ -61,6 +67,8 @@ class StepScores:
                 rows[n][stop - len(values) : stop] = values
         particles.log_odds = torch.tensor(rows, dtype=torch.float64).reshape(shape)
         particles.num_scored = num_steps
+        codes = particles.finish_codes
+        particles.finish_codes = codes.masked_fill(torch.tensor(failed), FAILED)
         particles.reward_memory = memory.keep(~particles.finished)
         return cost
 

@@ -5,7 +5,7 @@ two ways: of models with two labels, from the pooling of their tokens, a row for
 each marker; of models that are language models, as the log-probabilities of the two labels as the
 next token behind each step, for which the server has what stands before cached.
 
-Solutions that agree are scored once. One that the server does not score has score zero.
+Solutions that agree are scored once. One that the server does not score fails.
 """
 
 import math
@@ -137,7 +137,8 @@ class RemoteRewardModel(Memoryless):
             return []
         layout = self._layout(question, read)
         self._check_length(len(layout.ids))
-        (scores,), _ = self._asked([(layout, len(read))])
+        (answer,), _ = self._asked([(layout, len(read))])
+        scores = self._numbers(answer)
         if isinstance(scores, ServerError):
             raise scores
         return [1 / (1 + math.exp(-value)) if value > -700 else 0.0 for value in scores]
@@ -157,7 +158,7 @@ class RemoteRewardModel(Memoryless):
         memory: Memory,
         *,
         reading: Reading = "steps",
-    ) -> tuple[list[list[float]], Memory, Cost]:
+    ) -> tuple[list[list[float] | ServerError], Memory, Cost]:
         """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`.
 
         Raises:
@@ -172,20 +173,26 @@ class RemoteRewardModel(Memoryless):
                     self._layout(question, read),
                     min(len(solution.new), len(read)),
                 )
-        answers, cost = self._asked(list(jobs.values()))
+        said, cost = self._asked(list(jobs.values()))
+        answers = [self._numbers(answer) for answer in said]
         errors = [answer for answer in answers if isinstance(answer, ServerError)]
         if errors and len(errors) == len(answers):
             raise errors[0]
-        known = {
-            solution: [-math.inf] * jobs[solution][1] if isinstance(answer, ServerError) else answer
-            for solution, answer in zip(jobs, answers, strict=True)
-        }
-        failed = sum(isinstance(known.get(s), list) and -math.inf in known[s] for s in solutions)
-        cost += Cost(
-            reward_seconds=time.perf_counter() - begun, failed_particles=failed if errors else 0
-        )
-        log_odds = [list(known.get(solution, ())) for solution in solutions]
+        known = dict(zip(jobs, answers, strict=True))
+        log_odds = [known.get(solution, []) for solution in solutions]
+        failed = sum(isinstance(each, ServerError) for each in log_odds)
+        cost += Cost(reward_seconds=time.perf_counter() - begun, failed_particles=failed)
         return log_odds, CacheRows.none(len(solutions)), cost
+
+    def _numbers(self, answer: list[float] | ServerError) -> list[float] | ServerError:
+        """Return the log-odds of an answer; an error if one of them is no number."""
+        if isinstance(answer, ServerError) or not any(map(math.isnan, answer)):
+            return answer
+        return ServerError(
+            f"{self.name} at {self.address} gives a score that is not a number. Got {answer}; "
+            "accepted: two logits or log-probabilities for each step.",
+            is_down=False,
+        )
 
     def _asked(
         self, jobs: Sequence[tuple[Layout, int]]

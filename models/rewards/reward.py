@@ -6,12 +6,16 @@ right, as log-odds, in which nothing saturates. What it remembers of a solution 
 solutions are resampled, so that only new steps are computed.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+import math
+import reprlib
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, runtime_checkable
 
 from llmsmc.cost import Cost
-from llmsmc.errors import InputError
+from llmsmc.errors import InputError, ServerError
 from llmsmc.models.caches.cache_rows import Memory
 
 Steps = tuple[str, ...]
@@ -70,7 +74,7 @@ class Reward(Protocol):
         memory: Memory,
         *,
         reading: Reading = "steps",
-    ) -> tuple[list[list[float]], Memory, Cost]:
+    ) -> tuple[Sequence[list[float] | ServerError], Memory, Cost]:
         """Return the log-odds of what is new in B solutions.
 
         Args:
@@ -81,7 +85,8 @@ class Reward(Protocol):
                 whole solution, if there is something new.
 
         Returns:
-            The log-odds of each solution, what to remember for the next call, and the cost.
+            The log-odds of each solution, or why a server has given it none; what to remember for
+            the next call; and the cost.
         """
         ...
 
@@ -110,6 +115,82 @@ class Memoryless:
     ) -> Memory:
         """Return the memory, in which there is nothing."""
         return memory
+
+
+def scores_or_fault(
+    said: object, steps: Sequence[str], low: float, high: float
+) -> list[float] | str:
+    """Return what has been said of the steps as one number for each, or what is wrong with it.
+
+    Args:
+        said: what should be as many numbers as there are steps.
+        steps: their texts.
+        low: the smallest number.
+        high: the largest; both may be infinite, and NaN is never a score.
+    """
+    if not isinstance(said, Iterable):
+        return reprlib.repr(said)
+    values = list(itertools.islice(said, len(steps) + 1))
+    scores = list[float]()
+    for number, (value, step) in enumerate(zip(values, steps, strict=False), start=1):
+        try:
+            score = float(value) if hasattr(value, "__float__") else math.nan
+        except (ValueError, TypeError, RuntimeError, OverflowError):
+            score = math.nan
+        if not low <= score <= high:
+            return f"{reprlib.repr(value)} for step {number} of {len(steps)}, {shown(step)!r}"
+        scores.append(score)
+    if len(values) != len(steps):
+        counted = f"more than {len(steps)}" if len(values) > len(steps) else str(len(values))
+        return f"{counted} scores for {len(steps)} steps"
+    return scores
+
+
+def shown(step: str, width: int = 40) -> str:
+    """Return a step as it is named in an error."""
+    return textwrap.shorten(step, width, placeholder=" ...") or step[:width]
+
+
+def scores_and_failures(
+    name: str,
+    solutions: Sequence[Solution],
+    said: Sequence[object],
+    reading: Reading,
+) -> tuple[list[list[float]], list[bool]]:
+    """Return the log-odds that a reward has given to solutions, and which of them failed.
+
+    Where a server has given none, the log-odds are those of a score of zero.
+
+    Args:
+        name: of the reward.
+        solutions: what it was asked about.
+        said: what it has answered.
+        reading: what a score is of.
+
+    Raises:
+        InputError: an answer is not one number for each new step.
+    """
+    if len(said) != len(solutions):
+        raise InputError(
+            f"A reward answers for each solution. Got {len(said)} answers of {name} for "
+            f"{len(solutions)} solutions; accepted: as many of both."
+        )
+    scores, failed = list[list[float]](), list[bool]()
+    for solution, values in zip(solutions, said, strict=True):
+        read = READINGS[reading](solution.steps)
+        new = read[len(read) - min(len(solution.new), len(read)) :]
+        failed.append(isinstance(values, ServerError))
+        if isinstance(values, ServerError):
+            scores.append([-math.inf] * len(new))
+            continue
+        found = scores_or_fault(values, new, -math.inf, math.inf)
+        if isinstance(found, str):
+            raise InputError(
+                f"A reward gives log-odds to each step that it is asked about. Got {found} from "
+                f"{name}; accepted: one number for each step, which is not NaN."
+            )
+        scores.append(found)
+    return scores, failed
 
 
 def cost_of_reading(cost: Cost, scored_tokens: int = 0) -> Cost:

@@ -22,9 +22,16 @@ from torch.nn.functional import logsigmoid
 
 from llmsmc.checks import require_choice
 from llmsmc.cost import Cost
-from llmsmc.errors import InputError
+from llmsmc.errors import InputError, ServerError
 from llmsmc.models.caches.cache_rows import JointRows, Memory
-from llmsmc.models.rewards.reward import Reading, Reward, Solution, Steps
+from llmsmc.models.rewards.reward import (
+    Reading,
+    Reward,
+    Solution,
+    Steps,
+    scores_and_failures,
+    scores_or_fault,
+)
 from llmsmc.models.rewards.reward_function import Scoring, as_reward
 
 Combination = Callable[[Tensor], Tensor]
@@ -90,7 +97,15 @@ class RewardEnsemble:
         """Return the score of each step."""
         if not steps:
             return []
-        scores = [member.score(question, steps) for member in self.members]
+        scores = list[list[float]]()
+        for member in self.members:
+            found = scores_or_fault(member.score(question, steps), steps, 0.0, 1.0)
+            if isinstance(found, str):
+                raise InputError(
+                    f"A member of an ensemble scores each step. Got {found} from {member.name}; "
+                    "accepted: one number in [0, 1] for each step."
+                )
+            scores.append(found)
         log_odds = torch.tensor(scores, dtype=torch.float64).logit()
         return self._combined(log_odds).sigmoid().tolist()
 
@@ -110,17 +125,18 @@ class RewardEnsemble:
         memory: Memory,
         *,
         reading: Reading = "steps",
-    ) -> tuple[list[list[float]], JointRows, Cost]:
+    ) -> tuple[list[list[float] | ServerError], JointRows, Cost]:
         """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`."""
         scores, memories, cost = list[list[list[float]]](), list[Memory](), Cost()
+        failures: dict[int, ServerError] = {}
         for member, rows in zip(self.members, memory.split(len(self.members)), strict=True):
             said, kept, spent = member.score_steps(question, solutions, rows, reading=reading)
-            scores.append(said)
+            failures |= {n: each for n, each in enumerate(said) if isinstance(each, ServerError)}
+            scores.append(scores_and_failures(member.name, solutions, said, reading)[0])
             memories.append(kept)
             cost += spent
         combined = [
-            self._combined(torch.tensor(rows, dtype=torch.float64)).tolist() if rows[0] else []
-            for rows in zip(*scores, strict=True)
+            failures.get(n) or self._of(rows) for n, rows in enumerate(zip(*scores, strict=True))
         ]
         return combined, JointRows(tuple(memories)), cost
 
@@ -135,6 +151,10 @@ class RewardEnsemble:
         """Return what the members remember of the steps `after`."""
         pairs = zip(self.members, memory.split(len(self.members)), strict=True)
         return JointRows(tuple(m.rewind(question, r, before, after, reading) for m, r in pairs))
+
+    def _of(self, rows: Sequence[list[float]]) -> list[float]:
+        """Return the log-odds of one solution from those of the members."""
+        return self._combined(torch.tensor(rows, dtype=torch.float64)).tolist() if rows[0] else []
 
     def _combined(self, log_odds: Float64[Tensor, "M K"]) -> Float64[Tensor, " K"]:
         combined = self._combine(log_odds)

@@ -16,6 +16,7 @@ from llmsmc.models.rewards.reward import (
     Solution,
     Steps,
     checked_steps,
+    scores_or_fault,
 )
 
 Scoring = Callable[[str, Sequence[str]], Sequence[float]]
@@ -56,11 +57,11 @@ class RewardFunction(Memoryless):
         read = checked_steps(steps)
         if not read:
             return []
-        scores = [float(score) for score in self._function(question, list(read))]
-        if len(scores) != len(read) or not all(0 <= score <= 1 for score in scores):
+        scores = scores_or_fault(self._function(question, list(read)), read, 0.0, 1.0)
+        if isinstance(scores, str):
             raise InputError(
-                f"A score is the probability that a step is right. Got {scores} from {self.name} "
-                f"for {len(read)} steps; accepted: one number in [0, 1] for each step."
+                f"A score is the probability that a step is right. Got {scores} from the function "
+                f"{self.name}; accepted: one number in [0, 1] for each step."
             )
         return scores
 

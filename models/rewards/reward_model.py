@@ -33,6 +33,7 @@ from llmsmc.models.networks.pretrained import (
     context_length,
     load_plain_tokenizer,
     loading_errors,
+    require_embedded,
     resolve,
 )
 from llmsmc.models.networks.ragged import padded_rows
@@ -72,11 +73,12 @@ class RewardModel:
 
         Raises:
             InputError: the convention is unknown, or does not go with the model; the calibration
-                is no temperature.
+                is no temperature; the tokenizer has ids for which the model has no embedding.
         """
         require_temperature(calibration)
         self.model, self.tokenizer = model, tokenizer
         self.name, self.quantization = name or type(model).__name__, quantization
+        require_embedded(tokenizer, model, self.name)
         cls = convention_class(convention, type(model).__name__, tokenizer, self.name)
         self.convention = made(cls, tokenizer, settings)
         self.calibration = calibration

@@ -10,6 +10,7 @@ from typing import Final
 
 from llmsmc.checks import require_count
 from llmsmc.cost import Cost
+from llmsmc.errors import ServerError
 from llmsmc.models.caches.cache_rows import Memory
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.policies.step_tokens import StepRequest, StepTokens
@@ -21,6 +22,9 @@ from llmsmc.models.sharing.batch_engines import PromptEngine, StepEngine
 from llmsmc.models.sharing.handoff import ask, takes_turns
 
 MAX_PARTICLES: Final = 1024
+
+Scored = tuple[Sequence[list[float] | ServerError], Memory, Cost]
+"""What a reward answers; see `llmsmc.models.rewards.reward.Reward`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +58,12 @@ class _Rewards:
     def engine(self) -> PromptEngine:
         return PromptEngine(self._all, self.tokens_meanwhile)
 
-    def _all(
-        self, requests: Sequence[ScoringRequest]
-    ) -> Sequence[tuple[list[list[float]], Memory, Cost]]:
+    def _all(self, requests: Sequence[ScoringRequest]) -> Sequence[Scored]:
         if isinstance(self.reward, RewardModel):
             return score_together(self.reward, requests)
         return [self._alone(request) for request in requests]
 
-    def _alone(self, request: ScoringRequest) -> tuple[list[list[float]], Memory, Cost]:
+    def _alone(self, request: ScoringRequest) -> Scored:
         return self.reward.score_steps(
             request.question, request.solutions, request.memory, reading=request.reading
         )
@@ -146,12 +148,12 @@ class SharedReward:
         memory: Memory,
         *,
         reading: Reading = "steps",
-    ) -> tuple[list[list[float]], Memory, Cost]:
+    ) -> Scored:
         """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`."""
         if not takes_turns():
             return self._reward.score_steps(question, solutions, memory, reading=reading)
         request = ScoringRequest(question, solutions, memory, reading)
-        scores: tuple[list[list[float]], Memory, Cost] = ask(self._rewards, request)
+        scores: Scored = ask(self._rewards, request)
         return scores
 
     def rewind(

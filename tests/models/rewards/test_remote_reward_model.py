@@ -150,17 +150,47 @@ def test_equal_solutions_are_scored_once(
     assert scores[5] == pytest.approx([log_odds[0]], abs=1e-4)
 
 
-def test_a_solution_that_is_not_scored_has_score_zero(
+def test_a_solution_that_is_not_scored_fails(
     remote: RemoteRewardModel, pooling: RewardServer
 ) -> None:
     pooling.fault = lambda number, body: (400, {}, {}) if number == 0 else None
     solutions = [Solution((), (step,)) for step in STEPS]
     scores, _, cost = remote.score_steps(QUESTION, solutions, CacheRows.none(3))
-    assert sorted(scores)[0] == [-math.inf] and cost.failed_particles == 1
-    assert all(math.isfinite(row[0]) for row in sorted(scores)[1:])
+    assert sum(isinstance(row, ServerError) for row in scores) == cost.failed_particles == 1
+    assert all(math.isfinite(row[0]) for row in scores if isinstance(row, list))
     pooling.fault = lambda number, body: (400, {}, {})
     with pytest.raises(ServerError, match="400"):
         remote.score_steps(QUESTION, solutions, CacheRows.none(3))
+
+
+NO_LOGITS: dict[str, Any] = {
+    "NaN": [0, math.nan],
+    "NaN of the other": [math.nan, 0],
+    "infinite alike": [math.inf, math.inf],
+    "infinite": [-math.inf, -math.inf],
+}
+
+
+@pytest.mark.parametrize("aggregation", ["product", "last", "min", "model", "odds", "exp"])
+@pytest.mark.parametrize("logits", NO_LOGITS)
+def test_a_score_of_a_server_that_is_no_number(
+    logits: str,
+    aggregation: str,
+    remote: RemoteRewardModel,
+    pooling: RewardServer,
+    policy: LanguageModel,
+) -> None:
+    def fault(number: int, body: Json) -> Any:
+        rows = [[0.0, 1.0] if number else NO_LOGITS[logits]] * len(body["input"])
+        return 200, {}, {"data": [{"index": 0, "data": rows}]}
+
+    pooling.fault = fault
+    model = Reasoning(policy, remote, QUESTION, aggregation, step=4, max_steps=1)
+    state = model.sample_initial(4, generator=torch.Generator().manual_seed(0))
+    log_likelihood = model.log_likelihood(0, None, state, None)
+    assert 0 < int(state.failed.sum()) < 4
+    assert torch.equal(log_likelihood == -math.inf, state.failed)
+    assert torch.equal(model.path_log_likelihood(0, state, None), log_likelihood)
 
 
 @pytest.mark.parametrize("convention", ["rlhflow", "versa", "math-shepherd"])
