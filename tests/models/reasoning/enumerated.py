@@ -23,13 +23,13 @@ from llmsmc.models.caches.cache_rows import CacheRows
 from llmsmc.models.policies.policy import Demands
 from llmsmc.models.policies.step_tokens import StepRequest, StepTokens
 from llmsmc.models.policies.stopping import EOS, LENGTH, STOP, Automaton, StepRule
-from llmsmc.models.policies.thinking import Thinking, put_forced
+from llmsmc.models.policies.thinking import put_forced
 from llmsmc.models.policies.token_scoring import ScoreRequest, TokenScores
 from llmsmc.models.reasoning.particles import FINISH_REASONS, NO_STEP, ReasoningParticles
+from llmsmc.models.rewards.reward_function import RewardFunction
 from llmsmc.testing import Instance
 
 Ids = tuple[int, ...]
-NEVER = 2**62
 
 
 class TablePolicy:
@@ -42,7 +42,9 @@ class TablePolicy:
     masks, whole_answers_only, special_tokens = False, False, frozenset[str]()
     context_length = 1_000_000
 
-    def __init__(self, words: Sequence[str], longest: int, seed: int) -> None:
+    def __init__(self, words: Sequence[str], longest: int, seed: int, silent: bool = False) -> None:
+        """With `silent`, the end of the text is not among the tokens, as with some servers."""
+        self.silent = silent
         self.words, source = ["", *words], np.random.default_rng(seed)
         self.longest, size = longest, len(self.words)
         law = source.dirichlet(np.full(size, 2.0), size=sum(size**k for k in range(longest)))
@@ -101,6 +103,10 @@ class TablePolicy:
             ended = torch.where(automaton.complete(states) & ~full, STOP, ended)
             ended = torch.where(drawn == 0, EOS, ended)
             reasons = ended.where(active, reasons)
+        if self.silent:
+            counts = counts - (reasons == EOS).long()
+            drawn_before = torch.arange(ids.shape[1]) < counts[:, None]
+            log_probs = log_probs.where(drawn_before, 0.0)
         memory = CacheRows.none(size)
         return StepTokens(ids, counts, log_probs, log_probs, log_probs, reasons, memory), Cost()
 
@@ -130,18 +136,35 @@ class TablePolicy:
         return codes, counts
 
 
-def table_of_scores(question: str, steps: Sequence[str]) -> list[float]:
-    """Scores that depend on every character of the step and of those before it."""
-    scores = []
-    for count in range(1, len(steps) + 1):
-        seed = zlib.crc32("\0".join(steps[:count]).encode())
-        scores.append(0.1 + 0.9 * float(np.random.default_rng(seed).random()))
-    return scores
+class TableReward(RewardFunction):
+    """Scores that depend on every character of a step and of those before it.
+
+    Attributes:
+        room: how many characters it can read at most.
+        num_read: how many steps it has been asked to read so far.
+    """
+
+    def __init__(self, room: int | None = None) -> None:
+        super().__init__(self._scores)
+        self.room, self.num_read = room, 0
+
+    def fits(self, question: str, steps: tuple[str, ...], reading: Any = "steps") -> bool:
+        return self.room is None or len("".join(steps)) <= self.room
+
+    def _scores(self, question: str, steps: Sequence[str]) -> list[float]:
+        self.num_read += len(steps)
+        return [_score("\0".join(steps[:count])) for count in range(1, len(steps) + 1)]
 
 
-AGGREGATED = {
+@functools.cache
+def _score(text: str) -> float:
+    return 0.1 + 0.9 * float(np.random.default_rng(zlib.crc32(text.encode())).random())
+
+
+_AGGREGATED: dict[str, Any] = {
     "product": math.prod,
     "last": lambda scores: scores[-1],
+    "model": lambda scores: scores[-1],
     "min": min,
     "odds": lambda scores: math.prod(score / (1 - score) for score in scores),
     "exp": lambda scores: math.exp(sum(scores)),
@@ -163,12 +186,7 @@ class Written:
 
 @dataclass(frozen=True, eq=False)
 class Language:
-    """A model with all its solutions.
-
-    Attributes:
-        model: the model, whose policy is a `TablePolicy`.
-        separator: what ends a step: a delimiter, a number of tokens, or a rule with a pattern.
-    """
+    """A model, of a `TablePolicy` and a `TableReward`, with all its solutions."""
 
     model: Reasoning
 
@@ -176,6 +194,11 @@ class Language:
     def policy(self) -> TablePolicy:
         assert isinstance(self.model.policy, TablePolicy)
         return self.model.policy
+
+    @property
+    def _reward(self) -> TableReward:
+        assert isinstance(self.model.reward, TableReward)
+        return self.model.reward
 
     @functools.cached_property
     def solutions(self) -> list[Written]:
@@ -198,7 +221,9 @@ class Language:
             cuts = (*ends, len(longer))
             texts, text_ends = self._texts(longer, cuts)
             reason = None
-            if token == 0:
+            if not self._reward.fits("", texts):
+                reason = "length"
+            elif token == 0:
                 reason = "eos"
             elif model.stop_at_answer and self._answers("".join(texts)):
                 reason = "answer"
@@ -210,6 +235,9 @@ class Language:
                 yield from self._behind(longer, cuts, total)
             else:
                 score = self._log_score(texts)
+                if policy.silent and token == 0:
+                    longer, cuts = longer[:-1], (*cuts[:-1], len(ids))
+                    text_ends = tuple(min(end, len(ids)) for end in text_ends)
                 yield Written(longer, cuts, texts, text_ends, reason, total, score)
 
     def _is_open(self, ids: Ids) -> bool:
@@ -267,24 +295,27 @@ class Language:
         if thinking is not None and not thinking.scored:
             closed = [n for n, text in enumerate(texts) if thinking.closing in text]
             texts = texts[closed[0] + 1 :] if closed else ()
+        texts = tuple(texts)
+        while texts and not self._reward.fits("", texts):
+            texts = texts[:-1]
         if not texts:
             return 0.0
-        scoring: Any = self.model.reward
         if self.model.aggregation == "model":
-            return math.log(scoring("", ["".join(texts)])[0])
-        return math.log(AGGREGATED[str(self.model.aggregation)](scoring("", texts)))
+            texts = ("".join(texts),)
+        scores = [_score("\0".join(texts[:count])) for count in range(1, len(texts) + 1)]
+        return math.log(_AGGREGATED[str(self.model.aggregation)](scores))
 
     @functools.cached_property
     def law(self) -> Tensor:
         return torch.tensor([one.log_prob + one.log_score for one in self.solutions]).double()
 
     @functools.cached_property
-    def _numbers(self) -> dict[Ids, int]:
-        return {one.ids: n for n, one in enumerate(self.solutions)}
+    def _numbers(self) -> dict[tuple[Ids, str | None], int]:
+        return {(one.ids, one.reason): n for n, one in enumerate(self.solutions)}
 
     def numbers(self, particles: ReasoningParticles) -> Tensor:
         """Return which solution each particle is; KeyError for what cannot be."""
-        return torch.tensor([self._numbers[particle.token_ids] for particle in particles])
+        return torch.tensor([self._numbers[one.token_ids, one.finish_reason] for one in particles])
 
     def check(self, particles: ReasoningParticles) -> None:
         """Compare all that is derived from the tokens of whole solutions."""
@@ -292,11 +323,12 @@ class Language:
         log_priors = self.model.log_prior(particles)
         log_scores = self.model.path_log_likelihood(0, particles, None)
         for n, particle in enumerate(particles):
-            one = self.solutions[self._numbers[particle.token_ids]]
+            one = self.solutions[self._numbers[particle.token_ids, particle.finish_reason]]
             assert tuple(end for end in ends[n] if end != NO_STEP) == one.ends
-            assert (particle.steps, particle.finish_reason) == (one.texts, one.reason)
+            assert particle.steps == one.texts
             assert tuple(text_ends[n][: len(one.texts)]) == one.text_ends
-            assert math.isclose(float(log_priors[n]), one.log_prob, abs_tol=1e-9)
+            if not self.policy.silent:  # else the end has no token that could be scored
+                assert math.isclose(float(log_priors[n]), one.log_prob, abs_tol=1e-9)
             assert math.isclose(float(log_scores[n]), one.log_score, abs_tol=1e-9)
 
     def particles(self, numbers: Tensor) -> ReasoningParticles:
@@ -345,9 +377,26 @@ class Language:
 
 
 def language(
-    words: Sequence[str], step: Any, *, seed: int = 0, longest: int = 4, **settings: Any
+    words: Sequence[str],
+    step: Any,
+    *,
+    seed: int = 0,
+    longest: int = 4,
+    room: int | None = None,
+    silent: bool = False,
+    **settings: Any,
 ) -> Language:
-    """Return a language of the end of the text and these words."""
-    policy: Any = TablePolicy(words, settings.get("max_tokens") or longest, seed)
+    """Return a language of the end of the text and these words.
+
+    Args:
+        words: the words.
+        step: where a step ends.
+        seed: of the table.
+        longest: number of tokens at which solutions are cut off.
+        room: number of characters that the reward can read.
+        silent: whether the end of the text is not among the tokens.
+        settings: others of the model.
+    """
+    policy: Any = TablePolicy(words, longest, seed, silent)
     named = {"max_tokens": longest, "max_steps": None} | settings
-    return Language(Reasoning(policy, table_of_scores, "q", step=step, **named))
+    return Language(Reasoning(policy, TableReward(room), "q", step=step, **named))
