@@ -116,14 +116,19 @@ def _behind(
 
 
 def distinct(
-    token_ids: Int[Tensor, "B L"], num_tokens: Int[Tensor, " B"], preferred: Bool[Tensor, " B"]
+    token_ids: Int[Tensor, "B L"],
+    num_tokens: Int[Tensor, " B"],
+    preferred: Bool[Tensor, " B"],
+    starts: Int[Tensor, " B"] | None = None,
 ) -> tuple[Int[Tensor, " R"], Int[Tensor, " B"]]:
     """Return one of each set of rows with the same tokens, and in which set each row is.
 
-    In each set the first of the `preferred` rows is taken, if there is one.
+    With `starts`, those of a set begin at the same of them, too. In each set the first of the `preferred` rows is taken, if there is one.
     """
     valid = torch.arange(token_ids.shape[1]) < num_tokens[:, None]
-    rows = torch.cat([token_ids.where(valid, -1), num_tokens[:, None]], dim=1)
+    starts = torch.zeros_like(num_tokens) if starts is None else starts
+    columns = [token_ids.where(valid, -1), num_tokens[:, None], starts[:, None]]
+    rows = torch.cat(columns, dim=1)
     groups, which = torch.unique(rows, dim=0, return_inverse=True)
     order = (2 * which + ~preferred).argsort(stable=True)
     return order[torch.searchsorted(which[order], torch.arange(len(groups)))], which

@@ -52,7 +52,7 @@ def end_where_they_must(
     max_tokens_per_step: int,
     max_steps: int | None,
 ) -> Bool[Tensor, " N"]:
-    """Return for which solutions the way they end fits to their last step, and to its number.
+    """Return for which solutions the steps end where they must, and are no more than they may be.
 
     Args:
         particles: the solutions.
@@ -62,13 +62,18 @@ def end_where_they_must(
         max_steps: number of steps after which solutions are cut off.
     """
     counts, codes = particles.num_tokens, particles.finish_codes
+    num_steps, ends = particles.num_transitions, particles.transition_ends
     places = torch.arange(complete.shape[1]) + 1
     is_complete = (complete & (places == counts[:, None])).any(1)
-    before = (places * (complete & (places < counts[:, None]))).amax(1) if len(places) else counts
+    # A step is cut where it is complete, and nowhere else, but for the last.
+    is_earlier = torch.arange(ends.shape[1]) < num_steps[:, None] - 1
+    is_cut = torch.zeros(len(counts), complete.shape[1] + 1, dtype=torch.bool)
+    is_cut = is_cut.scatter(1, ends.where(is_earlier, 0), True)[:, 1:]
+    possible = ((is_cut == complete) | (~is_cut & (places >= counts[:, None]))).all(1)
+    before = particles.tokens_after((num_steps - 1).clamp(min=0))
     at_limit = counts - before == max_tokens_per_step
-    num_steps = complete.sum(1) + (~is_complete & (counts > 0))
     goes_on = (codes == UNFINISHED) | (codes == MAX_STEPS)
-    possible = is_complete | (codes == EOS) | cut_off | (at_limit & ~goes_on)
+    possible &= is_complete | (codes == EOS) | cut_off | (at_limit & ~goes_on)
     possible &= ~is_complete | (codes != LENGTH) | cut_off
     if max_steps is None:
         return possible

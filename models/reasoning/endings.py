@@ -65,14 +65,19 @@ class Endings:
             return ANSWER
         return LENGTH if reason == stopping.LENGTH else going_on
 
-    def are_possible(self, particles: ReasoningParticles) -> Bool[Tensor, " N"]:
+    def are_possible(
+        self, particles: ReasoningParticles, before: ReasoningParticles
+    ) -> Bool[Tensor, " N"]:
         """Return which solutions end with their answer, and within the room that there is.
 
-        What is drawn does; what is put together of several solutions need not.
+        What is drawn does; what is put together of several solutions need not. `before` are the
+        same without their last steps.
         """
-        return torch.tensor(
-            [self._is_possible(particles, n) for n in range(len(particles))], dtype=torch.bool
-        )
+        possible = [
+            not self._would_have_ended(before.steps[n]) and self._is_possible(particles, n)
+            for n in range(len(particles))
+        ]
+        return torch.tensor(possible, dtype=torch.bool)
 
     def are_cut_off(self, particles: ReasoningParticles) -> Bool[Tensor, " N"]:
         """Return which solutions have no room for another token, or none in the reward model."""
@@ -84,8 +89,6 @@ class Endings:
         if code == FAILED:
             return False
         count, outgrown = int(particles.num_tokens[n]), not self.can_be_scored(steps)
-        if self.stop_at_answer and any(self._has_answer(steps[:k]) for k in range(1, len(steps))):
-            return False  # it would have ended there
         if self.stop_at_answer and code != EOS and not outgrown:
             if self._has_answer(steps) != (code == ANSWER):
                 return False
@@ -94,6 +97,13 @@ class Endings:
         if code in (EOS, ANSWER):
             return count <= self.room and not outgrown
         return count < self.room and not outgrown
+
+    def _would_have_ended(self, steps: Steps) -> bool:
+        """Return whether a solution ends with one of these steps, if the text does not end."""
+        if not self.can_be_scored(steps):
+            return True
+        heads = (steps[:count] for count in range(1, len(steps) + 1))
+        return self.stop_at_answer and any(self._has_answer(head) for head in heads)
 
     def _has_answer(self, steps: Steps) -> bool:
         """Return whether the steps give an answer, outside of thinking."""

@@ -324,7 +324,7 @@ class Reasoning(StateSpaceModel):
         )
         if self.proposal_policy is None or not int(drawn.num_tokens.sum()):
             log_ratio[rows] = (drawn.transition_log_probs - drawn.proposal_log_probs).sum(1)
-            extended = writing.extended(t, active, drawn)
+            extended = self._remembering(active, writing.extended(t, active, drawn))
             return self._with_finished(previous, rows, extended, drawn), log_ratio
         counts = active.num_tokens + drawn.num_tokens
         token_ids = appended(active.token_ids, active.num_tokens, drawn.token_ids, drawn.num_tokens)
@@ -332,7 +332,7 @@ class Reasoning(StateSpaceModel):
         if self._thoughts is not None:
             scores = self._thoughts.without_forced(scores, active.num_tokens, active.steps)
         log_ratio[rows] = (scores.tempered_log_probs - drawn.proposal_log_probs).sum(1)
-        extended = writing.extended(t, active, drawn, scores)
+        extended = self._remembering(active, writing.extended(t, active, drawn, scores))
         return self._with_finished(previous, rows, extended, drawn), log_ratio
 
     def log_lookahead(self, t: int, state: ReasoningParticles, y: Any) -> Tensor:
@@ -351,7 +351,8 @@ class Reasoning(StateSpaceModel):
 
         It is `-inf` where the tokens could not have been cut into these steps.
         """
-        possible = self._endings.are_possible(state)
+        before = self._cut_back(state, (state.num_transitions - 1).clamp(min=0))
+        possible = self._endings.are_possible(state, before)
         automaton, thoughts = self.policy.automaton(self._rule), self._thoughts
         complete = complete_steps(
             automaton,
@@ -365,7 +366,7 @@ class Reasoning(StateSpaceModel):
             state, complete, cut_off, self.max_tokens_per_step, self.max_steps
         )
         if thoughts is not None:
-            possible &= thoughts.are_possible(state, complete)
+            possible &= thoughts.are_possible(state)
         return state.transition_log_probs.sum(1).masked_fill(~possible, -math.inf)
 
     def splice(
@@ -380,6 +381,7 @@ class Reasoning(StateSpaceModel):
             return state
         prefixes = state[rows]
         joined = spliced(prefixes, references[rows], t, self.policy)
+        joined = self._remembering(prefixes, joined)
         scores = self._charged(
             self._writing.scores_behind(
                 prefixes, joined.token_ids, joined.num_tokens, self.temperature
@@ -408,21 +410,28 @@ class Reasoning(StateSpaceModel):
         return [(state[n].token_ids, codes[n]) for n in range(len(state))]
 
     def num_steps(self, state: ReasoningParticles) -> Tensor:
-        """Return how many steps each solution has."""
-        return state.num_steps
+        """Return how many steps each solution has, those without a text of their own too."""
+        return state.num_transitions
 
     def rewind(self, particles: ReasoningParticles, num_steps: Tensor) -> ReasoningParticles:
         """Return the particles after their first `num_steps` steps, unfinished where steps went.
 
         What is cached of the steps that remain stays cached.
         """
-        num_steps = torch.minimum(num_steps, particles.num_steps)
-        memory, length = particles.reward_memory, 0
-        if memory is not None and self.reward is not None:
-            memory = self._scores.rewound(particles, num_steps, memory)
-        if self.expert is not None:
-            length = len(self._prompt_ids_of(self.expert))
-        return rewound(particles, num_steps, memory, length)
+        num_steps = torch.minimum(num_steps, particles.num_transitions)
+        return self._remembering(particles, self._cut_back(particles, num_steps))
+
+    def _cut_back(self, particles: ReasoningParticles, num_steps: Tensor) -> ReasoningParticles:
+        length = 0 if self.expert is None else len(self._prompt_ids_of(self.expert))
+        return rewound(particles, num_steps, self.policy, length)
+
+    def _remembering(
+        self, before: ReasoningParticles, after: ReasoningParticles
+    ) -> ReasoningParticles:
+        """Return the particles `after` with what the reward has cached of those `before`."""
+        if self.reward is None:
+            return after
+        return replace(after, reward_memory=self._scores.forgotten(before, after))
 
     def _extend(
         self,
@@ -443,7 +452,8 @@ class Reasoning(StateSpaceModel):
         drawn = self._charged(
             writing.drawn(t, self.policy, active, active.policy_memory, rows, uniforms, temperature)
         )
-        return self._with_finished(previous, rows, writing.extended(t, active, drawn), drawn)
+        extended = self._remembering(active, writing.extended(t, active, drawn))
+        return self._with_finished(previous, rows, extended, drawn)
 
     def _charged(self, found: tuple[Found, Cost]) -> Found:
         """Return what has been found, and note what it has cost."""

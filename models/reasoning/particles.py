@@ -3,7 +3,13 @@
 Token ids are what a particle is; its text, its steps and its answer are derived from them. All
 particles of a population answer one question.
 
-Shapes: N particles, L generated tokens, K steps, E tokens that an expert has read at most.
+The steps of a solution are what its transitions wrote, of one token or more each, and are counted
+by where these ended. What one of them wrote may be blank: the end of the text alone, or white space.
+That is a step as others are, but it has no text of its own: there are no more texts than steps
+(`llmsmc.models.reasoning.step_texts`).
+
+Shapes: N particles, L generated tokens, T steps, K texts of steps, E tokens that an expert has read
+at most.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,6 +31,13 @@ has given its answer; it was cut off, by the limits on tokens or by that on step
 not go on with it."""
 
 UNFINISHED, EOS, ANSWER, LENGTH, MAX_STEPS, FAILED = range(6)
+
+NO_STEP: Final = -1
+_PADDING: Final = {
+    "log_odds": float("nan"),
+    "expert_log_probs": float("nan"),
+    "transition_ends": NO_STEP,
+}
 
 
 @dataclass(frozen=True)
@@ -83,9 +96,9 @@ class ReasoningParticles:
         proposal_log_probs: of the tokens under the law from which they were drawn, which is the
             transition unless a proposal took its place.
         steps: the texts of the steps; none of them is blank.
-        step_ends: for each step, how many tokens there are up to its end.
-        log_odds: of the score of each step; NaN where there is none.
-        num_scored: how many steps of each particle the reward model has seen.
+        step_ends: for each of these texts, how many tokens there are up to its end.
+        log_odds: of the score of each of these texts; NaN where there is none.
+        num_scored: how many of these texts the reward model has seen.
         finish_codes: why each particle is not extended any more, see `FINISH_REASONS`.
         policy_memory: what the language model has cached; None in a record.
         reward_memory: what the reward model has cached; None in a record.
@@ -94,6 +107,9 @@ class ReasoningParticles:
             where it has not been asked.
         expert_memory: what that one has cached; None in a record.
         thinking_end: the tag behind which solutions answer; None where all of them is the answer.
+        transition_ends: for each step, blank ones too, how many tokens there are up to its end; -1
+            behind the last. Where it is not known, as in what was saved before it was kept, each
+            text is taken for a step.
     """
 
     question: str
@@ -114,6 +130,13 @@ class ReasoningParticles:
     proposal_memory: CacheRows | None = None
     expert_memory: CacheRows | None = None
     thinking_end: str | None = None
+    transition_ends: Int64[Tensor, "N T"] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        """Take each text for a step where nothing is known of the steps."""
+        if self.transition_ends is None:
+            is_text = torch.arange(self.step_ends.shape[1]) < self.num_steps[:, None]
+            self.transition_ends = self.step_ends.masked_fill(~is_text, NO_STEP)
 
     @classmethod
     def empty(
@@ -141,6 +164,7 @@ class ReasoningParticles:
             finish_codes=zeros,
             expert_log_probs=nothing,
             thinking_end=thinking_end,
+            transition_ends=nothing.long(),
         )
 
     def check(self) -> None:
@@ -219,8 +243,18 @@ class ReasoningParticles:
 
     @property
     def num_steps(self) -> Int64[Tensor, " N"]:
-        """Number of steps of each particle."""
+        """Number of steps with a text of their own of each particle."""
         return torch.tensor([len(steps) for steps in self.steps], dtype=torch.long)
+
+    @property
+    def num_transitions(self) -> Int64[Tensor, " N"]:
+        """Number of steps of each particle, blank ones among them: what `max_steps` limits."""
+        return (self.transition_ends != NO_STEP).sum(1)
+
+    def tokens_after(self, num_transitions: Int64[Tensor, " N"]) -> Int64[Tensor, " N"]:
+        """Return how many tokens the first steps of each particle have, no more than it has."""
+        ends = torch.cat([torch.zeros(len(self), 1).long(), self.transition_ends], dim=1)
+        return ends.gather(1, num_transitions[:, None]).squeeze(1)
 
     @property
     def finished(self) -> Bool[Tensor, " N"]:
@@ -275,13 +309,12 @@ def concatenate(parts: Sequence[ReasoningParticles]) -> ReasoningParticles:
             memories = [v or CacheRows.none(len(part)) for v, part in pairs]
             joined[field.name] = join_memories(memories)
         elif isinstance(values[0], Tensor):
-            padding = float("nan") if field.name in ("log_odds", "expert_log_probs") else 0.0
-            joined[field.name] = _stacked(values, padding)
+            joined[field.name] = _stacked(values, _PADDING.get(field.name, 0.0))
     joined["steps"] = tuple(steps for part in parts for steps in part.steps)
     return replace(parts[0], **joined)
 
 
-def _stacked(tensors: Sequence[Tensor], padding: float) -> Tensor:
+def _stacked(tensors: Sequence[Tensor], padding: float | int) -> Tensor:
     """Concatenate rows, padded on the right to the longest."""
     if tensors[0].dim() == 1:
         return torch.cat(list(tensors))
@@ -289,15 +322,17 @@ def _stacked(tensors: Sequence[Tensor], padding: float) -> Tensor:
     return torch.cat([padded(tensor, width, padding) for tensor in tensors])
 
 
-def padded(rows: Tensor, width: int, padding: float = 0.0) -> Tensor:
+def padded(rows: Tensor, width: int, padding: float | int = 0) -> Tensor:
     """Return the rows [N, M], padded on the right to `width`."""
     extra = width - rows.shape[1]
     return torch.nn.functional.pad(rows, (0, extra), value=padding) if extra > 0 else rows
 
 
-def appended(rows: Tensor, lengths: Tensor, new: Tensor, counts: Tensor) -> Tensor:
+def appended(
+    rows: Tensor, lengths: Tensor, new: Tensor, counts: Tensor, padding: float | int = 0
+) -> Tensor:
     """Put `counts[n]` entries of `new` behind the `lengths[n]` entries of each row n."""
-    result = padded(rows, int((lengths + counts).max())).clone()
+    result = padded(rows, int((lengths + counts).max()), padding).clone()
     columns = torch.arange(new.shape[1])
     valid = columns < counts[:, None]
     owners = torch.arange(len(rows))[:, None].expand_as(valid)

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from torch import Tensor
 
 from llmsmc.cost import Cost
 from llmsmc.models.caches.cache_rows import CacheRows, Memory
 from llmsmc.models.reasoning.particles import FAILED, ReasoningParticles
-from llmsmc.models.reasoning.rewinding import first_steps
 from llmsmc.models.rewards.aggregation import Aggregation
 from llmsmc.models.rewards.reward import Reward, Solution, Steps, scores_and_failures
 
@@ -38,7 +37,7 @@ class StepScores:
     def fill_in(self, particles: ReasoningParticles) -> Cost:
         """Score the steps that have no score yet, in one pass over all particles.
 
-        A step that does not fit has none. A solution to which a server gives none fails.
+        Those that do not fit have none. A solution to which a server gives none fails.
 
         Raises:
             InputError: the reward does not give one number to each step.
@@ -46,11 +45,11 @@ class StepScores:
         num_scored, num_steps = particles.num_scored.tolist(), particles.num_steps
         if bool((particles.num_scored >= num_steps).all()):
             return Cost()
+        fitting = [self._fitting(texts) for texts in particles.steps]
         solutions = []
-        for texts, count in zip(particles.steps, num_scored, strict=True):
-            read, old = self.read(texts), self.read(texts[:count])
-            new = read[len(old) :] if self.fits(texts) else ()
-            solutions.append(Solution(old, new))
+        for texts, count in zip(fitting, num_scored, strict=True):
+            old = self.read(texts[:count])
+            solutions.append(Solution(old, self.read(texts)[len(old) :]))
         said, memory, cost = self.reward.score_steps(
             self.question,
             solutions,
@@ -63,7 +62,7 @@ class StepScores:
         rows, shape = particles.log_odds.tolist(), particles.log_odds.shape
         for n, values in enumerate(scores):
             if values:  # a single one, where the whole solution was read
-                stop = len(particles.steps[n])
+                stop = len(fitting[n])
                 rows[n][stop - len(values) : stop] = values
         particles.log_odds = torch.tensor(rows, dtype=torch.float64).reshape(shape)
         particles.num_scored = num_steps
@@ -78,17 +77,25 @@ class StepScores:
         counted = counted & ~particles.log_odds.isnan()
         return self.aggregation.log_score(particles.log_odds, counted)
 
-    def rewound(
-        self, particles: ReasoningParticles, num_steps: Int64[Tensor, " N"], memory: Memory
-    ) -> Memory:
-        """Return what is cached of the first steps of each particle, those that remain."""
-        num_left = torch.minimum(particles.num_scored, num_steps)
-        before, after = (
-            [self.read(texts) for texts in first_steps(particles, counts)]
-            for counts in (particles.num_scored, num_left)
+    def forgotten(self, before: ReasoningParticles, after: ReasoningParticles) -> Memory | None:
+        """Return what is cached of the steps of `before` whose scores `after` still has."""
+        memory = before.reward_memory
+        if memory is None or bool((after.num_scored >= before.num_scored).all()):
+            return memory
+        old, new = (
+            [
+                self.read(texts[:count])
+                for texts, count in zip(each.steps, each.num_scored.tolist(), strict=True)
+            ]
+            for each in (before, after)
         )
-        reading = self.aggregation.reading
-        return self.reward.rewind(self.question, memory, before, after, reading)
+        return self.reward.rewind(self.question, memory, old, new, self.aggregation.reading)
+
+    def _fitting(self, steps: Steps) -> Steps:
+        """Return the first steps for which the reward has room, as a rule all of them."""
+        while steps and not self.fits(steps):
+            steps = steps[:-1]
+        return steps
 
 
 def newest_log_odds(particles: ReasoningParticles) -> Float64[Tensor, " N"]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from llmsmc.errors import InputError
@@ -73,42 +73,16 @@ class Thoughts:
             proposal_log_probs=particles.proposal_log_probs.masked_fill(forced, 0.0),
         )
 
-    def are_possible(
-        self, particles: ReasoningParticles, complete: Bool[Tensor, "N L"]
-    ) -> Bool[Tensor, " N"]:
-        """Return which solutions are cut into steps, and closed by force, where they have to be.
-
-        `complete` says behind which tokens a step is complete.
-        """
-        ids, counts = particles.token_ids, particles.num_tokens
-        possible = torch.tensor(
-            [
-                self._ends(ids[n, : int(counts[n])].tolist(), complete[n].nonzero().squeeze(1) + 1)
-                == particles.step_ends[n, : len(particles.steps[n])].tolist()
-                for n in range(len(particles))
-            ],
-            dtype=torch.bool,
-        )
+    def are_possible(self, particles: ReasoningParticles) -> Bool[Tensor, " N"]:
+        """Return which solutions are closed by force where they have to be."""
         budget = self.thinking.max_tokens
-        if budget is not None:
-            places = torch.arange(ids.shape[1]) - budget
-            final = len(self.forced_ids) - 1
-            due = torch.tensor(self.forced_ids)[places.clamp(0, final)]
-            as_due = (ids == due) & (places <= final)
-            possible &= ~(self._is_forced(particles) & ~as_due).any(1)
-        return possible
-
-    def _ends(self, ids: list[int], found: Int[Tensor, " K"]) -> list[int]:
-        """Return where the steps end, of which those that are blank belong to others."""
-        ends, start = list[int](), 0
-        for end in [*(end for end in found.tolist() if end < len(ids)), len(ids)]:
-            text = self.policy.decode(ids[start:end], after=ids[:start])
-            if text.strip():
-                ends.append(end)
-            elif ends:
-                ends[-1] = end
-            start = ends[-1] if ends else 0
-        return ends
+        if budget is None:
+            return torch.ones(len(particles), dtype=torch.bool)
+        ids, final = particles.token_ids, len(self.forced_ids) - 1
+        places = torch.arange(ids.shape[1]) - budget
+        due = torch.tensor(self.forced_ids)[places.clamp(0, final)]
+        as_due = (ids == due) & (places <= final)
+        return ~(self._is_forced(particles) & ~as_due).any(1)
 
     def _is_forced(self, particles: ReasoningParticles) -> Bool[Tensor, "N L"]:
         """Return which tokens are thinking beyond the budget."""

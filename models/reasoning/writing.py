@@ -16,11 +16,12 @@ from llmsmc.models.policies.token_scoring import ScoreRequest, TokenScores
 from llmsmc.models.reasoning.endings import Endings
 from llmsmc.models.reasoning.particles import (
     MAX_STEPS,
+    NO_STEP,
     UNFINISHED,
     ReasoningParticles,
     appended,
-    padded,
 )
+from llmsmc.models.reasoning.step_texts import told
 from llmsmc.models.reasoning.thoughts import Thoughts
 
 
@@ -118,49 +119,29 @@ class Writing:
         def put(rows: Tensor, new: Tensor) -> Tensor:
             return appended(rows, lengths, new, counts)
 
-        token_ids, num_tokens = put(particles.token_ids, drawn.token_ids), lengths + counts
-        steps, step_ends = self._with_new_steps(particles, token_ids, num_tokens)
-        codes = self.endings.codes(t, steps, drawn.stop_reasons)
-        # Those that are cut off by max_steps would go on in a longer run.
-        going_on = (codes == UNFINISHED) | (codes == MAX_STEPS)
-        return replace(
+        num_tokens, num_told = lengths + counts, particles.num_transitions
+        longer = replace(
             particles,
-            token_ids=token_ids,
+            token_ids=put(particles.token_ids, drawn.token_ids),
             num_tokens=num_tokens,
-            steps=steps,
-            step_ends=step_ends,
-            log_odds=padded(particles.log_odds, step_ends.shape[1], torch.nan),
-            finish_codes=codes,
-            policy_memory=(drawn if scores is None else scores).memory.keep(going_on),
-            proposal_memory=None if scores is None else drawn.memory.keep(going_on),
+            transition_ends=appended(
+                particles.transition_ends,
+                num_told,
+                num_tokens[:, None],
+                torch.ones_like(num_told),
+                NO_STEP,
+            ),
             log_probs=put(particles.log_probs, log_probs),
             transition_log_probs=put(particles.transition_log_probs, transition),
             proposal_log_probs=put(particles.proposal_log_probs, drawn.proposal_log_probs),
         )
-
-    def _with_new_steps(
-        self, particles: ReasoningParticles, token_ids: Tensor, num_tokens: Tensor
-    ) -> tuple[tuple[tuple[str, ...], ...], Tensor]:
-        """Return the texts and the ends of the steps, with what is new as one more step.
-
-        What is blank is no step: it belongs to the one before, or to the one that comes.
-        """
-        texts: list[tuple[str, ...]] = []
-        ends: list[list[int]] = []
-        rows, all_ends = token_ids.tolist(), particles.step_ends.tolist()
-        for n, count in enumerate(num_tokens.tolist()):
-            old = particles.steps[n]
-            old_ends = all_ends[n][: len(old)]
-            ids = rows[n][:count]
-            start = old_ends[-1] if old_ends else 0
-            text = self.policy.decode(ids[start:], after=ids[:start])
-            if text.strip():
-                texts.append((*old, text))
-                ends.append([*old_ends, count])
-            else:
-                texts.append((*old[:-1], old[-1] + text) if old else ())
-                ends.append([*old_ends[:-1], count] if old else [])
-        width = max(particles.step_ends.shape[1], *(len(row) for row in ends))
-        return tuple(texts), torch.tensor(
-            [row + [0] * (width - len(row)) for row in ends], dtype=torch.long
-        ).reshape(len(ends), width)
+        longer = told(longer, particles.num_steps, num_told, self.policy)
+        codes = self.endings.codes(t, longer.steps, drawn.stop_reasons)
+        # Those that are cut off by max_steps would go on in a longer run.
+        going_on = (codes == UNFINISHED) | (codes == MAX_STEPS)
+        return replace(
+            longer,
+            finish_codes=codes,
+            policy_memory=(drawn if scores is None else scores).memory.keep(going_on),
+            proposal_memory=None if scores is None else drawn.memory.keep(going_on),
+        )

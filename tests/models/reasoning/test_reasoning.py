@@ -339,6 +339,33 @@ def test_rewound_particles_go_on_from_there(model: Reasoning) -> None:
     assert rebuilt.policy_positions < (model.cost() - before).policy_positions
 
 
+@pytest.mark.parametrize("aggregation", ["product", "model"])
+def test_scores_are_those_of_the_texts_where_steps_are_blank(
+    model: Reasoning, aggregation: str
+) -> None:
+    """However a solution came about: drawn, cut back, put together; with what is cached of it."""
+    blank = replace(model, aggregation=aggregation, step=1, max_steps=8, stop_at_answer=False)
+    assert blank.reward is not None
+    previous, state = None, blank.sample_initial(24, generator=generator(1))
+    blank.log_likelihood(0, None, state, None)
+    for t in range(1, 6):
+        previous, state = state, blank.sample_transition(t, state, generator=generator(1 + t))
+        blank.log_likelihood(t, previous, state, None)
+    back = blank.rewind(state, torch.arange(24) % 6)
+    going_on = ((state.num_transitions > 3) & ~previous.finished).nonzero().squeeze(1)
+    prefixes = blank.rewind(state[going_on], torch.full((len(going_on),), 3))
+    joined = blank.splice(prefixes, 3, state[going_on.flip(0)])
+    num_blank = 0
+    for particles in (state, back, joined):
+        blank.path_log_likelihood(5, particles, None)
+        for particle in particles:
+            read = [particle.text] if aggregation == "model" else list(particle.steps)
+            expected = as_reward(blank.reward).score(QUESTION, read if particle.steps else [])
+            assert particle.rewards[-len(expected) :] == pytest.approx(expected, abs=1e-5)
+        num_blank += int((particles.num_transitions > particles.num_steps).sum())
+    assert num_blank > 20
+
+
 class Keeping(Reasoning):
     """The same model, in which nothing cached is ever given up."""
 

@@ -110,6 +110,19 @@ def test_scored_tokens_are_those_of_an_uncached_pass(
         assert cost.policy_positions == 2 * 4  # two texts, padded to four tokens
 
 
+def test_the_same_tokens_are_scored_from_different_places_on(model: Reasoning) -> None:
+    """What is known of one of two equal solutions may be more than what is known of the other."""
+    policy, starts = local(model.policy), torch.tensor([2, 0, 1, 0])
+    ids = torch.tensor([[5, 6, 7]]).expand(4, -1)
+    counts = torch.full((4,), 3)
+    request = ScoreRequest(model.prompt_ids, ids, counts, starts, CacheRows.none(4))
+    scores, _ = policy.score_tokens(request)
+    expected = policy.log_probs(model.prompt_ids, [5, 6, 7])
+    for n, start in enumerate(starts.tolist()):
+        found = scores.log_probs[n, : 3 - start]
+        torch.testing.assert_close(found, expected[start:], rtol=0.0, atol=1e-5)
+
+
 def test_a_proposal_equal_to_the_policy_changes_nothing(model: Reasoning) -> None:
     guided = replace(model, proposal_policy=model.policy)
     expected = BootstrapFilter(8).run(model, seed=1)

@@ -1,0 +1,449 @@
+"""Steps without a text of their own, under every move, against enumeration.
+
+The end of the text alone, the end behind a delimiter, white space: each is a step that is drawn,
+counted, cut back and put together like others.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from llmsmc import check_model
+from llmsmc.inference import (
+    Adaptive,
+    Algorithm,
+    AuxiliaryFilter,
+    BootstrapFilter,
+    CoalescingFilter,
+    GuidedFilter,
+    IslandFilter,
+    ParticleCascade,
+    ParticleGibbs,
+    ParticleGibbsMove,
+    RegenerateSuffix,
+    ResampleMove,
+    TemperedSMC,
+    WeightedBestOfN,
+    multinomial,
+    stratified,
+    systematic,
+)
+from llmsmc.inference.conditional_run import Chains, draw_references, sweep
+from llmsmc.inference.killing_resampler import killing
+from llmsmc.inference.population import Population
+from llmsmc.inference.reference import RememberedPaths
+from llmsmc.inference.resamplers import residual
+from llmsmc.inference.run import Run
+from llmsmc.models import Reasoning
+from llmsmc.models.policies.regular_expression import RegularExpression
+from llmsmc.models.policies.stopping import WholeAnswer
+from llmsmc.models.policies.thinking import Thinking
+from llmsmc.models.reasoning import step_texts
+from llmsmc.models.reasoning.particles import NO_STEP, ReasoningParticles
+from llmsmc.randomness import RandomStreams
+from llmsmc.serialization import encode
+from llmsmc.testing import replicate
+from llmsmc.weights import uniform
+from tests.models.reasoning.enumerated import Language, language
+from tests.statistics import MAX_Z_OF_MANY, p_value_of_law
+
+SIZE = int(os.environ.get("LLMSMC_BLANK_STEPS", "1"))  # how many times as much is drawn
+NUM_CHAINS = 800 * SIZE
+NUM_RUNS = 400 * SIZE
+LARGEST_P = 1e-6  # of a false alarm, for each comparison
+
+KINDS: dict[str, dict[str, Any]] = {
+    "the end alone": {"words": "ab", "step": 1},
+    "the end alone, two tokens": {"words": "ab", "step": 2, "longest": 5},
+    "the end behind a delimiter": {"words": "a\n", "step": "\n", "longest": 5},
+    "white space": {"words": "a ", "step": 1},
+    "white space, two tokens": {"words": "a ", "step": 2, "longest": 5},
+}
+CUTS: dict[str, dict[str, Any]] = {
+    "by tokens": {},
+    "by steps": {"max_steps": 2},
+    "within steps": {"max_tokens_per_step": 2, "max_steps": 3},
+}
+OTHERS: dict[str, dict[str, Any]] = {
+    "answers": {"words": ["\\boxed{1}", " "], "step": 1},
+    "answers not heeded": {"words": ["\\boxed{1}", " "], "step": 1, "stop_at_answer": False},
+    "answers behind a delimiter": {"words": ["\\boxed{1}", "\n"], "step": "\n"},
+    "whole answers": {"words": "a ", "step": WholeAnswer()},
+    "a small reward": {"words": "a ", "step": 1, "longest": 5, "room": 2},
+    "a small reward of long steps": {"words": "a\n", "step": "\n", "longest": 5, "room": 3},
+    "thinking": {"words": [" ", "</t>"], "step": 1, "thinking": Thinking("</t>", "<t>")},
+    "thinking by tokens": {
+        "words": ["\n", "</t>"],
+        "step": "\n",
+        "thinking": Thinking("</t>", "<t>", step=1),
+    },
+    "thinking not scored": {
+        "words": ["a", " ", "</t>"],
+        "step": 1,
+        "thinking": Thinking("</t>", "<t>", scored=False),
+    },
+    "thinking with a budget": {
+        "words": [" ", "</t>"],
+        "step": 1,
+        "longest": 5,
+        "thinking": Thinking("</t>", "<t>", step=2, max_tokens=2),
+    },
+    "an expression": {"words": "a ", "step": RegularExpression("a ?"), "longest": 5},
+}
+SCHEMES = [multinomial, residual, stratified, systematic, killing]
+PASTS = {"own": (0, 0), "ancestor": (1, 0), "backward": (0, 1), "both": (1, 1)}
+AGGREGATIONS = ["product", "last", "min", "model", "odds", "exp"]
+
+
+def of(kind: str, cut: str = "by tokens", **settings: Any) -> Language:
+    if kind == "an expression":
+        pytest.importorskip("greenery")
+    return language(**((KINDS | OTHERS)[kind] | CUTS[cut] | settings))
+
+
+def generator(seed: int) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def exact_draws(chosen: Language, count: int) -> ReasoningParticles:
+    law = chosen.law.softmax(0)
+    return chosen.particles(law.multinomial(count, replacement=True, generator=generator(5)))
+
+
+def p_value(chosen: Language, particles: ReasoningParticles) -> float:
+    counts = torch.bincount(chosen.numbers(particles), minlength=len(chosen.law)).double()
+    return p_value_of_law(counts, chosen.law.softmax(0))
+
+
+def last_step(model: Reasoning) -> int:
+    return 10 if model.max_steps is None else model.max_steps - 1
+
+
+def after_sweeps(
+    chosen: Language, scheme: Any, pasts: str, num_sweeps: int = 2, num_chains: int = NUM_CHAINS
+) -> float:
+    """The p-value of the law after sweeps of N = 3 that begin with exact draws."""
+    ancestor, backward = PASTS[pasts]
+    chains = Chains(num_chains, 3, Adaptive(scheme, 1.0), bool(ancestor), bool(backward))
+    run, source = Run(chosen.model, None, RandomStreams(1)), generator(6)
+    references: Any = RememberedPaths(exact_draws(chosen, num_chains))
+    started, last = references.paths, last_step(chosen.model)
+    for number in range(num_sweeps):
+        swept = sweep(run, chains, references, last, str(number))
+        references = draw_references(run, chains, swept, source)
+    assert bool((chosen.numbers(references.paths) != chosen.numbers(started)).any())
+    return p_value(chosen, references.paths)
+
+
+def after_moves(chosen: Language, move: Any, num_moves: int = 3) -> float:
+    """The p-value of the law after moves of exact draws."""
+    particles, size = exact_draws(chosen, 2 * NUM_CHAINS), 2 * NUM_CHAINS
+    population = Population(particles, uniform(size), torch.arange(size))
+    run, source = Run(chosen.model, None, RandomStreams(0)), generator(6)
+    for _ in range(num_moves):
+        population, accepted = move(run, last_step(chosen.model), population, generator=source)
+    assert bool(accepted.any())
+    return p_value(chosen, population.particles)
+
+
+def largest_z(chosen: Language, algorithm: Algorithm, num_runs: int = NUM_RUNS) -> float:
+    runs = replicate(algorithm, chosen.instance(), num_runs)
+    return max(abs(runs.z_of_evidence()), runs.z_of_measures())
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("kind", KINDS | OTHERS)
+def test_what_is_drawn_is_what_is_meant(kind: str, cut: str) -> None:
+    chosen = of(kind, cut, aggregation="model" if cut == "by steps" else "product")
+    mass = sum(math.exp(one.log_prob) for one in chosen.solutions)
+    assert mass == pytest.approx(1.0, abs=1e-9)
+    *_, drawn = steps_of(chosen.model, 30)
+    chosen.check(drawn)
+    chosen.check(chosen.particles(torch.arange(len(chosen.solutions))))
+    assert any(len(one.texts) < len(one.ends) for one in chosen.solutions)
+
+
+def steps_of(model: Reasoning, size: int, seed: int = 3) -> Iterator[ReasoningParticles]:
+    """The states of a filter without resampling, as they are after each step."""
+    state = model.sample_initial(size, generator=generator(seed))
+    model.log_likelihood(0, None, state, None)
+    yield state
+    for t in range(1, last_step(model) + 1):
+        if bool(state.finished.all()):
+            return
+        previous, state = state, model.sample_transition(t, state, generator=generator(seed + t))
+        model.log_likelihood(t, previous, state, None)
+        yield state
+
+
+def same(one: ReasoningParticles, other: ReasoningParticles) -> None:
+    for n in range(len(one)):
+        count, texts = int(one.num_tokens[n]), len(one.steps[n])
+        assert one[n].token_ids == other[n].token_ids
+        assert one.steps[n] == other.steps[n]
+        assert one[n].finish_reason == other[n].finish_reason
+        assert one.step_ends[n, :texts].tolist() == other.step_ends[n, :texts].tolist()
+        assert one.log_probs[n, :count].tolist() == other.log_probs[n, :count].tolist()
+    assert one.num_transitions.tolist() == other.num_transitions.tolist()
+
+
+@pytest.mark.parametrize("aggregation", ["product", "model"])
+@pytest.mark.parametrize("kind", KINDS | OTHERS)
+def test_a_solution_cut_back_is_what_it_was(kind: str, aggregation: str) -> None:
+    """After each step, whatever has been written behind it, and so are its scores."""
+    chosen = of(kind, aggregation=aggregation)
+    model = chosen.model
+    states = list(steps_of(model, 30))
+    for t, state in enumerate(states):
+        back = model.rewind(states[-1], torch.full((30,), t + 1))
+        same(back, state)
+        assert model.num_steps(back).tolist() == model.num_steps(state).tolist()
+        assert bool((model.num_steps(state) == t + 1)[~state.finished].all())
+        found, expected = (model.path_log_likelihood(t, each, None) for each in (back, state))
+        torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-12)
+        going_on = (~state.finished).nonzero().squeeze(1)
+        if not chosen.policy.silent and len(going_on):
+            joined = model.splice(back[going_on], t + 1, states[-1][going_on])
+            same(joined, states[-1][going_on])
+            chosen.check(joined)
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@pytest.mark.parametrize("kind", ["the end alone", "the end behind a delimiter", "white space"])
+def test_the_likelihood_of_a_path_is_that_of_its_steps(kind: str, aggregation: str) -> None:
+    chosen = of(kind, aggregation=aggregation)
+    laws = check_model(chosen.model, num_particles=20)
+    assert "the likelihood of a path is the product of those of its steps" in laws
+    *_, drawn = steps_of(chosen.model, 60)
+    chosen.check(drawn)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rewards_read_the_texts_and_nothing_blank(kind: str) -> None:
+    chosen = of(kind)
+    reward: Any = chosen.model.reward
+    for particle in list(steps_of(chosen.model, 60))[-1]:  # the reward refuses what is blank
+        assert all(step.strip() for step in particle.steps)
+        assert particle.rewards == pytest.approx(tuple(reward.score("", list(particle.steps))))
+        text = chosen.policy.decode(particle.token_ids)
+        assert particle.text == (text if text.strip() else "")
+
+
+def test_a_step_without_text_costs_no_reading() -> None:
+    chosen = of("the end alone")
+    reward: Any = chosen.model.reward
+    *_, state = steps_of(chosen.model, 60)
+    before = reward.num_read
+    for count in range(5):
+        chosen.model.path_log_likelihood(9, chosen.model.rewind(state, torch.full((60,), count)), 0)
+    assert reward.num_read == before
+
+
+EVERYWHERE = [(kind, cut) for kind in KINDS for cut in CUTS]
+SOME = [
+    ("the end alone", "by tokens", killing, "both", "model"),
+    ("the end alone", "by steps", systematic, "backward", "product"),
+    ("the end alone, two tokens", "by tokens", killing, "ancestor", "model"),
+    ("the end behind a delimiter", "by tokens", killing, "ancestor", "model"),
+    ("the end behind a delimiter", "by steps", residual, "both", "min"),
+    ("the end behind a delimiter", "within steps", stratified, "backward", "product"),
+    ("white space", "by tokens", systematic, "own", "product"),
+    ("white space", "by tokens", multinomial, "both", "last"),
+    ("white space", "by steps", killing, "ancestor", "exp"),
+    ("white space", "within steps", residual, "backward", "model"),
+    ("white space, two tokens", "by tokens", killing, "both", "odds"),
+    ("white space, two tokens", "within steps", stratified, "ancestor", "product"),
+]
+
+
+@pytest.mark.parametrize(("kind", "cut", "scheme", "pasts", "aggregation"), SOME)
+def test_conditional_runs(
+    kind: str, cut: str, scheme: Any, pasts: str, aggregation: str
+) -> None:
+    assert after_sweeps(of(kind, cut, aggregation=aggregation), scheme, pasts) > LARGEST_P
+
+
+@pytest.mark.parametrize("pasts", ["ancestor", "backward"])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_conditional_runs_under_other_rules(kind: str, pasts: str) -> None:
+    chosen = of(kind, aggregation="model" if pasts == "ancestor" else "product")
+    assert after_sweeps(chosen, killing, pasts, 1, NUM_CHAINS // 2) > LARGEST_P
+
+
+MOVES = {
+    "suffix": RegenerateSuffix(),
+    "filter": ParticleGibbsMove(2, Adaptive(killing, 1.0)),
+    "filter with ancestors": ParticleGibbsMove(3, Adaptive(systematic, 1.0), True),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_moves(kind: str, move: str) -> None:
+    num_moves = 3 if move == "suffix" else 1
+    chosen = of(kind, "by steps" if move == "filter" else "by tokens", aggregation="model")
+    assert after_moves(chosen, MOVES[move], num_moves) > LARGEST_P
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_moves_of_suffixes_under_other_rules(kind: str) -> None:
+    assert after_moves(of(kind), RegenerateSuffix()) > LARGEST_P
+
+
+ALWAYS = Adaptive(killing, 1.0)
+ALGORITHMS: dict[str, Algorithm] = {
+    "bootstrap": BootstrapFilter(3, ALWAYS),
+    "guided": GuidedFilter(3, ALWAYS),
+    "auxiliary": AuxiliaryFilter(3, ALWAYS),
+    "islands": IslandFilter(4, num_islands=2),
+    "weighted best of N": WeightedBestOfN(3),
+    "resample-move": ResampleMove(3, ALWAYS),
+    "resample-move by filters": ResampleMove(3, ALWAYS, move=ParticleGibbsMove(2)),
+    "tempered": TemperedSMC(3, (0.4, 1.0)),
+    "tempered by filters": TemperedSMC(
+        3, (0.4, 1.0), move=ParticleGibbsMove(2, ALWAYS, True), num_moves=1
+    ),
+}
+ONE_BY_ONE: dict[str, Algorithm] = {
+    "coalescing": CoalescingFilter(4),
+    "cascade": ParticleCascade(4),
+    "waste-free": TemperedSMC(4, (0.4, 1.0), num_moves=1, waste_free=True),
+}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    "kind", ["the end alone", "the end behind a delimiter", "white space, two tokens"]
+)
+def test_filters_are_unbiased(kind: str, name: str) -> None:
+    assert largest_z(of(kind), ALGORITHMS[name]) < MAX_Z_OF_MANY
+
+
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+def test_filters_that_run_one_by_one_are_unbiased(name: str) -> None:
+    assert largest_z(of("white space"), ONE_BY_ONE[name], 60 * SIZE) < MAX_Z_OF_MANY
+
+
+def test_an_end_that_is_no_token() -> None:
+    """A server may say that the text has ended, and give no token for it."""
+    for kind in ("the end alone", "white space"):
+        chosen = of(kind, silent=True)
+        states = list(steps_of(chosen.model, 60))
+        chosen.check(states[-1])
+        for t, state in enumerate(states):
+            same(chosen.model.rewind(states[-1], torch.full((60,), t + 1)), state)
+        assert after_moves(chosen, RegenerateSuffix()) > LARGEST_P
+        assert after_sweeps(chosen, systematic, "own", 1) > LARGEST_P
+
+
+class ByTexts(Reasoning):
+    """A wrong variant: steps are counted by their texts."""
+
+    def num_steps(self, state: ReasoningParticles) -> Tensor:
+        return state.num_steps
+
+    def rewind(self, particles: ReasoningParticles, num_steps: Tensor) -> ReasoningParticles:
+        first = torch.minimum(num_steps, particles.num_steps)
+        ends = torch.cat([torch.zeros(len(particles), 1).long(), particles.step_ends], 1)
+        num_tokens = ends.gather(1, first[:, None])
+        is_left = (particles.transition_ends <= num_tokens) & (particles.transition_ends >= 0)
+        shortened = first < particles.num_steps
+        count = torch.where(shortened, is_left.sum(1), particles.num_transitions)
+        return super().rewind(particles, count)
+
+
+def by_texts(kind: str, **settings: Any) -> Language:
+    model = of(kind, **settings).model
+    named = {name: getattr(model, name) for name in ("policy", "reward", "question", "step")}
+    limits = {name: getattr(model, name) for name in ("max_tokens", "max_steps", "aggregation")}
+    return Language(ByTexts(**named, **limits))
+
+
+@pytest.mark.parametrize("kind", ["the end alone", "the end behind a delimiter"])
+def test_counting_texts_is_rejected(kind: str) -> None:
+    wrong = by_texts(kind, seed=1)
+    assert after_moves(wrong, RegenerateSuffix(), 5) < LARGEST_P
+    assert after_moves(of(kind, seed=1), RegenerateSuffix(), 5) > LARGEST_P
+
+
+def test_counting_texts_gives_what_cannot_be_drawn() -> None:
+    with pytest.raises((KeyError, AssertionError, IndexError)):
+        assert after_sweeps(by_texts("white space"), systematic, "backward") > LARGEST_P
+
+
+def test_taking_what_was_read_as_a_whole_for_scored_is_rejected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A path put together is read once, as a whole; its first steps are read when it is cut back."""
+    right: Callable[..., ReasoningParticles] = step_texts.told
+
+    def told(particles: ReasoningParticles, *arguments: Any) -> ReasoningParticles:
+        new = right(particles, *arguments)
+        return replace(new, num_scored=torch.minimum(particles.num_scored, new.num_steps))
+
+    chosen = of("the end behind a delimiter", aggregation="model", seed=2)
+    assert after_sweeps(chosen, killing, "ancestor", 4) > LARGEST_P
+    for module in ("rewinding", "splicing", "writing"):
+        monkeypatch.setattr(f"llmsmc.models.reasoning.{module}.told", told)
+    assert after_sweeps(chosen, killing, "ancestor", 4) < LARGEST_P
+
+
+def test_steps_of_what_was_saved_before_they_were_counted(tmp_path: Any) -> None:
+    import json
+
+    from safetensors.torch import save_file
+
+    from llmsmc import Posterior
+
+    posterior = BootstrapFilter(6).run(of("the end behind a delimiter").model, seed=0)
+    document, tensors = encode(posterior)
+    fields = document["fields"]["dict"]["particles"]["fields"]["dict"]
+    fields.pop("transition_ends")
+    save_file(tensors, tmp_path / "tensors.safetensors")
+    (tmp_path / "document.json").write_text(json.dumps(document))
+    particles = Posterior.load(tmp_path).particles
+    assert particles.steps == posterior.particles.steps
+    assert particles.num_transitions.tolist() == particles.num_steps.tolist()
+    for n, steps in enumerate(particles.steps):
+        ends = particles.transition_ends[n]
+        assert ends[: len(steps)].tolist() == particles.step_ends[n, : len(steps)].tolist()
+        assert bool((ends[len(steps) :] == NO_STEP).all())
+    posterior.save(tmp_path)
+    again = Posterior.load(tmp_path).particles.transition_ends
+    assert torch.equal(again, posterior.particles.transition_ends)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@pytest.mark.parametrize("pasts", PASTS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("kind", "cut"), EVERYWHERE)
+def test_conditional_runs_everywhere(
+    kind: str, cut: str, scheme: Any, pasts: str, aggregation: str
+) -> None:
+    chosen = of(kind, cut, aggregation=aggregation, seed=3)
+    assert after_sweeps(chosen, scheme, pasts, 2, NUM_CHAINS // 4) > LARGEST_P
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize(("kind", "cut"), EVERYWHERE)
+def test_moves_everywhere(kind: str, cut: str, move: str, aggregation: str) -> None:
+    chosen = of(kind, cut, aggregation=aggregation, seed=3)
+    assert after_moves(chosen, MOVES[move], 1) > LARGEST_P
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("aggregation", ["product", "model"])
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(("kind", "cut"), EVERYWHERE)
+def test_filters_everywhere(kind: str, cut: str, name: str, aggregation: str) -> None:
+    chosen = of(kind, cut, aggregation=aggregation, seed=3)
+    assert largest_z(chosen, ALGORITHMS[name], NUM_RUNS // 2) < MAX_Z_OF_MANY
