@@ -22,6 +22,18 @@ def evaluation_table(figures: dict[str, Any]) -> Table:
     return table
 
 
+def errors_table(errors: list[dict[str, Any]]) -> Table:
+    """Return a table of the errors by kind: how many, the first of them, and of which question."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(justify="right")
+    table.add_column()
+    for kind in errors:
+        others = f" and {kind['count'] - 1} more" if kind["count"] > 1 else ""
+        message = foreign(f"{kind['message']} ({kind['ids'][0]}{others})")
+        table.add_row(foreign(f"  {kind['count']} x"), message)
+    return table
+
+
 def _cells(group: dict[str, Any]) -> list[str]:
     return [
         str(group["num_problems"]),

@@ -19,16 +19,28 @@ def chat_text(
     *,
     thinks: bool = False,
 ) -> str:
-    """Return a chat as text, up to where the next text of the assistant begins."""
-    rendered = tokenizer.apply_chat_template(
-        messages,
-        tokenize=False,
-        add_generation_prompt=True,
-        date_string=date,
-        # Two names for one thing, of Qwen3 and of Granite; other templates know neither.
-        enable_thinking=thinks,
-        thinking=thinks,
-    )
+    """Return a chat as text, up to where the next text of the assistant begins.
+
+    Raises:
+        InputError: the template refuses the chat.
+    """
+    try:
+        rendered = tokenizer.apply_chat_template(
+            messages,
+            tokenize=False,
+            add_generation_prompt=True,
+            date_string=date,
+            # Two names for one thing, of Qwen3 and of Granite; other templates know neither.
+            enable_thinking=thinks,
+            thinking=thinks,
+        )
+    except Exception as error:  # a template is a program, which may raise whatever it likes
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        turns = ", ".join(message["role"] for message in messages[:3])
+        raise InputError(
+            f"The chat template of the tokenizer renders no chat. Got one that says {said!r} to "
+            f"the turns {turns}; accepted: a template that takes these."
+        ) from error
     assert isinstance(rendered, str)
     return rendered
 
@@ -89,6 +101,11 @@ def neutralized(
         if len(token) > 1:
             text = text.replace(token, f"{token[0]} {token[1:]}")
     return text
+
+
+def says(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int], text: str) -> bool:
+    """Return whether a text stands in a prompt, up to spacing."""
+    return _letters(text) in _letters(decode(tokenizer, ids))
 
 
 def _letters(text: str) -> str:
