@@ -180,7 +180,7 @@ def without_duplicates(path: Path, results: Sequence[Result]) -> list[Result]:
         more = f" (and of {len(conflicts) - 1} more)" if len(conflicts) > 1 else ""
         raise InputError(
             f"A question has one result. Got different ones of {name!r}{more} in lines {first} and "
-            f"{second} of {str(path)!r}; accepted: one of the two lines without the other, or "
+            f"{second} of {str(path)!r}; accepted: one line a question (take the others out), or "
             "another folder."
         )
     return [results[number - 1] for number in lines.values()]

@@ -130,8 +130,8 @@ class Vocabulary:
 
 def _no_system_prompt(got: str) -> InputError:
     return InputError(
-        f"The chat template of the policy takes no system prompt. Got {got}; accepted: none (leave "
-        "system, or --system, out), with what it says at the start of the question."
+        f"The chat template of the policy takes no system prompt. Got {got}; accepted: no system "
+        "prompt (leave --system out), and its text at the start of the question."
     )
 
 
