@@ -57,7 +57,9 @@ def is_placeholder(text: str) -> bool:
     if len(text) > _MAX_PLACEHOLDER:
         return False
     rest = _BLANK.sub("", _SETTING.sub("", text))
-    return not rest or _PLACEHOLDER.fullmatch(_SEPARATORS.sub("", rest)) is not None
+    if not text or (rest != text and not rest.strip("()[]")):
+        return True
+    return _PLACEHOLDER.fullmatch(_SEPARATORS.sub("", rest)) is not None
 
 
 _MAX_PLACEHOLDER: Final = 100
@@ -73,15 +75,15 @@ _BLANK: Final = re.compile(
     r"|-{2,}|={2,}|[{}$~.?_\s\"'`\u2026\u22ef\u201c\u201d\u2018\u2019\u25a1\ufe0f\uff1f]"
 )
 _SEPARATORS: Final = re.compile(r"[-<>\[\]()*:\\]")
+_WHOSE: Final = "(?:put|insert|enter|write|place|type|state|give)?(?:the|my|your|our|an?)?"
+_WHICH: Final = "(?:final|correct|numeric(?:al)?|exact|simplified|actual|single|integer)"
 _PLACEHOLDER: Final = re.compile(
     r"#[0-9]"
-    r"|(?:put|insert|enter|write|place|type|state|give)?(?:the|my|your|our|an?)?"
-    r"(?:final|correct|numeric(?:al)?|exact|simplified|actual)*"
-    r"(?:answers?|ans|results?|solution|value|number|expression|content)"
-    r"(?:goes|comes|is)?(?:here|below)?"
+    rf"|{_WHOSE}{_WHICH}*(?:answers?|ans|results?|solution|value|number|expression|content)"
+    r"(?:choice|letter|value)?(?:goes|comes|is)?(?:here|below)?"
+    rf"|(?:your|the|my|{_WHICH})+(?:choice|option|letter|integer|fraction|text)(?:here)?"
     r"|(?:put|insert|enter|write|place|type)(?:it|this|that)?here"
-    r"|(?:your|the|my)(?:final|correct)?(?:choice|option|letter|integer|fraction|text)(?:here)?"
-    r"|placeholder|fillin|blank",
+    r"|placeholder|fillin|blank|tbd|todo|tobe(?:determined|found|filledin)",
     re.IGNORECASE,
 )
 
@@ -106,12 +108,12 @@ _PIECE: Final = (
     rf"|\\(?:[dtc]?frac|[dt]?binom){_ARGUMENT}{_ARGUMENT}|\\sqrt(?:\[[^\[\]\n]{{1,20}}\])?{_ARGUMENT}"
     rf"|\\(?:{_STYLES}|overline|mathbb|mathcal|vec|hat|bar)\s?{_GROUP}|\\(?:{_SYMBOLS})(?![a-zA-Z])"
     r"|\\left(?![a-zA-Z])[^\n$]{1,100}?\\right(?:\\[|}]|[^\n$])"
-    r"|\\\{[^{}\n$]{0,100}\\\}|\([^()\n$]{1,100}\)|\[[^\[\]\n$]{1,100}\]"
+    r"|\$[-+\\(0-9a-zA-Z][^$\n]{0,100}\$|\\\{[^{}\n$]{0,100}\\\}|\([^()\n$]{1,100}\)|\[[^\[\]\n$]{1,100}\]"
 )
 _AND_SO_ON: Final = rf"(?:{_PIECE}|{_LETTER}|[\^_]{_ARGUMENT}|!|\\?%){{0,20}}"
 _END_OF_FORMULA: Final = r"(?=\s{0,99}+(?:\$|\\[)\]]|\Z)|\.(?:\s|\Z))"
 _UNBRACED: Final = re.compile(
-    rf"[^\S\n]{{0,99}}(?P<content>[-+\u2212]?(?:(?:{_PIECE}){_AND_SO_ON}"
+    rf"[^\S\n]{{0,99}}(?P<content>[-+\u2212]?(?:\\\$)?(?:(?:{_PIECE}){_AND_SO_ON}"
     rf"|{_LETTER}{_AND_SO_ON}{_END_OF_FORMULA}))"
 )
 _WORD: Final = re.compile(r"[^\W\d_]{2,}")
@@ -177,7 +179,7 @@ _LABEL: Final = re.compile(
     r"(?P<colon>\s*(?::|=|is\b:?|\uff1a)|)\s*",
     re.IGNORECASE,
 )
-_NUMBER: Final = r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
+_NUMBER: Final = r"(?:(?:[0-9]{1,3}(?:[, ][0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
 _CURRENCY: Final = r"(?:(?:USD|EUR|GBP|INR|Rs\.?|\\?\$|[\u00a3\u00a5\u20ac\u20b9])\s?)?"
 _AMOUNT: Final = (
     rf"{_CURRENCY}(?P<sign>[-+\u2212]?)\s?{_CURRENCY}"
@@ -196,7 +198,8 @@ _MORE: Final = re.compile(
     re.IGNORECASE,
 )
 _NUMBERED: Final = re.compile(
-    r"(?:[0-9]+(?:\.[0-9]+)*[.)]|[A-Z]\.)\s+[^\W\d_]{2,}|[0-9]+(?:\.[0-9]+)+\s+[A-Z][a-z]+\s"
+    r"(?:\(?[0-9]+(?:\.[0-9]+)*[.):]|[A-Z][0-9]*[.:])\s+[^\W\d_]{2,}"
+    r"|[0-9]+(?:\s*[-\u2013\u2014]|(?:\.[0-9]+)+)\s+[A-Z][a-z]+\s"
 )
 _WORD_IN_FRONT: Final = re.compile(r"[^\w\\]*(?:[^\W\d_]{3,}|[A-Z][a-z]|[^\W\d_a-zA-Z]{2,})")
 _LONG_WORD: Final = re.compile(r"[^\W\d_]{3,}")
@@ -209,7 +212,7 @@ def _answer_of_line(line: str) -> str | None:
     line = _BOLD.sub("", line.strip().strip("#")).strip(" \t\r*_`")
     line = _ORNAMENT.sub("", line)
     label = _LABEL.match(line)
-    line = line if label is None else line[label.end() :]
+    line = (line if label is None else line[label.end() :]).lstrip("=:\u2248 ")
     if is_placeholder(line):
         return None
     found = _AMOUNT_ALONE.fullmatch(line) or _AMOUNT_AND_WORDS.fullmatch(line)

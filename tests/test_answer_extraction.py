@@ -15,6 +15,7 @@ MENTIONED = [
     *(r"\text{your final answer here}", r"final\_answer", "your_answer", "answer here", "result"),
     *(r"\text{insert answer here}", "the final result", r"\mathrm{ans}", "number", "#1", "value"),
     *("solution", "your choice", r"\langle\text{answer}\rangle", "placeholder", "put it here"),
+    *("(?)", "[...]", "[ ]", "integer answer", "correct option", r"\text{TBD}", "answer letter"),
 ]
 """Contents of boxes that hold the place of an answer."""
 
@@ -107,6 +108,9 @@ def test_where_boxes_stand(text: str, answer: str | None) -> None:
         (r"\boxed\{1,2\}", r"\{1,2\}"),
         (r"$\boxed x$", "x"),
         (r"\boxed A.", "A"),
+        (r"\boxed $12$", "$12$"),
+        (r"\boxed \$12.50", r"\$12.50"),
+        (r"$\boxed$ and $5$", None),
         (r"\fbox 7", "7"),
         (r"\boxed 1 or \boxed 2", "2"),
         (r"\boxed{4}, as \boxed was asked for", "4"),
@@ -160,6 +164,7 @@ HEADINGS = [
         "$x$ is positive",
         "Conclusion ####",
     ),
+    *("(1) Compute it", "(a) Find it", "Q1: Find it", "2 - Multiply it", "1: Add", "1. **Add**"),
     *("", "...", "?", "---", "your answer", r"\boxed{}", r"**\boxed{...}**"),
 ]
 
@@ -175,7 +180,14 @@ LINES = {
         "50%": "50%",
         "5% off": "5%",
     },
-    **{"3/4 of it": "3/4", "1 1/2 cups": "1 1/2", "5 km/h": "5", "1200 (twelve hundred)": "1200"},
+    **{
+        "3/4 of it": "3/4",
+        "1 1/2 cups": "1 1/2",
+        "5 km/h": "5",
+        "= 18": "18",
+        "1 000 clips": "1 000",
+        "1200 (twelve hundred)": "1200",
+    },
     **{"Answer: 18": "18", "**Final Answer:** 18": "18", "The answer is 18 dollars.": "18"},
     **{"\u2705 Final Answer: 18": "18", "Answer: Monday": "Monday", "so the answer is x": "x"},
     **{"yes": "yes", "No.": "No.", "A": "A", "(B)": "(B)", r"\text{no}": r"\text{no}", "x": "x"},
