@@ -20,6 +20,7 @@ _QUESTION: Final = ("question", "problem", "prompt")
 _ANSWER: Final = ("answer", "extracted_groundtruth", "expected_answer")
 _ID: Final = ("id", "unique_id", "name")
 _FAMILY: Final = ("family", "subject", "type")
+_MARKS: Final = re.compile(r"####|\\(?:f?boxed|fbox|framebox)(?![a-zA-Z])")  # of a whole solution
 _LEVEL: Final = re.compile(r"Level ([0-9]+)")
 
 NAMES: Final = (*minimath.NAMES, *HUB_SETS)
@@ -166,25 +167,40 @@ def _examples(name: str, rows: Iterable[_Row]) -> Iterator[Example]:
 def _example(row: dict[str, Any], default_id: str, where: str) -> Example:
     lowered = {key.lower(): value for key, value in row.items()}
     question, answer = _first(lowered, _QUESTION), _first(lowered, _ANSWER)
-    if answer is None and isinstance(lowered.get("solution"), str):
-        answer = extract_answer(lowered["solution"])
-    if not isinstance(question, str) or answer is None or isinstance(answer, bool | list | dict):
+    is_solution = isinstance(answer, str) and _MARKS.search(answer) is not None
+    if answer is None or answer == "":
+        answer, is_solution = lowered.get("solution", answer), True
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
+        answer = None
+    if not isinstance(question, str) or answer is None:
         raise InputError(
             "An example has a question (or problem) and an answer. Got the keys "
             f"{', '.join(row) or 'none'} at {where}; accepted: texts, and numbers as answers."
         )
-    reference = str(answer)
-    if "####" in reference or r"\boxed" in reference:  # a whole solution, as in GSM8K
-        reference = extract_answer(reference) or reference
+    reference = _answer_in(str(answer)) if is_solution else str(answer).strip()
+    if not reference:
+        raise InputError(
+            f"No answer can be read at {where}. Got {str(answer)[-60:]!r} at its end; accepted: an "
+            "answer, or a solution with its answer in \\boxed{...} or behind #### in a line."
+        )
     name = _first(lowered, _ID)
     family = _first(lowered, _FAMILY)
     return Example(
         id=default_id if name is None else str(name),
         question=question,
-        answer=reference.strip(),
+        answer=reference,
         level=_level(lowered.get("level")),
         family=family if isinstance(family, str) else None,
     )
+
+
+def _answer_in(solution: str) -> str:
+    """Return what a reference solution gives as its answer, empty if it gives none.
+
+    What ends it behind hashes is no heading, even where it is in words.
+    """
+    last = solution.rpartition("####")[2].strip() if "####" in solution else ""
+    return extract_answer(solution) or ("" if "\n" in last else last)
 
 
 def _level(value: Any) -> int | str | None:

@@ -2,11 +2,13 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Final
 
 from llmsmc import clock, summary
 from llmsmc.cost import Cost
@@ -37,7 +39,12 @@ def runner(
         algorithm: how to solve it.
         in_flight: how many examples are to be under way at a time; several share the models.
         tokens_meanwhile: how many tokens of the others are drawn while steps of some are scored.
+
+    Raises:
+        InputError: the policy does not take the system prompt, so that all examples would fail.
     """
+    if models.system is not None and not isinstance(models.policy, str | Path):
+        _ = models.policy.prompt_ids("What is 1 + 1?", models.system, models.thinking)
     if in_flight > 1:
         models = shared(models, tokens_meanwhile)
 
@@ -161,7 +168,8 @@ def _graded(example: Example, posterior: Posterior) -> Result:
 def summarize(results: Sequence[Result]) -> dict[str, Any]:
     """Return the figures of all results, at least one, and of each level by itself.
 
-    What was counted as wrong without having been compared is listed as well.
+    What was counted as wrong without having been compared is listed as well, and so are the errors
+    of the questions that failed, by kind.
     """
     levels = sorted({result["level"] for result in results} - {None}, key=lambda key: str(key))
     return {
@@ -170,6 +178,7 @@ def summarize(results: Sequence[Result]) -> dict[str, Any]:
             {"level": level} | _figures([each for each in results if each["level"] == level])
             for level in levels
         ],
+        "errors": errors_by_kind(results),
         "not_compared": [
             {key: result[key] for key in ("id", "grading", "answer", "reference")}
             for result in results
@@ -178,22 +187,50 @@ def summarize(results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
+def errors_by_kind(results: Iterable[Result]) -> list[dict[str, Any]]:
+    """Return the errors in results, those of one kind together, the commonest kind first.
+
+    Of one kind are errors that say the same up to numbers and what is in quotes. Each kind has the
+    number of them, the first message in full, and the ids of the questions.
+    """
+    kinds: dict[str, dict[str, Any]] = {}
+    for result in results:
+        if (message := result["error"]) is not None:
+            kind = _VARYING.sub("_", message.partition(" Got ")[0])
+            found = kinds.setdefault(kind, {"count": 0, "message": message, "ids": []})
+            found["count"] += 1
+            found["ids"].append(result["id"])
+    return sorted(kinds.values(), key=lambda found: -int(found["count"]))
+
+
+_VARYING: Final = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|[0-9]+")
+
+
 def _figures(results: Sequence[Result]) -> dict[str, Any]:
-    """Return what is reported of a group of results; None where there is nothing to average."""
+    """Return what is reported of a group of results; None where there is nothing to average.
+
+    A question that failed counts as wrong beside others; where all of them failed, it says nothing
+    of the algorithm.
+    """
     count = len(results)
-    accuracy = fmean(bool(result["correct"]) for result in results)
+    num_errors = sum(result["error"] is not None for result in results)
+    accuracy, standard_error, probability_correct = None, None, None
+    if num_errors < count:
+        accuracy = fmean(bool(result["correct"]) for result in results)
+        standard_error = math.sqrt(accuracy * (1 - accuracy) / count)
+        probability_correct = fmean(result["probability_correct"] for result in results)
     ran = [result for result in results if result["num_particles"]]
     return {
         "num_problems": count,
         "accuracy": accuracy,
-        "standard_error": math.sqrt(accuracy * (1 - accuracy) / count),
-        "probability_correct": fmean(result["probability_correct"] for result in results),
+        "standard_error": standard_error,
+        "probability_correct": probability_correct,
         "tokens": fmean(result["cost"]["generated_tokens"] for result in results),
         "seconds": fmean(result["seconds"] for result in results),
         "truncated": fmean(each["truncated"] / each["num_particles"] for each in ran)
         if ran
         else None,
-        "num_errors": sum(result["error"] is not None for result in results),
+        "num_errors": num_errors,
         "num_no_answer": sum(result.get("grading") == "no answer" for result in results),
         "num_not_compared": sum(result.get("grading") in NOT_COMPARED for result in results),
     }

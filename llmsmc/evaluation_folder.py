@@ -7,6 +7,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ from typing import Any, Final
 from llmsmc.characters import one_line
 from llmsmc.errors import InputError
 from llmsmc.evaluation import Result, summarize
-from llmsmc.files import dumps, unwritable, versions, write_json
+from llmsmc.files import dumps, unwritable, versions, write_bytes, write_json
 from llmsmc.result_lines import is_result, parse_results, read_manifest
 from llmsmc.storage import read_bytes
 
@@ -52,6 +53,25 @@ class EvaluationFolder:
     def done(self) -> set[str]:
         """The ids of the questions that have a result."""
         return {str(result["id"]) for result in self.results}
+
+    @property
+    def failed(self) -> set[str]:
+        """The ids of those of them that failed."""
+        return {str(result["id"]) for result in self.results if result["error"] is not None}
+
+    def drop(self, ids: Collection[str]) -> None:
+        """Take the results of some questions out, so that they are missing again.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        path = self.path / "results.jsonl"
+        kept = [result for result in self.results if str(result["id"]) not in ids]
+        try:
+            write_bytes(path, "".join(f"{dumps(result)}\n" for result in kept).encode())
+        except OSError as error:
+            raise unwritable(path, error) from error
+        self.results = kept
 
     def append(self, result: Result) -> None:
         """Write one more result.
@@ -130,7 +150,7 @@ def read_results(path: Path) -> list[Result]:
     """Return the results in a file; a last line that was not finished is cut off.
 
     Raises:
-        InputError: a line that was finished is not a result.
+        InputError: a line that was finished is not a result, or a question has different ones.
     """
     if not path.exists():
         return []
@@ -144,4 +164,36 @@ def read_results(path: Path) -> list[Result]:
     elif rest:
         with path.open("r+b") as file:
             file.truncate(len(whole))
-    return results
+    return without_duplicates(path, results)
+
+
+def without_duplicates(path: Path, results: Sequence[Result]) -> list[Result]:
+    """Return the first result of each question, given those in the lines of a file.
+
+    Results that differ in nothing but the time and the memory they took are the same run twice.
+
+    Raises:
+        InputError: a question has different ones; says in which lines.
+    """
+    lines = dict[str, int]()
+    conflicts = dict[str, tuple[int, int]]()
+    for number, result in enumerate(results, start=1):
+        name = str(result["id"])
+        first = lines.setdefault(name, number)
+        if _outcome(result) != _outcome(results[first - 1]):
+            conflicts.setdefault(name, (first, number))
+    if conflicts:
+        name, (first, second) = next(iter(conflicts.items()))
+        more = f" (and of {len(conflicts) - 1} more)" if len(conflicts) > 1 else ""
+        raise InputError(
+            f"A question has one result. Got different ones of {name!r}{more} in lines {first} and "
+            f"{second} of {str(path)!r}; accepted: one line a question (take the others out), or "
+            "another folder."
+        )
+    return [results[number - 1] for number in lines.values()]
+
+
+def _outcome(result: Result) -> Result:
+    """Return what is the same whenever a question is run again, or fails again."""
+    same = {key: value for key, value in result.items() if key not in ("seconds", "cost")}
+    return same | {"error": result.get("error") is not None}

@@ -1,4 +1,4 @@
-r"""Reading an answer out of a text and comparing it with a reference.
+r"""Comparing an answer, which is read out of a text by `answer_extraction.py`, with a reference.
 
 Model text is data here: it is matched by regular expressions and never evaluated. Comparisons that
 need algebra are made by Math-Verify in processes apart (`grading_pool.py`), which are killed when
@@ -7,15 +7,22 @@ processes.
 """
 
 import functools
-import re
 from collections.abc import Iterable
 from fractions import Fraction
 from typing import Final, Literal
 
+from llmsmc.answer_extraction import boxed_answer, extract_answer
 from llmsmc.answer_text import bare, is_beyond_computing, normalized, numeral, plain_number, words
 from llmsmc.grading_pool import ERROR, POOL, TIMEOUT
 
-__all__ = ["Verdict", "equivalence_classes", "equivalent", "extract_answer", "grade"]
+__all__ = [
+    "Verdict",
+    "boxed_answer",
+    "equivalence_classes",
+    "equivalent",
+    "extract_answer",
+    "grade",
+]
 
 MAX_ANSWER_LENGTH: Final = 256  # longer answers are compared as strings only
 READING_SECONDS: Final = 1.0  # of processor time; the answers of MATH-500 take 0.2 at most
@@ -33,47 +40,6 @@ Verdict = Literal["right", "wrong", "no answer", "unreadable", "timeout", "error
 
 NOT_COMPARED: Final = ("unreadable", "timeout", "error")
 """The verdicts that say nothing of the answer, only that it could not be compared."""
-
-_TOKEN = re.compile(r"\\(?:f?boxed|framebox)\s*\{|\\.|[{}]", re.DOTALL)
-_HASHES = re.compile(r"^####(.*)$", re.MULTILINE)
-
-
-def extract_answer(text: str) -> str | None:
-    r"""The content of the last complete ``\boxed{...}``, else of the last line ``#### answer``.
-
-    >>> extract_answer(r"First \boxed{1}, then \boxed{\frac{1}{2}}.")
-    '\\frac{1}{2}'
-    >>> extract_answer("So she pays 18 dollars.\n#### 18")
-    '18'
-    >>> extract_answer("No answer yet") is None
-    True
-    """
-    boxed = boxed_answer(text)
-    if boxed is not None:
-        return boxed
-    lines = [line.strip() for line in _HASHES.findall(text)]
-    return next((line for line in reversed(lines) if line), None)
-
-
-def boxed_answer(text: str) -> str | None:
-    r"""Return the content of the last complete ``\boxed{...}``.
-
-    Of boxes within a box it is the inner one; ``\{`` and ``\}`` are no braces.
-    """
-    if "box" not in text:
-        return None
-    last: tuple[int, int] | None = None
-    open_braces: list[int | None] = []  # where the content of a box starts, None for other braces
-    for token in _TOKEN.finditer(text):
-        if token[0] == "}":
-            start = open_braces.pop() if open_braces else None
-            if start is not None and (last is None or start > last[0]):
-                last = (start, token.start())
-        elif token[0] == "{":
-            open_braces.append(None)
-        elif token[0].endswith("{") and token[0] != r"\{":
-            open_braces.append(token.end())
-    return None if last is None else text[slice(*last)].strip()
 
 
 def equivalent(answer: str | None, reference: str | None) -> bool:

@@ -52,6 +52,26 @@ def test_layouts_of_files(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        ({"solution": r"so \boxed 2"}, "2"),
+        ({"solution": r"so $\boxed\frac12$."}, r"\frac12"),
+        ({"solution": r"so \boxed7, as \boxed{} was asked for"}, "7"),
+        ({"answer": r"so \fbox{7}"}, "7"),
+        ({"answer": "", "solution": r"\boxed{7}"}, "7"),
+        ({"answer": "So:\n#### Sum\n#### **7**"}, "7"),
+        ({"answer": "So:\n#### 7 clips"}, "7"),
+        ({"answer": "So:\n#### Monday"}, "Monday"),
+        ({"answer": "Monday"}, "Monday"),
+        ({"answer": "your answer"}, "your answer"),
+        ({"answer": 0}, "0"),
+    ],
+)
+def test_the_answer_of_a_row(tmp_path: Path, row: dict[str, Any], answer: str) -> None:
+    assert load(written(tmp_path, {"question": "a?", **row})).examples[0].answer == answer
+
+
 def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
     one = load(written(tmp_path, {"question": "a?", "answer": 1})).fingerprint
     two = load(written(tmp_path, {"question": "a?", "answer": 2})).fingerprint
@@ -69,6 +89,16 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
         ([{"question": "a?"}], "a question (or problem) and an answer"),
         ([{"question": 5, "answer": 1}], "a question (or problem) and an answer"),
         ([{"question": "a?", "answer": [1]}], "accepted: texts"),
+        ([{"question": "a?", "answer": True}], "accepted: texts"),
+        ([{"question": "a?", "solution": [1]}], "accepted: texts"),
+        (
+            [{"question": "a?", "answer": ""}],
+            "No answer can be read at line 1 of set.jsonl. Got ''",
+        ),
+        ([{"question": "a?", "answer": " "}], "No answer can be read"),
+        ([{"question": "a?", "answer": r"\boxed{}"}], "accepted: an answer, or a solution"),
+        ([{"question": "a?", "solution": "Nothing."}], "Got 'Nothing.' at its end"),
+        ([{"question": "a?", "answer": "#### Conclusion\nIt is so."}], "or behind #### in a line"),
         ([{"id": 1, "question": "a?", "answer": 1}] * 2, "an id of its own. Got '1' at line 2"),
     ],
 )

@@ -19,6 +19,7 @@ from llmsmc.evaluation import (
     summarize,
 )
 from llmsmc.evaluation_folder import EvaluationFolder, differences, hash_of
+from llmsmc.folder_lock import lock_folder
 from llmsmc.posterior import Posterior
 from tests.solutions import answering, posterior
 
@@ -125,6 +126,53 @@ def test_what_was_not_compared_is_wrong_and_listed() -> None:
     assert figures["overall"]["accuracy"] == pytest.approx(1 / 3)
 
 
+def failing(message: str) -> Any:
+    def run(example: Example, seed: int) -> Posterior:
+        raise RuntimeError(message.replace("ID", example.id))
+
+    return run
+
+
+def test_all_failed_is_no_result() -> None:
+    examples = [Example(f"a/{n}", "?", "7", level=n) for n in (1, 2)]
+    failed = list(evaluate_each(examples, failing("gone"), seed=0))
+    figures = summarize(failed)
+    for group in (figures["overall"], *figures["levels"]):
+        assert group["num_errors"] == group["num_problems"]
+        for name in ("accuracy", "standard_error", "probability_correct", "truncated"):
+            assert group[name] is None
+    figures = summarize([*failed, result_of(EXAMPLE, right, seed=0)])
+    assert figures["overall"]["accuracy"] == pytest.approx(1 / 3)
+    assert [group["accuracy"] for group in figures["levels"]] == [None, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("messages", "counts"),
+    [
+        (["out of memory"] * 3, [3]),
+        (["a", "b", "b"], [2, 1]),
+        (["12 tokens at most", "7 tokens at most", "no room"], [2, 1]),
+        (["Not known: 'é'", "Not known: 'ü'"], [2]),
+        (['key "a"', 'key "b"'], [2]),
+        (["It is wrong. Got a; accepted: c.", "It is wrong. Got b; accepted: d."], [2]),
+        (["It is wrong. Got a.", "It is bad. Got a."], [1, 1]),
+        (["answered 500: ID", "answered 503: ID"], [2]),
+        (["model `x`", "model `y`"], [2]),
+        (["", ""], [2]),
+        ([], []),
+    ],
+)
+def test_errors_are_counted_by_kind(messages: list[str], counts: list[int]) -> None:
+    results = [result_of(EXAMPLE, right, seed=0)]
+    for number, message in enumerate(messages):
+        results.append(result_of(Example(f"b/{number}", "?", "7"), failing(message), seed=0))
+    errors = summarize(results)["errors"]
+    assert [kind["count"] for kind in errors] == counts == [len(kind["ids"]) for kind in errors]
+    for kind in errors:
+        first = next(result for result in results if result["id"] == kind["ids"][0])
+        assert kind["message"] == first["error"]
+
+
 CONFIG = {"algorithm": {"name": "bootstrap", "num_particles": 4}, "seed": 0}
 
 
@@ -144,6 +192,92 @@ def test_a_folder_is_taken_up_again(tmp_path: Path) -> None:
     manifest = json.loads((again.path / "manifest.json").read_text())
     assert manifest["config"] == CONFIG and manifest["config_hash"] == hash_of(CONFIG)
     assert {"versions", "started"} <= set(manifest)
+
+
+def test_results_are_taken_out_to_be_run_again(tmp_path: Path) -> None:
+    folder = EvaluationFolder(tmp_path, CONFIG)
+    for name, run in (("a", failing("gone")), ("b", right), ("c", failing("gone"))):
+        folder.append(result_of(Example(name, "?", "7"), run, seed=0))
+    assert folder.failed == {"a", "c"} and folder.done == {"a", "b", "c"}
+    folder.drop({"a"})
+    assert folder.failed == {"c"} and [line["id"] for line in lines(tmp_path)] == ["b", "c"]
+    folder.append(result_of(Example("a", "?", "7"), right, seed=0))
+    again = EvaluationFolder(tmp_path, CONFIG)
+    assert again.results == folder.results and again.failed == {"c"}
+
+
+def duplicated(tmp_path: Path, *copies: dict[str, Any]) -> None:
+    """Write a, b and c, and behind them copies with other values."""
+    folder = EvaluationFolder(tmp_path, CONFIG)
+    for name, run in (("a", right), ("b", wrong), ("c", failing("gone"))):
+        folder.append(result_of(Example(name, "?", "7"), run, seed=0))
+    by_name = {line["id"]: line for line in lines(tmp_path)}
+    with (tmp_path / "results.jsonl").open("a") as file:
+        for copy in copies:
+            file.write(json.dumps(by_name[copy["id"]] | copy) + "\n")
+
+
+@pytest.mark.parametrize(
+    "copies",
+    [
+        [],
+        [{"id": "a"}],
+        [{"id": "a"}, {"id": "b"}, {"id": "c"}],
+        [{"id": "b"}, {"id": "b"}],
+        [{"id": "a", "seconds": 100.0}],
+        [{"id": "b", "cost": {"generated_tokens": 100, "seconds": 9.0}}],
+        [{"id": "c", "error": "RuntimeError: gone again"}],
+    ],
+)
+def test_the_same_result_twice_counts_once(tmp_path: Path, copies: list[dict[str, Any]]) -> None:
+    duplicated(tmp_path, *copies)
+    folder = EvaluationFolder(tmp_path, CONFIG)
+    assert [result["id"] for result in folder.results] == ["a", "b", "c"]
+    assert folder.results[0]["seconds"] < 100 and folder.results[2]["error"].endswith("gone")
+    assert folder.write_summary()["overall"]["num_problems"] == 3
+
+
+@pytest.mark.parametrize(
+    ("copies", "said"),
+    [
+        ([{"id": "a", "answer": "8"}], "of 'a' in lines 1 and 4 of"),
+        ([{"id": "b", "correct": True}], "of 'b' in lines 2 and 4 of"),
+        ([{"id": "a"}, {"id": "a", "log_evidence": -1.0}], "of 'a' in lines 1 and 5 of"),
+        ([{"id": "c", "error": None}], "of 'c' in lines 3 and 4 of"),
+        ([{"id": "a", "error": "E: x"}], "of 'a' in lines 1 and 4 of"),
+        ([{"id": "b", "seed": 1}], "of 'b' in lines 2 and 4 of"),
+        ([{"id": "a", "num_particles": 9}], "of 'a' in lines 1 and 4 of"),
+        (
+            [{"id": "b", "seed": 1}, {"id": "a", "seed": 1}],
+            "of 'b' (and of 1 more) in lines 2 and 4 of",
+        ),
+        ([{"id": "a", "reference": "8"}], "of 'a' in lines 1 and 4 of"),
+        ([{"id": "a", "probability": 0.0}], "accepted: one line a question (take the others out)"),
+    ],
+)
+def test_different_results_of_one_question_are_refused(
+    tmp_path: Path, copies: list[dict[str, Any]], said: str
+) -> None:
+    duplicated(tmp_path, *copies)
+    before = (tmp_path / "results.jsonl").read_bytes()
+    with pytest.raises(InputError) as caught:
+        EvaluationFolder(tmp_path, CONFIG)
+    assert said in str(caught.value)
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+
+
+def test_a_folder_is_of_one_process_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "run"
+    with lock_folder(path, "evaluation"):
+        with pytest.raises(InputError, match="Another ablation is at work in this folder. Got '"):
+            lock_folder(path, "ablation")
+        with lock_folder(tmp_path / "other", "evaluation"):
+            pass
+    with pytest.raises(RuntimeError), lock_folder(path, "evaluation"):
+        raise RuntimeError
+    (path / ".lock").write_text("left by somebody")
+    with lock_folder(path, "evaluation"):
+        pass
 
 
 def test_a_half_written_line_is_dropped(tmp_path: Path) -> None:
@@ -191,6 +325,8 @@ def test_folders_that_cannot_be(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         EvaluationFolder(tmp_path / name, CONFIG)
+    with pytest.raises(InputError, match="cannot be written"):
+        lock_folder(tmp_path / name, "evaluation")
 
 
 def test_a_block_of_which_something_is_missing_is_run_as_a_whole() -> None:

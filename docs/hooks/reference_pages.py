@@ -23,7 +23,10 @@ PACKAGES = {
 """Package -> name of its page."""
 
 OTHERS = {
-    "llmsmc": {"llmsmc.grading": ["extract_answer", "equivalent", "grade"]},
+    "llmsmc": {
+        "llmsmc.answer_extraction": ["extract_answer"],
+        "llmsmc.grading": ["equivalent", "grade"],
+    },
     "llmsmc.inference": {"llmsmc.inference.driver": ["Stepwise"]},
 }
 """Public names that a package leaves in their modules."""

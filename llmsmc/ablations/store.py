@@ -6,15 +6,12 @@ configuration, so that a cell which several ablations have in common is run once
 
 from pathlib import Path
 
-import filelock
-
 from llmsmc.ablations.cell import Cell
 from llmsmc.ablations.figures import Runs
 from llmsmc.datasets import Dataset, Example
-from llmsmc.errors import InputError
 from llmsmc.evaluation import Result
 from llmsmc.evaluation_folder import Config, EvaluationFolder, folder_name
-from llmsmc.files import unwritable
+from llmsmc.folder_lock import lock_folder
 
 
 class Store:
@@ -33,21 +30,11 @@ class Store:
         self.path = path
         self._dataset = dataset
         self._folders: dict[str, EvaluationFolder] = {}
-        self._lock = filelock.FileLock(path / ".lock", timeout=0)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except filelock.Timeout as error:
-            raise InputError(
-                f"Another ablation is at work in this folder. Got {str(path)!r}; accepted: another "
-                "folder, or the same one later."
-            ) from error
-        except (OSError, ValueError) as error:
-            raise unwritable(path, error) from error
+        self._lock = lock_folder(path, "ablation")
 
     def close(self) -> None:
         """Let others have the folder."""
-        self._lock.release()
+        self._lock.lock.release()
 
     def config(self, cell: Cell, seed: int) -> Config:
         """Return the configuration of a cell and a seed."""

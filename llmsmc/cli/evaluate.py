@@ -36,6 +36,13 @@ def evaluate(
         int | None,
         typer.Option(metavar="N", min=1, help="Only the first N questions.", show_default="all"),
     ] = None,
+    retry_errors: Annotated[
+        bool,
+        typer.Option(
+            "--retry-errors",
+            help="Try the questions again that failed in an earlier run in the same folder.",
+        ),
+    ] = False,
     algorithm: options.AlgorithmOption = defaults.DEFAULT_ALGORITHM,
     particles: options.ParticlesOption = None,
     seed: options.SeedOption = defaults.DEFAULT_SEED,
@@ -100,4 +107,13 @@ def evaluate(
                     f"One set is evaluated at a time. Got {got}; accepted: DATASET or "
                     "--dataset-file PATH."
                 )
-        evaluate_run.evaluate(loaded, chosen, settings, seed, out, in_flight, tokens_meanwhile)
+        evaluate_run.evaluate(
+            loaded,
+            chosen,
+            settings,
+            seed,
+            out,
+            in_flight,
+            tokens_meanwhile,
+            retry_errors=retry_errors,
+        )

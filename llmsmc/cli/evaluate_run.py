@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.progress import MofNCompleteColumn
 
 from llmsmc.algorithms import describe_algorithm
 from llmsmc.cli import console
-from llmsmc.cli.errors import INTERRUPTED, print_error
-from llmsmc.cli.evaluation_table import evaluation_table
+from llmsmc.cli.errors import FAILURE, INTERRUPTED, print_error
+from llmsmc.cli.evaluation_table import errors_table, evaluation_table
 from llmsmc.cli.progress import progress_bar
 from llmsmc.datasets import Dataset
 from llmsmc.evaluation import Result, block_size, evaluate_missing, runner
 from llmsmc.evaluation_folder import EvaluationFolder, folder_name
+from llmsmc.folder_lock import lock_folder
 from llmsmc.inference import Algorithm
 from llmsmc.loading import loaded
 from llmsmc.settings import Settings
@@ -27,6 +29,8 @@ def evaluate(
     out: Path | None = None,
     in_flight: int = 1,
     tokens_meanwhile: int = 0,
+    *,
+    retry_errors: bool = False,
 ) -> None:
     """Run the algorithm on all examples that have no result yet, and print the figures of all.
 
@@ -38,6 +42,7 @@ def evaluate(
         out: the folder of the results; by default one of that configuration alone.
         in_flight: how many examples are under way at a time, sharing the batches of the models.
         tokens_meanwhile: how many tokens of the others are drawn while steps of some are scored.
+        retry_errors: whether examples that failed are run again.
     """
     config = settings.config() | {
         "dataset": dataset.name,
@@ -48,40 +53,66 @@ def evaluate(
     if in_flight > 1:
         config |= {"in_flight": in_flight, "block_size": block_size(in_flight)}
         config |= {"tokens_meanwhile": tokens_meanwhile} if tokens_meanwhile else {}
-    folder = EvaluationFolder(out or Path("runs") / folder_name(config), config)
-    try:
-        if not folder.done.issuperset(example.id for example in dataset.examples):
-            with console.waiting(f"Loading {settings.policy}"):
-                models = loaded(settings, algorithm)
-                run = runner(models, algorithm, in_flight, tokens_meanwhile)
-            results = evaluate_missing(dataset.examples, run, seed, in_flight, folder.done)
-            _append_each(folder, results, len(dataset.examples))
-    except KeyboardInterrupt:
-        count = len(folder.results)
-        print_error(f"interrupted after {count} results; the same command goes on from there")
-        raise typer.Exit(INTERRUPTED) from None
-    screen = console.results()
-    figures = folder.write_summary()
-    screen.print(evaluation_table(figures))
-    for each in figures["not_compared"]:
-        remark = f"{each['id']}: counted as wrong, could not be compared ({each['grading']})"
-        screen.print(console.foreign(remark, "yellow"))
-    screen.print(console.foreign(f"Results: {folder.path}", "dim"))
+    path = out or Path("runs") / folder_name(config)
+    with lock_folder(path, "evaluation"):
+        folder = EvaluationFolder(path, config)
+        names = {example.id for example in dataset.examples}
+        again = folder.failed & names if retry_errors else set[str]()
+        try:
+            if not (folder.done - again).issuperset(names):
+                with console.waiting(f"Loading {settings.policy}"):
+                    models = loaded(settings, algorithm)
+                    run = runner(models, algorithm, in_flight, tokens_meanwhile)
+                folder.drop(again)
+                results = evaluate_missing(dataset.examples, run, seed, in_flight, folder.done)
+                _append_each(folder, results, len(dataset.examples))
+        except KeyboardInterrupt:
+            count = len(folder.results)
+            print_error(f"interrupted after {count} results; the same command goes on from there")
+            raise typer.Exit(INTERRUPTED) from None
+        figures = folder.write_summary()
+    _print_report(figures, folder.path)
 
 
 def _append_each(folder: EvaluationFolder, results: Iterator[Result], total: int) -> None:
     """Write one result after the other, with a bar that shows how far it is and how good."""
-    with progress_bar(MofNCompleteColumn(), "{task.fields[accuracy]} right") as progress:
+    with progress_bar(MofNCompleteColumn(), "{task.fields[remark]}") as progress:
         task = progress.add_task(
-            "Solving", total=total, completed=len(folder.results), accuracy=_accuracy(folder)
+            "Solving", total=total, completed=len(folder.results), remark=_remark(folder)
         )
         for result in results:
             folder.append(result)
-            progress.update(task, advance=1, accuracy=_accuracy(folder))
+            progress.update(task, advance=1, remark=_remark(folder))
 
 
-def _accuracy(folder: EvaluationFolder) -> str:
-    results = folder.results
-    if not results:
-        return "-"
-    return f"{sum(bool(result['correct']) for result in results) / len(results):.1%}"
+def _remark(folder: EvaluationFolder) -> str:
+    """Return how many of the results so far are right, and how many failed."""
+    num_results, num_failed = len(folder.results), len(folder.failed)
+    failed = f", {num_failed} failed" if num_failed else ""
+    if num_results == num_failed:
+        return f"- right{failed}"
+    num_right = sum(bool(result["correct"]) for result in folder.results)
+    return f"{num_right / num_results:.1%} right{failed}"
+
+
+def _print_report(figures: dict[str, Any], path: Path) -> None:
+    """Print the figures and what reservations there are; leave with a failure if there are none."""
+    screen = console.results()
+    count, num_errors = (figures["overall"][key] for key in ("num_problems", "num_errors"))
+    if num_errors < count:
+        screen.print(evaluation_table(figures))
+    if num_errors:
+        counted = ", counted as wrong" if num_errors < count else ""
+        heading = f"{num_errors} of {count} questions failed{counted}:"
+        screen.print(console.foreign(heading, "yellow"))
+        screen.print(errors_table(figures["errors"]))
+    for each in figures["not_compared"]:
+        remark = f"{each['id']}: counted as wrong, could not be compared ({each['grading']})"
+        screen.print(console.foreign(remark, "yellow"))
+    screen.print(console.foreign(f"Results: {path}", "dim"))
+    again = "the same command with --retry-errors tries them again; without it, it does not"
+    if num_errors == count:
+        print_error(f"all {count} questions failed, so that there is no result; {again}")
+        raise typer.Exit(FAILURE)
+    if num_errors:
+        screen.print(console.foreign(f"Failed questions: {again}.", "dim"))

@@ -1,11 +1,14 @@
 """The figures of an evaluation as a table."""
 
-from typing import Any
+from typing import Any, Final
 
 from rich import box
 from rich.table import Table
 
 from llmsmc.cli.console import foreign
+
+_MAX_KINDS: Final = 10
+_MAX_MESSAGE: Final = 400  # characters
 
 
 def evaluation_table(figures: dict[str, Any]) -> Table:
@@ -19,6 +22,22 @@ def evaluation_table(figures: dict[str, Any]) -> Table:
     if figures["levels"]:
         table.add_section()
     table.add_row("all", *_cells(figures["overall"]), style="bold")
+    return table
+
+
+def errors_table(errors: list[dict[str, Any]]) -> Table:
+    """Return a table of the errors by kind: how many, the first of them, and of which question."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(justify="right")
+    table.add_column()
+    for kind in errors[:_MAX_KINDS]:
+        others = f" and {kind['count'] - 1} more" if kind["count"] > 1 else ""
+        said = kind["message"]
+        said = said if len(said) <= _MAX_MESSAGE else f"{said[:_MAX_MESSAGE]}..."
+        message = foreign(f"{said} ({kind['ids'][0]}{others})")
+        table.add_row(foreign(f"  {kind['count']} x"), message)
+    if len(errors) > _MAX_KINDS:
+        table.add_row("", f"and {len(errors) - _MAX_KINDS} more kinds, which are in summary.json")
     return table
 
 

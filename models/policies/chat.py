@@ -126,6 +126,11 @@ def neutralized(
     return text
 
 
+def says(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int], text: str) -> bool:
+    """Return whether a text stands in a prompt, up to spacing."""
+    return _letters(text) in _letters(decode(tokenizer, ids))
+
+
 def _letters(text: str) -> str:
     """Return the text up to spacing and to ways of writing one character."""
     return "".join(unicodedata.normalize("NFKC", text).split())

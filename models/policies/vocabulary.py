@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from llmsmc.errors import InputError
-from llmsmc.models.policies.chat import chat_ids, checked_text, decode
+from llmsmc.models.policies.chat import chat_ids, checked_text, decode, says
 from llmsmc.models.policies.constraint import Constraint, TokenMask
 from llmsmc.models.policies.stopping import Automaton, StepRule
 from llmsmc.models.policies.thinking import Thinking
@@ -69,7 +69,7 @@ class Vocabulary:
 
         Raises:
             InputError: the question is empty, has characters that the tokenizer does not know,
-                or leaves no room for an answer.
+                or leaves no room for an answer; or the chat template takes no system prompt.
         """
         tags = () if thinking is None else (thinking.opening, thinking.closing)
         question = checked_text(self.tokenizer, "question", question, tags)
@@ -77,12 +77,27 @@ class Vocabulary:
         if system is not None:
             system = checked_text(self.tokenizer, "system prompt", system, tags)
             messages.insert(0, {"role": "system", "content": system})
-        ids = chat_ids(self.tokenizer, messages, thinks=thinking is not None)
+        ids = self._chat_ids(messages, thinks=thinking is not None)
         if len(ids) >= context_length:
             raise InputError(
                 f"The question does not fit into the context of {name}. Got {len(ids)} "
                 f"tokens; accepted: fewer than {context_length}."
             )
+        return ids
+
+    def _chat_ids(self, messages: list[dict[str, str]], *, thinks: bool) -> tuple[int, ...]:
+        """Return the ids of a chat; the errors of a system prompt say what can be done."""
+        system = messages[0]["content"] if messages[0]["role"] == "system" else None
+        if system is None:
+            return chat_ids(self.tokenizer, messages, thinks=thinks)
+        try:
+            ids = chat_ids(self.tokenizer, messages, thinks=thinks)
+        except InputError as error:
+            _ = chat_ids(self.tokenizer, messages[1:], thinks=thinks)  # or it is not at fault
+            got = str(error).partition(" Got ")[2].partition("; accepted")[0]
+            raise _no_system_prompt(got) from error
+        if not says(self.tokenizer, ids, system):
+            raise _no_system_prompt("one that leaves it out")
         return ids
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -111,6 +126,13 @@ class Vocabulary:
             automaton = constraint.automaton(self.pieces).to(self._device)
             self._masks[constraint] = TokenMask.of(automaton)
         return self._masks[constraint]
+
+
+def _no_system_prompt(got: str) -> InputError:
+    return InputError(
+        f"The chat template of the policy takes no system prompt. Got {got}; accepted: no system "
+        "prompt (leave --system out), and its text at the start of the question."
+    )
 
 
 def eos_ids_of(*sources: Any) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from llmsmc.grading import boxed_answer
+from llmsmc.answer_extraction import gives_answer
 from llmsmc.models.policies import stopping
 from llmsmc.models.policies.thinking import answer_text
 from llmsmc.models.reasoning.particles import (
@@ -28,7 +28,7 @@ class Endings:
 
     Attributes:
         stop_at_answer: whether a solution is complete with the step in which it gives its answer
-            in ``\boxed{}``.
+            in ``\boxed{...}``; a box that is only mentioned does not end it.
         max_steps: number of steps after which solutions are cut off.
         room: how many tokens a solution can have.
         thinking_end: the tag behind which solutions answer; None where all of them is the answer.
@@ -107,4 +107,4 @@ class Endings:
 
     def _has_answer(self, steps: Steps) -> bool:
         """Return whether the steps give an answer, outside of thinking."""
-        return boxed_answer(answer_text("".join(steps), self.thinking_end)) is not None
+        return gives_answer(answer_text("".join(steps), self.thinking_end))

@@ -15,6 +15,7 @@ from llmsmc.cli import evaluate_run
 from llmsmc.datasets import Example
 from llmsmc.evaluation import runner, summarize
 from llmsmc.evaluation_folder import EvaluationFolder
+from llmsmc.folder_lock import lock_folder
 from tests.cli.conftest import Command, error_line
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +59,89 @@ def test_an_evaluation_in_two_parts(
         "truncated": "keep",
         "record": True,
     }
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let some questions fail."""
+    actual = runner
+
+    def chosen(*args: Any) -> Any:
+        run = actual(*args)
+
+        def wrapped(example: Example, seed: int) -> Any:
+            if example.id in names:
+                raise RuntimeError(f"no room for {example.id}")
+            return run(example, seed)
+
+        return wrapped
+
+    monkeypatch.setattr(evaluate_run, "runner", chosen)
+
+
+def test_an_evaluation_in_which_every_question_fails(
+    command: Command,
+    tiny: list[str],
+    dataset: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = [*tiny, "--algorithm", "best-of-n", "--out", "run", "--in-flight", "1"]
+    with monkeypatch.context() as patch:
+        failing(patch, *(f"sums/{n}" for n in range(1, 5)))
+        first = command("eval", dataset, *options)
+        again = command("eval", dataset, *options)
+    for result in (first, again):
+        assert result.exit_code == 1
+        assert "%" not in result.output and "±" not in result.output
+        assert "4 of 4 questions failed:" in result.stdout
+        assert "4 x RuntimeError: no room for sums/1 (sums/1 and 3 more)" in result.stdout
+        assert result.stderr == (
+            "llmsmc: error: all 4 questions failed, so that there is no result; the same command "
+            "with --retry-errors tries them again; without it, it does not\n"
+        )
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["overall"]["accuracy"] is None
+    assert [kind["count"] for kind in summary["errors"]] == [4]
+    last = command("eval", dataset, *options, "--retry-errors")
+    assert last.exit_code == 0, last.output
+    assert "1 of 4 questions failed, counted as wrong:" in last.stdout
+    assert "1 x InputError: The question contains a control character." in last.stdout
+    assert "--retry-errors tries them again" in " ".join(last.stdout.split())
+    assert sorted(line["id"] for line in lines(tmp_path)) == [f"sums/{n}" for n in (1, 2, 3, 4)]
+
+
+def test_only_what_failed_among_the_questions_asked_is_tried_again(
+    command: Command,
+    tiny: list[str],
+    dataset: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = [*tiny, "--algorithm", "best-of-n", "--out", "run"]
+    with monkeypatch.context() as patch:
+        failing(patch, "sums/1", "sums/4")
+        assert command("eval", dataset, *options).exit_code == 0
+    before = {line["id"]: line for line in lines(tmp_path)}
+    assert command("eval", dataset, *options, "--limit", "2", "--retry-errors").exit_code == 0
+    after = {line["id"]: line for line in lines(tmp_path)}
+    assert [name for name in before if before[name] != after[name]] == ["sums/1"]
+    assert after["sums/1"]["error"] is None and after["sums/4"]["error"] is not None
+
+
+def test_two_evaluations_in_one_folder(
+    command: Command, tiny: list[str], dataset: str, tmp_path: Path
+) -> None:
+    options = [*tiny, "--algorithm", "best-of-n", "--out", "run", "--limit", "2"]
+    with lock_folder(tmp_path / "run", "evaluation"):
+        said = error_line(command("eval", dataset, *options))
+        assert "Another evaluation is at work in this folder. Got 'run'; accepted: another" in said
+        assert not (tmp_path / "run/manifest.json").exists()
+    assert command("eval", dataset, *options).exit_code == 0
+    written = (tmp_path / "run/results.jsonl").read_text()
+    (tmp_path / "run/results.jsonl").write_text(written * 2)
+    assert command("eval", dataset, *options).exit_code == 0
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["overall"]["num_problems"] == 2
 
 
 def test_results_do_not_depend_on_the_order(

@@ -1,0 +1,91 @@
+"""Templates that take no system prompt, or raise whatever else they like."""
+
+from collections.abc import Callable
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from llmsmc.errors import InputError
+from llmsmc.models.policies.chat import chat_text
+from llmsmc.models.policies.vocabulary import Vocabulary
+from tests.models.conftest import tokenizer  # noqa: F401 - a fixture
+
+ALTERNATE = (
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Roles must alternate') }}{% endif %}{{ message['content'] }}{% endfor %}"
+)
+NO_SYSTEM = {
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}{{ messages[0]['content'] }}": "one that says 'System role not supported'",
+    ALTERNATE: "one that says 'Roles must alternate'",
+    "{% if messages | length > 1 %}{{ raise_exception('One message') }}{% endif %}"
+    "{{ messages[0]['content'] }}": "one that says 'One message'",
+    "{{ {'user': 'U'}[messages[0]['role']] + messages[0]['content'] }}": "one that says",
+    "{{ messages[-1]['content'] }}": "one that leaves it out",
+    "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}": (
+        "one that leaves it out"
+    ),
+}
+"""Template -> what is said of it beside a system prompt; without one they are as good as any."""
+
+BROKEN = {
+    "{{ raise_exception('No.\n\x1b[31m') }}": r"'No. \x1b[31m'",
+    "{{ messages[0]['content'] + nowhere }}": "'nowhere' is undefined",
+    "{{ messages[0]['content'] ": "unexpected end of template",
+    "{{ 1 // 0 }}": "integer division or modulo by zero",
+    "{{ messages[7]['content'] }}": "has no element 7",
+    "{{ messages | no_such_filter }}": "No filter named",
+    "{{ 'a' + 1 }}": "can only concatenate str",
+    "{% include 'other' %}": "no loader",
+    "{{ messages.append(1) }}": "is unsafe",
+    "{{ strftime_now() }}": "missing 1 required positional argument",
+}
+"""Template -> what is said of it, whether there is a system prompt or not."""
+
+
+@pytest.fixture
+def vocabulary(
+    tokenizer: PreTrainedTokenizerFast,  # noqa: F811 - a fixture
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[str], Vocabulary]:
+    def with_template(template: str) -> Vocabulary:
+        monkeypatch.setattr(tokenizer, "chat_template", template)
+        return Vocabulary(tokenizer, len(tokenizer))
+
+    return with_template
+
+
+@pytest.mark.parametrize(("template", "said"), NO_SYSTEM.items())
+def test_a_template_without_a_system_prompt(
+    vocabulary: Callable[[str], Vocabulary], template: str, said: str
+) -> None:
+    own = vocabulary(template)
+    assert own.prompt_ids("What is 1 + 1?", None, 100, "it")
+    with pytest.raises(InputError) as caught:
+        own.prompt_ids("What is 1 + 1?", "Be brief.", 100, "it")
+    assert f"takes no system prompt. Got {said}" in str(caught.value)
+    assert "(leave --system out), and its text at the start of the question" in str(caught.value)
+
+
+@pytest.mark.parametrize(("template", "said"), BROKEN.items())
+@pytest.mark.parametrize("system", [None, "Be brief."])
+def test_a_template_that_renders_nothing(
+    vocabulary: Callable[[str], Vocabulary], template: str, said: str, system: str | None
+) -> None:
+    with pytest.raises(InputError) as caught:
+        vocabulary(template).prompt_ids("What is 1 + 1?", system, 100, "it")
+    assert str(caught.value).startswith("The chat template of the tokenizer renders no chat. Got")
+    assert said in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_template_with_a_system_prompt(vocabulary: Callable[[str], Vocabulary]) -> None:
+    for template in (
+        "{% for message in messages %}{{ message['content'] }}{% endfor %}",
+        "{{ messages[0]['content'] | trim }}\n\n{{ messages[-1]['content'] }}",
+        "{{ messages | map(attribute='content') | join('\n') }}",
+    ):
+        own = vocabulary(template)
+        assert own.prompt_ids("What is 7?", "  First,\n\nadd. ", 100, "it")
+    with pytest.raises(InputError, match="renders no chat"):
+        chat_text(vocabulary(ALTERNATE).tokenizer, [{"role": "assistant", "content": "a"}])
