@@ -15,9 +15,9 @@ from typing import Any, Final
 from llmsmc.characters import one_line
 from llmsmc.errors import InputError
 from llmsmc.evaluation import Result, summarize
-from llmsmc.files import dumps, unwritable, versions, write_bytes, write_json
+from llmsmc.files import dumps, unwritable, versions, write_json
 from llmsmc.result_lines import is_result, parse_results, read_manifest
-from llmsmc.storage import read_bytes
+from llmsmc.storage import read_bytes, write_bytes
 
 Config = dict[str, Any]
 

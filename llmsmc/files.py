@@ -55,25 +55,6 @@ def _obstacle(target: Path) -> str | None:
         return None
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file; a reader sees the old one or the new one, never half of each.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    target = path.resolve()
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file; a reader sees the old one or the new one, never half of each.
 
