@@ -83,7 +83,7 @@ def made(text: str) -> dict[str, Any]:
     for cell in found["cells"]:
         cell["label"] = text
     for compared in found["comparisons"]:
-        pair = {"left": text, "right": text, "tokens": None, "verdict": text}
+        pair: dict[str, Any] = {"left": text, "right": text, "tokens": None, "verdict": text}
         pair |= {"difference": 0.0, "low": 0.0, "high": 0.0}
         compared |= {"claim": text, "published": text, "verdict": text, "pairs": [pair, pair]}
     found["published"] = {"caption": text, "columns": [text, text], "rows": [[text, text]]}
