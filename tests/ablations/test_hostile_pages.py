@@ -188,13 +188,13 @@ def test_texts_are_shown_as_they_are() -> None:
 
 
 def test_figures_of_hostile_texts(tmp_path: Path) -> None:
-    for text in ("$\\frac{$", "a$b", "\x00\x1b\u202e", "<script>", "]]>", "--> <script>"):
-        found = made(text)
-        for cell in found["cells"]:
-            cell["values"] |= {"series": text, "policy": text}
-        found["plot"] = {"rows": "policy"}
-        drawing.save(found, tmp_path / "p.svg")
-        assert "<script" not in (tmp_path / "p.svg").read_text().lower()
+    text = "$\\frac{$ a$b \0\x1b\u202e <script> ]]> --> <script>"
+    found = made(text)
+    for cell in found["cells"]:
+        cell["values"] |= {"series": text, "policy": text}
+    found["plot"] = {"rows": "policy"}
+    drawing.save(found, tmp_path / "p.svg")
+    assert "<script" not in (tmp_path / "p.svg").read_text().lower()
 
 
 def test_pages_of_hostile_names(tmp_path: Path) -> None:
