@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -33,4 +34,4 @@ class StepRecord:
     @property
     def num_unique_ancestors(self) -> int:
         """Return the number of distinct parents."""
-        return len(self.ancestors.unique())
+        return len(torch.unique(self.ancestors))

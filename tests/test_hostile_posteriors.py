@@ -19,7 +19,7 @@ from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor
 
-from llmsmc import Posterior, serialization
+from llmsmc import Posterior, serialization, storage
 from llmsmc.errors import InputError, LlmsmcError
 from llmsmc.serialization import TYPES, encode, load, save
 from tests import solutions
@@ -384,7 +384,13 @@ def used(posterior: Posterior) -> None:
 
 def test_a_change_anywhere_is_refused_or_does_no_harm(saved: Path) -> None:
     found, tensors = parts(saved)
-    references = ({"tensor": "0"}, {"tensor": "1"}, {"float": "nan"}, {"tuple": [1]}, {"dict": {}})
+    references: tuple[Any, ...] = (
+        {"tensor": "0"},
+        {"tensor": "1"},
+        {"float": "nan"},
+        {"tuple": [1]},
+        {"dict": {}},
+    )
     outcomes = []
     for changed in mutants(found, 150, (*VALUES, *references)):
         write(saved, changed, bytes_of(tensors))
@@ -474,8 +480,8 @@ def operations(monkeypatch: pytest.MonkeyPatch, stop: int | None) -> list[str]:
 def test_a_save_over_an_older_one_is_that_or_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = {"name": "old", "x": torch.zeros(3), "y": torch.zeros(2)}
-    new = {"name": "new", "x": torch.ones(3), "y": torch.ones(2)}
+    old: dict[str, Any] = {"name": "old", "x": torch.zeros(3), "y": torch.zeros(2)}
+    new: dict[str, Any] = {"name": "new", "x": torch.ones(3), "y": torch.ones(2)}
     seen = []
     for stop in range(40):
         save(old, tmp_path / f"{stop}")
@@ -514,7 +520,7 @@ def test_tensors_beside_a_document_of_another_save_are_no_posterior(tmp_path: Pa
 
 def test_a_save_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save({"x": torch.zeros(2)}, tmp_path)
-    original = serialization.loads
+    original = storage.loads
     again = [{"x": torch.ones(2)}, {"x": torch.full((2,), 2.0)}]
 
     def loads(text: bytes) -> Any:

@@ -83,7 +83,7 @@ def made(text: str) -> dict[str, Any]:
     for cell in found["cells"]:
         cell["label"] = text
     for compared in found["comparisons"]:
-        pair = {"left": text, "right": text, "tokens": None, "verdict": text}
+        pair: dict[str, Any] = {"left": text, "right": text, "tokens": None, "verdict": text}
         pair |= {"difference": 0.0, "low": 0.0, "high": 0.0}
         compared |= {"claim": text, "published": text, "verdict": text, "pairs": [pair, pair]}
     found["published"] = {"caption": text, "columns": [text, text], "rows": [[text, text]]}
@@ -188,13 +188,13 @@ def test_texts_are_shown_as_they_are() -> None:
 
 
 def test_figures_of_hostile_texts(tmp_path: Path) -> None:
-    for text in ("$\\frac{$", "a$b", "\x00\x1b\u202e", "<script>", "]]>", "--> <script>"):
-        found = made(text)
-        for cell in found["cells"]:
-            cell["values"] |= {"series": text, "policy": text}
-        found["plot"] = {"rows": "policy"}
-        drawing.save(found, tmp_path / "p.svg")
-        assert "<script" not in (tmp_path / "p.svg").read_text().lower()
+    text = "$\\frac{$ a$b \0\x1b\u202e <script> ]]> --> <script>"
+    found = made(text)
+    for cell in found["cells"]:
+        cell["values"] |= {"series": text, "policy": text}
+    found["plot"] = {"rows": "policy"}
+    drawing.save(found, tmp_path / "p.svg")
+    assert "<script" not in (tmp_path / "p.svg").read_text().lower()
 
 
 def test_pages_of_hostile_names(tmp_path: Path) -> None:

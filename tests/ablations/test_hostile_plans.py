@@ -41,7 +41,7 @@ class Written(str):
     """A value as it stands in TOML."""
 
 
-TOML_VALUES: Final = (
+TOML_VALUES: Final[tuple[Any, ...]] = (
     *(Written("nan"), Written("-inf"), Written("1979-05-27"), Written("1979-05-27T07:32:00Z")),
     *(Written("0x" + "f" * 5000), Written("9" * 5000), Written("[" * 500 + "]" * 500)),
     *("default", "equal", "bootstrap:num_particles=x", "a:b", [1, 1], [[1]], [{}], {"x": [{}]}),
