@@ -32,7 +32,7 @@ from llmsmc.errors import InputError
 _NAMES: Final = 3  # that an error lists
 
 _POSITIONS: Final = re.compile("position|seq|ctx|window$")
-_LAYERS: Final = re.compile("layers?$|depth$|blocks$")
+_LAYERS: Final = re.compile("(?<!window_)layers?$|depth$|blocks$")
 _COUNTS: Final = re.compile("heads?$|experts?$|labels$|groups$")
 _NO_SIZES: Final = re.compile("length|context|chunk|theta|base|token|pixels|param|seed|sample|time")
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from llmsmc import InputError
 from llmsmc.models import GenerativeJudge, ImplicitReward, LanguageModel, RewardModel
 from llmsmc.models.networks.checkpoints import TensorsError, read_headers, require_same_tensors
-from tests.models.architectures import ARCHITECTURES, save_policy
+from tests.models.architectures import save_policy
 from tests.models.conftest import saved
 from tests.models.networks.test_quantization import saved_adapter
 from tests.models.tiny_rewards import FORMULAS, model_of, tokenizers_of
@@ -138,8 +138,6 @@ def test_a_reward_is_whole(
     for number, (parts, message) in enumerate(
         [
             (("layers.0.mlp.up_proj",), "no model.layers.0.mlp.up_proj.weight"),
-            (("layers.1.",), r"no model.layers.1.\S+, \S+, \S+ and \d+ more"),
-            (("model.norm",), "no model.norm.weight"),
             ((f"{head}.",), f"{kind}.* no {head}."),
             (("",), kind),
         ]
@@ -164,8 +162,15 @@ def test_what_is_made_of_policies(policy_folder: Path, tmp_path: Path) -> None:
         GenerativeJudge(LanguageModel.from_pretrained(folder))
 
 
-@pytest.mark.parametrize("quantization", ["int8", "nf4", "fp4"])
-@pytest.mark.parametrize("parts", [("layers.0.mlp.up_proj",), ("layers.1.",), ("model.norm",)])
+@pytest.mark.parametrize(
+    ("quantization", "parts"),
+    [
+        ("int8", ("layers.0.mlp.up_proj",)),
+        ("nf4", ("layers.0.mlp.up_proj",)),
+        ("fp4", ("layers.1.",)),
+        ("nf4", ("model.norm",)),
+    ],
+)
 def test_a_policy_is_whole_before_it_is_quantised(
     quantization: str, parts: tuple[str, ...], wide_policy_folder: Path, tmp_path: Path
 ) -> None:
@@ -175,8 +180,9 @@ def test_a_policy_is_whole_before_it_is_quantised(
         LanguageModel.from_pretrained(folder, quantization, "cpu")
 
 
-@pytest.mark.parametrize("quantization", ["int8", "nf4"])
-@pytest.mark.parametrize("part", ["up_proj.weight$", "up_proj"])
+@pytest.mark.parametrize(
+    ("quantization", "part"), [("int8", "up_proj.weight$"), ("nf4", "up_proj")]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_a_quantised_checkpoint_is_whole(
     quantization: str, part: str, wide_policy_folder: Path, tmp_path: Path
@@ -318,17 +324,6 @@ def test_a_reward_that_keeps_the_head_of_its_language_model(
     RewardModel.from_pretrained(folder, name)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_architecture_is_whole(
-    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    folder = save_policy(name, tmp_path / name)
-    capfd.readouterr()
-    LanguageModel.from_pretrained(folder)
-    shown = capfd.readouterr()
-    assert "LOAD REPORT" not in shown.err
-
-
 def test_tied_embeddings_are_stored_once(
     policy: LanguageModel, policy_folder: Path, tmp_path: Path
 ) -> None:
@@ -402,7 +397,10 @@ def test_configurations_of_hostile_sizes(
     name: str, policy_folder: Path, reward_folder: Path, tmp_path: Path
 ) -> None:
     sizes = {"layer_types": None} | HOSTILE[name]
-    for folder, cls in ((policy_folder, LanguageModel), (reward_folder, RewardModel)):
+    pairs: list[tuple[Path, Any]] = [(policy_folder, LanguageModel)]
+    if name in ("layers", "a large width"):
+        pairs.append((reward_folder, RewardModel))
+    for folder, cls in pairs:
         wrong = changed(folder, tmp_path / cls.__name__, lambda tensors: tensors, **sizes)
         begun = time.process_time()
         with pytest.raises(
@@ -412,13 +410,11 @@ def test_configurations_of_hostile_sizes(
         assert time.process_time() - begun < 5
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gemma3", "phi3-longrope"])
+@pytest.mark.parametrize("name", ["gpt2", "gemma3"])
 @pytest.mark.parametrize(
     "sizes",
     [
         {"num_hidden_layers": 10**9},
-        {"vocab_size": 10**12},
-        {"hidden_size": 10**9},
         {"n_layer": 10**9, "num_layers": 10**9},
         {"n_positions": 2**30, "vocab_size": 2**23},
     ],

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +17,7 @@ from llmsmc.errors import InputError, ServerError
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import LanguageModel, Reasoning, RewardEnsemble
 from llmsmc.models.caches.cache_rows import CacheRows, Memory
+from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.rewards.aggregation import AGGREGATIONS
 from llmsmc.models.rewards.reward import Memoryless, Reading, Solution, Steps
 from llmsmc.models.rewards.reward_function import RewardFunction
@@ -121,6 +123,12 @@ def test_numbers_of_any_kind_are_scores(said: Any) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def drawn(policy: LanguageModel) -> ReasoningParticles:
+    model = model_with(policy, Own(lambda n: [0.0]))
+    return model.sample_initial(2, generator=torch.Generator().manual_seed(0))
+
+
 FAULTS: dict[str, Said] = {
     "NaN": lambda n: [math.nan],
     "one NaN": lambda n: [math.nan if n == 1 else 0.0],
@@ -138,17 +146,21 @@ FAULTS: dict[str, Said] = {
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_run_ends_over_what_is_no_score(
-    fault: str, aggregation: str, policy: LanguageModel
+    fault: str, aggregation: str, policy: LanguageModel, drawn: ReasoningParticles
 ) -> None:
     model = model_with(policy, Own(FAULTS[fault]), aggregation)
-    state = model.sample_initial(2, generator=torch.Generator().manual_seed(0))
+    state = replace(drawn)  # what has been drawn is the same for all
     with pytest.raises(InputError, match="Got .* from own; accepted: one number for each step"):
         model.log_likelihood(0, None, state, None)
     with pytest.raises(InputError, match="from own"):
         model.path_log_likelihood(0, state, None)
     assert not bool(state.num_scored.any())  # so that it is not taken for scored later
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_filter_ends_over_what_is_no_score(fault: str, policy: LanguageModel) -> None:
     with pytest.raises(InputError, match="from own"):
-        BootstrapFilter(2).run(model, seed=0)
+        BootstrapFilter(2).run(model_with(policy, Own(FAULTS[fault])), seed=0)
 
 
 def test_a_reward_that_forgets_solutions(policy: LanguageModel) -> None:
