@@ -23,8 +23,8 @@ import httpx
 import tenacity
 from pydantic_core import from_json
 
-from llmsmc.checks import require_count
-from llmsmc.errors import InputError, ServerError
+from llmsmc.checks import require_count, require_seconds
+from llmsmc.errors import ServerError
 from llmsmc.models.engines.address import root_of
 from llmsmc.models.engines.key import HidingFilter, Key
 
@@ -299,17 +299,6 @@ class _Answered(ServerError):
     ) -> None:
         super().__init__(message, is_down=is_down)
         self.status, self.wait = status, wait
-
-
-def require_seconds(name: str, value: object, *, may_be_zero: bool = False) -> None:
-    """Raise `InputError` unless `value` is a number of seconds that has an end."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and (0 < value < math.inf or (may_be_zero and value == 0)):  # type: ignore[operator]
-        return
-    raise InputError(
-        f"{name} is a time in seconds. Got {value!r}; accepted: "
-        f"0 {'<=' if may_be_zero else '<'} {name} < infinity."
-    )
 
 
 def _is_down(error: BaseException) -> bool:

@@ -37,7 +37,7 @@ class Key:
         Raises:
             InputError: it cannot be sent, which is said without showing it.
         """
-        self._text = _checked(text)
+        self._text = checked_key(text)
         plain = {self._text, *_encoded(self._text)} if len(self._text) > PLACEHOLDER else set()
         self._plain = [form.lower() for form in plain]
         self._escaped = re.compile("".join(map(_written, self._text)), re.IGNORECASE)
@@ -113,7 +113,12 @@ class HidingFilter(logging.Filter):
             logging.getLogger(name).removeFilter(self)
 
 
-def _checked(text: object) -> str:
+def checked_key(text: object) -> str:
+    """Return a key without what is blank around it.
+
+    Raises:
+        InputError: it cannot be sent, which is said without showing it.
+    """
     if not isinstance(text, str):
         raise InputError(
             f"A key is a text. Got one of the type {type(text).__name__}; accepted: a string."
