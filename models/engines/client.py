@@ -59,8 +59,8 @@ class Client:
         base_url: str,
         *,
         api_key: str | None = None,
-        timeout: float = TIMEOUT,
-        retry_for: float | None = None,
+        timeout: float | int = TIMEOUT,
+        retry_for: float | int | None = None,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         max_connections: int = 64,
     ) -> None:
