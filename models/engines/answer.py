@@ -7,13 +7,21 @@ import reprlib
 from collections.abc import Iterable
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from llmsmc.errors import ServerError
 
 ROUNDING: Final = 1e-5  # by which the log-probability of what is certain may come out above zero
 LARGEST_COUNT: Final = 2**53
 
+
+def _whole(text: str) -> str:
+    """Raise `UnicodeEncodeError`, which is a `ValueError`, if a text has half of a character."""
+    text.encode()
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 TokenIds = Annotated[list[TokenId], Field(fail_fast=True)]
 Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]

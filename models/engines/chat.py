@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from llmsmc.errors import InputError
-from llmsmc.models.engines.answer import Answer, parsed
+from llmsmc.models.engines.answer import Answer, Text, parsed
 from llmsmc.models.engines.completion import Usage, token_counts
 from llmsmc.models.engines.engine import Draw, Drawn
 from llmsmc.models.policies.constraint import Constraint, TokenMask
@@ -23,7 +23,7 @@ END = 256  # the id behind those of the bytes: the end of the text
 
 
 class _Message(Answer):
-    content: str
+    content: Text
 
 
 class _Choice(Answer):

@@ -143,7 +143,8 @@ class Client:
             return await asyncio.gather(*asked, return_exceptions=True)
 
         answers = list[T | ServerError]()
-        for answer in self.run(ask_all()):
+        found: list[T | BaseException] = self.run(ask_all())
+        for answer in found:
             if isinstance(answer, BaseException) and not isinstance(answer, ServerError):
                 raise answer
             answers.append(answer)

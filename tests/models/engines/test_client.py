@@ -167,7 +167,7 @@ def test_an_answer_has_a_size_when_it_is_unpacked(
     sent = http(bomb(packing, 50 * MIB), f"Content-Encoding: {packing}", status=status)
     assert len(sent) < MIB
     real = zlib.decompressobj
-    monkeypatch.setattr(client.zlib, "decompressobj", Counting)
+    monkeypatch.setattr(zlib, "decompressobj", Counting)
     error, _ = ask(saying(sent), max_answer_bytes=MIB)
     assert "larger than 1048576 bytes" in str(error) and not error.is_down
     assert sum(taken) == MIB + 1
