@@ -26,6 +26,7 @@ from pydantic_core import from_json
 from llmsmc.checks import require_count, require_seconds
 from llmsmc.errors import ServerError
 from llmsmc.models.engines.address import root_of
+from llmsmc.models.engines.answer import short
 from llmsmc.models.engines.key import HidingFilter, Key
 
 FIRST_WAIT: Final = 0.25  # seconds before the second try, on average; doubled for each one after
@@ -126,7 +127,7 @@ class Client:
 
     def hides(self, text: str) -> bool:
         """Return whether the key is in a text, or what is left of it where it was cut off."""
-        return self._key is not None and self._key.hide(text) != text
+        return self._key is not None and self._key.hide_in(text) != text
 
     def post_all(
         self,
@@ -238,7 +239,8 @@ class Client:
         try:
             return from_json(content)
         except ValueError as error:
-            return _Failure(f"its answer is not JSON ({error})", is_down=False)
+            got = self._hidden(content[:_LOOKED_AT].decode(errors="replace"))
+            return _Failure(f"it is no JSON ({error}). Got {short(got)}", is_down=False)
 
     def _refusal(self, response: httpx.Response, content: "bytes | _Failure") -> "_Failure":
         """Return why an answer is none that has another status than success."""
@@ -247,26 +249,30 @@ class Client:
         reason = f"{status}, {said or response.reason_phrase}"
         if response.has_redirect_location:
             reason += f"; it points to {response.headers['Location']}, which is not followed"
+        wait = _seconds(response.headers.get("Retry-After"))
+        if wait:
+            reason += f"; it asks to be left alone for {wait:.0f} s"
         if status in REFUSALS:
-            reason += f" ({'no key was sent' if self._key is None else 'the key does not fit'})"
+            reason += "; no key was sent" if self._key is None else "; a key was sent"
         is_down = response.is_server_error and status != NOT_IMPLEMENTED
         return _Failure(
             reason,
             is_down=is_down or status == TOO_MANY_REQUESTS,
             status=status,
-            wait=_seconds(response.headers.get("Retry-After")),
+            wait=wait,
         )
 
     def _message(self, address: str, reason: str) -> str:
         """Return what a user reads: the key is hidden before anything is cut off."""
-        reason = reason[:_LOOKED_AT]
-        if self._key is not None:
-            reason = self._key.hide(reason)
+        reason = self._hidden(reason[:_LOOKED_AT])
         reason = "".join(each if each.isprintable() else " " for each in reason)
-        reason = " ".join(reason.split())
+        reason = " ".join(reason.split()).rstrip(".")
         if len(reason) > REASON_LENGTH:
             reason = f"{reason[:REASON_LENGTH]}..."
         return f"The server at {address} gave no answer that can be used: {reason}."
+
+    def _hidden(self, text: str) -> str:
+        return text if self._key is None else self._key.hide(text)
 
     def _count(self, state: tenacity.RetryCallState) -> None:
         self.retries += 1

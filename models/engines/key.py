@@ -16,7 +16,7 @@ from llmsmc.errors import InputError
 HIDDEN: Final = "***"
 PLACEHOLDER: Final = 3  # characters of what is no secret, such as "x" where a server wants any key
 LONGEST: Final = 8192
-_CUT: Final = 6  # characters by which a key is known that was cut off behind them
+CUT: Final = 6  # characters by which a key is known that was cut off behind them
 _LOGGERS: Final = (
     "httpx",
     "httpcore.connection",
@@ -31,7 +31,7 @@ _BLANKS: Final = re.compile(r"^[\s\0\ufeff\u200b]+|[\s\0\ufeff\u200b]+$")
 class Key:
     """The key of one server."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: object) -> None:
         """Take a key; what is blank around it, as at the end of a line, is no part of it.
 
         Raises:
@@ -54,8 +54,12 @@ class Key:
         """Return the header in which it is sent."""
         return {"Authorization": f"Bearer {self._text}"}
 
-    def hide(self, text: str) -> str:
-        """Return the text without the key, nor what is left where it was cut off."""
+    def hide(self, text: str, shortest: int = CUT) -> str:
+        """Return the text without the key, nor its beginnings of at least so many characters.
+
+        Shorter ones are hidden where the text ends with them, or goes on with dots: a key that was
+        cut off.
+        """
         if not self._plain:
             return text
         for form in self._plain:
@@ -63,27 +67,29 @@ class Key:
                 text = re.sub(re.escape(form), HIDDEN, text, flags=re.IGNORECASE)
         if any(sign in text for sign in "\\%&"):
             text = self._escaped.sub(HIDDEN, text)
-        return self._hide_cut(text)
+        return self._hide_cut(text, shortest)
 
     def hide_in(self, value: Any) -> Any:
-        """Return a value of JSON with the key hidden in all its texts."""
+        """Return an answer in JSON with the key hidden in all its texts.
+
+        They may be solutions, in which a word with which the key begins is left alone; and so are
+        the names of fields.
+        """
         if isinstance(value, str):
-            return self.hide(value)
+            return self.hide(value, max(CUT + 2, len(self._text) // 2))
         if isinstance(value, list):
             return [self.hide_in(child) for child in value]
         if isinstance(value, dict):
-            return {self.hide(name): self.hide_in(child) for name, child in value.items()}
+            return {name: self.hide_in(child) for name, child in value.items()}
         return value
 
-    def _hide_cut(self, text: str) -> str:
-        """Hide beginnings of the key: long ones, and shorter ones behind which a text was cut."""
+    def _hide_cut(self, text: str, shortest: int) -> str:
         start = 0
-        while (start := text.find(self._text[:_CUT], start)) >= 0:
-            stop = start + _CUT
+        while (start := text.find(self._text[:CUT], start)) >= 0:
+            stop = start + CUT
             while text[stop : stop + 1] == self._text[stop - start : stop - start + 1] != "":
                 stop += 1
-            is_long = stop - start >= max(_CUT + 2, len(self._text) / 2)
-            if is_long or re.match(r"$|…|\.\.|\*", text[stop : stop + 2]):
+            if stop - start >= shortest or re.match(r"$|…|\.\.|\*", text[stop : stop + 2]):
                 text = text[:start] + HIDDEN + text[stop:]
             start += 1
         return text

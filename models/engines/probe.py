@@ -161,8 +161,14 @@ def _served(client: Client, model: str | None) -> tuple[str, dict[str, Any]]:
     known = {name: card for card in named if (name := _text(card.get("id")))}
     if model is None and len(known) == 1:
         model = next(iter(known))
+    if model is None and not known:
+        raise InputError(
+            f"What answers at {client.root} does not say which models it runs. Got no model; "
+            "accepted: the address of vLLM, SGLang or llama.cpp, or of an OpenAI-compatible server "
+            "and the name of a model there."
+        )
     if model is None or (known and model not in known):
-        shown = ", ".join(map(repr, list(known)[:20])) or "the name of one of its models"
+        shown = ", ".join(map(repr, list(known)[:20]))
         raise InputError(f"The server runs models by name. Got model={model!r}; accepted: {shown}.")
     return model, known.get(model, {})
 

@@ -88,12 +88,9 @@ FORMS = {
 
 def has_key(text: str) -> bool:
     """Whether there is a good part of the key in a text, as it is or in base64."""
-    shown = [form for name, form in FORMS.items() if "cut off" not in name]
+    shown = [form for name, form in FORMS.items() if "cut off" not in name and "Py" not in name]
     parts = [form[start : start + 12] for form in shown for start in range(len(form) - 11)]
-    known = {"Authorization", "{'Authorizat", "Bearer"}
-    return any(part in text for part in parts if not any(each in part for each in known)) or (
-        KEY[:6] in text
-    )
+    return any(part in text for part in [*parts, KEY[:6]])
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -105,6 +102,8 @@ def test_a_key_is_hidden_however_it_is_written(name: str) -> None:
 def test_other_texts_stay_as_they_are() -> None:
     text = 'sk-p is not "sk-other"; 50 % of A+b, \\frac12 & \\u0041, ***'
     assert Key(KEY).hide(text) == text
+    solution = ["The questions: are they answered?", {"question": 7}]
+    assert Key("question-answer-key").hide_in(solution) == solution
     assert Key("x").hide("x = 1") == "x = 1"  # which is no secret
     assert Key("EMPTY").hide("EMPTYING is not EMPTY") == "***ING is not ***"
 
