@@ -220,9 +220,11 @@ class RemoteLanguageModel:
     def score_tokens(self, request: ScoreRequest) -> tuple[TokenScores, Cost]:
         """Score given tokens; see `llmsmc.models.policies.policy.Policy`.
 
+        Those of a text that the server does not score have probability zero.
+
         Raises:
             InputError: the server does not score tokens that it is given.
-            ServerError: it does not answer for one of them.
+            ServerError: it scores none of the texts.
         """
         begun = time.perf_counter()
         self.check(Demands(temperature=request.temperature, token_scores=True))
@@ -235,11 +237,18 @@ class RemoteLanguageModel:
             [engine.score_body(ids) for ids in distinct],
             [partial(engine.read_scores, ids=ids) for ids in distinct],
         )
-        scored = {}
-        for ids, answer in zip(distinct, answers, strict=True):
-            if isinstance(answer, ServerError):
-                raise answer
-            scored[ids] = answer
+        errors = [answer for answer in answers if isinstance(answer, ServerError)]
+        if errors and len(errors) == len(answers):
+            raise errors[0]
+        scored = {
+            ids: [-math.inf] * (len(ids) - 1) if isinstance(answer, ServerError) else answer
+            for ids, answer in zip(distinct, answers, strict=True)
+        }
+        failed = {
+            ids
+            for ids, answer in zip(distinct, answers, strict=True)
+            if isinstance(answer, ServerError)
+        }
         rows = [
             scored[ids][len(request.prompt_ids) + start - 1 :]
             for ids, start in zip(texts, request.starts.tolist(), strict=True)
@@ -251,6 +260,7 @@ class RemoteLanguageModel:
             prompt_tokens=positions,
             model_calls=len(distinct),
             policy_seconds=time.perf_counter() - begun,
+            failed_particles=sum(ids in failed for ids in texts),
         )
         return TokenScores(log_probs, log_probs, CacheRows.none(len(rows))), cost
 
