@@ -183,7 +183,7 @@ class Client:
             before_sleep=self._count,
             reraise=True,
         )
-        answer = await retrying(attempt)
+        answer: Any = await retrying(attempt)
         try:
             return read(answer)
         except ServerError as error:
@@ -373,8 +373,17 @@ def _reason(content: bytes) -> str:
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Do what comes, until the loop is told to stop."""
+    """Do what comes, until the loop is told to stop; nothing is left half done."""
+
+    async def finish() -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        await loop.shutdown_asyncgens()
+
     loop.run_forever()
+    loop.run_until_complete(finish())
     loop.close()
 
 

@@ -302,7 +302,11 @@ def test_one_server_has_the_one_key(only: Any) -> None:
 
 def test_keys_that_are_named_go_to_their_addresses_alone(only: Any) -> None:
     only({"LLMSMC_API_KEYS": f"{HERE}=a==\r\n  http://Other/v1=b", "LLMSMC_API_KEY": "c"})
-    cases = {HERE: "a==", "http://LocalHost:8000/": "a==", "http://other:80": "b"}
+    cases: dict[str, str | None] = {
+        HERE: "a==",
+        "http://LocalHost:8000/": "a==",
+        "http://other:80": "b",
+    }
     cases |= {THERE: None, "https://other": None, "http://other/b": None, "http://other.org": None}
     for address, key in cases.items():
         assert named_key(Settings(policy=address), "policy") == key
