@@ -1,5 +1,6 @@
 """Checks of settings: each says what is wrong, what was got and what is accepted."""
 
+import math
 from collections.abc import Collection
 
 from llmsmc.errors import InputError
@@ -9,6 +10,16 @@ def require_count(name: str, value: object, minimum: int = 1) -> None:
     """Raise `InputError` unless `value` is an integer that is at least `minimum`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise InputError(f"{name} is a count. Got {value!r}; accepted: an integer >= {minimum}.")
+
+
+def require_seconds(name: str, value: object, *, may_be_zero: bool = False) -> None:
+    """Raise `InputError` unless `value` is a time that has an end, and a beginning."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not (0 < value < math.inf or (may_be_zero and value == 0)):  # type: ignore[operator]
+        least = "0 <=" if may_be_zero else "0 <"
+        raise InputError(
+            f"{name} is a time in seconds. Got {value!r}; accepted: {least} {name} < infinity."
+        )
 
 
 def require_fraction(name: str, value: object) -> None:

@@ -79,8 +79,8 @@ class ServerError(LlmsmcError, RuntimeError):
         is_down: whether it did not answer, or had no time to, so that later it may.
     """
 
-    def __init__(self, message: str, *, is_down: bool) -> None:
-        """Create the error."""
+    def __init__(self, message: str, *, is_down: bool = False) -> None:
+        """Create the error; the default is for copies, which have their attributes set later."""
         super().__init__(message)
         self.is_down = is_down
 

@@ -1,30 +1,77 @@
 """The models of the settings, loaded: in this process, or reached behind a server."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from llmsmc.algorithms import needs_proposal, needs_reward
 from llmsmc.errors import InputError
 from llmsmc.inference import Algorithm
 from llmsmc.models import LanguageModel, RewardModel
+from llmsmc.models.engines.address import same_server
+from llmsmc.models.engines.key import checked_key
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.rewards.reward import Reward
 from llmsmc.models.rewards.reward_function import as_reward
 from llmsmc.models.sharing.shared import SharedLanguageModel, SharedReward
 from llmsmc.settings import Settings, is_address
 
-API_KEY_VARIABLE: Final = "LLMSMC_API_KEY"
+Keys = Callable[[Settings, str], str | None]
+"""From the settings and "policy" or "reward" to the key of the server that it runs on."""
+
+_OPENAI: Final = "https://api.openai.com/v1"
 
 
-def api_key() -> str | None:
-    """Return the key that servers are shown, which stands in the environment and nowhere else."""
-    return os.environ.get(API_KEY_VARIABLE) or None
+def given_key(settings: Settings, role: str) -> str | None:
+    """Return the key of a server that whoever has the keys has named; None if there is none.
+
+    Keys stand in the environment and nowhere else, and each is for one address: first that of
+    `named_key`; then LLMSMC_POLICY_API_KEY and LLMSMC_REWARD_API_KEY; then LLMSMC_API_KEY, which is
+    the policy's where that is on a server, and else the reward's.
+    """
+    key = named_key(settings, role) or _variable(f"LLMSMC_{role.upper()}_API_KEY")
+    if key is not None:
+        return key
+    address = str(getattr(settings, role))
+    first = str(settings.policy) if is_address(settings.policy) else address
+    return _variable("LLMSMC_API_KEY") if same_server(first, address) else None
 
 
-def load_policy(settings: Settings) -> Policy:
-    """Return the language model of the settings, loaded."""
+def named_key(settings: Settings, role: str) -> str | None:
+    """Return the key of a server that a file may have named: one that is said to be for there.
+
+    LLMSMC_API_KEYS has ADDRESS=KEY for each, with blanks between them. OPENAI_API_KEY is the key of
+    the address of OpenAI.
+
+    Raises:
+        InputError: LLMSMC_API_KEYS has something else in it.
+    """
+    address = str(getattr(settings, role))
+    for number, entry in enumerate(os.environ.get("LLMSMC_API_KEYS", "").split(), start=1):
+        place, _, key = entry.partition("=")
+        if not is_address(place) or not key:
+            raise InputError(
+                "LLMSMC_API_KEYS has an address and its key, with = between them, for each server. "
+                f"Got something else as number {number}; accepted: http://host:port/v1=KEY."
+            )
+        if same_server(place, address):
+            return key
+    return _variable("OPENAI_API_KEY") if same_server(address, _OPENAI) else None
+
+
+def _variable(name: str) -> str | None:
+    """Return the key in a variable of the environment; None where that is missing or blank."""
+    text = os.environ.get(name, "")
+    try:
+        return checked_key(text) if text.strip() else None
+    except InputError as error:
+        raise InputError(f"{name} cannot be used. {error}") from None
+
+
+def load_policy(settings: Settings, key: Keys = given_key) -> Policy:
+    """Return the language model of the settings, loaded; `key` finds that of its server."""
     if not isinstance(settings.policy, str | Path):
         return settings.policy
     if is_address(settings.policy):
@@ -34,13 +81,24 @@ def load_policy(settings: Settings) -> Policy:
             str(settings.policy),
             settings.policy_model,
             tokenizer=settings.policy_tokenizer,
-            api_key=api_key(),
+            api_key=key(settings, "policy"),
+            **_limits(settings),
         )
     return _language_model(settings, settings.quantization)
 
 
-def load_reward(settings: Settings) -> Reward:
-    """Return the reward of the settings, loaded."""
+def _limits(settings: Settings) -> dict[str, Any]:
+    """Return what a server is given of time and room, as far as it is said."""
+    said = {
+        "timeout": settings.request_seconds,
+        "retry_for": settings.retry_seconds,
+        "max_answer_bytes": settings.max_answer_bytes,
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def load_reward(settings: Settings, key: Keys = given_key) -> Reward:
+    """Return the reward of the settings, loaded; `key` finds that of its server."""
     if not isinstance(settings.reward, str | Path):
         if settings.reward_calibration != 1:
             raise InputError(
@@ -58,7 +116,8 @@ def load_reward(settings: Settings) -> Reward:
             settings.reward_convention,
             tokenizer=settings.reward_tokenizer,
             calibration=settings.reward_calibration,
-            api_key=api_key(),
+            api_key=key(settings, "reward"),
+            **_limits(settings),
         )
     return RewardModel.from_pretrained(
         settings.reward,

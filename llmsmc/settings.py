@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from llmsmc.checks import require_choice, require_count
+from llmsmc.checks import require_choice, require_count, require_seconds
 from llmsmc.defaults import (
     DEFAULT_AGGREGATION,
     DEFAULT_MAX_STEPS,
@@ -43,6 +43,9 @@ _LOADED_HERE: Final = {
     "reward": ["reward_quantization", "reward_device"],
 }
 """Settings that say how a model is loaded in this process."""
+
+_OF_REQUESTS: Final = ("request_seconds", "retry_seconds", "max_answer_bytes")
+"""Settings that say how much time and room a server is given."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,9 @@ class Settings:
         policy_tokenizer: whose tokenizer it has; by default that of its name on the server.
         reward_model: the same of a reward model on a server.
         reward_tokenizer: the same of a reward model on a server.
+        request_seconds: that one answer of a server may take; by default 300.
+        retry_seconds: for which a server that does not answer is asked again; by default 600.
+        max_answer_bytes: how large an answer of a server may be; by default 32 MiB.
     """
 
     policy: str | Path | Policy = DEFAULT_POLICY
@@ -116,6 +122,9 @@ class Settings:
     policy_tokenizer: str | None = None
     reward_model: str | None = None
     reward_tokenizer: str | None = None
+    request_seconds: float | int | None = None
+    retry_seconds: float | int | None = None
+    max_answer_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Check everything that can be checked before a model is loaded."""
@@ -145,7 +154,25 @@ class Settings:
                 f"A temperature is positive. Got reward_calibration={self.reward_calibration!r}; "
                 "accepted: 0 < reward_calibration < infinity."
             )
+        self._check_limits()
         self._check_models()
+
+    def _check_limits(self) -> None:
+        """Check what servers are given of time and room."""
+        on_server = is_address(self.policy) or is_address(self.reward)
+        for name in _OF_REQUESTS:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not on_server:
+                raise InputError(
+                    f"{name} has no effect without a server. Got {value!r}; accepted: None, or the "
+                    "address of a server as policy or reward."
+                )
+            if name == "max_answer_bytes":
+                require_count(name, value)
+            else:
+                require_seconds(name, value, may_be_zero=name == "retry_seconds")
 
     def _check_models(self) -> None:
         """Check the names of models and the addresses of servers, and what is said beside them."""
@@ -168,8 +195,12 @@ class Settings:
                     )
 
     def config(self) -> dict[str, Any]:
-        """Return the settings as they would stand in a JSON file."""
-        config: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        """Return the settings as they would stand in a JSON file, those that decide the result.
+
+        A run may be taken up again with more patience.
+        """
+        names = [field.name for field in fields(self) if field.name not in _OF_REQUESTS]
+        config: dict[str, Any] = {name: getattr(self, name) for name in names}
         for role in ("policy", "reward", "proposal"):
             model = config[role]
             named = str(model) if isinstance(model, str | Path) else None

@@ -7,6 +7,7 @@ block, so that a batch of several problems is made up of the same ones when it i
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from llmsmc.algorithms import needs_proposal, needs_reward
 from llmsmc.datasets import Example
 from llmsmc.evaluation import Result, evaluate_missing, runner
 from llmsmc.inference import Algorithm
-from llmsmc.loading import load_policy, load_proposal, load_reward
+from llmsmc.loading import load_policy, load_proposal, load_reward, named_key
 from llmsmc.settings import Settings
 
 
@@ -76,8 +77,10 @@ class Worker:
         # The proposal first: what it cannot be made of is refused before a server is asked.
         parts: dict[str, Callable[[Settings], Any]] = {}
         parts |= {"proposal": load_proposal} if needs_proposal(algorithm) else {}
-        parts |= {"policy": load_policy}
-        parts |= {"reward": load_reward} if needs_reward(algorithm) else {}
+        # A plan may be somebody else's: its addresses get the keys that are named for them.
+        parts |= {"policy": partial(load_policy, key=named_key)}
+        if needs_reward(algorithm):
+            parts |= {"reward": partial(load_reward, key=named_key)}
         wanted = {role: _model_key(role, settings) for role in parts}
         self._models = {k: m for k, m in self._models.items() if k in wanted.values()}
         for role, load in parts.items():
@@ -92,12 +95,13 @@ class Worker:
 def _model_key(role: str, settings: Settings) -> Any:
     """Return what decides which model is loaded; a policy and a proposal may be the same one."""
     s = settings
+    limits = (s.request_seconds, s.retry_seconds, s.max_answer_bytes)
     if role == "reward":
         read = (s.reward_convention, s.reward_calibration)
         on_server = (s.reward_model, s.reward_tokenizer)
         loading = (s.reward_quantization, s.reward_device or s.device, s.dtype)
-        return ("reward", s.reward, read, loading, on_server)
+        return ("reward", s.reward, read, loading, on_server, limits)
     quantization = s.quantization if role == "policy" else s.proposal
     named = (s.policy, s.policy_revision, s.adapter, s.policy_model, s.policy_tokenizer)
     placed = (quantization or "none", s.double_quantization, s.dtype, s.device, repr(s.device_map))
-    return ("language model", named, placed)
+    return ("language model", named, placed, limits)

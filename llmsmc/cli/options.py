@@ -66,7 +66,7 @@ PolicyOption = Annotated[
         metavar="MODEL",
         help="The language model: an embedded one (minimath-policy, minimath-policy-small), a "
         "folder, a name on the Hugging Face hub, or the address of a server, as in "
-        "http://localhost:8000/v1 (vLLM, SGLang, llama.cpp; others for whole answers). A key "
+        "http://localhost:8000/v1 (vLLM, SGLang, llama.cpp; others for whole answers). Its key "
         "is read from LLMSMC_API_KEY.",
         rich_help_panel=_MODELS,
     ),
@@ -77,7 +77,7 @@ RewardOption = Annotated[
         "--reward",
         metavar="MODEL",
         help="The process reward model: minimath-reward, minimath-reward-weak, a folder, a name "
-        "on the hub, or the address of a vLLM server.",
+        "on the hub, or the address of a vLLM server. Its key is read from LLMSMC_REWARD_API_KEY.",
         rich_help_panel=_MODELS,
     ),
 ]
@@ -118,6 +118,36 @@ RewardTokenizerOption = Annotated[
         metavar="MODEL",
         help="Whose tokenizer it has.",
         show_default="its name on the server",
+        rich_help_panel=_SERVERS,
+    ),
+]
+RequestSecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--request-seconds",
+        metavar="S",
+        help="How long one answer may take, to its last byte.",
+        show_default="300",
+        rich_help_panel=_SERVERS,
+    ),
+]
+RetrySecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--retry-seconds",
+        metavar="S",
+        help="For how long a server that does not answer, or has too much to do, is asked again.",
+        show_default="600",
+        rich_help_panel=_SERVERS,
+    ),
+]
+MaxAnswerBytesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-answer-bytes",
+        metavar="N",
+        help="How large an answer may be, as it is sent and as it is unpacked.",
+        show_default="32 MiB",
         rich_help_panel=_SERVERS,
     ),
 ]

@@ -12,7 +12,7 @@ def root_of(address: str) -> str:
         InputError: it is no address, or has a name and a password in it.
     """
     parts = None
-    if isinstance(address, str) and not set(address) & set(" \t\r\n"):
+    if isinstance(address, str) and address.isprintable() and not set(address) & set(" \\"):
         try:
             parts = urlsplit(address)
             _ = parts.port
@@ -30,3 +30,18 @@ def root_of(address: str) -> str:
             f"A server has an address. Got {address!r}; accepted: http://host:port/v1."
         )
     return address.rstrip("/").removesuffix("/v1")
+
+
+def same_server(first: str, second: str) -> bool:
+    """Return whether two addresses mean the same, however they are written.
+
+    Raises:
+        InputError: one of them is no address.
+    """
+    return _place(first) == _place(second)
+
+
+def _place(address: str) -> tuple[str, str, int, str]:
+    parts = urlsplit(root_of(address))
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return parts.scheme, parts.hostname or "", port, parts.path

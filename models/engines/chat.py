@@ -7,16 +7,33 @@ text, which stand in the place of ids: the prompt as the JSON of the messages.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from llmsmc.errors import InputError
-from llmsmc.models.engines.completion import only_choice, token_counts
-from llmsmc.models.engines.engine import Draw, Drawn, unreadable
+from llmsmc.models.engines.answer import Answer, Text, parsed
+from llmsmc.models.engines.completion import Usage, token_counts
+from llmsmc.models.engines.engine import Draw, Drawn
 from llmsmc.models.policies.constraint import Constraint, TokenMask
 from llmsmc.models.policies.stopping import EOS, LENGTH, Automaton, StepRule
 from llmsmc.models.policies.thinking import Thinking
 
 END = 256  # the id behind those of the bytes: the end of the text
+
+
+class _Message(Answer):
+    content: Text
+
+
+class _Choice(Answer):
+    message: _Message
+    finish_reason: Literal["stop", "length"]
+
+
+class _Drawn(Answer):
+    choices: Annotated[list[_Choice], Field(min_length=1)]
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True)
@@ -49,16 +66,12 @@ class Chat:
 
     def read(self, answer: Any) -> Drawn:
         """Return what the answer says; the end of the text is an id of its own."""
-        choice = only_choice("an OpenAI-compatible server", answer)
-        message, finish = choice.get("message") or {}, choice.get("finish_reason")
-        text = message.get("content")
-        if not isinstance(text, str) or finish not in ("stop", "length"):
-            cause = f"the text ended by {finish!r}" if isinstance(text, str) else "it has no text"
-            raise unreadable("an OpenAI-compatible server", choice, cause)
-        ids = tuple(text.encode())
-        if finish == "stop":
-            return Drawn((*ids, END), EOS, None, *token_counts(answer))
-        return Drawn(ids, LENGTH, None, *token_counts(answer))
+        found = parsed(_Drawn, answer, "an OpenAI-compatible server")
+        choice, counts = found.choices[0], token_counts(found.usage)
+        ids = tuple(choice.message.content.encode())
+        if choice.finish_reason == "stop":
+            return Drawn((*ids, END), EOS, None, *counts)
+        return Drawn(ids, LENGTH, None, *counts)
 
 
 class Bytes:
@@ -85,12 +98,11 @@ class Bytes:
         """Return the bytes of the messages as JSON.
 
         Raises:
-            InputError: the question is blank.
+            InputError: the question is blank, or has halves of characters.
         """
-        if not isinstance(question, str) or not question.strip():
-            raise InputError(
-                f"The question is a text. Got {question!r}; accepted: a string, not blank."
-            )
+        for name, text in (("question", question), ("system prompt", system)):
+            if text is not None or name == "question":
+                _check_text(name, text)
         messages = [{"role": "user", "content": question}]
         if system is not None:
             messages.insert(0, {"role": "system", "content": system})
@@ -116,3 +128,15 @@ class Bytes:
     def mask(self, constraint: Constraint) -> TokenMask:
         """Return the constraint compiled for bytes."""
         return TokenMask.of(constraint.automaton(self.pieces))
+
+
+def _check_text(name: str, text: object) -> None:
+    """Raise `InputError` unless it is a text that can be sent."""
+    if not isinstance(text, str) or (name == "question" and not text.strip()):
+        raise InputError(f"The {name} is a text. Got {text!r}; accepted: a string, not blank.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"The {name} has half of a character. Got {text[error.start]!r}; accepted: Unicode."
+        ) from error

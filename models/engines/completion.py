@@ -1,34 +1,30 @@
 """What answers in the manner of OpenAI have in common: their choices, and what was used."""
 
-from typing import Any
-
-from llmsmc.models.engines.engine import unreadable
+from llmsmc.models.engines.answer import Answer, Count
 
 
-def only_choice(engine: str, answer: Any) -> dict[str, Any]:
-    """Return the first choice of an answer; no more than one is asked for.
+class PromptDetails(Answer):
+    """What is said of the tokens of a prompt."""
 
-    Raises:
-        ServerError: it has none.
-    """
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    if not choices or not isinstance(choices[0], dict):
-        raise unreadable(engine, answer, "it has no choices")
-    choice: dict[str, Any] = choices[0]
-    return choice
+    cached_tokens: Count | None = None
 
 
-def token_counts(answer: dict[str, Any], generated: int = 0) -> tuple[int, int, int]:
+class Usage(Answer):
+    """How many tokens were read and drawn, as far as a server says so."""
+
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    prompt_tokens_details: PromptDetails | None = None
+
+
+def token_counts(usage: Usage | None, generated: int = 0) -> tuple[int, int, int]:
     """Return how many tokens were read, not computed since they were cached, and drawn.
 
     Args:
-        answer: of which it is not sure that it says so.
+        usage: of which it is not sure that it says so.
         generated: how many were drawn if it does not say.
     """
-    usage = answer.get("usage") or {}
-    details = usage.get("prompt_tokens_details") or {}
-    return (
-        int(usage.get("prompt_tokens") or 0),
-        int(details.get("cached_tokens") or 0),
-        int(usage.get("completion_tokens") or generated),
-    )
+    usage = usage or Usage()
+    details = usage.prompt_tokens_details or PromptDetails()
+    read = usage.prompt_tokens or 0
+    return read, min(details.cached_tokens or 0, read), usage.completion_tokens or generated

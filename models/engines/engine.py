@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from llmsmc.errors import ServerError
-
 LogProbs = Literal["raw", "tempered"]
 """Which law log-probabilities are of: that at temperature 1, or that at the temperature."""
 
@@ -141,11 +139,3 @@ class ScoringEngine(Engine, Protocol):
     def read_scores(self, answer: Any, ids: Sequence[int]) -> list[float]:
         """Return them for all ids but the first, which has nothing before it."""
         ...
-
-
-def unreadable(engine: str, answer: Any, cause: str) -> ServerError:
-    """Return the error for an answer that lacks something; what it says is not shown as text."""
-    keys = sorted(answer) if isinstance(answer, dict) else type(answer).__name__
-    return ServerError(
-        f"The answer of the server is not one of {engine}: {cause}. Got {keys}.", is_down=False
-    )

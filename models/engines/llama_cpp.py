@@ -5,9 +5,10 @@ probabilities of its last tokens: log-probabilities of whole steps cannot be had
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from llmsmc.models.engines.engine import Draw, Drawn, unreadable
+from llmsmc.models.engines.answer import Answer, Count, TokenIds, parsed, unreadable
+from llmsmc.models.engines.engine import Draw, Drawn
 from llmsmc.models.policies.stopping import EOS, LENGTH, STOP
 
 _REASONS: Final = {"eos": EOS, "word": STOP, "limit": LENGTH}
@@ -36,6 +37,18 @@ NEUTRAL: Final = {
 }
 
 
+class _Timings(Answer):
+    cache_n: Count | None = None
+
+
+class _Drawn(Answer):
+    tokens: TokenIds
+    stop_type: Literal["eos", "word", "limit"]
+    tokens_predicted: Count | None = None
+    tokens_evaluated: Count | None = None
+    timings: _Timings | None = None
+
+
 @dataclass(frozen=True)
 class LlamaCpp:
     """Requests and answers of llama.cpp."""
@@ -55,19 +68,16 @@ class LlamaCpp:
 
     def read(self, answer: Any) -> Drawn:
         """Return what the answer says."""
-        if not isinstance(answer, dict) or answer.get("stop_type") not in _REASONS:
-            raise unreadable("llama.cpp", answer, "it does not say why the text ended")
-        ids = answer.get("tokens")
-        predicted = int(answer.get("tokens_predicted") or 0)
-        if not isinstance(ids, list) or (predicted and not ids):
-            raise unreadable("llama.cpp", answer, "it has no tokens")
-        prompt_tokens = int(answer.get("tokens_evaluated") or 0)
-        cached = (answer.get("timings") or {}).get("cache_n")
+        found = parsed(_Drawn, answer, "llama.cpp")
+        predicted, read = found.tokens_predicted or 0, found.tokens_evaluated or 0
+        if predicted and not found.tokens:
+            raise unreadable("llama.cpp", "it has no tokens", answer)
+        timings = found.timings or _Timings()
         return Drawn(
-            token_ids=tuple(ids),
-            reason=_REASONS[answer["stop_type"]],
+            token_ids=tuple(found.tokens),
+            reason=_REASONS[found.stop_type],
             log_probs=None,
-            prompt_tokens=prompt_tokens,
-            cached_tokens=int(cached or 0),
-            generated_tokens=predicted,
+            prompt_tokens=read,
+            cached_tokens=min(timings.cache_n or 0, read),
+            generated_tokens=predicted or len(found.tokens),
         )

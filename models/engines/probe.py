@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from llmsmc.errors import InputError, ServerError
 from llmsmc.models.engines.chat import Chat
 from llmsmc.models.engines.client import Client
-from llmsmc.models.engines.engine import Capabilities, Draw, Engine, LabelEngine, LogProbs
+from llmsmc.models.engines.engine import Capabilities, Draw, Drawn, Engine, LabelEngine, LogProbs
 from llmsmc.models.engines.llama_cpp import LlamaCpp
 from llmsmc.models.engines.sglang import SGLang
 from llmsmc.models.engines.vllm import Vllm
 
 ENGINES: Final = ("vllm", "sglang", "llama.cpp", "chat")
+LONGEST_NAME: Final = 500
+MOST_TOKENS: Final = 2**31
 
 # Two temperatures tell whether log-probabilities are those at temperature 1: of the same two
 # tokens, the difference is then the same.
@@ -44,8 +47,8 @@ def probe(client: Client, model: str | None) -> Server:
         InputError: which model is meant cannot be told.
         ServerError: nothing answers there.
     """
-    version = _mapping(client.get("/version")).get("version")
-    if isinstance(version, str):
+    version = _text(_mapping(client.get("/version")).get("version"))
+    if version:
         return _vllm(client, model, version)
     props = _mapping(client.get("/props"))
     if "default_generation_settings" in props:
@@ -65,7 +68,7 @@ def _vllm(client: Client, model: str | None, version: str) -> Server:
         "vllm", version, seeds=True, context_length=_count(card.get("max_model_len"))
     )
     # A server of pooling models draws no text, and says so.
-    token_ids = _works(lambda: engine.read(_ask(client, engine)).token_ids)
+    token_ids = _works(lambda: _drawn(client, engine).token_ids)
     if not token_ids:
         return Server(engine, found, name)
     found = replace(found, token_ids=True, log_probs=_kind(client, engine))
@@ -80,31 +83,31 @@ def _vllm(client: Client, model: str | None, version: str) -> Server:
 def _sglang(client: Client, info: dict[str, Any], model: str | None) -> Server:
     engine = SGLang()
     card = _mapping(client.get("/get_model_info"))
-    served = info.get("served_model_name") or card.get("model_path") or ""
+    served = _text(info.get("served_model_name")) or _text(card.get("model_path"))
     limits = [info.get(key) for key in ("context_length", "max_req_input_len")]
     kind = _kind(client, engine)
     found = Capabilities(
         "sglang",
-        str(info.get("version") or ""),
+        _text(info.get("version")),
         token_ids=True,
         log_probs=kind,
         label_scores=kind is not None,
-        seeds=bool(info.get("enable_deterministic_inference")),
+        seeds=info.get("enable_deterministic_inference") is True,
         context_length=next((count for limit in limits if (count := _count(limit))), None),
     )
-    return Server(engine, found, model or str(served))
+    return Server(engine, found, model or served)
 
 
 def _llama_cpp(props: dict[str, Any], model: str | None) -> Server:
     settings = _mapping(props["default_generation_settings"])
     found = Capabilities(
         "llama.cpp",
-        str(props.get("build_info") or ""),
+        _text(props.get("build_info")),
         token_ids=True,
         seeds=True,
         context_length=_count(settings.get("n_ctx")),
     )
-    return Server(LlamaCpp(), found, model or str(props.get("model_path") or ""))
+    return Server(LlamaCpp(), found, model or _text(props.get("model_path")))
 
 
 def _kind(client: Client, engine: LabelEngine) -> LogProbs | None:
@@ -114,15 +117,13 @@ def _kind(client: Client, engine: LabelEngine) -> LogProbs | None:
         differences = []
         for temperature in (1.0, _TEMPERATURE):
             body = engine.label_body([0], labels, temperature)
-            answer = client.run(client.post(engine.path, body))
-            first, second = engine.read_labels(answer, labels)
-            if max(first, second) > 0:  # logits, say
-                return None
+            read = partial(engine.read_labels, labels=labels)
+            first, second = client.run(client.post(engine.path, body, read))
             differences.append(first - second)
     except ServerError as error:
         if error.is_down:
             raise
-        return None
+        return None  # logits, say
     at_one, at_two = differences
     if abs(at_two - at_one) < _SAME * abs(at_one):
         return "raw"
@@ -130,12 +131,13 @@ def _kind(client: Client, engine: LabelEngine) -> LogProbs | None:
 
 
 def _scores(client: Client, engine: Vllm) -> list[float]:
-    answer = client.run(client.post(engine.path, engine.score_body([0, 1])))
-    return engine.read_scores(answer, [0, 1])
+    ids = [0, 1]
+    read = partial(engine.read_scores, ids=ids)
+    return client.run(client.post(engine.path, engine.score_body(ids), read))
 
 
-def _ask(client: Client, engine: Engine) -> Any:
-    return client.run(client.post(engine.path, engine.body(Draw((0,), 1, 1.0, 0))))
+def _drawn(client: Client, engine: Engine) -> Drawn:
+    return client.run(client.post(engine.path, engine.body(Draw((0,), 1, 1.0, 0)), engine.read))
 
 
 def _works(attempt: Callable[[], object]) -> bool:
@@ -154,12 +156,19 @@ def _served(client: Client, model: str | None) -> tuple[str, dict[str, Any]]:
     Raises:
         InputError: the server has several, or none of that name.
     """
-    cards = _mapping(client.get("/v1/models")).get("data") or []
-    known = {str(card["id"]): card for card in cards if isinstance(card, dict) and "id" in card}
+    cards = _mapping(client.get("/v1/models")).get("data")
+    named = [card for card in cards if isinstance(card, dict)] if isinstance(cards, list) else []
+    known = {name: card for card in named if (name := _text(card.get("id")))}
     if model is None and len(known) == 1:
         model = next(iter(known))
+    if model is None and not known:
+        raise InputError(
+            f"What answers at {client.root} does not say which models it runs. Got no model; "
+            "accepted: the address of vLLM, SGLang or llama.cpp, or of an OpenAI-compatible server "
+            "and the name of a model there."
+        )
     if model is None or (known and model not in known):
-        shown = ", ".join(map(repr, list(known)[:20])) or "the name of one of its models"
+        shown = ", ".join(map(repr, list(known)[:20]))
         raise InputError(f"The server runs models by name. Got model={model!r}; accepted: {shown}.")
     return model, known.get(model, {})
 
@@ -168,5 +177,13 @@ def _mapping(answer: Any) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
+def _text(value: Any) -> str:
+    """Return a name as a server says it; nothing where it is none that could be shown."""
+    is_name = isinstance(value, str) and len(value) <= LONGEST_NAME and value.isprintable()
+    return value if is_name else ""
+
+
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    """Return a number of tokens; None where it is none that a context could have."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 < value < MOST_TOKENS
+    return value if is_count else None

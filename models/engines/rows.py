@@ -32,6 +32,8 @@ from llmsmc.models.policies.stopping import (
 
 CHUNK: Final = 32  # tokens asked for at once where no stop text tells a server where a step ends
 
+LOOKED_AT: Final = 1024  # tokens in which a key is looked for
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -47,6 +49,7 @@ class Limits:
         stop: a text at which the server stops by itself.
         chunk: how many tokens are asked for at once; None for all that there is room for.
         whole: whether what the server gives is taken as it is, as a whole answer.
+        log_probs: whether the server gives log-probabilities.
     """
 
     pieces: list[bytes]
@@ -58,6 +61,7 @@ class Limits:
     stop: str | None
     chunk: int | None
     whole: bool
+    log_probs: bool
 
     @classmethod
     def of(
@@ -70,6 +74,7 @@ class Limits:
         temperature: float | int,
         *,
         whole: bool,
+        log_probs: bool,
     ) -> "Limits":
         """Return the limits for a rule and what it is compiled to."""
         chunk: int | None = CHUNK
@@ -90,13 +95,35 @@ class Limits:
             stop=rule.text if isinstance(rule, Delimiter) else None,
             chunk=chunk,
             whole=whole,
+            log_probs=log_probs,
         )
 
     def next_state(self, state: int, id: int) -> int:
-        """Return the state after one more id; one beyond the vocabulary has no text."""
-        if self.table is None:
-            return state + 1
-        return int(self.table[state, id]) if id < self.table.shape[1] else state
+        """Return the state after one more id."""
+        return state + 1 if self.table is None else int(self.table[state, id])
+
+    def check(self, drawn: Drawn, asked: int) -> None:
+        """Find out whether this can have been drawn, where `asked` tokens were asked for.
+
+        Raises:
+            ServerError: it has too much or too little, or ids that the tokenizer does not have.
+        """
+        if self.whole:
+            return
+        count, size = len(drawn.token_ids), len(self.pieces)
+        if not count and drawn.reason != EOS:
+            problem = "it has drawn no token, and no end either"
+        elif count > asked:
+            problem = f"it has drawn {count} tokens where {asked} were asked for"
+        elif count and max(drawn.token_ids) >= size:
+            id = max(drawn.token_ids)
+            problem = f"it has drawn token {id}; the vocabulary of the tokenizer has {size}"
+        elif len(drawn.log_probs or ()) != count and (self.log_probs or drawn.log_probs):
+            given = len(drawn.log_probs or ())
+            problem = f"it gives {given} log-probabilities of {count} tokens"
+        else:
+            return
+        raise ServerError(problem, is_down=False)
 
 
 @dataclass
@@ -135,7 +162,7 @@ class Row:
         """Take what has been drawn, up to where the step ends.
 
         Raises:
-            ServerError: it is nothing, and not an end either; or the stop text is not in it.
+            ServerError: the stop text with which it ends is not in it.
         """
         self.cost += Cost(
             generated_tokens=drawn.generated_tokens,
@@ -148,8 +175,6 @@ class Row:
             self.ids, self.reason = list(drawn.token_ids), drawn.reason
             self.log_probs = [math.nan] * len(self.ids)
             return
-        if not drawn.token_ids and drawn.reason != EOS:
-            raise ServerError("The server has drawn no token, and no end either.", is_down=False)
         for index, id in enumerate(drawn.token_ids):
             self.ids.append(id)
             self.log_probs.append(math.nan if drawn.log_probs is None else drawn.log_probs[index])
@@ -161,11 +186,11 @@ class Row:
             if self.reason:
                 return
         if drawn.reason == STOP and limits.stop is not None:
-            text = b"".join(limits.pieces[id] for id in drawn.token_ids if id < len(limits.pieces))
+            text = b"".join(limits.pieces[id] for id in drawn.token_ids)
             if limits.stop.encode() not in text:
                 raise ServerError(
-                    "The server takes the text at which it stops out of the ids. Accepted: one "
-                    "that leaves it in, as newer ones do.",
+                    "it takes the text at which it stops out of the ids; accepted: a server that "
+                    "leaves it in, as newer ones do",
                     is_down=False,
                 )
         if drawn.reason == EOS:  # not among what was drawn, or by an id of the server's own
@@ -192,9 +217,17 @@ async def _draw(client: Client, engine: Engine, row: Row, limits: Limits) -> Non
             limits.stop,
         )
         part += 1
+
+        def take(answer: Any, asked: int = draw.max_tokens) -> None:
+            drawn = engine.read(answer)
+            limits.check(drawn, asked)
+            row.add(drawn, limits)
+            text = b"".join(limits.pieces[id] for id in (*row.prefix, *row.ids)[-LOOKED_AT:])
+            if client.hides(text.decode(errors="replace")):
+                raise ServerError("it has drawn its own key", is_down=False)
+
         try:
-            answer = await client.post(engine.path, engine.body(draw))
-            row.add(engine.read(answer), limits)
+            await client.post(engine.path, engine.body(draw), take)
         except ServerError as error:
             row.fail(error)
 

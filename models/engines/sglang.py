@@ -7,10 +7,52 @@ server was told otherwise by its environment. A seed counts only on a server tha
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from llmsmc.models.engines.engine import Draw, Drawn, unreadable
+from pydantic import Field
+
+from llmsmc.models.engines.answer import (
+    Answer,
+    Count,
+    LogProb,
+    TokenId,
+    TokenIds,
+    at_most_certain,
+    parsed,
+    unreadable,
+)
+from llmsmc.models.engines.engine import Draw, Drawn
 from llmsmc.models.policies.stopping import EOS, LENGTH, STOP
+
+# A log-probability, its token, and the text of that.
+_Entry = Annotated[tuple[LogProb, TokenId, Any], Field(strict=False)]
+_Entries = Annotated[list[_Entry], Field(fail_fast=True)]
+
+
+class _Finish(Answer):
+    type: Literal["stop", "length"]
+    matched: int | str | None = None
+
+
+class _Info(Answer):
+    finish_reason: _Finish
+    output_token_logprobs: _Entries | None = None
+    prompt_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    completion_tokens: Count | None = None
+
+
+class _Drawn(Answer):
+    output_ids: TokenIds
+    meta_info: _Info
+
+
+class _LabelInfo(Answer):
+    output_token_ids_logprobs: list[_Entries]
+
+
+class _Labels(Answer):
+    meta_info: _LabelInfo
 
 
 @dataclass(frozen=True)
@@ -51,22 +93,21 @@ class SGLang:
 
     def read(self, answer: Any) -> Drawn:
         """Return what the answer says."""
-        info = _info(answer)
-        ids = answer.get("output_ids")
-        finish = info.get("finish_reason") or {}
-        if not isinstance(ids, list) or finish.get("type") not in ("stop", "length"):
-            got = finish.get("message") or finish.get("type")
-            raise unreadable("SGLang", answer, f"the text ended by {got!r}")
-        stopped = finish["type"] == "stop"
-        by_text = isinstance(finish.get("matched"), str)
-        log_probs = [float(entry[0]) for entry in info.get("output_token_logprobs") or []]
+        found = parsed(_Drawn, answer, "SGLang")
+        ids, info, finish = tuple(found.output_ids), found.meta_info, found.meta_info.finish_reason
+        reason = STOP if isinstance(finish.matched, str) else EOS
+        scored = info.output_token_logprobs or []
+        if scored and tuple(id for _, id, _ in scored) != ids:
+            cause = "its log-probabilities are of other tokens than it has drawn"
+            raise unreadable("SGLang", cause, scored)
+        read = info.prompt_tokens or 0
         return Drawn(
-            token_ids=tuple(ids),
-            reason=LENGTH if not stopped else STOP if by_text else EOS,
-            log_probs=tuple(log_probs) if ids and len(log_probs) == len(ids) else None,
-            prompt_tokens=int(info.get("prompt_tokens") or 0),
-            cached_tokens=int(info.get("cached_tokens") or 0),
-            generated_tokens=int(info.get("completion_tokens") or len(ids)),
+            token_ids=ids,
+            reason=LENGTH if finish.type == "length" else reason,
+            log_probs=at_most_certain(log_prob for log_prob, _, _ in scored) or None,
+            prompt_tokens=read,
+            cached_tokens=min(info.cached_tokens or 0, read),
+            generated_tokens=info.completion_tokens or len(ids),
         )
 
     def label_body(
@@ -78,15 +119,9 @@ class SGLang:
 
     def read_labels(self, answer: Any, labels: Sequence[int]) -> list[float]:
         """Return the log-probabilities of the labels."""
-        rows = _info(answer).get("output_token_ids_logprobs") or [[]]
-        found = {int(entry[1]): float(entry[0]) for entry in rows[0] or []}
+        rows = parsed(_Labels, answer, "SGLang").meta_info.output_token_ids_logprobs
+        found = {id: log_prob for log_prob, id, _ in (rows[0] if rows else [])}
         if not set(labels) <= set(found):
-            raise unreadable("SGLang", answer, "it has no log-probabilities of the named tokens")
-        return [found[label] for label in labels]
-
-
-def _info(answer: Any) -> dict[str, Any]:
-    info = answer.get("meta_info") if isinstance(answer, dict) else None
-    if not isinstance(info, dict):
-        raise unreadable("SGLang", answer, "it has no meta_info")
-    return info
+            cause = "it has no log-probabilities of the named tokens"
+            raise unreadable("SGLang", cause, rows)
+        return list(at_most_certain(found[label] for label in labels))

@@ -6,10 +6,21 @@ before any truncation ("raw"); with `--logprobs-mode processed_logprobs` those a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from llmsmc.models.engines.completion import only_choice, token_counts
-from llmsmc.models.engines.engine import Draw, Drawn, unreadable
+from pydantic import Field
+
+from llmsmc.models.engines.answer import (
+    Answer,
+    LogProb,
+    LogProbs,
+    TokenIds,
+    at_most_certain,
+    parsed,
+    unreadable,
+)
+from llmsmc.models.engines.completion import Usage, token_counts
+from llmsmc.models.engines.engine import Draw, Drawn
 from llmsmc.models.policies.stopping import EOS, LENGTH, STOP
 
 # What would change the law if the server filled it in from its own defaults or the checkpoint's.
@@ -29,6 +40,46 @@ NEUTRAL: Final = {
     "stream": False,
     "add_special_tokens": False,
 }
+
+
+class _LogProbs(Answer):
+    token_logprobs: LogProbs | None = None
+
+
+class _TopLogProbs(Answer):
+    top_logprobs: list[dict[str, LogProb] | None]
+
+
+class _Scored(Answer):
+    logprob: LogProb
+
+
+class _Choice(Answer):
+    token_ids: TokenIds
+    finish_reason: Literal["stop", "length"]
+    stop_reason: int | str | None = None
+    logprobs: _LogProbs | None = None
+
+
+class _Labelled(Answer):
+    logprobs: _TopLogProbs
+
+
+class _ScoredPrompt(Answer):
+    prompt_logprobs: Annotated[list[dict[str, _Scored] | None], Field(fail_fast=True)]
+
+
+class _Drawn(Answer):
+    choices: Annotated[list[_Choice], Field(min_length=1)]
+    usage: Usage | None = None
+
+
+class _Labels(Answer):
+    choices: Annotated[list[_Labelled], Field(min_length=1)]
+
+
+class _Scores(Answer):
+    choices: Annotated[list[_ScoredPrompt], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -62,17 +113,17 @@ class Vllm:
 
     def read(self, answer: Any) -> Drawn:
         """Return what the answer says; no stop reason is an end only if nothing was cut off."""
-        choice = only_choice("vLLM", answer)
-        ids = choice.get("token_ids")
-        if not isinstance(ids, list):
-            raise unreadable("vLLM", choice, "it has no token_ids")
-        finish, stop = choice.get("finish_reason"), choice.get("stop_reason")
-        if finish not in ("stop", "length"):
-            raise unreadable("vLLM", choice, f"the text ended by {finish!r}")
-        reason = LENGTH if finish == "length" else STOP if isinstance(stop, str) else EOS
-        log_probs = (choice.get("logprobs") or {}).get("token_logprobs")
-        complete = tuple(log_probs) if log_probs and len(log_probs) == len(ids) else None
-        return Drawn(tuple(ids), reason, complete, *token_counts(answer, generated=len(ids)))
+        found = parsed(_Drawn, answer, "vLLM")
+        choice = found.choices[0]
+        ids, said = tuple(choice.token_ids), choice.logprobs or _LogProbs()
+        reason = STOP if isinstance(choice.stop_reason, str) else EOS
+        reason = LENGTH if choice.finish_reason == "length" else reason
+        return Drawn(
+            ids,
+            reason,
+            at_most_certain(said.token_logprobs or ()) or None,
+            *token_counts(found.usage, generated=len(ids)),
+        )
 
     def label_body(
         self, prompt: Sequence[int], labels: Sequence[int], temperature: float = 1.0
@@ -87,12 +138,13 @@ class Vllm:
 
     def read_labels(self, answer: Any, labels: Sequence[int]) -> list[float]:
         """Return the log-probabilities of the labels."""
-        choice = only_choice("vLLM", answer)
-        table = (choice.get("logprobs") or {}).get("top_logprobs") or [{}]
-        found = [table[0].get(f"token_id:{label}") for label in labels]
-        if None in found:
-            raise unreadable("vLLM", choice, "it has no log-probabilities of the named tokens")
-        return [float(value) for value in found]
+        said = parsed(_Labels, answer, "vLLM").choices[0].logprobs
+        found = (said.top_logprobs[0] if said.top_logprobs else None) or {}
+        names = [f"token_id:{label}" for label in labels]
+        if not set(names) <= set(found):
+            cause = "it has no log-probabilities of the named tokens"
+            raise unreadable("vLLM", cause, found)
+        return list(at_most_certain(found[name] for name in names))
 
     def score_body(self, ids: Sequence[int]) -> dict[str, Any]:
         """Return the request for the log-probability of each id of a prompt."""
@@ -100,10 +152,8 @@ class Vllm:
 
     def read_scores(self, answer: Any, ids: Sequence[int]) -> list[float]:
         """Return the log-probabilities of all ids but the first."""
-        choice = only_choice("vLLM", answer)
-        table = choice.get("prompt_logprobs") or []
-        if len(table) != len(ids):
-            raise unreadable("vLLM", choice, "it does not score the prompt")
-        return [
-            float(scores[str(id)]["logprob"]) for id, scores in zip(ids[1:], table[1:], strict=True)
-        ]
+        table = parsed(_Scores, answer, "vLLM").choices[0].prompt_logprobs
+        wanted = list(zip(map(str, ids[1:]), table[1:], strict=False))
+        if len(table) != len(ids) or not all(row and id in row for id, row in wanted):
+            raise unreadable("vLLM", "it does not score the prompt", table)
+        return list(at_most_certain(row[id].logprob for id, row in wanted if row))

@@ -15,6 +15,7 @@ Shapes: B particles, L generated tokens.
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -25,7 +26,7 @@ from llmsmc.cost import Cost
 from llmsmc.errors import InputError, ServerError
 from llmsmc.models.caches.cache_rows import CacheRows
 from llmsmc.models.engines.chat import Bytes, Chat
-from llmsmc.models.engines.client import TIMEOUT, Client
+from llmsmc.models.engines.client import MAX_ANSWER_BYTES, TIMEOUT, Client
 from llmsmc.models.engines.engine import Capabilities, ScoringEngine
 from llmsmc.models.engines.probe import probe
 from llmsmc.models.engines.requirements import missing, require
@@ -69,8 +70,9 @@ class RemoteLanguageModel:
         context_length: int | None = None,
         repeatable: bool = False,
         api_key: str | None = None,
-        timeout: float = TIMEOUT,
-        retry_for: float | None = None,
+        timeout: float | int = TIMEOUT,
+        retry_for: float | int | None = None,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
         max_connections: int = 64,
     ) -> None:
         """Ask the server what it is, and load the tokenizer.
@@ -82,10 +84,12 @@ class RemoteLanguageModel:
                 tokenizer; by default the name of the model.
             context_length: number of tokens of the context, if the server does not say it.
             repeatable: whether a server on which a seed does not repeat a run is refused.
-            api_key: sent to the server; shown nowhere and never written.
-            timeout: seconds that one answer may take.
+            api_key: sent to this address alone; shown nowhere and never written.
+            timeout: seconds that one try may take, to the last byte of the answer.
             retry_for: seconds for which a request that gets no answer is tried again (600);
-                a server may be started anew in this time.
+                a server may be started anew in this time. What asks to be left alone for longer
+                is not tried again.
+            max_answer_bytes: how large an answer may be, as it is sent and as it is unpacked.
             max_connections: number of requests under way at once.
 
         Raises:
@@ -98,6 +102,7 @@ class RemoteLanguageModel:
             api_key=api_key,
             timeout=timeout,
             retry_for=retry_for,
+            max_answer_bytes=max_answer_bytes,
             max_connections=max_connections,
         )
         found = probe(self._client, model)
@@ -195,6 +200,7 @@ class RemoteLanguageModel:
             request.max_tokens,
             request.temperature,
             whole=self.whole_answers_only,
+            log_probs=self.capabilities.log_probs is not None,
         )
         rows = [
             Row(ids, room, seed)
@@ -214,9 +220,11 @@ class RemoteLanguageModel:
     def score_tokens(self, request: ScoreRequest) -> tuple[TokenScores, Cost]:
         """Score given tokens; see `llmsmc.models.policies.policy.Policy`.
 
+        Those of a text that the server does not score have probability zero.
+
         Raises:
             InputError: the server does not score tokens that it is given.
-            ServerError: it does not answer for one of them.
+            ServerError: it scores none of the texts.
         """
         begun = time.perf_counter()
         self.check(Demands(temperature=request.temperature, token_scores=True))
@@ -224,12 +232,23 @@ class RemoteLanguageModel:
         assert isinstance(engine, ScoringEngine)
         texts = _texts(request)
         distinct = list(dict.fromkeys(texts))
-        answers = self._client.post_all(engine.path, [engine.score_body(ids) for ids in distinct])
-        scored = {}
-        for ids, answer in zip(distinct, answers, strict=True):
-            if isinstance(answer, ServerError):
-                raise answer
-            scored[ids] = engine.read_scores(answer, ids)
+        answers = self._client.post_all(
+            engine.path,
+            [engine.score_body(ids) for ids in distinct],
+            [partial(engine.read_scores, ids=ids) for ids in distinct],
+        )
+        errors = [answer for answer in answers if isinstance(answer, ServerError)]
+        if errors and len(errors) == len(answers):
+            raise errors[0]
+        scored = {
+            ids: [-math.inf] * (len(ids) - 1) if isinstance(answer, ServerError) else answer
+            for ids, answer in zip(distinct, answers, strict=True)
+        }
+        failed = {
+            ids
+            for ids, answer in zip(distinct, answers, strict=True)
+            if isinstance(answer, ServerError)
+        }
         rows = [
             scored[ids][len(request.prompt_ids) + start - 1 :]
             for ids, start in zip(texts, request.starts.tolist(), strict=True)
@@ -241,6 +260,7 @@ class RemoteLanguageModel:
             prompt_tokens=positions,
             model_calls=len(distinct),
             policy_seconds=time.perf_counter() - begun,
+            failed_particles=sum(ids in failed for ids in texts),
         )
         return TokenScores(log_probs, log_probs, CacheRows.none(len(rows))), cost
 

@@ -10,10 +10,12 @@ Solutions that agree are scored once. One that the server does not score fails.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final, Protocol, runtime_checkable
+from functools import lru_cache, partial
+from typing import Annotated, Any, Final, Protocol, runtime_checkable
+
+from pydantic import Field
 
 from llmsmc.checks import require_choice
 from llmsmc.cost import Cost
@@ -21,8 +23,9 @@ from llmsmc.errors import InputError, ServerError
 from llmsmc.models.caches.cache_rows import CacheRows, Memory
 from llmsmc.models.conventions.convention import REMEMBERED, Convention, Layout
 from llmsmc.models.conventions.recognition import CONVENTIONS, convention_class, made
-from llmsmc.models.engines.client import TIMEOUT, Client
-from llmsmc.models.engines.engine import Capabilities, LabelEngine, unreadable
+from llmsmc.models.engines.answer import Answer, Pair, parsed, unreadable
+from llmsmc.models.engines.client import MAX_ANSWER_BYTES, TIMEOUT, Client
+from llmsmc.models.engines.engine import Capabilities, LabelEngine
 from llmsmc.models.engines.probe import probe
 from llmsmc.models.networks.pretrained import load_plain_tokenizer, resolve
 from llmsmc.models.rewards.reward import (
@@ -68,8 +71,9 @@ class RemoteRewardModel(Memoryless):
         tokenizer: str | None = None,
         calibration: float | int = 1.0,
         api_key: str | None = None,
-        timeout: float = TIMEOUT,
-        retry_for: float | None = None,
+        timeout: float | int = TIMEOUT,
+        retry_for: float | int | None = None,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
         max_connections: int = 64,
         **settings: Any,
     ) -> None:
@@ -84,9 +88,10 @@ class RemoteRewardModel(Memoryless):
             tokenizer: the embedded name, folder or name on the hub of a checkpoint with the same
                 tokenizer; by default the name of the model.
             calibration: a temperature by which log-odds are divided.
-            api_key: sent to the server; shown nowhere and never written.
-            timeout: seconds that one answer may take.
+            api_key: sent to this address alone; shown nowhere and never written.
+            timeout: seconds that one try may take, to the last byte of the answer.
             retry_for: seconds for which a request that gets no answer is tried again (600).
+            max_answer_bytes: how large an answer may be, as it is sent and as it is unpacked.
             max_connections: number of requests under way at once.
             settings: of the convention, such as `separator=` of "trl".
 
@@ -102,6 +107,7 @@ class RemoteRewardModel(Memoryless):
             api_key=api_key,
             timeout=timeout,
             retry_for=retry_for,
+            max_answer_bytes=max_answer_bytes,
             max_connections=max_connections,
         )
         found = probe(self._client, model)
@@ -137,8 +143,7 @@ class RemoteRewardModel(Memoryless):
             return []
         layout = self._layout(question, read)
         self._check_length(len(layout.ids))
-        (answer,), _ = self._asked([(layout, len(read))])
-        scores = self._numbers(answer)
+        (scores,), _ = self._asked([(layout, len(read))])
         if isinstance(scores, ServerError):
             raise scores
         return [1 / (1 + math.exp(-value)) if value > -700 else 0.0 for value in scores]
@@ -173,8 +178,7 @@ class RemoteRewardModel(Memoryless):
                     self._layout(question, read),
                     min(len(solution.new), len(read)),
                 )
-        said, cost = self._asked(list(jobs.values()))
-        answers = [self._numbers(answer) for answer in said]
+        answers, cost = self._asked(list(jobs.values()))
         errors = [answer for answer in answers if isinstance(answer, ServerError)]
         if errors and len(errors) == len(answers):
             raise errors[0]
@@ -184,36 +188,25 @@ class RemoteRewardModel(Memoryless):
         cost += Cost(reward_seconds=time.perf_counter() - begun, failed_particles=failed)
         return log_odds, CacheRows.none(len(solutions)), cost
 
-    def _numbers(self, answer: list[float] | ServerError) -> list[float] | ServerError:
-        """Return the log-odds of an answer; an error if one of them is no number."""
-        if isinstance(answer, ServerError) or not any(map(math.isnan, answer)):
-            return answer
-        return ServerError(
-            f"{self.name} at {self.address} gives a score that is not a number. Got {answer}; "
-            "accepted: two logits or log-probabilities for each step.",
-            is_down=False,
-        )
-
     def _asked(
         self, jobs: Sequence[tuple[Layout, int]]
     ) -> tuple[list[list[float] | ServerError], Cost]:
         """Return the log-odds of the last steps of each layout, or why there are none."""
-        requests = [self._reading.bodies(layout, count) for layout, count in jobs]
-        bodies = [body for each in requests for body in each]
-        answers = iter(self._client.post_all(self._reading.path, bodies))
+        requests = [self._reading.requests(layout, count) for layout, count in jobs]
+        asked = [each for job in requests for each in job]
+        answers = iter(
+            self._client.post_all(
+                self._reading.path, [body for body, _ in asked], [read for _, read in asked]
+            )
+        )
         results: list[list[float] | ServerError] = []
-        cost = Cost(model_calls=len(bodies))
-        for (layout, count), each in zip(jobs, requests, strict=True):
-            own = [next(answers) for _ in each]
+        cost = Cost(model_calls=len(asked))
+        for (layout, _), job in zip(jobs, requests, strict=True):
+            own = [next(answers) for _ in job]
             cost += Cost(scored_tokens=len(layout.ids), reward_positions=len(layout.ids))
-            try:
-                for answer in own:
-                    if isinstance(answer, ServerError):
-                        raise answer
-                scores = self._reading.log_odds(own, layout, count)
-                results.append([value / self.calibration for value in scores])
-            except ServerError as error:
-                results.append(error)
+            error = next((answer for answer in own if isinstance(answer, ServerError)), None)
+            scores = [value for answer in own if isinstance(answer, list) for value in answer]
+            results.append(error or [value / self.calibration for value in scores])
         return results, cost
 
     def _chosen_reading(self, engine: Any) -> "_Pooled | _Labels":
@@ -251,6 +244,18 @@ class RemoteRewardModel(Memoryless):
             )
 
 
+_Read = Callable[[Any], list[float]]
+"""From an answer to log-odds."""
+
+
+class _Position(Answer):
+    data: Annotated[list[Pair], Field(fail_fast=True)]
+
+
+class _Pooling(Answer):
+    data: Annotated[list[_Position], Field(min_length=1)]
+
+
 @dataclass(frozen=True)
 class _Pooled:
     """Two labels at each position, or at each marker, by `/pooling`."""
@@ -259,26 +264,20 @@ class _Pooled:
 
     path = "/pooling"
 
-    def bodies(self, layout: Layout, count: int) -> list[dict[str, Any]]:
+    def requests(self, layout: Layout, count: int) -> list[tuple[dict[str, Any], _Read]]:
         """Return one request; logits are asked for, in which nothing saturates."""
-        return [
-            {
-                "model": self.model,
-                "input": list(layout.ids),
-                "task": "token_classify",
-                "use_activation": False,
-                "encoding_format": "float",
-            }
-        ]
+        body = {
+            "model": self.model,
+            "input": list(layout.ids),
+            "task": "token_classify",
+            "use_activation": False,
+            "encoding_format": "float",
+        }
+        return [(body, partial(self._log_odds, layout=layout, count=count))]
 
-    def log_odds(self, answers: Sequence[Any], layout: Layout, count: int) -> list[float]:
+    def _log_odds(self, answer: Any, layout: Layout, count: int) -> list[float]:
         """Return the difference of the logits of the last `count` steps."""
-        data = answers[0].get("data") if isinstance(answers[0], dict) else None
-        rows = data[0].get("data") if data else None
-        if not isinstance(rows, list) or not all(
-            isinstance(row, list) and len(row) == 2 for row in rows
-        ):
-            raise unreadable("vLLM", answers[0], "it has no two labels for each position")
+        rows = parsed(_Pooling, answer, "vLLM").data[0].data
         if len(rows) == len(layout.ids):
             rows = [rows[place] for place in layout.reads]
         if len(rows) != len(layout.reads):
@@ -287,8 +286,8 @@ class _Pooled:
                 f"it has {len(rows)} scores for {len(layout.reads)} steps; is the server started "
                 f"with --pooler-config '{{\"step_tag_id\": {marker}}}'?"
             )
-            raise unreadable("vLLM", answers[0], cause)
-        return [float(good) - float(bad) for bad, good in rows[-count:]]
+            raise unreadable("vLLM", cause, rows)
+        return [good - bad for bad, good in rows[-count:]]
 
 
 @dataclass(frozen=True)
@@ -303,16 +302,14 @@ class _Labels:
         """Where requests go."""
         return self.engine.path
 
-    def bodies(self, layout: Layout, count: int) -> list[dict[str, Any]]:
+    def requests(self, layout: Layout, count: int) -> list[tuple[dict[str, Any], _Read]]:
         """Return one request for each of the last `count` steps."""
         return [
-            self.engine.label_body(layout.ids[: place + 1], self.label_ids)
+            (self.engine.label_body(layout.ids[: place + 1], self.label_ids), self._log_odds)
             for place in layout.reads[-count:]
         ]
 
-    def log_odds(self, answers: Sequence[Any], layout: Layout, count: int) -> list[float]:
+    def _log_odds(self, answer: Any) -> list[float]:
         """Return the difference of the log-probabilities, which is that of the logits."""
-        return [
-            good - bad
-            for good, bad in (self.engine.read_labels(each, self.label_ids) for each in answers)
-        ]
+        good, bad = self.engine.read_labels(answer, self.label_ids)
+        return [good - bad]

@@ -1,15 +1,17 @@
 """The command line with a policy behind a server."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 from llmsmc.models.engines import client
 from tests.cli.conftest import Command, error_line
-from tests.models.engines.fake_servers import FakeServer, serving
+from tests.models.engines.fake_servers import FakeServer, Json, serving
 
 KEY = "sk-never-written-4711"
 
@@ -61,9 +63,147 @@ def test_an_evaluation_ends_with_its_server_and_goes_on_with_it(
 
 def test_what_has_no_effect_is_refused(command: Command) -> None:
     address = ["--policy", "http://127.0.0.1:9/v1"]
+    assert "request_seconds" in error_line(command("solve", "1?", "--request-seconds", "3"))
+    for option, value in (("request-seconds", "0"), ("retry-seconds", "-1"), ("max-answer", "0")):
+        option = {"max-answer": "max-answer-bytes"}.get(option, option)
+        result = command("solve", "1?", *address, f"--{option}", value)
+        assert option.replace("-", "_") in error_line(result)
     assert "quantization" in error_line(command("solve", "1?", *address, "--quantization", "nf4"))
     assert "policy_model" in error_line(command("solve", "1?", "--policy-model", "other"))
     assert "no secrets" in error_line(command("solve", "1?", "--policy", "http://a:b@host/v1"))
+
+
+OWN = "sk-of-the-reward-0816"
+
+
+def keys_of(server: FakeServer) -> set[str | None]:
+    return {headers.get("Authorization") for headers in server.headers}
+
+
+@pytest.mark.parametrize("key", [None, OWN])
+def test_each_server_is_sent_its_own_key(
+    key: str | None,
+    server: FakeServer,
+    tokenizer: PreTrainedTokenizerFast,
+    command: Command,
+    policy_folder: Path,
+    reward_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if key is not None:
+        monkeypatch.setenv("LLMSMC_REWARD_API_KEY", key + "\r")
+    arguments = ["--policy-tokenizer", policy_folder, "--reward-tokenizer", reward_folder]
+    with serving("vllm", tokenizer) as judge:
+        arguments += ["--policy", server.url, "--reward", judge.url]
+        result = command("solve", "1 + 2?", "--particles", "2", *arguments)
+    assert result.exit_code == 2 and "--runner pooling" in result.stderr
+    assert keys_of(server) == {f"Bearer {KEY}"}
+    assert keys_of(judge) == {None if key is None else f"Bearer {key}"}
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_plan_is_sent_the_keys_that_are_named_for_its_addresses(
+    named: bool,
+    server: FakeServer,
+    command: Command,
+    policy_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if named:
+        monkeypatch.setenv("LLMSMC_API_KEYS", f"http://other/v1=x {server.url}={OWN}")
+    Path("mine.toml").write_text(
+        f"""
+        title = "Mine"
+        [run]
+        dataset = "minimath-dev"
+        problems = 1
+        seeds = [0]
+        [quick]
+        problems = 1
+        seeds = [0]
+        [[cells]]
+        series = "self-consistency"
+        algorithm = "self-consistency"
+        particles = 2
+        policy = "{server.url}"
+        policy_tokenizer = "{policy_folder}"
+        max_steps = 2
+        """
+    )
+    result = command("ablate", "mine.toml", "--out", "runs")
+    assert result.exit_code == 0, result.output
+    assert keys_of(server) == {f"Bearer {OWN}" if named else None}
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n", " ", "\t"])
+def test_a_key_with_the_end_of_its_line(
+    end: str,
+    server: FakeServer,
+    command: Command,
+    policy_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LLMSMC_API_KEY", KEY + end)
+    policy = ["--policy", server.url, "--policy-tokenizer", policy_folder, "--max-steps", "1"]
+    result = command("solve", "1?", *policy, "--algorithm", "self-consistency", "--particles", "1")
+    assert result.exit_code == 0, result.output
+    assert keys_of(server) == {f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-geh\u00e4im-1", "sk-geh eim-1", "sk-geh\neim-1", "sk-geh\x7f-1"]
+)
+def test_a_key_that_cannot_be_sent_is_one_line(
+    key: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMSMC_API_KEY", key)
+    result = command("solve", "1?", "--policy", "http://127.0.0.1:9/v1", "--debug")
+    assert result.exit_code == 2 and "LLMSMC_API_KEY cannot be used" in result.stderr
+    assert "sk-geh" not in result.output
+
+
+def test_an_evaluation_keeps_no_key_that_a_server_repeats(
+    tokenizer: PreTrainedTokenizerFast, command: Command
+) -> None:
+    def echo(number: int, body: Json) -> Any:
+        if number % 2:
+            return 400, {}, {"error": {"message": "x" * 280 + f" Bearer {KEY}"}}
+        choice = {"message": {"content": f"{KEY} \\boxed{{3}} {KEY[:9]}"}, "finish_reason": "stop"}
+        return 200, {"X-Echo": KEY}, {"choices": [choice]}
+
+    with serving("chat", tokenizer, echo) as server:
+        arguments = ["--algorithm", "self-consistency", "--particles", "1", "--out", "runs"]
+        result = command(
+            "eval", "minimath-dev", "--limit", "4", *arguments, "--policy", server.url, "--debug"
+        )
+    assert KEY[:9] not in result.output
+    texts = [path.read_text() for path in Path().rglob("*") if path.is_file()]
+    assert any("***" in text for text in texts) and not any(KEY[:9] in text for text in texts)
+
+
+def test_a_slow_server_has_the_time_that_it_is_given(
+    server: FakeServer, command: Command, policy_folder: Path
+) -> None:
+    def slow(number: int, body: Json) -> None:
+        time.sleep(3)
+
+    server.fault = slow
+    policy = ["--policy", server.url, "--policy-tokenizer", policy_folder, "--particles", "1"]
+    begun = time.monotonic()
+    result = command("solve", "1?", *policy, "--request-seconds", "0.3", "--retry-seconds", "0")
+    assert result.exit_code == 1 and time.monotonic() - begun < 2.9
+    assert "has not answered within 0.3 s" in result.stderr
+
+
+def test_patience_is_no_part_of_what_is_run(
+    server: FakeServer, command: Command, policy_folder: Path
+) -> None:
+    """An evaluation goes on in its folder with more of it."""
+    arguments = ["eval", "minimath-dev", "--limit", "1", "--out", "runs", "--particles", "1"]
+    arguments += ["--algorithm", "self-consistency", "--max-steps", "1", "--policy", server.url]
+    arguments += ["--policy-tokenizer", str(policy_folder)]
+    for options in ([], ["--request-seconds", "9", "--max-answer-bytes", "99999"]):
+        assert command(*arguments, *options).exit_code == 0
 
 
 def test_a_guided_filter_needs_a_local_proposal(server: FakeServer, command: Command) -> None:

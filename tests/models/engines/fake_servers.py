@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from tests.models.engines.markov import LAW, token_ids
 
 Json = dict[str, Any]
-Fault = Callable[[int, Json], "tuple[int, dict[str, str], Json] | str | None"]
+Fault = Callable[[int, Json], "tuple[int, dict[str, str], Json | bytes] | str | None"]
 """From the number of a request and its body to what goes wrong; "drop" closes the connection."""
 
 
@@ -127,8 +127,8 @@ class FakeServer:
                 else:
                     self.answer(200, {}, server.reply(self.path, body))
 
-            def answer(self, status: int, headers: dict[str, str], page: Json) -> None:
-                data = json.dumps(page).encode()
+            def answer(self, status: int, headers: dict[str, str], page: Json | bytes) -> None:
+                data = page if isinstance(page, bytes) else json.dumps(page).encode()
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)

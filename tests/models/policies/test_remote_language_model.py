@@ -458,6 +458,35 @@ def test_a_power_of_the_law_and_conditional_runs_on_vllm(
         assert math.isclose(particle.log_prob, plain, abs_tol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "odd", [None, "-1.0", True, 0.5, math.nan, math.inf, -math.inf, [], {}, 10**30, "gone"]
+)
+def test_a_text_that_is_not_scored_has_weight_zero(
+    odd: Any, remote: Remotes, local: LanguageModel
+) -> None:
+    """What one particle is scored by is no reason to end the others."""
+    odd_texts: list[Json] = []
+
+    def fault(number: int, body: Json) -> Any:
+        if "prompt_logprobs" not in body or len(odd_texts) == 1:
+            return None
+        odd_texts.append(body)
+        answer = server.reply("/v1/completions", body)
+        scores = answer["choices"][0]["prompt_logprobs"]
+        if odd == "gone":
+            del scores[-1]
+        else:
+            scores[-1] = {str(body["prompt"][-1]): {"logprob": odd}}
+        return 200, {}, answer
+
+    policy, server = remote()
+    server.fault = fault
+    even = lambda question, steps: [0.5] * len(steps)  # noqa: E731
+    model = Reasoning(policy, even, QUESTION, max_steps=1, proposal_policy=local)
+    posterior = GuidedFilter(4).run(model, seed=0)
+    assert posterior.log_weights.isneginf().sum() == posterior.cost.failed_particles == 1
+
+
 def test_the_kind_of_log_probabilities_is_found_out(remote: Remotes) -> None:
     raw, _ = remote()
     tempered, _ = remote(options={"logprobs_mode": "processed_logprobs"})

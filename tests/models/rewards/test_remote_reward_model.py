@@ -193,6 +193,39 @@ def test_a_score_of_a_server_that_is_no_number(
     assert torch.equal(model.path_log_likelihood(0, state, None), log_likelihood)
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "[[0.1, NaN], [0.2, 0.8]]",
+        "[[0.1, Infinity], [0.2, 0.8]]",
+        "[[0.1, 1e999], [0.2, 0.8]]",
+        "[[0.1, null], [0.2, 0.8]]",
+        '[[0.1, "0.9"], [0.2, 0.8]]',
+        "[[0.1, true], [0.2, 0.8]]",
+        "[[0.1], [0.2, 0.8]]",
+        "[[0.1, 0.2, 0.7], [0.2, 0.8]]",
+        "[[0.2, 0.8]]",
+        "[]",
+        "null",
+        "[0.1, 0.9]",
+        "[[[0.1, 0.9]], [0.2, 0.8]]",
+        "[[1e308, -1e308], [0.2, 0.8]]",
+    ],
+)
+def test_scores_that_are_no_numbers_fail_their_solution(
+    rows: str, remote: RemoteRewardModel, pooling: RewardServer
+) -> None:
+    content = f'{{"data": [{{"data": {rows}}}]}}'.encode()
+    pooling.fault = lambda number, body: (200, {}, content) if number == 0 else None
+    solutions = [Solution((), tuple(STEPS[:2])), Solution((), tuple(STEPS[1:]))]
+    scores, _, cost = remote.score_steps(QUESTION, solutions, CacheRows.none(2))
+    (given,) = (each for each in scores if not isinstance(each, ServerError))
+    assert len(given) == 2 and all(map(math.isfinite, given)) and cost.failed_particles == 1
+    pooling.fault = lambda number, body: (200, {}, content)
+    with pytest.raises(ServerError, match=f"{pooling.url[:-3]}/pooling gave no answer"):
+        remote.score(QUESTION, STEPS[:2])
+
+
 @pytest.mark.parametrize("convention", ["rlhflow", "versa", "math-shepherd"])
 def test_pairs_of_labels_are_read_from_the_next_token(
     convention: str,
