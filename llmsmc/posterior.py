@@ -17,10 +17,12 @@ from llmsmc.errors import InputError
 from llmsmc.genealogy import (
     lineages,
     relative_variance_of_evidence,
+    relative_variance_of_evidence_after_merging,
     variance_between_batches,
+    variance_of_mean_after_merging,
     variance_of_mean_over_lags,
 )
-from llmsmc.history import StepRecord
+from llmsmc.history import Merged, StepRecord
 from llmsmc.particles import element, is_tree, map_populations, take
 from llmsmc.randomness import RandomStreams
 from llmsmc.weights import LogWeights, effective_sample_size, normalize
@@ -101,9 +103,14 @@ class Posterior:
         first step, or where the sizes of populations change: then several runs or islands tell; and
         where all weights are zero.
         """
-        ancestors = [record.ancestors for record in self.history]
-        resized = any(len(row) != self.num_particles for row in ancestors)
-        if resized or self.log_evidence == -math.inf:
+        ancestors, merged = [record.ancestors for record in self.history], self._merged()
+        if self.log_evidence == -math.inf:
+            return math.nan
+        if merged:
+            return relative_variance_of_evidence_after_merging(
+                self.normalized_weights, ancestors, merged
+            )
+        if any(len(row) != self.num_particles for row in ancestors):
             return math.nan
         num_resamplings = sum(record.resampled for record in self.history)
         return relative_variance_of_evidence(self.normalized_weights, ancestors, num_resamplings)
@@ -139,6 +146,8 @@ class Posterior:
         Read from the genealogy of this single run, and from batches of successive states where a
         Markov chain has made them (see `llmsmc.genealogy`). Numbers and arrays give
         that of the mean, as a float or a tensor; N other values give `{value: standard error}`.
+        NaN where particles have been merged and their genealogy tells nothing of the values, as all
+        have one forefather: more particles tell, or several runs.
         """
         result = function(self.particles)
         numbers = _numbers(result)
@@ -267,13 +276,22 @@ class Posterior:
         )
 
     def _variance(self, values: Float64[Tensor, "N K"]) -> Float64[Tensor, " K"]:
-        ancestors = [record.ancestors for record in self.history]
+        ancestors, merged = [record.ancestors for record in self.history], self._merged()
+        if merged:
+            return variance_of_mean_after_merging(
+                self.normalized_weights, values, ancestors, merged
+            )
         variance = variance_of_mean_over_lags(self.normalized_weights, values, ancestors)
         if self.batches is None:
             return variance
         return variance.maximum(
             variance_between_batches(self.normalized_weights, values, self.batches)
         )
+
+    def _merged(self) -> list[Merged]:
+        """Return what each step has merged; nothing where some step never merges."""
+        merged = [record.merged for record in self.history if record.merged is not None]
+        return merged if len(merged) == len(self.history) else []
 
 
 def answer_labels(particles: Any) -> list[str]:
