@@ -130,6 +130,8 @@ def validated_log_prob(law: Distribution, value: Tensor) -> Tensor:
     Raises:
         ValueError: it is no value of the law.
     """
+    if value.dtype == torch.bool:  # torch subtracts, which Booleans refuse
+        value = value.to(torch.get_default_dtype())
     law._validate_sample(value)
     density: Tensor = law.log_prob(value)
     return density
@@ -232,10 +234,11 @@ def in_part(law: Distribution, value: Tensor, present: Tensor) -> tuple[Distribu
         base, num_dims = base.base_dist, num_dims + base.reinterpreted_batch_ndims
     filled = torch.where(present, value, value[present].reshape(-1)[0])
     if base.event_shape == ():
-        mask = present
-        while mask.dim() < num_dims:  # of numbers that are all the same
-            mask = mask[None]
-        return dist.Independent(dist.MaskedDistribution(base, mask), num_dims), filled
+        try:
+            masked = dist.MaskedDistribution(base, present)
+        except ValueError:  # of another shape, which the law says itself
+            return law, filled
+        return dist.Independent(masked, num_dims), filled
     if isinstance(base, _NORMAL):
         rows = present.reshape(-1, present.shape[-1])
         covariance = base.covariance_matrix

@@ -389,7 +389,7 @@ def _what_is_there(name: str, node: Mapping[str, Any], call: _Call) -> tuple[Any
         return law, value
     if present is None and not accepts_nan(law):
         mask = torch.as_tensor(True if node["mask"] is None else node["mask"])
-        mask = mask.reshape(*mask.shape, *[1] * len(law.event_shape))
+        mask = mask.reshape(mask.shape + (1,) * len(law.event_shape))
         if bool((missing & mask).any()):
             raise InputError(
                 f"The observation of step {call.t} is no number. Got {value.tolist()!r} at site "
