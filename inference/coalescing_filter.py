@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
 
 from llmsmc.history import Merged
@@ -33,7 +33,6 @@ from llmsmc.inference.run import Run
 from llmsmc.inference.ssp_resampler import ssp
 from llmsmc.particles import take
 from llmsmc.posterior import Guarantee
-from llmsmc.weights import LogWeights
 
 EVEN: Final[tuple[Resampler, ...]] = (systematic, stratified, residual, ssp)
 """Schemes that fix the number of offspring up to rounding, which leaves less variance."""
@@ -92,7 +91,7 @@ def coalesced(run: Run, population: Population, *, branches_evenly: bool) -> Pop
     )
 
 
-def sums(log_weights: LogWeights, groups: Int64[Tensor, " N"]) -> LogWeights:
+def sums(log_weights: Float64[Tensor, " N"], groups: Int64[Tensor, " N"]) -> Float64[Tensor, " G"]:
     """Return the log of the sum of the weights of each group, which are numbered from 0."""
     count = int(groups.max()) + 1
     largest = log_weights.new_full((count,), -torch.inf)
@@ -103,7 +102,7 @@ def sums(log_weights: LogWeights, groups: Int64[Tensor, " N"]) -> LogWeights:
 
 def draw_members(
     drawn: Int64[Tensor, " N"],
-    log_weights: LogWeights,
+    log_weights: Float64[Tensor, " M"],
     groups: Int64[Tensor, " M"],
     *,
     generator: Generator,

@@ -118,7 +118,9 @@ def variance_after_merging(
         rows.append(squares.sum(0) - (pairs / offspring.clamp(min=1)).sum(0) - shared)
         counts = _column(before.multiplicities)
         sums = _grouped(sums, parents, len(counts))
-        squares = sums.square() / counts + (1 - 1 / counts) * _grouped(squares, parents, len(counts))
+        squares = sums.square() / counts + (1 - 1 / counts) * _grouped(
+            squares, parents, len(counts)
+        )
         pairs = _pairs(sums, squares, groups, size)
         shared = shared + torch.where(offspring > 0, pairs / offspring.clamp(min=1), 0.0).sum(0)
     num_draws = int(merged[0].multiplicities.sum())

@@ -354,8 +354,7 @@ def _sites(program: Any, call: _Call, choose: Choose) -> list[_Site]:
 
 _PRESENT: Final = "which numbers are there"
 _ROWS: Final = "Each site of a program has one row a particle."
-_ACCEPTED_PRESENT: Final = "which numbers are there"
-_ROWS: Final = (
+_ACCEPTED_ROWS: Final = (
     "accepted: laws whose batch shape begins with N, further dimensions declared by `to_event`, or "
     "by plates that `max_plate_nesting` counts."
 )
