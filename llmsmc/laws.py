@@ -223,8 +223,8 @@ def accepts_nan(law: Distribution) -> bool:
 def in_part(law: Distribution, value: Tensor, present: Tensor) -> tuple[Distribution, Tensor]:
     """Return the law of the numbers that are there, and a value of it.
 
-    That is the marginal of a multivariate normal law; of independent numbers, the law in which those
-    that are missing have density one.
+    That is the marginal of a multivariate normal law; of independent numbers, the law in which
+    those that are missing have density one.
 
     Raises:
         InputError: the numbers depend on each other in another way.

@@ -100,8 +100,9 @@ class Posterior:
 
         Made for multinomial resampling; with other schemes, whose variance is smaller, it is an
         indication, and may fall below zero. NaN where all particles have one forefather at the
-        first step, or where the sizes of populations change: then several runs or islands tell; and
-        where all weights are zero.
+        first step, or where the sizes of populations change, but by merging: then several runs or
+        islands tell; and where all weights are zero. Where particles are merged it is made for the
+        scheme that was used.
         """
         ancestors, merged = [record.ancestors for record in self.history], self._merged()
         if self.log_evidence == -math.inf:
