@@ -6,9 +6,9 @@ prints a table in Markdown. For the mean of each step given all observations: by
 errors that of the first 200 runs is off, for the step farthest off, and in how many of all runs the
 interval of 1.96 standard errors around it holds the exact value, at the steps where that is so
 least and most often. A run in which the standard error says that it is not known holds nothing. The
-evidence in the same way. Then what is wrong: the filter that keeps one particle of each state, and
-with it one past, and families of merged particles, whatever number of draws they stand for, with 200 runs
-each.
+evidence in the same way. Then what is wrong, with 200 runs each: the filter that keeps one particle
+of each state, and with it one past; and families of merged particles, whatever number of draws they
+stand for.
 """
 
 import argparse
