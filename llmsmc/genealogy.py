@@ -112,7 +112,7 @@ def variance_after_merging(
         groups = before.kinds if before.branches_evenly else torch.zeros_like(before.kinds)
         mine = groups[parents]
         size = int(groups.max()) + 1
-        offspring = _column(mine.bincount(merged[t].multiplicities, minlength=size))
+        offspring = _column(mine.bincount(merged[t].multiplicities, minlength=size).long())
         # The draws of a group are those of one law, given the step before.
         pairs = _pairs(sums, squares, mine, size)
         rows.append(squares.sum(0) - (pairs / offspring.clamp(min=1)).sum(0) - shared)

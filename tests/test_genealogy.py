@@ -13,7 +13,7 @@ from llmsmc.genealogy import (
     variance_of_mean_over_lags,
 )
 from llmsmc.history import Merged
-from llmsmc.inference import Adaptive, BootstrapFilter, CoalescingFilter, multinomial
+from llmsmc.inference import Adaptive, BootstrapFilter, multinomial
 from llmsmc.models import TabularLanguageModel
 from tests.statistics import MAX_Z, z_score
 from tests.toys import table_without_end
@@ -118,17 +118,3 @@ def test_merged_draws_are_independent_ones() -> None:
     contributions = (counts / 100 * (torch.tensor([1.0, 0.0]) - 0.7)).double()[:, None]
     variance = variance_after_merging(contributions, [torch.arange(2)], merged)[0]
     assert float(variance) == pytest.approx(0.7 * 0.3 / 99)
-
-
-def test_the_variance_of_the_evidence_survives_merging() -> None:
-    model = table_without_end()
-    exact = math.exp(model.log_evidence())
-    evidence, estimates = [], []
-    for seed in range(300):
-        posterior = CoalescingFilter(6, multinomial).run(model, seed=seed)
-        value = math.exp(posterior.log_evidence) / exact
-        variance = posterior.log_evidence_variance
-        evidence.append(value)
-        estimates.append(value**2 * (1.0 if math.isnan(variance) else variance))
-    squares = (torch.tensor(evidence) - 1).square()
-    assert abs(z_score(torch.tensor(estimates) - squares, 0.0)) < MAX_Z
