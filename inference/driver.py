@@ -236,4 +236,5 @@ def summary(t: int, population: Population, num_finished: int) -> StepRecord:
         num_finished=num_finished,
         acceptance_rate=population.acceptance_rate,
         max_weight=weights.max_weight,
+        merged=population.merged,
     )

@@ -6,6 +6,7 @@ from typing import Any
 from jaxtyping import Int64
 from torch import Tensor
 
+from llmsmc.history import Merged
 from llmsmc.inference.resamplers import Resampler
 from llmsmc.inference.run import Run
 from llmsmc.particles import take
@@ -23,6 +24,7 @@ class Population:
         resampled: whether the parents were drawn anew.
         acceptance_rate: of the moves made, if any.
         previous: the states of the step before that the particles come from, if they are kept.
+        merged: what has been merged, where equal particles are.
     """
 
     particles: Any
@@ -31,6 +33,7 @@ class Population:
     resampled: bool = False
     acceptance_rate: float | None = None
     previous: Any = None
+    merged: Merged | None = None
 
 
 def descended(population: Population, ancestors: Int64[Tensor, " N"]) -> Population:

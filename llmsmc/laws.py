@@ -8,13 +8,15 @@ Particles stand side by side by broadcasting: the law of a component is one of N
 depends on any of them, and else, as it has too few dimensions, the law of each.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyro.distributions as dist
 import torch
 from torch import Generator, Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, constraints
 
 from llmsmc import randomness
 from llmsmc.errors import InputError
@@ -22,6 +24,11 @@ from llmsmc.particles import children, components, is_tree, map_populations
 
 Law = Any
 """A distribution, or a tree of laws."""
+
+_NORMAL = (
+    torch.distributions.MultivariateNormal,
+    torch.distributions.LowRankMultivariateNormal,
+)
 
 
 def sample(law: Law, num_particles: int, previous: Any = None, *, generator: Generator) -> Any:
@@ -103,8 +110,8 @@ def log_density_of_observation(law: Law, y: Any, num_particles: int, t: int) -> 
         except (ValueError, RuntimeError) as error:  # how torch says that y is no value of the law
             raise InputError(
                 f"The observation of {step} is no value of its law. Got {value.tolist()!r}; "
-                f"accepted: event shape {tuple(part.event_shape)}, {part.support}; None where it "
-                "is missing."
+                f"accepted: event shape {tuple(part.event_shape)}, {part.support}; None in place "
+                "of it, or of single numbers of it, where they are missing."
             ) from error
         is_one_number = density.dim() == 0
         densities.append(
@@ -123,6 +130,8 @@ def validated_log_prob(law: Distribution, value: Tensor) -> Tensor:
     Raises:
         ValueError: it is no value of the law.
     """
+    if value.dtype == torch.bool:  # torch subtracts, which Booleans refuse
+        value = value.to(torch.get_default_dtype())
     law._validate_sample(value)
     density: Tensor = law.log_prob(value)
     return density
@@ -131,8 +140,11 @@ def validated_log_prob(law: Distribution, value: Tensor) -> Tensor:
 def observed(law: Law, y: Any, t: int) -> Iterator[tuple[str, Distribution, Tensor]]:
     """Yield the components of y_t that are not None, which says that they are missing.
 
+    Single numbers of a component may be None as well, or NaN where its law takes that for missing.
+
     Yields:
-        The name of the component, as in `llmsmc.particles.components`; its law; its value.
+        The name of the component, as in `llmsmc.particles.components`; the law of what is there of
+        it; its value.
 
     Raises:
         InputError: y_t is not made of the components of its law, or is more than one y_t.
@@ -144,7 +156,7 @@ def observed(law: Law, y: Any, t: int) -> Iterator[tuple[str, Distribution, Tens
             for rest, distribution, value in observed(part, _parts(law, y, t)[name], t):
                 yield f"{name}.{rest}" if rest else str(name), distribution, value
         return
-    value = torch.as_tensor(y)
+    value, present = with_gaps(y)
     num_event_dims = len(law.event_shape) + max(len(law.batch_shape) - 1, 0)
     if value.dim() > num_event_dims:
         raise InputError(
@@ -152,7 +164,112 @@ def observed(law: Law, y: Any, t: int) -> Iterator[tuple[str, Distribution, Tens
             f"observation law with batch shape {tuple(law.batch_shape)} and event shape "
             f"{tuple(law.event_shape)}; accepted: at most {num_event_dims} dimensions."
         )
-    yield "", law, value
+    if present is None and accepts_nan(law):
+        present = ~value.isnan()
+    if present is None or bool(present.all()):
+        yield "", law, value
+    elif bool(present.any()):
+        yield "", *in_part(law, value, present)
+
+
+def with_gaps(y: Any) -> tuple[Tensor, Tensor | None]:
+    """Return an observation as a tensor, and which of its numbers are there; None for all.
+
+    Numbers that are missing, written as None, get the value of one that is there.
+    """
+    if isinstance(y, np.ndarray) and y.dtype == object:
+        y = y.tolist()
+    if not isinstance(y, list | tuple):
+        return torch.as_tensor(y), None
+    shape = _shape(y)
+    numbers = list(_numbers(y, shape))
+    if len(numbers) != math.prod(shape) or None not in numbers:
+        return torch.as_tensor(y), None  # which refuses rows of different lengths
+    there = [number for number in numbers if number is not None]
+    filled = [there[0] if number is None else number for number in numbers] if there else [0.0]
+    values = torch.as_tensor(filled).expand(len(numbers)).reshape(shape)
+    return values, torch.tensor([number is not None for number in numbers]).reshape(shape)
+
+
+def _shape(y: Any) -> tuple[int, ...]:
+    if isinstance(y, list | tuple):
+        return (len(y), *_shape(next((part for part in y if part is not None), None)))
+    return tuple(y.shape) if isinstance(y, Tensor | np.ndarray) else ()
+
+
+def _numbers(y: Any, shape: tuple[int, ...]) -> Iterator[Any]:
+    """Yield the numbers of nested lists; a None stands for all the numbers that it is in place of.
+
+    Whatever is a number of another kind stays as it is, and is refused by who needs it.
+    """
+    if y is None:
+        yield from [None] * math.prod(shape)
+    elif isinstance(y, list | tuple):
+        for part in y:
+            yield from _numbers(part, shape[1:])
+    elif isinstance(y, Tensor | np.ndarray) and len(y.shape):
+        yield from y.reshape(-1).tolist()
+    else:
+        yield y
+
+
+def accepts_nan(law: Distribution) -> bool:
+    """Return whether the law takes NaN for a number that is missing."""
+    while hasattr(law, "base_dist"):
+        law = law.base_dist
+    return isinstance(law, dist.NanMaskedNormal | dist.NanMaskedMultivariateNormal)
+
+
+def in_part(law: Distribution, value: Tensor, present: Tensor) -> tuple[Distribution, Tensor]:
+    """Return the law of the numbers that are there, and a value of it.
+
+    That is the marginal of a multivariate normal law; of independent numbers, the law in which
+    those that are missing have density one.
+
+    Raises:
+        InputError: the numbers depend on each other in another way.
+    """
+    base, num_dims = law, 0
+    while isinstance(base, torch.distributions.Independent):
+        base, num_dims = base.base_dist, num_dims + base.reinterpreted_batch_ndims
+    filled = torch.where(present, value, value[present].reshape(-1)[0])
+    if base.event_shape == ():
+        try:
+            masked = dist.MaskedDistribution(base, present)
+        except ValueError:  # of another shape, which the law says itself
+            return law, filled
+        return dist.Independent(masked, num_dims), filled
+    if isinstance(base, _NORMAL):
+        rows = present.reshape(-1, present.shape[-1])
+        covariance = base.covariance_matrix
+        if bool((rows == rows[0]).all()):
+            kept = rows[0].nonzero().squeeze(1)
+            covariance = covariance.index_select(-2, kept).index_select(-1, kept)
+            marginal = dist.MultivariateNormal(base.loc.index_select(-1, kept), covariance)
+            return dist.Independent(marginal, num_dims), value.index_select(-1, kept)
+        gaps = torch.where(present, value.to(base.loc.dtype), torch.nan)
+        return dist.Independent(_NanMasked(base.loc, covariance), num_dims), gaps
+    raise InputError(
+        f"Numbers of an observation can be missing where they are independent, or normal. Got "
+        f"{int((~present).sum())} of {present.numel()} missing, of a {type(base).__name__}; "
+        "accepted: laws of single numbers with `to_event`, MultivariateNormal; None in place of "
+        "the whole observation."
+    )
+
+
+class _AnyNumber(constraints.Constraint):
+    """Numbers, and NaN."""
+
+    event_dim = 1
+
+    def check(self, value: Tensor) -> Tensor:
+        return torch.ones(value.shape[:-1], dtype=torch.bool, device=value.device)
+
+
+class _NanMasked(dist.NanMaskedMultivariateNormal):
+    """A multivariate normal law that takes NaN for missing when it checks its values, too."""
+
+    support = _AnyNumber()
 
 
 def _parts(law: Law, y: Any, t: int) -> dict[Any, Any]:

@@ -17,10 +17,12 @@ from llmsmc.errors import InputError
 from llmsmc.genealogy import (
     lineages,
     relative_variance_of_evidence,
+    relative_variance_of_evidence_after_merging,
     variance_between_batches,
+    variance_of_mean_after_merging,
     variance_of_mean_over_lags,
 )
-from llmsmc.history import StepRecord
+from llmsmc.history import Merged, StepRecord
 from llmsmc.particles import (
     element,
     is_tree,
@@ -106,12 +108,18 @@ class Posterior:
 
         Made for multinomial resampling; with other schemes, whose variance is smaller, it is an
         indication, and may fall below zero. NaN where all particles have one forefather at the
-        first step, or where the sizes of populations change: then several runs or islands tell; and
-        where all weights are zero.
+        first step, or where the sizes of populations change, but by merging: then several runs or
+        islands tell; and where all weights are zero. Where particles are merged it is made for the
+        scheme that was used.
         """
-        ancestors = [record.ancestors for record in self.history]
-        resized = any(len(row) != self.num_particles for row in ancestors)
-        if resized or self.log_evidence == -math.inf:
+        ancestors, merged = [record.ancestors for record in self.history], self._merged()
+        if self.log_evidence == -math.inf:
+            return math.nan
+        if merged:
+            return relative_variance_of_evidence_after_merging(
+                self.normalized_weights, ancestors, merged
+            )
+        if any(len(row) != self.num_particles for row in ancestors):
             return math.nan
         num_resamplings = sum(record.resampled for record in self.history)
         return relative_variance_of_evidence(self.normalized_weights, ancestors, num_resamplings)
@@ -147,6 +155,8 @@ class Posterior:
         Read from the genealogy of this single run, and from batches of successive states where a
         Markov chain has made them (see `llmsmc.genealogy`). Numbers and arrays give
         that of the mean, as a float or a tensor; N other values give `{value: standard error}`.
+        NaN where particles have been merged and their genealogy tells nothing of the values, as all
+        have one forefather: more particles tell, or several runs.
         """
         result = function(self.particles)
         numbers = _numbers(result)
@@ -323,13 +333,22 @@ class Posterior:
         )
 
     def _variance(self, values: Float64[Tensor, "N K"]) -> Float64[Tensor, " K"]:
-        ancestors = [record.ancestors for record in self.history]
+        ancestors, merged = [record.ancestors for record in self.history], self._merged()
+        if merged:
+            return variance_of_mean_after_merging(
+                self.normalized_weights, values, ancestors, merged
+            )
         variance = variance_of_mean_over_lags(self.normalized_weights, values, ancestors)
         if self.batches is None:
             return variance
         return variance.maximum(
             variance_between_batches(self.normalized_weights, values, self.batches)
         )
+
+    def _merged(self) -> list[Merged]:
+        """Return what each step has merged; nothing where some step never merges."""
+        merged = [record.merged for record in self.history if record.merged is not None]
+        return merged if len(merged) == len(self.history) else []
 
 
 def answer_labels(particles: Any) -> list[str]:

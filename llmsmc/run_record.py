@@ -75,6 +75,7 @@ def history_records(
     records = []
     for index, step in enumerate(history):
         record: dict[str, Any] = vars(step) | {"ancestors": step.ancestors.tolist()}
+        del record["merged"]
         if index < len(costs):
             record["generated_tokens"] = costs[index].generated_tokens
             record["seconds"] = costs[index].seconds

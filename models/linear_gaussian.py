@@ -17,6 +17,7 @@ from jaxtyping import Float64
 from torch import Generator, Tensor
 
 from llmsmc.errors import InputError
+from llmsmc.laws import with_gaps
 from llmsmc.randomness import standard_normal
 from llmsmc.state_space_model import Observations, StateSpaceModel
 
@@ -148,16 +149,22 @@ class LinearGaussian(StateSpaceModel):
         for t, y in enumerate(observations):
             if t > 0:
                 mean, covariance = self._predict(mean, covariance)
-            if y is not None:
-                y = torch.as_tensor(y, dtype=torch.float64).reshape(-1)
+            if y is not None and not _is_missing(y):
+                y, present = with_gaps(y)
+                y = y.to(torch.float64).reshape(-1)
                 expected = self.observation_matrix @ mean
                 if y.shape != expected.shape or not bool(y.isfinite().all()):
                     raise InputError(
                         f"The observation of step {t} does not fit. Got {y.tolist()}; accepted: "
-                        f"{len(expected)} finite numbers, or None where it is missing."
+                        f"{len(expected)} finite numbers, or None where it, or one of them, "
+                        "is missing."
                     )
-                cross = self.observation_matrix @ covariance
-                innovation = cross @ self.observation_matrix.T + self.observation_covariance
+                there = torch.arange(len(y)) if present is None else present.nonzero().squeeze(1)
+                y, expected = y[there], expected[there]
+                seen = self.observation_matrix[there]
+                cross = seen @ covariance
+                noise = self.observation_covariance[there][:, there]
+                innovation = cross @ seen.T + noise
                 log_evidence += float(dist.MultivariateNormal(expected, innovation).log_prob(y))
                 gain = torch.linalg.solve(innovation, cross).T
                 mean = mean + gain @ (y - expected)
@@ -205,6 +212,10 @@ def _times_(rows: Tensor, matrix: Tensor) -> Tensor:
 
 def _plus_times_(start: Tensor, rows: Tensor, matrix: Tensor) -> Tensor:
     return start.addcmul_(rows, matrix) if matrix.numel() == 1 else start.addmm_(rows, matrix.T)
+
+
+def _is_missing(y: Any) -> bool:
+    return isinstance(y, list | tuple) and all(number is None for number in y)
 
 
 def _matrix(values: Any) -> Tensor:

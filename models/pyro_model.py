@@ -33,7 +33,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from llmsmc.errors import InputError
-from llmsmc.laws import most_probable, validated_log_prob
+from llmsmc.laws import accepts_nan, in_part, most_probable, validated_log_prob, with_gaps
 from llmsmc.models.pyro_particles import PyroParticles, Sites, Stored, num_rows
 from llmsmc.parameters import with_attributes
 from llmsmc.randomness import global_generators
@@ -285,7 +285,9 @@ class _Choosing(Messenger):
 
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
         if msg["is_observed"]:
-            msg["value"] = torch.as_tensor(msg["value"])
+            msg["value"], present = with_gaps(msg["value"])
+            if present is not None:
+                msg["infer"] = {**msg["infer"], _PRESENT: present}
         elif not _is_certain(msg["fn"]):
             value = self._choose(msg["name"], msg["fn"])
             if value is not None:
@@ -350,6 +352,7 @@ def _sites(program: Any, call: _Call, choose: Choose) -> list[_Site]:
     ]
 
 
+_PRESENT: Final = "which numbers are there"
 _ROWS: Final = "Each site of a program has one row a particle."
 _ACCEPTED_ROWS: Final = (
     "accepted: laws whose batch shape begins with N, further dimensions declared by `to_event`, or "
@@ -359,11 +362,8 @@ _ACCEPTED_ROWS: Final = (
 
 def _site(name: str, node: Mapping[str, Any], call: _Call) -> _Site:
     law, value, is_observed = node["fn"], node["value"], node["is_observed"]
-    if is_observed and bool(value.isnan().any()):
-        raise InputError(
-            f"The observation of step {call.t} is no number. Got {value.tolist()!r} at site "
-            f"{name!r}; accepted: numbers, or None where it is missing."
-        )
+    if is_observed:
+        law, value = _what_is_there(name, node, call)
     try:
         density = validated_log_prob(law, value) if is_observed else law.log_prob(value)
     except (ValueError, RuntimeError) as error:  # how torch says that it is no value of the law
@@ -378,6 +378,30 @@ def _site(name: str, node: Mapping[str, Any], call: _Call) -> _Site:
             f"site {name!r} of step {call.t}; {_ACCEPTED_ROWS}"
         )
     return _Site(name, is_observed, value, density.reshape(call.num_particles, -1).sum(1))
+
+
+def _what_is_there(name: str, node: Mapping[str, Any], call: _Call) -> tuple[Any, Tensor]:
+    """Return the law of what is there of an observation, and its value."""
+    law, value, present = node["fn"], node["value"], node["infer"].get(_PRESENT)
+    missing = value.isnan() if present is None else ~present
+    if not bool(missing.any()):
+        return law, value
+    if present is None and not accepts_nan(law):
+        mask = torch.as_tensor(True if node["mask"] is None else node["mask"])
+        mask = mask.reshape(mask.shape + (1,) * len(law.event_shape))
+        if bool((missing & mask).any()):
+            raise InputError(
+                f"The observation of step {call.t} is no number. Got {value.tolist()!r} at site "
+                f"{name!r}; accepted: numbers; None in place of it, or of single numbers of it, "
+                "where they are missing; NaN where a mask, or a law such as NanMaskedNormal, says "
+                "that it is."
+            )
+        inside = value[~missing].reshape(-1)
+        return law, torch.where(missing, inside[0] if len(inside) else 0.0, value)
+    if bool(missing.all()):
+        nothing = dist.MaskedDistribution(law, False)
+        return nothing, law.sample() if present is None else value.expand(law.shape())
+    return in_part(law, value, ~missing)
 
 
 def _check_stored(stored: Stored, call: _Call) -> None:

@@ -7,10 +7,12 @@ from llmsmc.genealogy import (
     batches_of,
     lineages,
     num_surviving,
+    variance_after_merging,
     variance_between_batches,
     variance_of_mean,
     variance_of_mean_over_lags,
 )
+from llmsmc.history import Merged
 from llmsmc.inference import Adaptive, BootstrapFilter, multinomial
 from llmsmc.models import TabularLanguageModel
 from tests.statistics import MAX_Z, z_score
@@ -98,3 +100,21 @@ def test_the_variance_is_void_where_nothing_can_be_learned() -> None:
     )
     posterior = BootstrapFilter(10, Adaptive(multinomial, 0.0)).run(still, seed=0)
     assert posterior.log_evidence_variance == pytest.approx(0.0, abs=1e-12)
+
+
+def test_without_merging_it_is_that_of_families() -> None:
+    ancestors = [torch.arange(3), torch.tensor([2, 0, 0]), torch.tensor([1, 1, 0])]
+    alone = [Merged(torch.ones(3, dtype=torch.long), torch.arange(3), True)] * 3
+    centred = (VALUES - VALUES.mean()) / 3
+    families = variance_of_mean(THIRDS, VALUES, lineages(ancestors)[0])
+    variance = variance_after_merging(centred, ancestors, alone)[0]
+    assert float(variance) == pytest.approx(1.5 * float(families))  # N / (N - 1)
+
+
+def test_merged_draws_are_independent_ones() -> None:
+    # 70 draws of a coin that showed 1 and 30 that showed 0.
+    counts = torch.tensor([70, 30])
+    merged = [Merged(counts, torch.arange(2), True)]
+    contributions = (counts / 100 * (torch.tensor([1.0, 0.0]) - 0.7)).double()[:, None]
+    variance = variance_after_merging(contributions, [torch.arange(2)], merged)[0]
+    assert float(variance) == pytest.approx(0.7 * 0.3 / 99)

@@ -346,8 +346,10 @@ def test_identical_states_coalesce() -> None:
     evidence = []
     for seed in range(100):
         posterior = CoalescingFilter(5, multinomial).run(TwoChains(), SYMBOLS, seed=seed)
-        pairs = list(zip(*(v.tolist() for v in posterior.particles.values()), strict=True))
+        steps = posterior.trajectories().values()
+        pairs = list(zip(*(map(tuple, v.tolist()) for v in steps), strict=True))
         assert len(set(pairs)) == len(pairs) <= 5
         evidence.append(math.exp(posterior.log_evidence))
     assert abs(z_score(evidence, math.exp(exact))) < MAX_Z
-    assert CoalescingFilter(50, systematic).run(TwoChains(), SYMBOLS, seed=0).num_particles <= 6
+    first = next(CoalescingFilter(50, systematic).iterate(TwoChains(), SYMBOLS, seed=0))
+    assert first.num_particles <= 6

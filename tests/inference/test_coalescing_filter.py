@@ -1,20 +1,23 @@
 """Merging what is equal changes no measure, and lowers the variance."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmsmc import InputError
+from benchmarks.coalescing import OnePast, chain, instances, of_families, run_many
+from llmsmc import InputError, Posterior
 from llmsmc.inference import Adaptive, BootstrapFilter, CoalescingFilter, multinomial, systematic
-from llmsmc.inference.coalescing_filter import coalesced
+from llmsmc.inference.coalescing_filter import coalesced, draw_members
 from llmsmc.inference.population import Population
+from llmsmc.inference.propagation import begin, extend
 from llmsmc.inference.run import Run
 from llmsmc.models.reasoning.model import Reasoning
 from llmsmc.randomness import RandomStreams
-from tests.statistics import MAX_Z, z_score
+from tests.statistics import MAX_Z, p_value_of_law, z_score
 from tests.toys import table_without_end
 
 
@@ -27,15 +30,47 @@ def test_the_measure_stays(weights: list[float], data: st.DataObject) -> None:
     states = torch.tensor(data.draw(st.lists(st.integers(0, 3), min_size=size, max_size=size)))
     log_weights = torch.tensor(weights, dtype=torch.float64)
     run = Run(table_without_end(), None, RandomStreams(0))
-    merged = coalesced(run, Population(states[:, None], log_weights, torch.arange(size)))
-    assert len(merged.particles.unique(dim=0)) == len(merged.particles)
-    for state in range(4):
-        before = log_weights[states == state].exp().sum()
-        after = merged.log_weights[merged.particles[:, 0] == state].exp().sum()
-        torch.testing.assert_close(after, before)
-    for n, parent in enumerate(merged.ancestors.tolist()):
-        assert states[parent] == merged.particles[n, 0]
-        assert log_weights[parent] == log_weights[states == states[parent]].max()
+    parents = torch.tensor(data.draw(st.lists(st.integers(0, 2), min_size=size, max_size=size)))
+    merged = coalesced(run, Population(states[:, None], log_weights, parents), branches_evenly=True)
+    assert merged.merged is not None
+    pairs = torch.stack([merged.particles[:, 0], merged.ancestors], 1)
+    assert len(pairs.unique(dim=0)) == len(pairs)
+    for n, (state, parent) in enumerate(pairs.tolist()):
+        alike = (states == state) & (parents == parent)
+        torch.testing.assert_close(
+            merged.log_weights[n].exp(), log_weights[alike].exp().sum(), rtol=1e-9, atol=0.0
+        )
+        assert merged.merged.multiplicities[n] == alike.sum()
+    kinds = merged.merged.kinds
+    assert torch.equal(kinds[:, None] == kinds, pairs[:, :1] == pairs[:, 0])
+
+
+@given(data=st.data())
+def test_members_are_drawn_by_their_weights(data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, 8))
+    groups = torch.tensor(data.draw(st.lists(st.integers(0, 2), min_size=size, max_size=size)))
+    groups = groups.unique(return_inverse=True)[1]
+    weights = torch.tensor(
+        data.draw(st.lists(st.sampled_from([0.0, 1e-9, 0.5, 2.0]), min_size=size, max_size=size)),
+        dtype=torch.float64,
+    )
+    alive = torch.zeros(int(groups.max()) + 1).double().index_add(0, groups, weights) > 0
+    if not bool(alive.any()):
+        return
+    drawn = alive.nonzero().squeeze(1).repeat(50)
+    members = draw_members(drawn, weights.log(), groups, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(groups[members], drawn)
+    assert bool((weights[members] > 0).all())
+
+
+def test_a_parent_is_drawn_as_often_as_it_weighs() -> None:
+    weights = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    groups = torch.tensor([0, 1, 0, 1])
+    drawn = torch.tensor([0, 1]).repeat_interleave(30_000)
+    members = draw_members(drawn, weights.log(), groups, generator=torch.Generator().manual_seed(1))
+    law = torch.tensor([1 / 8, 1 / 6, 3 / 8, 1 / 3])
+    assert p_value_of_law(members.bincount(minlength=4), law) > 1e-5
+    assert p_value_of_law(members.bincount(minlength=4), torch.full((4,), 0.25)) < 1e-5
 
 
 @pytest.mark.parametrize("scheme", [multinomial, systematic])
@@ -68,3 +103,93 @@ def test_states_without_keys_are_named() -> None:
     with pytest.raises(InputError, match="Got states of type str"):
         table_without_end().identities({"x": "ab"})
     assert Reasoning.identities is not None
+
+
+TWO_STATES, LASTING, FIVE_STATES, LANGUAGE = instances()
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "scheme"),
+    [(TWO_STATES, systematic), (TWO_STATES, multinomial), (LASTING, systematic)],
+    ids=lambda value: getattr(value, "name", getattr(value, "__name__", None)),
+)
+def test_smoothed_means_and_their_standard_errors(smoothing: object, scheme: object) -> None:
+    algorithm = CoalescingFilter(300, scheme)  # type: ignore[arg-type]
+    runs = run_many(smoothing, algorithm, 100)  # type: ignore[arg-type]
+    assert runs.z_of_means() < MAX_Z
+    assert abs(runs.z_of_evidence()) < MAX_Z
+    # 100 runs: five standard errors of .95 are .11; few forefathers are left of the first step.
+    assert bool((runs.coverage() > 0.8).all())
+    ratio = runs.errors.square().mean(0) / runs.means.var(0)
+    assert bool(((ratio > 0.5) & (ratio < 2.0)).all()), ratio
+    assert runs.coverage_of_evidence() > 0.84
+
+
+def test_wrong_ones_are_rejected() -> None:
+    one_past = run_many(LASTING, OnePast(300), 40)
+    assert one_past.z_of_means() > MAX_Z
+    assert float(one_past.coverage().min()) < 0.2
+    families = run_many(TWO_STATES, CoalescingFilter(300), 40, of_families)
+    assert bool((families.errors.square().mean(0) > 4 * families.means.var(0)).all())
+
+
+def test_the_posterior_of_paths_in_all_its_forms(tmp_path: Path) -> None:
+    exact = TWO_STATES.exact
+    posterior = CoalescingFilter(5000).run(TWO_STATES.model, TWO_STATES.observations, seed=1)
+    paths = posterior.trajectories()
+    assert len(paths.unique(dim=0)) == len(paths) == posterior.num_particles <= 16
+    means = posterior.mean(lambda x: paths)
+    errors = posterior.standard_error(lambda x: paths)
+    assert bool(((means - exact).abs() < 4 * errors).all())
+    assert posterior.standard_error(lambda x: x.double()) == pytest.approx(float(errors[-1]))
+    drawn = posterior.to_arviz(num_draws=4000).posterior["x"].values.mean((0, 1))
+    torch.testing.assert_close(torch.tensor(drawn), means, atol=0.01, rtol=0)
+    posterior.save(tmp_path / "saved")
+    loaded = Posterior.load(tmp_path / "saved")
+    assert torch.equal(loaded.trajectories(), paths)
+    assert torch.equal(loaded.standard_error(lambda x: paths), errors)
+    assert loaded.log_evidence_variance == posterior.log_evidence_variance
+    assert set(posterior.sample(100, seed=0).tolist()) == {0, 1}
+    again = CoalescingFilter(5000).run(TWO_STATES.model, TWO_STATES.observations, seed=1)
+    assert torch.equal(again.trajectories(), paths)
+
+
+def test_where_nothing_is_learned_it_says_so() -> None:
+    lasting = chain("lasting", [[0.9, 0.1], [0.1, 0.9]], [[0.9, 0.1], [0.1, 0.9]], [0, 1] * 20)
+    posterior = CoalescingFilter(10).run(lasting.model, lasting.observations, seed=0)
+    paths = posterior.trajectories()
+    assert len(paths[:, 0].unique()) == 1  # all have one forefather
+    assert math.isnan(posterior.standard_error(lambda x: paths[:, 0]))
+    assert posterior.standard_error(lambda x: x) > 0
+
+
+def one_particle_a_text(num_particles: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The filter as it is where each state has one past: merge all that is equal."""
+    run = Run(table_without_end(), None, RandomStreams(seed))
+    population = begin(run, num_particles)
+    for t in range(4):
+        if t > 0:
+            drawn, carried, _ = systematic(
+                population.log_weights,
+                generator=run.generator(t, "resample"),
+                num_offspring=num_particles,
+            )
+            parents = Population(population.particles[drawn], carried, drawn, True)
+            population = extend(run, t, parents)
+        kinds: dict[object, int] = {}
+        keys = run.model.identities(population.particles)
+        kind = torch.tensor([kinds.setdefault(key, len(kinds)) for key in keys])
+        firsts = [keys.index(key) for key in kinds]
+        sums = [population.log_weights[kind == k].logsumexp(0) for k in range(len(kinds))]
+        population = Population(
+            population.particles[firsts], torch.stack(sums), population.ancestors[firsts]
+        )
+    return population.particles, population.log_weights
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_texts_are_as_if_merged_whole(seed: int) -> None:
+    particles, log_weights = one_particle_a_text(20, seed)
+    posterior = CoalescingFilter(20).run(table_without_end(), seed=seed)
+    assert torch.equal(posterior.particles, particles)
+    assert torch.equal(posterior.log_weights, log_weights)

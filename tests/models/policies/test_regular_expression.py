@@ -1,6 +1,7 @@
 """The automaton of a regular expression against Python's own, on any text cut into any tokens."""
 
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -98,7 +99,9 @@ def test_with_a_real_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
         ("a+?b", r"repetition '\+\?'"),
         ("a(?=b)", "beyond index"),
         ("(?i)a", "beyond index"),
-        ("a.{12}b", "states"),
+        ("a.{12}b", "more than 500 states"),
+        ("((a?){40}){40}", "a match of nothing"),
+        ("x{99999999999}", "too large"),
     ],
 )
 def test_what_is_refused(pattern: str, reason: str) -> None:
@@ -117,3 +120,59 @@ def test_classes_keep_their_brackets_and_dots() -> None:
         automaton = RegularExpression(pattern).automaton(pieces)
         assert {n for n in range(6) if follow(automaton, [n]) == 1} == ends
     assert follow(RegularExpression("a.").automaton(pieces), [0, 5]) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "num_states"),
+    [
+        (r".{80,200}[.!?]\s", 320),  # 80 characters of up to four bytes, in the smallest automaton
+        (r".{80,}[.!?]\s", 320),
+        (r".{10,500}\n", 49),
+        (r"(\w+\s){5,30}[.]", 12),
+        (r"((a|b|c){1,9}d){1,20}e", 4),
+        ("((a?){40}){40}b", 2),
+        ("(){1000000000}a", 2),
+        ("(a*)*b", 2),
+        ("(a|b)*a(a|b){9}", 11),  # a match may begin anywhere: ten letters
+        ("(.{1,30}\n){4,9}\n", 461),
+        ("(" * 20 + "a" + ")" * 20, 2),
+        ("[一-龥]{5,10}。", None),
+        (r"[^a-z]{1,300}[a-z]", None),
+        (r"[^\n]{150}x", "more than 500 states"),
+        (r"(.{1,50}[.!?]\s){3,9}", "more than 500 states"),
+        (r"(a.{3}|b.{4}|c.{5}|d.{6}|e.{7}){2,10}f", "more than 500 states"),
+        (r"(x.{6}y.{6}){3}", "more than 500 states"),
+        ("[éa-z][日a-z].{9}[a-c]z", "more than 500 states"),
+        ("(a{1000}){1000}b", "1,000,001 characters"),
+        ("((a{0,30}b{0,30}){0,30}c){0,30}d", "54,031 characters"),
+        ("a{0,99999}b", "100,000 characters"),
+        ("x" * 600, "more than 500 states"),
+    ],
+)
+def test_the_size_is_known_before_the_work_is_done(
+    pattern: str, num_states: int | str | None
+) -> None:
+    before = time.process_time()
+    if isinstance(num_states, str):
+        with pytest.raises(InputError, match=rf"{num_states}.* accepted: at most 500 states"):
+            RegularExpression(pattern)
+    else:
+        automaton = RegularExpression(pattern).automaton([b"a"])
+        assert num_states in (len(automaton.table), None)
+    assert time.process_time() - before < 5  # a second or less, were the machine alone
+
+
+def test_long_steps_end_where_they_may() -> None:
+    text = "é" * 78 + "a. " + "b" * 79 + "! c"
+    pieces = [character.encode() for character in text]
+    automaton = RegularExpression(r".{80,200}[.!?]\s").automaton(pieces)
+    assert follow(automaton, list(range(len(text)))) == len(text) - 1
+    assert search(r".{80,200}[.!?]\s", pieces) == len(text) - 1
+    assert follow(automaton, list(range(1, len(text)))) == len(text) - 2
+
+
+def test_what_one_byte_can_say_is_no_text_in_two() -> None:
+    pieces = [b"\xe0", b"\x81", b"\x81", b"A"]  # a letter A, of which UTF-8 knows no such spelling
+    automaton = RegularExpression("A").automaton(pieces)
+    assert follow(automaton, [0, 1, 2]) is None
+    assert follow(automaton, [0, 1, 2, 3]) == 4
