@@ -11,7 +11,7 @@ from llmsmc.errors import InputError
 from llmsmc.files import unwritable
 
 
-def lock_folder(path: Path, work: str) -> filelock.AcquireReturnProxy:
+def lock_folder(path: Path, work: str) -> "filelock.AcquireReturnProxy[filelock.BaseFileLock]":
     """Return the lock of a folder, which is made where there is none; to be used in `with`.
 
     Args:
