@@ -173,9 +173,10 @@ def _is_explained(text: str, start: int, end: int) -> bool:
 
 _HASHES: Final = re.compile(r"^[ >*_`]{0,8}####(?!#)(.*)$", re.MULTILINE)
 _BOLD: Final = re.compile(r"(?<![\w)}])(?:\*\*|__)|(?:\*\*|__)(?![\w({\\])")
-_ORNAMENT: Final = re.compile(r"^[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff\ufe0f\u200d\s]+")
+_ORNAMENTS: Final = r"[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff\ufe0f\u200d\s]"
+_ORNAMENT: Final = re.compile(rf"^{_ORNAMENTS}++|(?<!{_ORNAMENTS}){_ORNAMENTS}++$")
 _LABEL: Final = re.compile(
-    r"(?:(?:so|thus|hence|therefore),?\s+)?(?:(?:the|my|our)\s+)?(?:(?:final|correct)\s+)?answer\b"
+    r"(?:(?:so|thus|hence|therefore),?\s+)?(?:(?:the|my|our)\s+)?(?:(?:final|correct)\s+)?(?:answer|result)\b"
     r"(?P<colon>\s*(?::|=|is\b:?|\uff1a)|)\s*",
     re.IGNORECASE,
 )
@@ -193,7 +194,8 @@ _NAMES: Final = (
 )
 # Of these the number is only a part: 2 pi, 3 million, 3 hours 20 minutes, 10 pm, 5 or 7.
 _MORE: Final = re.compile(
-    r"(?:hundred|thousand|million|billion|trillion|dozen|and|or|to|by|times|plus|minus|am|pm)\b"
+    r"(?:hundred|thousand|million|billion|trillion|dozen|by|times|plus|minus|am|pm)\b"
+    r"|(?:and|or|to)\s+(?:[0-9]|(?:a\s+)?(?:half|quarter|third)\b)"
     rf"|{_NAMES}|[^\W\d_]+[.,]?\s+(?:and\s+)?[0-9]",
     re.IGNORECASE,
 )
@@ -209,7 +211,7 @@ _VERDICT: Final = re.compile(r"(?:yes|no|true|false)[.!]?", re.IGNORECASE)
 
 def _answer_of_line(line: str) -> str | None:
     """Return the answer in what follows ``####``, None if that is a heading."""
-    line = _BOLD.sub("", line.strip().strip("#")).strip(" \t\r*_`")
+    line = _BOLD.sub("", line.strip().strip("#")).strip(' \t\r*_`"')
     line = _ORNAMENT.sub("", line)
     label = _LABEL.match(line)
     line = (line if label is None else line[label.end() :]).lstrip("=:\u2248 ")

@@ -4,6 +4,7 @@ The lock belongs to the open file and ends with its process, however that ends.
 """
 
 from pathlib import Path
+from typing import Any
 
 import filelock
 
@@ -11,7 +12,7 @@ from llmsmc.errors import InputError
 from llmsmc.files import unwritable
 
 
-def lock_folder(path: Path, work: str) -> filelock.AcquireReturnProxy:
+def lock_folder(path: Path, work: str) -> "filelock.AcquireReturnProxy[Any]":
     """Return the lock of a folder, which is made where there is none; to be used in `with`.
 
     Args:
