@@ -1,0 +1,720 @@
+r"""The structure of an answer: a tree of its lists, sets, pairs, relations and expressions.
+
+    answer     := choice | words | numeral | members
+    members    := relation ((, | ; | and | or) relation)*
+    relation   := union ((= | < | \le | > | \ge | \ne | \in) union)*
+    union      := ratio ((\cup | \cap | \setminus) ratio)*
+    ratio      := sum (: sum)*
+    sum        := [+ | - | \pm | \mp] product ((+ | - | \pm | \mp) product)*
+    product    := power ([* | / | \cdot | \times | \div] power)* [unit]
+    power      := primary (^ argument | ! | % | degrees)*
+    primary    := number | letter | ... | function argument | bracket | matrix
+
+Read once from left to right, LaTeX and plain text alike, and nothing is computed. What the grammar
+does not have raises `Unreadable`; brackets may stand `MAX_DEPTH` deep.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+from llmsmc.answer_text import bare, normalized, numeral, words
+from llmsmc.answer_units import unit_name
+
+MAX_DEPTH: Final = 24
+
+
+class Unreadable(ValueError):
+    """An answer is not in the grammar, or an expression has no value that can be computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A piece of an answer.
+
+    Attributes:
+        kind: what it is: "number", "symbol", "constant", "call", "power", "sum", "product",
+            "quotient", "negative", "pm", "mp", "degrees", "percent", "unit", "list", "set",
+            "bracket", "matrix", "ratio", "time", "relation", "union", "choice", "text", "numeral"
+            or "dots".
+        parts: what it is made of.
+        text: its name, its brackets, its operators, its words or its unit.
+        value: the value of a number.
+        is_decimal: whether a number is written with a decimal point.
+    """
+
+    kind: str
+    parts: tuple["Node", ...] = ()
+    text: str = ""
+    value: Fraction = Fraction(0)
+    is_decimal: bool = False
+
+
+def read(answer: str) -> Node:
+    """Return the structure of an answer.
+
+    Raises:
+        Unreadable: the answer is not in the grammar.
+    """
+    choice = _CHOICE.fullmatch(bare(answer))
+    if choice:
+        letter = next(group for group in choice.groups()[:-1] if group)
+        content = choice["content"]
+        return Node("choice", (read(content),) if content else (), letter.casefold())
+    spelt = normalized(answer)
+    spoken = words(answer)
+    if spoken is not None and spelt not in NAMES:
+        return Node("text", _as_product(spelt), spoken)
+    if numeral(spelt):
+        digits, base = numeral(spelt) or ("", "")
+        return Node("numeral", text=f"{digits}_{base}")
+    return _Parser(_tokens(_without_thousands(bare(answer)))).answer()
+
+
+_LETTER: Final = r"(?P<{}>[A-Ha-h])"
+_CHOICE: Final = re.compile(
+    r"(?:\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mbox)\s*\{\s*"
+    r"(?:\(([A-H])\)|([A-H])[.:)]?)\s*\}|\(([A-H])\)(?=$|\s|\d|\\(?![a-z])|\$)|([A-H])[.:)](?=\s)"
+    r"|\\(?:text|textbf)\s*\{\s*\(([A-H])\)\s(?=[^{}]*\}$))"
+    r"(?:\s|\\[ ,;:]|\\q?quad(?![a-z])|~|:)*(?P<content>.*?)\}?",
+    re.DOTALL,
+)
+
+# ------------------------------------------------------------------------------- marks of thousands
+
+_THOUSANDS: Final = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3}|, 0\d{2})+(?!,?\d)")
+_SPACED: Final = re.compile(r"(?<![\d.,])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?! ?[\d/])")
+_SURE: Final = re.compile(r"(?<=\d)(?:\{,\}|,\\!\s*|\\,|\\!)(?=\d{3}(?!\d))")
+
+
+def _without_thousands(text: str) -> str:
+    r"""Return a text without the commas and spaces that set groups of three digits apart.
+
+    A comma with a space behind it makes a list, and so does one in brackets, unless the same
+    brackets have a comma with a space as well. No member of a list starts with a needless zero.
+
+    >>> [_without_thousands(text) for text in ("1,000", "1, 100", "(2,100)", "(1,000, 2,100)")]
+    ['1000', '1, 100', '(2,100)', '(1000, 2100)']
+    """
+    text = _SURE.sub("", text)
+    brackets: list[int | None] = [None]
+    inside: list[int | None] = []  # for each place, where the innermost bracket opens
+    spaced = set[int | None]()
+    for place, letter in enumerate(text):
+        if letter in ")]" or text[place - 1 : place + 1] == r"\}":
+            brackets = brackets[:-1] or [None]
+        inside.append(brackets[-1])
+        if letter in "([" or text[place - 1 : place + 1] == r"\{":
+            brackets.append(place)
+        if letter in ",;" and text[place + 1 : place + 2].isspace():
+            spaced.add(brackets[-1])
+
+    def joined(match: re.Match[str]) -> str:
+        level = inside[match.start()]
+        low, _, high = match[0].partition(",")
+        if low == high and text[match.start() - 1 : match.start()] == "-":
+            return match[0]  # -100,100 are two numbers
+        if level is None or level in spaced or ",0" in match[0]:
+            return match[0].replace(",", "").replace(" ", "")
+        return match[0]
+
+    return _SPACED.sub(lambda match: match[0].replace(" ", ""), _THOUSANDS.sub(joined, text))
+
+
+# ------------------------------------------------------------------------------------------- tokens
+
+_WRAPPERS: Final = r"text|textbf|textit|textrm|textsf|textnormal|mathrm|mathbf|mathit|mbox|hbox"
+_TOKEN: Final = re.compile(
+    rf"""\s*(?:
+      (?P<time>(?<![\d:.])\d{{1,2}}:[0-5]\d(?::[0-5]\d)?(?![\d:.]))
+    | (?P<number>
+        (?P<repeated>\d*\.\d*)
+            (?:\\(?:overline|bar|dot|overset\{{\\cdot\}})\s*\{{(?P<period>\d+)\}})
+      | (?P<opened>\d+\.|0\.\d+)\((?P<bracketed>\d+)\)
+      | (?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
+    | \\(?:{_WRAPPERS})\s*\{{(?P<text>[^{{}}]*)\}}
+    | \\begin\s*\{{(?P<begin>[a-z]+)\*?\}} | \\end\s*\{{(?P<end>[a-z]+)\*?\}}
+    | \\(?:left|right|[bB]igg?[lr]?|middle|displaystyle|limits)(?![a-zA-Z])\.?
+    | (?P<space>\\[!,;: ]|\\q?quad(?![a-zA-Z])|~)
+    | \\operatorname\*?\s*\{{(?P<operator>[a-zA-Z]+)\}}
+    | \\(?P<command>[a-zA-Z]+)
+    | (?P<dots>\.\.\.+|\N{{HORIZONTAL ELLIPSIS}})
+    | (?P<word>[a-zA-Z]+)
+    | (?P<sign>\*\*|<=|>=|!=|\\\\|\\[{{}}%$|&\#_]|[^\s\\])
+    )""",
+    re.VERBOSE,
+)
+_EXPRESSION_WITH_E: Final = re.compile(r"(?:[2-9]|\d\d+)[eE][+-]\d")  # 2e-3 is 2e less 3
+
+_SIGNS: Final = {
+    **{"**": "^", "<=": r"\le", ">=": r"\ge", "!=": r"\ne", r"\%": "%", r"\$": "$"},
+    **{"leq": r"\le", "leqslant": r"\le", "le": r"\le", "geq": r"\ge", "geqslant": r"\ge"},
+    **{"ge": r"\ge", "ne": r"\ne", "neq": r"\ne", "lt": "<", "gt": ">", "in": r"\in"},
+    **{"cdot": "*", "times": "*", "ast": "*", "div": "/", "pm": r"\pm", "mp": r"\mp"},
+    **{"colon": ":", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]"},
+    **{"langle": r"\<", "rangle": r"\>", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|"},
+    **{"cup": r"\cup", "cap": r"\cap", "setminus": r"\setminus", "backslash": r"\setminus"},
+    **{"degree": r"\circ", "circ": r"\circ", "lor": "or", "vee": "or", "land": "and"},
+    **{"wedge": "and", "equiv": "=", "prime": "'", "bmod": r"\mod"},
+    **{name: name for name in ("lfloor", "rfloor", "lceil", "rceil")},
+}
+_DOTS: Final = {"ldots", "dots", "cdots", "dotsc", "dotsb", "vdots", "ddots"}
+CONSTANTS: Final = {"pi": "pi", "infty": "inf", "infinity": "inf", "inf": "inf", "e": "e", "i": "i"}
+CIRCULAR: Final = {"sin", "cos", "tan", "cot", "sec", "csc"}
+FUNCTIONS: Final = {
+    *CIRCULAR,
+    *(f"arc{name}" for name in CIRCULAR),
+    *("sinh", "cosh", "tanh", "ln", "log", "lg", "exp", "gcd", "lcm", "max", "min"),
+    *("floor", "ceil", "abs", "cbrt", "sqrt"),
+}
+_RENAMED: Final = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log"}
+_GREEK: Final = set(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi "
+    "rho sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell "
+    "hbar".split()
+)
+_DECORATIONS: Final = {"overline", "vec", "hat", "bar", "tilde", "overrightarrow", "widehat"}
+_PLAIN: Final = {"pi", "infinity", "inf", *FUNCTIONS, *_RENAMED}  # known without a backslash
+NAMES: Final = {*_PLAIN, *(name for name in _GREEK if len(name) > 2)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str  # number, time, text, begin, end, letter, word, constant, function, sign, ...
+    text: str
+    is_spaced: bool = False
+
+
+def _tokens(text: str) -> list[_Token]:
+    tokens: list[_Token] = []
+    place, spaced = 0, False
+    while place < len(text):
+        match = _TOKEN.match(text, place)
+        if match is None:
+            if text[place:].strip():
+                raise Unreadable(text)
+            break
+        spaced = spaced or match[0][:1].isspace()
+        kind = match.lastgroup or ""
+        if kind in ("period", "bracketed"):
+            kind = "number"
+        end = match.end()
+        if kind == "number" and _EXPRESSION_WITH_E.fullmatch(match[0].strip()):
+            end = match.start(kind) + re.search("[eE]", match[kind]).start()  # type: ignore[union-attr]
+        piece = text[match.start(kind) : end] if kind else ""
+        if kind in ("text", "begin", "end", "operator", "command"):
+            piece = match[kind]
+        place = end
+        if kind == "space":
+            spaced = True
+        if kind in ("", "space"):
+            continue
+        tokens += _classified(kind, piece, spaced)
+        spaced = False
+    return tokens
+
+
+def _classified(kind: str, piece: str, spaced: bool) -> list[_Token]:
+    if kind == "text":
+        return _text_tokens(piece, spaced)
+    if kind in ("command", "operator"):
+        return [_command(piece, spaced)]
+    if kind == "sign":
+        return [_Token("sign", _SIGNS.get(piece, piece), spaced)]
+    if kind != "word":
+        return [_Token(kind, piece, spaced)]
+    if piece in _PLAIN:
+        return [_command(piece, spaced)]
+    if piece in _GREEK and len(piece) > 2:
+        return [_Token("letter", piece, spaced)]
+    if piece in ("and", "or"):
+        return [_Token("sign", piece, spaced)]
+    if len(piece) > 1 and (unit_name(piece) or (spaced and len(piece) > 3)):
+        return [_Token("word", piece, spaced)]
+    letters = [_Token("letter", letter) for letter in piece]
+    return [_Token("letter", piece[0], spaced), *letters[1:]]
+
+
+def _command(name: str, spaced: bool) -> _Token:
+    name = _RENAMED.get(name, name)
+    if name in _SIGNS:
+        return _Token("sign", _SIGNS[name], spaced)
+    if name in _DOTS:
+        return _Token("dots", "", spaced)
+    if name in CONSTANTS:
+        return _Token("constant", CONSTANTS[name], spaced)
+    if name in FUNCTIONS:
+        return _Token("function", name, spaced)
+    if name in _GREEK:
+        return _Token("letter", name, spaced)
+    return _Token("command", name, spaced)
+
+
+def _text_tokens(content: str, spaced: bool) -> list[_Token]:
+    r"""Read what stands in `\text{}`: a separator, words, or mathematics if it has a digit."""
+    said = " ".join(content.split()).strip(" ,")
+    if said in ("and", "or"):
+        return [_Token("sign", said, spaced)]
+    if re.search(r"[0-9=<>]|^\W*$", said):
+        return _tokens(said)
+    if said in ("e", "i"):
+        return [_Token("letter", said, spaced)]
+    return [_Token("text", said, spaced)] if said else []
+
+
+# ------------------------------------------------------------------------------------------- parser
+
+_RELATIONS: Final = {"=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx"}
+_CLOSING: Final = {"(": ")]", "[": ")]", r"\{": (r"\}",), r"\<": (r"\>", ">")}
+_MATRICES: Final = {"matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "smallmatrix", "array"}
+_MERIDIEM: Final = re.compile(r"([ap])\.?\s?m\.?", re.IGNORECASE)
+
+
+class _Parser:
+    """A descent through the grammar; `_place` is the next token."""
+
+    def __init__(self, tokens: list[_Token]) -> None:
+        self._tokens, self._place, self._depth = tokens, 0, 0
+
+    def answer(self) -> Node:
+        found = self._members(())
+        if self._next() is not None or not found:
+            raise Unreadable("something stands behind the answer")
+        return found[0] if len(found) == 1 else Node("list", tuple(found), self._separators)
+
+    # What follows is one rule of the grammar each.
+
+    def _members(self, closing: tuple[str, ...]) -> list[Node]:
+        found: list[Node] = []
+        separators = set[str]()
+        while not self._at(*closing) and self._next() is not None:
+            found.append(self._relation())
+            if not self._at(",", ";", "and", "or"):
+                break
+            separators.add(self._take().text)
+            if self._at("and", "or"):  # 1, 2, and 3
+                separators.add(self._take().text)
+        self._separators = "or" if "or" in separators else "and" if "and" in separators else ","
+        return found
+
+    def _relation(self) -> Node:
+        parts, operators = [self._union()], list[str]()
+        while self._at(*_RELATIONS):
+            operators.append(self._take().text)
+            parts.append(self._union())
+        return Node("relation", tuple(parts), " ".join(operators)) if operators else parts[0]
+
+    def _union(self) -> Node:
+        left = self._ratio()
+        while self._at(r"\cup", r"\cap", r"\setminus"):
+            operator = self._take().text
+            left = Node("union", (left, self._ratio()), operator)
+        return left
+
+    def _ratio(self) -> Node:
+        parts = [self._sum()]
+        while self._at(":"):
+            self._take()
+            parts.append(self._sum())
+        return Node("ratio", tuple(parts)) if len(parts) > 1 else parts[0]
+
+    def _sum(self) -> Node:
+        parts = list[Node]()
+        while True:
+            sign = self._take().text if self._at("+", "-", r"\pm", r"\mp") else ""
+            if not sign and parts:
+                break
+            part = self._product() if not self._at("-") else self._signed()
+            kinds = {"-": "negative", r"\pm": "pm", r"\mp": "mp"}
+            parts.append(Node(kinds[sign], (part,)) if sign in kinds else part)
+        return Node("sum", tuple(parts)) if len(parts) > 1 else parts[0]
+
+    def _signed(self) -> Node:
+        """Return a product with a sign of its own, as in 2 - -3."""
+        with_sign = self._at("-")
+        if with_sign:
+            self._take()
+        part = self._product()
+        return Node("negative", (part,)) if with_sign else part
+
+    def _product(self) -> Node:
+        left = self._power()
+        while (token := self._next()) is not None:
+            if token.kind == "sign" and token.text in "*/":
+                self._take()
+                right = self._signed_power()
+                kind = "quotient" if token.text == "/" else "product"
+                left = Node(kind, (left, right))
+            elif token.kind in ("text", "word") or self._at_currency():
+                left = self._with_unit(left)
+            elif self._starts_primary(token):
+                left = self._beside(left, token)
+            else:
+                break
+        return left
+
+    def _signed_power(self) -> Node:
+        if self._at("-", "+"):
+            sign = self._take().text
+            power = self._power()
+            return Node("negative", (power,)) if sign == "-" else power
+        return self._power()
+
+    def _beside(self, left: Node, token: _Token) -> Node:
+        """Return a product without a sign, or a mixed number."""
+        ends_in_number = left.kind == "number" and self._tokens[self._place - 1].kind == "number"
+        if token.kind == "number":
+            if not ends_in_number or not self._is_fraction_ahead():
+                raise Unreadable("two numbers side by side")
+            top, bottom = self._number(), (self._take(), self._number())[1]
+            return _mixed(left, Node("quotient", (top, bottom)), must=True)
+        right = self._power()
+        if ends_in_number and right.kind == "quotient" and token.text in _FRACTIONS:
+            return _mixed(left, right, must=False)
+        return Node("product", (left, right))
+
+    def _is_fraction_ahead(self) -> bool:
+        ahead = self._tokens[self._place : self._place + 3]
+        kinds = [token.kind for token in ahead]
+        return kinds == ["number", "sign", "number"] and ahead[1].text == "/"
+
+    def _power(self) -> Node:
+        base = self._primary()
+        while (token := self._next()) is not None and token.kind == "sign":
+            if token.text == "^":
+                self._take()
+                base = self._raised(base)
+            elif token.text == "!":
+                self._take()
+                base = Node("call", (base,), "factorial")
+            elif token.text in ("%", r"\circ"):
+                self._take()
+                base = Node("percent" if token.text == "%" else "degrees", (base,))
+            else:
+                break
+        return base
+
+    def _raised(self, base: Node) -> Node:
+        grouped = self._at("{")
+        at = self._place + grouped
+        token = self._tokens[at] if at < len(self._tokens) else None
+        if token is not None and token.text == r"\circ" and token.kind == "sign":
+            self._place = at + 1
+            if grouped:
+                self._expect("}")
+            return Node("degrees", (base,))
+        if grouped and token is not None and token.kind in ("text", "word"):
+            self._take()
+            return Node("unit", (base,), self._unit_text("}"))
+        return Node("power", (base, self._argument()))
+
+    def _argument(self) -> Node:
+        """Return what a power, a root or a fraction takes: a group, or one piece."""
+        if self._at("-", "+"):
+            sign = self._take().text
+            part = self._argument()
+            return Node("negative", (part,)) if sign == "-" else part
+        return self._primary()
+
+    def _digit(self) -> Node:
+        r"""Return an argument of `\frac`, of a number its first digit alone."""
+        token = self._next()
+        if token is not None and token.kind == "number" and token.text[1:].isdigit():
+            self._tokens[self._place] = _Token("number", token.text[1:])
+            return _number(token.text[0])
+        return self._argument()
+
+    # What follows reads one piece.
+
+    def _primary(self) -> Node:
+        token = self._take()
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise Unreadable("too deep")
+        try:
+            return self._piece(token)
+        finally:
+            self._depth -= 1
+
+    def _piece(self, token: _Token) -> Node:
+        readers: dict[str, Callable[[_Token], Node]] = {
+            "number": lambda token: _number(token.text),
+            "time": self._time,
+            "letter": self._letter,
+            "constant": lambda token: Node("constant", text=token.text),
+            "function": self._function,
+            "dots": lambda token: Node("dots"),
+            "text": lambda token: Node("text", text=token.text.casefold()),
+            "word": lambda token: Node("text", text=token.text.casefold()),
+            "command": self._command,
+            "begin": self._matrix,
+            "sign": self._bracket,
+        }
+        if token.kind not in readers:
+            raise Unreadable(token.text)
+        return readers[token.kind](token)
+
+    def _number(self) -> Node:
+        return _number(self._take().text)
+
+    def _time(self, token: _Token) -> Node:
+        following = self._next()
+        if following is not None and following.kind in ("text", "word"):
+            self._take()
+            half = _MERIDIEM.fullmatch(following.text)
+            return Node("time", text=f"{token.text} {half[1].casefold()}m" if half else token.text)
+        return Node("time", text=token.text)
+
+    def _letter(self, token: _Token) -> Node:
+        name = token.text
+        if self._at("_"):
+            self._take()
+            name += "_" + self._raw_argument()
+        while self._at("'"):
+            self._take()
+            name += "'"
+        if name in ("f", "g", "h") or name.endswith("'"):
+            if self._at("(") and not self._tokens[self._place].is_spaced:
+                self._take()
+                arguments = self._members((")",))
+                self._expect(")")
+                return Node("call", tuple(arguments), name)
+        if name in CONSTANTS:
+            return Node("constant", text=CONSTANTS[name])
+        return Node("symbol", text=name)
+
+    def _raw_argument(self) -> str:
+        if not self._at("{"):
+            return self._take().text
+        self._take()
+        found = []
+        while not self._at("}"):
+            found.append(self._take().text)
+        self._take()
+        return "".join(found)
+
+    def _function(self, token: _Token) -> Node:
+        name = token.text
+        exponent: Node | None = None
+        base: Node | None = None
+        if name == "sqrt":
+            return self._root(None)
+        if name == "cbrt":
+            return Node("call", (self._argument(), Node("number", value=Fraction(3))), "root")
+        if self._at("_"):
+            self._take()
+            base = self._argument()
+        if self._at("^"):
+            self._take()
+            exponent = self._argument()
+        if exponent == Node("negative", (Node("number", value=Fraction(1)),)) and name in CIRCULAR:
+            name, exponent = f"arc{name}", None
+        argument = self._function_argument(name)
+        parts = argument.parts if argument.kind in ("bracket", "list") else (argument,)
+        call = Node("call", parts if base is None else (*parts, base), name)
+        return call if exponent is None else Node("power", (call, exponent))
+
+    def _function_argument(self, name: str) -> Node:
+        r"""Return what a function is applied to: brackets, or a product as in `\sin 2x`."""
+        if self._at("-"):
+            self._take()
+            return Node("negative", (self._function_argument(name),))
+        bracketed = self._at("(", "[", "{", "|")
+        found = self._power()
+        if bracketed:
+            return found
+        while (token := self._next()) is not None:
+            if token.kind in ("number", "letter", "constant") or token.text in _FRACTIONS:
+                found = Node("product", (found, self._power()))
+            elif token.text == "/" and name in CIRCULAR:
+                self._take()
+                found = Node("quotient", (found, self._power()))
+            else:
+                break
+        return found
+
+    def _root(self, index: Node | None) -> Node:
+        if self._at("["):
+            self._take()
+            index = self._sum()
+            self._expect("]")
+        return Node("call", (self._argument(), index or Node("number", value=Fraction(2))), "root")
+
+    def _command(self, token: _Token) -> Node:
+        name = token.text
+        if name in _FRACTIONS:
+            return Node("quotient", (self._digit(), self._digit()))
+        if name in ("binom", "dbinom", "tbinom"):
+            return Node("call", (self._digit(), self._digit()), "binomial")
+        if name in ("emptyset", "varnothing", "O"):
+            return Node("set")
+        if name in ("mathbb", "R", "Bbb"):
+            letter = "R" if name == "R" else self._raw_argument()
+            return Node("symbol", text=f"\\{letter}")
+        if name in _DECORATIONS:
+            return Node("symbol", text=f"{name} {self._raw_argument()}")
+        if name in ("angle", "triangle", "measuredangle"):
+            said = ""
+            while (ahead := self._next()) is not None and ahead.kind == "letter":
+                said += self._take().text
+            return Node("symbol", text=f"{name} {said}")
+        if name in ("boldsymbol", "mathcal", "bm", "boxed", "phantom"):
+            return self._argument()
+        raise Unreadable(name)
+
+    def _bracket(self, token: _Token) -> Node:
+        opening = token.text
+        if opening == "{":
+            found = self._members(("}",))
+            self._expect("}")
+            return found[0] if len(found) == 1 else Node("list", tuple(found), ",")
+        if opening in ("|", "lfloor", "lceil"):
+            closing = {"|": "|", "lfloor": "rfloor", "lceil": "rceil"}[opening]
+            inner = self._sum()
+            self._expect(closing)
+            return Node("call", (inner,), {"|": "abs", "lfloor": "floor", "lceil": "ceil"}[opening])
+        if opening == "$":
+            return Node("unit", (self._signed_power(),), "$")
+        if opening not in _CLOSING:
+            raise Unreadable(opening)
+        found = self._members(tuple(_CLOSING[opening]))
+        if not self._at(*_CLOSING[opening]):
+            raise Unreadable("a bracket is not closed")
+        closing = self._take().text
+        if opening == r"\{":
+            return Node("set", tuple(found))
+        if not found:
+            raise Unreadable("nothing in brackets")
+        if len(found) == 1 and opening + closing in ("()", "[]"):
+            return found[0]
+        round_ones = opening + closing if opening != r"\<" else "()"
+        return Node("bracket", tuple(found), round_ones)
+
+    def _matrix(self, token: _Token) -> Node:
+        if token.text not in _MATRICES:
+            raise Unreadable(token.text)
+        if token.text == "array":
+            self._raw_argument()
+        rows, row = list[Node](), list[Node]()
+        while True:
+            row.append(self._relation())
+            if self._at("&"):
+                self._take()
+                continue
+            rows.append(Node("list", tuple(row)))
+            row = []
+            if not self._at("\\\\"):
+                break
+            self._take()
+            if (ahead := self._next()) is not None and ahead.kind == "end":
+                break
+        if self._take().kind != "end" or len({len(row.parts) for row in rows}) > 1:
+            raise Unreadable("a matrix")
+        return Node("matrix", tuple(rows), "determinant" if token.text == "vmatrix" else "")
+
+    def _with_unit(self, left: Node) -> Node:
+        if self._at_currency():
+            self._take()
+            return Node("unit", (left,), "$")
+        name = self._unit_text()
+        half = _MERIDIEM.fullmatch(name)
+        if half and left.kind == "number" and left.value in range(1, 13):
+            return Node("time", text=f"{left.value}:00 {half[1].casefold()}m")
+        return Node("unit", (left,), name)
+
+    def _at_currency(self) -> bool:
+        return self._at("$", "\N{EURO SIGN}", "\N{POUND SIGN}")
+
+    def _unit_text(self, closing: str = "") -> str:
+        """Return the words of a unit with their powers and strokes."""
+        found: list[str] = []
+        while (token := self._next()) is not None:
+            if (
+                token.kind in ("text", "word", "letter")
+                or token.text in "^/{}-*"
+                or (token.kind == "number" and found[-1:] in (["^"], ["{"]))
+            ):
+                if closing and token.text == closing:
+                    self._take()
+                    break
+                if not closing and token.text == "}" and found.count("{") <= found.count("}"):
+                    break
+                found.append(self._take().text)
+            else:
+                break
+        return " ".join(piece for piece in found if piece not in "{}")
+
+    # What follows moves through the tokens.
+
+    def _next(self) -> _Token | None:
+        return self._tokens[self._place] if self._place < len(self._tokens) else None
+
+    def _at(self, *signs: str) -> bool:
+        token = self._next()
+        return token is not None and token.kind == "sign" and token.text in signs
+
+    def _take(self) -> _Token:
+        token = self._next()
+        if token is None:
+            raise Unreadable("the answer ends too early")
+        self._place += 1
+        return token
+
+    def _expect(self, sign: str) -> None:
+        if not self._at(sign):
+            raise Unreadable(f"no {sign}")
+        self._take()
+
+    def _starts_primary(self, token: _Token) -> bool:
+        if token.kind == "sign":
+            return token.text in ("(", "[", "{", "lfloor", "lceil") or (
+                token.text == "|" and self._depth == 0
+            )
+        return token.kind in ("number", "letter", "constant", "function", "command", "dots")
+
+
+_FRACTIONS: Final = ("frac", "dfrac", "tfrac", "cfrac")
+
+
+def _mixed(whole: Node, fraction: Node, must: bool) -> Node:
+    top, bottom = fraction.parts
+    proper = (
+        top.kind == bottom.kind == "number"
+        and whole.value.denominator == top.value.denominator == bottom.value.denominator == 1
+        and not whole.is_decimal
+        and 0 < top.value < bottom.value
+    )
+    if proper:
+        return Node("number", value=whole.value + top.value / bottom.value)
+    if must:
+        raise Unreadable("two numbers side by side")
+    return Node("product", (whole, fraction))
+
+
+_DIGITS_OF: Final = re.compile(
+    r"(?P<whole>\d*)\.(?P<fixed>\d*)(?:\(|\\[a-z]+\s*\{|\\overset\{\\cdot\}\s*\{)(?P<period>\d+)[)}]"
+)
+MAX_EXPONENT: Final = 400
+
+
+def _number(text: str) -> Node:
+    match = _DIGITS_OF.fullmatch(text)
+    if match:
+        fixed, period = match["fixed"], match["period"]
+        value = Fraction(int(match["whole"] + fixed or "0")) + Fraction(
+            int(period), 10 ** len(period) - 1
+        )
+        return Node("number", value=value / 10 ** len(fixed))
+    exponent = re.split("[eE]", text)[1:]
+    if exponent and abs(int(exponent[0])) > MAX_EXPONENT:
+        raise Unreadable(text)
+    plain = text.removesuffix(".") if text[-1:] == "." else text
+    return Node("number", value=Fraction(plain), is_decimal="." in plain)
+
+
+def _as_product(spelt: str) -> tuple[Node, ...]:
+    """Return the letters of a word as factors, should it be a product: lower case, no vowel."""
+    letters = tuple(Node("symbol", text=letter) for letter in spelt)
+    return letters if spelt.isascii() and spelt.isalpha() and len(spelt) < 5 else ()
