@@ -50,7 +50,8 @@ def is_right(answer: Node, reference: Node) -> bool:
     """
     if same(answer, reference):
         return True
-    if ("percent" in _kinds(answer)) == ("percent" in _kinds(reference)):
+    kinds = [{"percent", "degrees", "unit"} & set(_kinds(each)) for each in (answer, reference)]
+    if sorted(kinds, key=len) != [set(), {"percent"}]:
         return False
     return same(_without_percent(answer), _without_percent(reference))
 
@@ -257,7 +258,7 @@ def _name(node: Node) -> tuple[Node | None, Node]:
 
 def _is_name(node: Node) -> bool:
     """Whether something can be the name of an unknown: a letter, f(x), AB or words."""
-    if node.kind == "product":
+    if node.kind in ("product", "bracket"):
         return all(_is_name(part) and part.kind != "text" for part in node.parts)
     if node.kind == "call":
         return len(node.text.rstrip("'")) == 1
@@ -282,6 +283,8 @@ def _same_node(left: Node, right: Node) -> bool:
         return _same_members(left, right)
     if kinds & {"choice", "text", "numeral"}:
         return same(left, right)
+    if "modulo" in kinds:
+        return _same_residue(left, right)
     if "time" in kinds or "ratio" in kinds:
         return _same_ratio(left, right)
     if "dots" in kinds or "relation" in kinds:
@@ -318,6 +321,17 @@ def _canonical(node: Node) -> Node:
         if called in ("%", "deg"):
             return Node("percent" if called == "%" else "degrees", node.parts)
     return node
+
+
+def _same_residue(left: Node, right: Node) -> bool:
+    """Whether two numbers are the same to one modulus, which one of them may leave out."""
+    if left.kind == right.kind:
+        return same(left.parts[1], right.parts[1]) and _same_value(
+            *(Node("call", each.parts, "mod") for each in (left, right))
+        )
+    residue, other = (left, right) if left.kind == "modulo" else (right, left)
+    written = residue.parts[0], Node("call", residue.parts, "mod")
+    return other.kind not in _STRUCTURES and any(_same_value(each, other) for each in written)
 
 
 def _same_ratio(left: Node, right: Node) -> bool:

@@ -58,11 +58,13 @@ def read(answer: str) -> Node:
     Raises:
         Unreadable: the answer is not in the grammar.
     """
-    choice = _CHOICE.fullmatch(bare(answer))
+    choice = _CHOICE.match(bare(answer))
     if choice:
-        letter = next(group for group in choice.groups()[:-1] if group)
-        content = choice["content"]
-        return Node("choice", (read(content),) if content else (), letter.casefold())
+        content = choice.string[choice.end() :]
+        if choice[0].count("{") > choice[0].count("}"):
+            content = content.removesuffix("}")
+        letter = choice[choice.lastgroup or 0].casefold()
+        return Node("choice", (read(content),) if content.strip() else (), letter)
     spelt = normalized(answer)
     spoken = words(answer)
     if spoken is not None and spelt not in NAMES:
@@ -73,13 +75,15 @@ def read(answer: str) -> Node:
     return _Parser(_tokens(_without_thousands(bare(answer)))).answer()
 
 
-_LETTER: Final = r"(?P<{}>[A-Ha-h])"
 _CHOICE: Final = re.compile(
-    r"(?:\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mbox)\s*\{\s*"
-    r"(?:\(([A-H])\)|([A-H])[.:)]?)\s*\}|\(([A-H])\)(?=$|\s|\d|\\(?![a-z])|\$)|([A-H])[.:)](?=\s)"
-    r"|\\(?:text|textbf)\s*\{\s*\(([A-H])\)\s(?=[^{}]*\}$))"
-    r"(?:\s|\\[ ,;:]|\\q?quad(?![a-z])|~|:)*(?P<content>.*?)\}?",
-    re.DOTALL,
+    r"""(?:
+      \\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mbox)\s*\{\s*
+        (?: \((?P<bracketed>[A-H])\)[.:]?\s*\} | (?P<dotted>[A-H])[.:)]?\s*\}
+          | \((?P<inside>[A-H])\)\s(?=[^{}]*\}$) | (?P<before>[A-H])[.:)]\s(?=[^{}]*\}$) )
+    | \((?P<plain>[A-H])\)(?=$|\s|\d|\$|\\(?![a-z])|\\(?:text|frac|dfrac|sqrt|quad|qquad))
+    | (?P<open>[A-H])[.:)](?=\s)
+    )(?:\s|\\[ ,;:]|\\q?quad(?![a-z])|~|:)*""",
+    re.VERBOSE,
 )
 
 # ------------------------------------------------------------------------------- marks of thousands
@@ -154,10 +158,11 @@ _SIGNS: Final = {
     **{"ge": r"\ge", "ne": r"\ne", "neq": r"\ne", "lt": "<", "gt": ">", "in": r"\in"},
     **{"cdot": "*", "times": "*", "ast": "*", "div": "/", "pm": r"\pm", "mp": r"\mp"},
     **{"colon": ":", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]"},
-    **{"langle": r"\<", "rangle": r"\>", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|"},
+    **{"langle": r"\<", "rangle": r"\>", "lvert": "|", "rvert": "|", "vert": "|", "mid": "mid"},
     **{"cup": r"\cup", "cap": r"\cap", "setminus": r"\setminus", "backslash": r"\setminus"},
     **{"degree": r"\circ", "circ": r"\circ", "lor": "or", "vee": "or", "land": "and"},
-    **{"wedge": "and", "equiv": "=", "prime": "'", "bmod": r"\mod"},
+    **{"wedge": "and", "equiv": "=", "prime": "'"},
+    **{"mod": "mod", "bmod": "mod", "pmod": "mod"},
     **{name: name for name in ("lfloor", "rfloor", "lceil", "rceil")},
 }
 _DOTS: Final = {"ldots", "dots", "cdots", "dotsc", "dotsb", "vdots", "ddots"}
@@ -254,15 +259,20 @@ def _command(name: str, spaced: bool) -> _Token:
 
 def _text_tokens(content: str, spaced: bool) -> list[_Token]:
     r"""Read what stands in `\text{}`: a separator, words, or mathematics if it has a digit."""
-    said = " ".join(content.split()).strip(" ,")
+    said = bare(" ".join(content.split()).strip(" ,"))
     if said in ("and", "or"):
         return [_Token("sign", said, spaced)]
+    modulo = _MODULO.fullmatch(said)
+    if modulo:
+        return [_Token("sign", "mod", spaced), *_tokens(modulo[1])]
     if re.search(r"[0-9=<>]|^\W*$", said):
         return _tokens(said)
     if said in ("e", "i"):
         return [_Token("letter", said, spaced)]
     return [_Token("text", said, spaced)] if said else []
 
+
+_MODULO: Final = re.compile(r"\(mod ([0-9]+)\)")
 
 # ------------------------------------------------------------------------------------------- parser
 
@@ -276,7 +286,7 @@ class _Parser:
     """A descent through the grammar; `_place` is the next token."""
 
     def __init__(self, tokens: list[_Token]) -> None:
-        self._tokens, self._place, self._depth = tokens, 0, 0
+        self._tokens, self._place, self._depth, self._bars = tokens, 0, 0, 0
 
     def answer(self) -> Node:
         found = self._members(())
@@ -311,6 +321,9 @@ class _Parser:
         while self._at(r"\cup", r"\cap", r"\setminus"):
             operator = self._take().text
             left = Node("union", (left, self._ratio()), operator)
+        if self._at("mod"):
+            self._take()
+            left = Node("modulo", (left, self._argument()))
         return left
 
     def _ratio(self) -> Node:
@@ -572,13 +585,17 @@ class _Parser:
             return found[0] if len(found) == 1 else Node("list", tuple(found), ",")
         if opening in ("|", "lfloor", "lceil"):
             closing = {"|": "|", "lfloor": "rfloor", "lceil": "rceil"}[opening]
+            self._bars += opening == "|"
             inner = self._sum()
+            self._bars -= opening == "|"
             self._expect(closing)
             return Node("call", (inner,), {"|": "abs", "lfloor": "floor", "lceil": "ceil"}[opening])
         if opening == "$":
             return Node("unit", (self._signed_power(),), "$")
         if opening not in _CLOSING:
             raise Unreadable(opening)
+        if opening == r"\{" and self._is_builder():
+            return self._builder()
         found = self._members(tuple(_CLOSING[opening]))
         if not self._at(*_CLOSING[opening]):
             raise Unreadable("a bracket is not closed")
@@ -591,6 +608,26 @@ class _Parser:
             return found[0]
         round_ones = opening + closing if opening != r"\<" else "()"
         return Node("bracket", tuple(found), round_ones)
+
+    def _is_builder(self) -> bool:
+        ahead = self._tokens[self._place : self._place + 2]
+        return [token.kind for token in ahead] == ["letter", "sign"] and (
+            ahead[1].text in ("|", "mid", ":", r"\in")
+        )
+
+    def _builder(self) -> Node:
+        """Return the condition of a set of real numbers, as in { x | x > 3 }."""
+        self._take()
+        if self._at(r"\in"):
+            self._take()
+            if self._union() != Node("symbol", text=r"\R"):
+                raise Unreadable("a set of other numbers")
+        if not self._at("|", "mid", ":"):
+            raise Unreadable("no condition")
+        self._take()
+        found = self._members((r"\}",))
+        self._expect(r"\}")
+        return found[0] if len(found) == 1 else Node("list", tuple(found), self._separators)
 
     def _matrix(self, token: _Token) -> Node:
         if token.text not in _MATRICES:
@@ -670,7 +707,7 @@ class _Parser:
     def _starts_primary(self, token: _Token) -> bool:
         if token.kind == "sign":
             return token.text in ("(", "[", "{", "lfloor", "lceil") or (
-                token.text == "|" and self._depth == 0
+                token.text == "|" and not self._bars
             )
         return token.kind in ("number", "letter", "constant", "function", "command", "dots")
 

@@ -76,12 +76,18 @@ _HALF: Final = re.compile(r"(?<=[0-9])\s*([aApP])\.?\s?[mM]\.?$")
 
 def bare(text: str) -> str:
     """Return an answer without what surrounds it, its symbols in LaTeX and its unit as text."""
-    text = text.translate(_SYMBOLS).strip().removesuffix(".")
+    text = _unended(text.translate(_SYMBOLS))
     for opening, closing in _DELIMITERS:
         if len(text) >= len(opening + closing) and text.startswith(opening):
             if text.endswith(closing):
-                text = text[len(opening) : -len(closing)].strip().removesuffix(".")
+                text = _unended(text[len(opening) : -len(closing)])
     return _UNIT.sub(r" \\text{\1}", _HALF.sub(r" \\text{\1m}", text))
+
+
+def _unended(text: str) -> str:
+    """Return a text without its full stop, which is no ellipsis."""
+    text = text.strip()
+    return text if text.endswith("..") else text.removesuffix(".")
 
 
 def normalized(text: str) -> str:

@@ -386,6 +386,8 @@ class _Calculator:
         if not all(isinstance(each, Fraction) and each.denominator == 1 for each in arguments):
             raise _Undefined
         wholes = [each.numerator for each in arguments]
+        if name == "mod":
+            return Fraction(wholes[0] % wholes[1])
         return _bounded(Fraction(math.gcd(*wholes) if name == "gcd" else math.lcm(*wholes)))
 
     def binomial(self, n: Number, k: Number) -> Number:
@@ -432,7 +434,9 @@ class _Calculator:
 _OPERATIONS: Final = {
     *("sum", "negative", "product", "quotient", "percent", "degrees", "unit", "power"),
 }
-_OF_FRACTIONS: Final = {"factorial", "binomial", "floor", "ceil", "gcd", "lcm", "max", "min"}
+_OF_FRACTIONS: Final = {
+    *("factorial", "binomial", "floor", "ceil", "gcd", "lcm", "max", "min", "mod"),
+}
 _SPELT: Final = {f"arc{name}": f"a{name}" for name in CIRCULAR}
 _FUNCTIONS: Final = {
     *_OF_FRACTIONS,
