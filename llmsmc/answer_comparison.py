@@ -98,6 +98,8 @@ def _letter(node: Node) -> str:
 
 
 def _same_text(text: Node, other: Node) -> bool:
+    if other.kind in _WITH_MEMBERS:
+        return _same_members(text, other)
     if other.kind == "text":
         return text.text == other.text or (
             _is_product(text) and _is_product(other) and sorted(text.text) == sorted(other.text)
@@ -116,6 +118,8 @@ def _is_product(text: Node) -> bool:
 
 
 def _same_numeral(numeral: Node, other: Node) -> bool:
+    if other.kind in _WITH_MEMBERS:
+        return _same_members(numeral, other)
     if other.kind == "numeral":
         return numeral.text == other.text
     digits = numeral.text.split("_")[0]
@@ -124,6 +128,7 @@ def _same_numeral(numeral: Node, other: Node) -> bool:
     return False
 
 
+_WITH_MEMBERS: Final = {"list", "set", "relation"}
 _RULES: Final[dict[str, Callable[[Node, Node], bool]]] = {
     "choice": _same_choice,
     "text": _same_text,

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from llmsmc.answer_text import bare, normalized, numeral, words
-from llmsmc.answer_units import unit_name
+from llmsmc.answer_text import bare, normalized, numeral, unwrapped, words
+from llmsmc.answer_units import SCALES, unit_name
 
 MAX_DEPTH: Final = 24
+MAX_HEIGHT: Final = 100  # of a tree: a product of so many factors
 
 
 class Unreadable(ValueError):
@@ -68,11 +69,27 @@ def read(answer: str) -> Node:
     spelt = normalized(answer)
     spoken = words(answer)
     if spoken is not None and spelt not in NAMES:
+        several = _SEPARATORS.split(unwrapped(answer))
+        if len(several) > 1:
+            return Node("list", tuple(map(read, several)), ",")
         return Node("text", _as_product(spelt), spoken)
     if numeral(spelt):
         digits, base = numeral(spelt) or ("", "")
         return Node("numeral", text=f"{digits}_{base}")
-    return _Parser(_tokens(_without_thousands(bare(answer)))).answer()
+    text = _TIMES.sub("*", _ANGLES.sub(r"\\langle \1\\rangle ", bare(answer)))
+    tree = _Parser(_tokens(_without_thousands(text))).answer()
+    if _height(tree) > MAX_HEIGHT:
+        raise Unreadable("too deep")
+    return tree
+
+
+_SEPARATORS: Final = re.compile(r",\s*(?:(?:and|or)\s)?|\s(?:and|or)\s")
+_TIMES: Final = re.compile(r"(?<=[0-9])\s*x\s*(?=10\^)")  # 3.2 x 10^5
+_ANGLES: Final = re.compile(r"(?:\\left)?<([^<>=]*,[^<>=]*)(?:\\right\s?)?>")  # <1, 2>
+
+
+def _height(node: Node) -> int:
+    return 1 + max(map(_height, node.parts), default=0)
 
 
 _CHOICE: Final = re.compile(
@@ -129,7 +146,7 @@ def _without_thousands(text: str) -> str:
 
 # ------------------------------------------------------------------------------------------- tokens
 
-_WRAPPERS: Final = r"text|textbf|textit|textrm|textsf|textnormal|mathrm|mathbf|mathit|mbox|hbox"
+_WRAPPERS: Final = r"text|textbf|textit|textrm|textsf|textnormal|mathrm|mbox|hbox"
 _TOKEN: Final = re.compile(
     rf"""\s*(?:
       (?P<time>(?<![\d:.])\d{{1,2}}:[0-5]\d(?::[0-5]\d)?(?![\d:.]))
@@ -216,9 +233,17 @@ def _tokens(text: str) -> list[_Token]:
             spaced = True
         if kind in ("", "space"):
             continue
+        if kind == "word" and len(piece) > 1 and _is_alone(text, match.start(kind), end):
+            kind = "run"
         tokens += _classified(kind, piece, spaced)
         spaced = False
     return tokens
+
+
+def _is_alone(text: str, start: int, end: int) -> bool:
+    """Whether a run of letters is a whole member of a list, or all that is in brackets."""
+    before, behind = text[:start].rstrip()[-1:], text[end:].lstrip()[:2].removeprefix("\\")[:1]
+    return before in ("", *"([{,;=") and behind in ("", *")]},;")
 
 
 def _classified(kind: str, piece: str, spaced: bool) -> list[_Token]:
@@ -228,7 +253,7 @@ def _classified(kind: str, piece: str, spaced: bool) -> list[_Token]:
         return [_command(piece, spaced)]
     if kind == "sign":
         return [_Token("sign", _SIGNS.get(piece, piece), spaced)]
-    if kind != "word":
+    if kind not in ("word", "run"):
         return [_Token(kind, piece, spaced)]
     if piece in _PLAIN:
         return [_command(piece, spaced)]
@@ -236,6 +261,8 @@ def _classified(kind: str, piece: str, spaced: bool) -> list[_Token]:
         return [_Token("letter", piece, spaced)]
     if piece in ("and", "or"):
         return [_Token("sign", piece, spaced)]
+    if kind == "run":
+        return [_Token("run", piece, spaced)]
     if len(piece) > 1 and (unit_name(piece) or (spaced and len(piece) > 3)):
         return [_Token("word", piece, spaced)]
     letters = [_Token("letter", letter) for letter in piece]
@@ -269,6 +296,8 @@ def _text_tokens(content: str, spaced: bool) -> list[_Token]:
         return _tokens(said)
     if said in ("e", "i"):
         return [_Token("letter", said, spaced)]
+    if said in ("pi", "infinity"):
+        return [_Token("constant", CONSTANTS[said], spaced)]
     return [_Token("text", said, spaced)] if said else []
 
 
@@ -278,7 +307,16 @@ _MODULO: Final = re.compile(r"\(mod ([0-9]+)\)")
 
 _RELATIONS: Final = {"=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx"}
 _CLOSING: Final = {"(": ")]", "[": ")]", r"\{": (r"\}",), r"\<": (r"\>", ">")}
-_MATRICES: Final = {"matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "smallmatrix", "array"}
+_MATRICES: Final = {
+    "matrix",
+    "pmatrix",
+    "bmatrix",
+    "Bmatrix",
+    "vmatrix",
+    "smallmatrix",
+    "array",
+    "cases",
+}
 _MERIDIEM: Final = re.compile(r"([ap])\.?\s?m\.?", re.IGNORECASE)
 
 
@@ -395,14 +433,19 @@ class _Parser:
 
     def _power(self) -> Node:
         base = self._primary()
-        while (token := self._next()) is not None and token.kind == "sign":
-            if token.text == "^":
+        while (token := self._next()) is not None:
+            if token.kind in ("text", "word") and unit_name(token.text) == "deg":
+                self._take()
+                base = Node("degrees", (base,))
+            elif token.kind != "sign":
+                break
+            elif token.text == "^":
                 self._take()
                 base = self._raised(base)
             elif token.text == "!":
                 self._take()
                 base = Node("call", (base,), "factorial")
-            elif token.text in ("%", r"\circ"):
+            elif token.text in ("%", r"\circ"):  # without a power sign, as in 5%
                 self._take()
                 base = Node("percent" if token.text == "%" else "degrees", (base,))
             else:
@@ -417,6 +460,9 @@ class _Parser:
             self._place = at + 1
             if grouped:
                 self._expect("}")
+            return Node("degrees", (base,))
+        if token == _Token("letter", "o") and base.kind == "number":  # 30^o
+            self._argument()
             return Node("degrees", (base,))
         if grouped and token is not None and token.kind in ("text", "word"):
             self._take()
@@ -453,7 +499,7 @@ class _Parser:
 
     def _piece(self, token: _Token) -> Node:
         readers: dict[str, Callable[[_Token], Node]] = {
-            "number": lambda token: _number(token.text),
+            "number": self._numeral,
             "time": self._time,
             "letter": self._letter,
             "constant": lambda token: Node("constant", text=token.text),
@@ -461,6 +507,7 @@ class _Parser:
             "dots": lambda token: Node("dots"),
             "text": lambda token: Node("text", text=token.text.casefold()),
             "word": lambda token: Node("text", text=token.text.casefold()),
+            "run": lambda token: Node("text", _as_product(token.text), token.text.casefold()),
             "command": self._command,
             "begin": self._matrix,
             "sign": self._bracket,
@@ -468,6 +515,12 @@ class _Parser:
         if token.kind not in readers:
             raise Unreadable(token.text)
         return readers[token.kind](token)
+
+    def _numeral(self, token: _Token) -> Node:
+        if not self._at("_"):
+            return _number(token.text)
+        self._take()
+        return Node("numeral", text=f"{token.text}_{self._raw_argument()}")
 
     def _number(self) -> Node:
         return _number(self._take().text)
@@ -573,7 +626,7 @@ class _Parser:
             while (ahead := self._next()) is not None and ahead.kind == "letter":
                 said += self._take().text
             return Node("symbol", text=f"{name} {said}")
-        if name in ("boldsymbol", "mathcal", "bm", "boxed", "phantom"):
+        if name in ("mathbf", "mathit", "mathcal", "boldsymbol", "bm", "boxed", "fbox"):
             return self._argument()
         raise Unreadable(name)
 
@@ -649,12 +702,19 @@ class _Parser:
                 break
         if self._take().kind != "end" or len({len(row.parts) for row in rows}) > 1:
             raise Unreadable("a matrix")
+        if token.text == "cases":
+            return Node("list", tuple(cell for row in rows for cell in row.parts), "and")
         return Node("matrix", tuple(rows), "determinant" if token.text == "vmatrix" else "")
 
     def _with_unit(self, left: Node) -> Node:
         if self._at_currency():
             self._take()
             return Node("unit", (left,), "$")
+        token = self._next()
+        if token is not None and token.text.casefold() in SCALES:
+            self._take()
+            scale = Node("number", value=Fraction(SCALES[token.text.casefold()]))
+            return Node("product", (left, scale))
         name = self._unit_text()
         half = _MERIDIEM.fullmatch(name)
         if half and left.kind == "number" and left.value in range(1, 13):
@@ -709,7 +769,7 @@ class _Parser:
             return token.text in ("(", "[", "{", "lfloor", "lceil") or (
                 token.text == "|" and not self._bars
             )
-        return token.kind in ("number", "letter", "constant", "function", "command", "dots")
+        return token.kind in ("number", "letter", "run", "constant", "function", "command", "dots")
 
 
 _FRACTIONS: Final = ("frac", "dfrac", "tfrac", "cfrac")

@@ -51,7 +51,15 @@ _SYMBOLS: Final = str.maketrans(
         },
     }
 )
-_DELIMITERS: Final = ((r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$"), ("**", "**"))
+_DELIMITERS: Final = (
+    (r"\(", r"\)"),
+    (r"\[", r"\]"),
+    ("$$", "$$"),
+    ("$", "$"),
+    ("**", "**"),
+    ("*", "*"),
+    ("`", "`"),
+)
 _TEXT: Final = r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"
 
 # Every rule is here because two writings of one answer differ by it.
@@ -81,6 +89,7 @@ def bare(text: str) -> str:
         if len(text) >= len(opening + closing) and text.startswith(opening):
             if text.endswith(closing):
                 text = _unended(text[len(opening) : -len(closing)])
+    text = text.removeprefix("=").lstrip()
     return _UNIT.sub(r" \\text{\1}", _HALF.sub(r" \\text{\1m}", text))
 
 
@@ -88,6 +97,11 @@ def _unended(text: str) -> str:
     """Return a text without its full stop, which is no ellipsis."""
     text = text.strip()
     return text if text.endswith("..") else text.removesuffix(".")
+
+
+def unwrapped(text: str) -> str:
+    r"""Return an answer in words as it is spoken, without `\text{}` around it."""
+    return re.sub(_TEXT, r"\1", bare(text)).strip(" ().*")
 
 
 def normalized(text: str) -> str:

@@ -28,7 +28,7 @@ _UNITS: Final = {
     "year": "years yr yrs",
     "$": "dollar dollars usd",
     "cent": "cents",
-    "mph": "",
+    "mi/h": "mph",
     "km/h": "kph kmph",
     "deg": "degree degrees",
     "rad": "radian radians",
@@ -37,6 +37,13 @@ _UNITS: Final = {
 """What a unit is called here -> its other names; any other word is a unit that may be left out."""
 
 _NAMES: Final = {name: unit for unit, names in _UNITS.items() for name in [unit, *names.split()]}
+
+
+SCALES: Final = {
+    **{"dozen": 12, "hundred": 100, "thousand": 1000},
+    **{"million": 10**6, "billion": 10**9, "trillion": 10**12},
+}
+"""Words that are no unit but a factor."""
 
 
 def unit_name(word: str) -> str:

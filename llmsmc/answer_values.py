@@ -254,7 +254,7 @@ class _Calculator:
             }[node.text]
         if node.kind == "call":
             return self.call(node)
-        if node.kind not in _OPERATIONS:
+        if node.kind not in _OPERATIONS or not node.parts:
             raise Unreadable(node.kind)
         return getattr(self, node.kind)(*node.parts)
 
@@ -295,6 +295,9 @@ class _Calculator:
 
     def unit(self, part: Node) -> Number:
         return self.of(part)
+
+    def text(self, *letters: Node) -> Number:
+        return functools.reduce(self.multiplied, map(self.of, letters))
 
     def power(self, base: Node, exponent: Node) -> Number:
         x, y = self.of(base), self.of(exponent)
@@ -432,7 +435,7 @@ class _Calculator:
 
 
 _OPERATIONS: Final = {
-    *("sum", "negative", "product", "quotient", "percent", "degrees", "unit", "power"),
+    *("sum", "negative", "product", "quotient", "percent", "degrees", "unit", "text", "power"),
 }
 _OF_FRACTIONS: Final = {
     *("factorial", "binomial", "floor", "ceil", "gcd", "lcm", "max", "min", "mod"),
