@@ -673,7 +673,7 @@ class _Parser:
         self._take()
         if self._at(r"\in"):
             self._take()
-            if self._union() != Node("symbol", text=r"\R"):
+            if self._sum() != Node("symbol", text=r"\R"):
                 raise Unreadable("a set of other numbers")
         if not self._at("|", "mid", ":"):
             raise Unreadable("no condition")
