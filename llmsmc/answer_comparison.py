@@ -75,8 +75,9 @@ _EXACT: Final = {
 
 def _without_percent(node: Node) -> Node:
     node = _canonical(node)
-    if node.kind == "percent" and node.parts[0].value.denominator == 1:
-        return node.parts[0]
+    if node.kind == "percent":
+        number = node.parts[0]
+        return number if number.kind == "number" and number.value.denominator == 1 else node
     return replace(node, parts=tuple(map(_without_percent, node.parts)))
 
 
@@ -159,7 +160,16 @@ def _same_members(left: Node, right: Node) -> bool:
     for several, other, alone in ((lists[0], lists[1], left), (lists[1], lists[0], right)):
         if alone.kind == "list" and len(several) > 1 and len(other) == 1:
             return _same_in_order(several, other[0])
+    names = [{member.name for member in each} for each in lists]
+    if {None} in names and max(map(len, names)) > 1:  # x = 1, y = 2 and 1, 2
+        return {left.kind, right.kind} == {"list"} and _same_nodes(*lists)
     return _is_matched(*lists)
+
+
+def _same_nodes(left: Sequence[_Member], right: Sequence[_Member]) -> bool:
+    return len(left) == len(right) and all(
+        _same_node(one.node, other.node) for one, other in zip(left, right, strict=True)
+    )
 
 
 def _same_in_order(members: Sequence[_Member], other: _Member) -> bool:

@@ -480,7 +480,7 @@ class _Parser:
     def _digit(self) -> Node:
         r"""Return an argument of `\frac`, of a number its first digit alone."""
         token = self._next()
-        if token is not None and token.kind == "number" and token.text[1:].isdigit():
+        if token is not None and token.kind == "number" and token.text.isdigit() and token.text[1:]:
             self._tokens[self._place] = _Token("number", token.text[1:])
             return _number(token.text[0])
         return self._argument()
@@ -635,6 +635,8 @@ class _Parser:
         if opening == "{":
             found = self._members(("}",))
             self._expect("}")
+            if not found:
+                raise Unreadable("nothing in braces")
             return found[0] if len(found) == 1 else Node("list", tuple(found), ",")
         if opening in ("|", "lfloor", "lceil"):
             closing = {"|": "|", "lfloor": "rfloor", "lceil": "rceil"}[opening]
