@@ -149,6 +149,8 @@ class _Member:
 
 
 def _same_members(left: Node, right: Node) -> bool:
+    if {left.kind, right.kind} == {"union", "set"}:
+        return _same_region(left, right)
     lists = _members(left), _members(right)
     sizes = [len(each) for each in lists]
     if any(member.node.kind == "dots" for each in lists for member in each):
@@ -294,6 +296,8 @@ def _same_member(left: _Member, right: _Member) -> bool:
 def _same_node(left: Node, right: Node) -> bool:
     left, right = _canonical(left), _canonical(right)
     kinds = {left.kind, right.kind}
+    if "union" in kinds and not kinds & {"list", "text", "matrix"}:  # of sets as well
+        return _same_region(left, right)
     if kinds & {"list", "set"}:
         return _same_members(left, right)
     if kinds & {"choice", "text", "numeral"}:
@@ -306,11 +310,6 @@ def _same_node(left: Node, right: Node) -> bool:
         return len(kinds) == 1 and (left.kind == "dots" or _same_relation(left, right))
     if "matrix" in kinds:
         return _same_matrix(left, right)
-    if "union" in kinds:
-        pieces = _pieces(left), _pieces(right)
-        return len(pieces[0]) == len(pieces[1]) and _is_matched(
-            *([_Member(None, each, each) for each in side] for side in pieces)
-        )
     if "bracket" in kinds:
         return len(kinds) == 1 and left.text == right.text and _same_parts(left, right)
     return _same_value(left, right)
@@ -399,13 +398,11 @@ def _time(text: str) -> tuple[int, ...]:
 def _same_matrix(left: Node, right: Node) -> bool:
     """Whether two matrices are the same; one of one row or column is a vector in brackets."""
     if left.kind == right.kind:
-        return (
-            left.text == right.text
-            and len(left.parts) == len(right.parts)
-            and all(itertools.starmap(_same_parts, zip(left.parts, right.parts, strict=True)))
+        return len(left.parts) == len(right.parts) and all(
+            itertools.starmap(_same_parts, zip(left.parts, right.parts, strict=True))
         )
     matrix, other = (left, right) if left.kind == "matrix" else (right, left)
-    if other.kind != "bracket" or other.text != "()" or matrix.text:
+    if other.kind != "bracket" or other.text != "()":
         return False
     rows = matrix.parts
     vector = rows[0].parts if len(rows) == 1 else tuple(row.parts[0] for row in rows)
@@ -416,19 +413,70 @@ def _same_matrix(left: Node, right: Node) -> bool:
 # ---------------------------------------------------------------------------- relations and regions
 
 
+def _same_region(left: Node, right: Node) -> bool:
+    """Whether two unions are the same, their intervals joined where they can be."""
+    regions = [_joined(_pieces(side)) for side in (left, right)]
+    return len(regions[0]) == len(regions[1]) and all(
+        one.text == other.text and _same_parts(one, other)
+        for one, other in zip(*regions, strict=True)
+    )
+
+
 def _pieces(node: Node) -> list[Node]:
-    """Return the intervals and the sets that a region is the union of."""
+    """Return the intervals that a region is the union of; a point p is [p, p]."""
     node = _canonical(node)
-    if node.kind != "union":
+    if node.kind == "set":
+        return [Node("bracket", (point, point), "[]") for point in node.parts]
+    if node.kind == "bracket" and len(node.parts) == 2:
         return [node]
-    left, right = node.parts
+    if node.kind != "union":
+        return [Node("bracket", (node, node), "[]")]
+    left, right = map(_pieces, node.parts)
     if node.text == r"\cup":
-        return [*_pieces(left), *_pieces(right)]
-    if node.text == r"\setminus" and _canonical(left) == REALS and right.kind == "set":
-        points = sorted(right.parts, key=real_value)
-        ends = [REALS.parts[0], *points, REALS.parts[1]]
-        return [Node("bracket", pair, "()") for pair in itertools.pairwise(ends)]
-    raise Unreadable(node.text)
+        return [*left, *right]
+    if node.text != r"\setminus" or any(piece.text != "[]" for piece in right):
+        raise Unreadable(node.text)
+    for low, high in (piece.parts for piece in right):
+        if low != high:
+            raise Unreadable(node.text)
+        left = [part for piece in left for part in _without_point(piece, low)]
+    return left
+
+
+def _without_point(interval: Node, point: Node) -> list[Node]:
+    low, high = interval.parts
+    if not real_value(low) <= real_value(point) <= real_value(high):
+        return [interval]
+    parts = (
+        Node("bracket", (low, point), interval.text[0] + ")"),
+        Node("bracket", (point, high), "(" + interval.text[1]),
+    )
+    return [part for part in parts if not _same_value(*part.parts)]
+
+
+def _joined(intervals: Sequence[Node]) -> list[Node]:
+    """Return intervals in order, those joined that overlap or touch."""
+    found: list[Node] = []
+    for interval in sorted(
+        intervals, key=lambda each: (real_value(each.parts[0]), each.text[0] == "(")
+    ):
+        if found:
+            last = found[-1]
+            gap = real_value(interval.parts[0]) - real_value(last.parts[1])
+            touches = _same_value(interval.parts[0], last.parts[1])
+            if (gap < 0 and not touches) or (
+                touches and (last.text[1], interval.text[0]) != (")", "(")
+            ):
+                ends = [
+                    (real_value(each.parts[1]), each.text[1] == "]", each.parts[1])
+                    for each in (last, interval)
+                ]
+                high = max(ends, key=lambda end: end[:2])
+                brackets = last.text[0] + ("]" if high[1] else ")")
+                found[-1] = Node("bracket", (last.parts[0], high[2]), brackets)
+                continue
+        found.append(interval)
+    return found
 
 
 _FLIPPED: Final = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}

@@ -21,7 +21,7 @@ from fractions import Fraction
 from typing import Final
 
 from llmsmc.answer_text import bare, normalized, numeral, unwrapped, words
-from llmsmc.answer_units import SCALES, unit_name
+from llmsmc.answer_units import CURRENCIES, SCALES, unit_name
 
 MAX_DEPTH: Final = 24
 MAX_HEIGHT: Final = 100  # of a tree: a product of so many factors
@@ -38,8 +38,8 @@ class Node:
     Attributes:
         kind: what it is: "number", "symbol", "constant", "call", "power", "sum", "product",
             "quotient", "negative", "pm", "mp", "degrees", "percent", "unit", "list", "set",
-            "bracket", "matrix", "ratio", "time", "relation", "union", "choice", "text", "numeral"
-            or "dots".
+            "bracket", "matrix", "ratio", "time", "relation", "union", "choice", "text", "numeral",
+            "modulo" or "dots".
         parts: what it is made of.
         text: its name, its brackets, its operators, its words or its unit.
         value: the value of a number.
@@ -75,7 +75,7 @@ def read(answer: str) -> Node:
         return Node("text", _as_product(spelt), spoken)
     if numeral(spelt):
         digits, base = numeral(spelt) or ("", "")
-        return Node("numeral", text=f"{digits}_{base}")
+        return Node("numeral", text=f"{digits}_{base}".casefold())
     text = _TIMES.sub("*", _ANGLES.sub(r"\\langle \1\\rangle ", bare(answer)))
     tree = _Parser(_tokens(_without_thousands(text))).answer()
     if _height(tree) > MAX_HEIGHT:
@@ -98,7 +98,7 @@ _CHOICE: Final = re.compile(
         (?: \((?P<bracketed>[A-H])\)[.:]?\s*\} | (?P<dotted>[A-H])[.:)]?\s*\}
           | \((?P<inside>[A-H])\)\s(?=[^{}]*\}$) | (?P<before>[A-H])[.:)]\s(?=[^{}]*\}$) )
     | \((?P<plain>[A-H])\)(?=$|\s|\d|\$|\\(?![a-z])|\\(?:text|frac|dfrac|sqrt|quad|qquad))
-    | (?P<open>[A-H])[.:)](?=\s)
+    | (?P<open>[A-H])(?:[.:)](?=\s)|\)$)
     )(?:\s|\\[ ,;:]|\\q?quad(?![a-z])|~|:)*""",
     re.VERBOSE,
 )
@@ -157,7 +157,8 @@ _TOKEN: Final = re.compile(
       | (?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
     | \\(?:{_WRAPPERS})\s*\{{(?P<text>[^{{}}]*)\}}
     | \\begin\s*\{{(?P<begin>[a-z]+)\*?\}} | \\end\s*\{{(?P<end>[a-z]+)\*?\}}
-    | \\(?:left|right|[bB]igg?[lr]?|middle|displaystyle|limits)(?![a-zA-Z])\.?
+    | \\(?:left|right|[bB]igg?[lr]?|middle|(?:no)?limits|(?:display|text|script)style|[tT]iny|
+        small|normalsize|[lL]arge|LARGE|[hH]uge|rm|bf|it|mathstrut)(?![a-zA-Z])\.?
     | (?P<space>\\[!,;: ]|\\q?quad(?![a-zA-Z])|~)
     | \\operatorname\*?\s*\{{(?P<operator>[a-zA-Z]+)\}}
     | \\(?P<command>[a-zA-Z]+)
@@ -259,7 +260,7 @@ def _classified(kind: str, piece: str, spaced: bool) -> list[_Token]:
         return [_command(piece, spaced)]
     if piece in _GREEK and len(piece) > 2:
         return [_Token("letter", piece, spaced)]
-    if piece in ("and", "or"):
+    if piece in ("and", "or", "to"):
         return [_Token("sign", piece, spaced)]
     if kind == "run":
         return [_Token("run", piece, spaced)]
@@ -289,6 +290,10 @@ def _text_tokens(content: str, spaced: bool) -> list[_Token]:
     said = bare(" ".join(content.split()).strip(" ,"))
     if said in ("and", "or"):
         return [_Token("sign", said, spaced)]
+    if said.endswith(("is", "=", ":")):  # the answer is
+        return []
+    if unit_name(said) in CURRENCIES:
+        return [_Token("sign", unit_name(said), spaced)]
     modulo = _MODULO.fullmatch(said)
     if modulo:
         return [_Token("sign", "mod", spaced), *_tokens(modulo[1])]
@@ -317,6 +322,7 @@ _MATRICES: Final = {
     "array",
     "cases",
 }
+_HALVES: Final = {"noon": "pm", "midnight": "am"}
 _MERIDIEM: Final = re.compile(r"([ap])\.?\s?m\.?", re.IGNORECASE)
 
 
@@ -416,14 +422,17 @@ class _Parser:
     def _beside(self, left: Node, token: _Token) -> Node:
         """Return a product without a sign, or a mixed number."""
         ends_in_number = left.kind == "number" and self._tokens[self._place - 1].kind == "number"
-        if token.kind == "number":
+        if token.kind == "number" and self._tokens[self._place - 1].kind == "number":
             if not ends_in_number or not self._is_fraction_ahead():
                 raise Unreadable("two numbers side by side")
             top, bottom = self._number(), (self._take(), self._number())[1]
             return _mixed(left, Node("quotient", (top, bottom)), must=True)
         right = self._power()
-        if ends_in_number and right.kind == "quotient" and token.text in _FRACTIONS:
-            return _mixed(left, right, must=False)
+        if ends_in_number and token.text in _FRACTIONS:
+            if right.kind == "quotient":
+                return _mixed(left, right, must=False)
+            if right.kind == "percent" and right.parts[0].kind == "quotient":
+                return Node("percent", (_mixed(left, right.parts[0], must=False),))
         return Node("product", (left, right))
 
     def _is_fraction_ahead(self) -> bool:
@@ -529,7 +538,9 @@ class _Parser:
         following = self._next()
         if following is not None and following.kind in ("text", "word"):
             self._take()
-            half = _MERIDIEM.fullmatch(following.text)
+            half = _MERIDIEM.fullmatch(_HALVES.get(following.text.casefold(), following.text))
+            if not half and not unit_name(following.text):
+                raise Unreadable(following.text)
             return Node("time", text=f"{token.text} {half[1].casefold()}m" if half else token.text)
         return Node("time", text=token.text)
 
@@ -611,7 +622,9 @@ class _Parser:
     def _command(self, token: _Token) -> Node:
         name = token.text
         if name in _FRACTIONS:
-            return Node("quotient", (self._digit(), self._digit()))
+            return _quotient(self._digit(), self._digit())
+        if name == "det":
+            return _determinant(self._argument())
         if name in ("binom", "dbinom", "tbinom"):
             return Node("call", (self._digit(), self._digit()), "binomial")
         if name in ("emptyset", "varnothing", "O"):
@@ -634,6 +647,14 @@ class _Parser:
         opening = token.text
         if opening == "{":
             found = self._members(("}",))
+            infix = self._next()
+            if infix is not None and infix.text in _INFIX and len(found) == 1:
+                self._take()
+                below = self._sum()
+                self._expect("}")
+                if infix.text == "over":
+                    return _quotient(found[0], below)
+                return Node("call", (found[0], below), "binomial")
             self._expect("}")
             if not found:
                 raise Unreadable("nothing in braces")
@@ -645,8 +666,8 @@ class _Parser:
             self._bars -= opening == "|"
             self._expect(closing)
             return Node("call", (inner,), {"|": "abs", "lfloor": "floor", "lceil": "ceil"}[opening])
-        if opening == "$":
-            return Node("unit", (self._signed_power(),), "$")
+        if opening in CURRENCIES:
+            return Node("unit", (self._signed_power(),), opening)
         if opening not in _CLOSING:
             raise Unreadable(opening)
         if opening == r"\{" and self._is_builder():
@@ -706,12 +727,12 @@ class _Parser:
             raise Unreadable("a matrix")
         if token.text == "cases":
             return Node("list", tuple(cell for row in rows for cell in row.parts), "and")
-        return Node("matrix", tuple(rows), "determinant" if token.text == "vmatrix" else "")
+        matrix = Node("matrix", tuple(rows))
+        return _determinant(matrix) if token.text == "vmatrix" else matrix
 
     def _with_unit(self, left: Node) -> Node:
         if self._at_currency():
-            self._take()
-            return Node("unit", (left,), "$")
+            return Node("unit", (left,), self._take().text)
         token = self._next()
         if token is not None and token.text.casefold() in SCALES:
             self._take()
@@ -724,7 +745,7 @@ class _Parser:
         return Node("unit", (left,), name)
 
     def _at_currency(self) -> bool:
-        return self._at("$", "\N{EURO SIGN}", "\N{POUND SIGN}")
+        return self._at(*CURRENCIES)
 
     def _unit_text(self, closing: str = "") -> str:
         """Return the words of a unit with their powers and strokes."""
@@ -771,10 +792,32 @@ class _Parser:
             return token.text in ("(", "[", "{", "lfloor", "lceil") or (
                 token.text == "|" and not self._bars
             )
-        return token.kind in ("number", "letter", "run", "constant", "function", "command", "dots")
+        return token.text not in _INFIX and token.kind in (
+            *("number", "letter", "run", "constant", "function", "command", "dots", "begin"),
+        )
 
 
 _FRACTIONS: Final = ("frac", "dfrac", "tfrac", "cfrac")
+_INFIX: Final = ("over", "choose")
+
+
+def _quotient(top: Node, bottom: Node) -> Node:
+    """Return a fraction, or what a derivative is called."""
+    below = [part for part in bottom.parts if bottom.kind == "product"] or list(bottom.parts)
+    differential = Node("symbol", text="d")
+    if below[:1] == [differential]:
+        if top == differential:
+            raise Unreadable("a derivative")
+        if top.kind in ("product", "text") and top.parts[0] == differential:
+            return Node("symbol", text=f"{top.parts} by {below}")
+    return Node("quotient", (top, bottom))
+
+
+def _determinant(matrix: Node) -> Node:
+    cells = tuple(cell for row in matrix.parts for cell in row.parts)
+    if matrix.kind != "matrix" or len(cells) != len(matrix.parts) ** 2:
+        raise Unreadable("no square matrix")
+    return Node("call", cells, "determinant")
 
 
 def _mixed(whole: Node, fraction: Node, must: bool) -> Node:

@@ -27,6 +27,10 @@ _UNITS: Final = {
     "month": "months",
     "year": "years yr yrs",
     "$": "dollar dollars usd",
+    "\N{EURO SIGN}": "euro euros eur",
+    "\N{POUND SIGN}": "gbp",
+    "\N{YEN SIGN}": "yen jpy",
+    "\N{INDIAN RUPEE SIGN}": "rs rupee rupees inr",
     "cent": "cents",
     "mi/h": "mph",
     "km/h": "kph kmph",
@@ -38,6 +42,8 @@ _UNITS: Final = {
 
 _NAMES: Final = {name: unit for unit, names in _UNITS.items() for name in [unit, *names.split()]}
 
+
+CURRENCIES: Final = tuple("$\N{EURO SIGN}\N{POUND SIGN}\N{YEN SIGN}\N{INDIAN RUPEE SIGN}")
 
 SCALES: Final = {
     **{"dozen": 12, "hundred": 100, "thousand": 1000},
@@ -61,7 +67,9 @@ def unit(text: str) -> str | None:
     (True, 'mi/h', None)
     """
     found, power = "", ""
-    for word in re.findall(r"[a-zA-Z.]+|[0-9]+|[/$%-]", text.replace("^ -", "^-")):
+    for word in re.findall(
+        rf"[a-zA-Z.]+|[0-9]+|[/%{''.join(CURRENCIES)}-]", text.replace("^ -", "^-")
+    ):
         if word.casefold() in _POWERS:
             power = _POWERS[word.casefold()]
         elif word.isdigit():

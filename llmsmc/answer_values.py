@@ -357,6 +357,8 @@ class _Calculator:
             if isinstance(index, Fraction) and index.denominator == 1 and 0 < index < 1000:
                 return self.root(x, index.numerator)
             return self.raised(x, _divided(Fraction(1), index))
+        if name == "determinant":
+            return self.determinant(arguments)
         if name in _OF_FRACTIONS:
             return self.of_fractions(name, arguments)
         if name == "abs":
@@ -392,6 +394,20 @@ class _Calculator:
         if name == "mod":
             return Fraction(wholes[0] % wholes[1])
         return _bounded(Fraction(math.gcd(*wholes) if name == "gcd" else math.lcm(*wholes)))
+
+    def determinant(self, cells: list[Number]) -> Number:
+        """Return the determinant of a matrix, expanded along its first row."""
+        size = math.isqrt(len(cells))
+        if size == 1:
+            return cells[0]
+        if size > 4:
+            raise Unreadable("a large determinant")
+        total: Number = Fraction(0)
+        for column in range(size):
+            rest = [x for i, x in enumerate(cells[size:]) if i % size != column]
+            minor = self.multiplied(cells[column], self.determinant(rest))
+            total = self.added(total, minor if column % 2 == 0 else -minor)
+        return total
 
     def binomial(self, n: Number, k: Number) -> Number:
         if isinstance(k, Fraction) and k.denominator == 1:
@@ -445,5 +461,5 @@ _FUNCTIONS: Final = {
     *_OF_FRACTIONS,
     *_SPELT,
     *CIRCULAR,
-    *("root", "abs", "ln", "log", "exp", "sinh", "cosh", "tanh"),
+    *("root", "abs", "determinant", "ln", "log", "exp", "sinh", "cosh", "tanh"),
 }

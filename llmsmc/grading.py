@@ -37,7 +37,7 @@ Verdict = Literal["right", "wrong", "no answer", "unreadable", "timeout", "error
 NOT_COMPARED: Final = ("unreadable", "timeout", "error")
 """The verdicts that say nothing of the answer, only that it could not be compared."""
 
-_CALCULUS = re.compile(r"\\(?:i*int|sum|prod|lim|det|operatorname)(?![a-zA-Z])")
+_CALCULUS = re.compile(r"\\(?:i*int|sum|prod|lim)(?![a-zA-Z])|\\frac\s*\{d\}")
 
 _TOKEN = re.compile(r"\\(?:f?boxed|framebox)\s*\{|\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"^####(.*)$", re.MULTILINE)
