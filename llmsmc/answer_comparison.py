@@ -211,14 +211,14 @@ def _members(node: Node) -> list[_Member]:
     for part in parts:
         for each in _signs(part):
             name, called = _name(each)
-            if called.kind in ("list", "set") and (name is not None or node.kind == "list"):
+            if called.kind == "list" or (called.kind == "set" and name is not None):
                 inner = [replace(member, name=name) for member in _members(called)]
                 found += inner
                 continue
             if name is None and found and each.kind != "relation":
                 name = found[-1].name
             found.append(_Member(name, called, each))
-    if node.kind == "set" or (node.kind not in ("list",) and len(found) > 1):
+    if node.kind != "list" and len(found) > 1:
         kept: list[_Member] = []
         for member in found:
             if not any(_same_member(member, each) for each in kept):
@@ -267,7 +267,7 @@ def _name(node: Node) -> tuple[Node | None, Node]:
             return first, last
         if _is_name(last) and len(node.parts) == 2:
             return last, first
-        return (None, last) if len(node.parts) > 2 else (None, node)
+        return (None, last) if len(node.parts) > 2 or _is_closed(first) else (None, node)
     if operators == [r"\in"] and _is_name(first):
         return first, last
     return _region_of_relation(node) or (None, node)
@@ -327,7 +327,8 @@ def _canonical(node: Node) -> Node:
     An interval without an end has no bracket there.
     """
     if node.kind in ("list", "set") and len(node.parts) == 1:
-        return _canonical(node.parts[0])
+        member = _canonical(node.parts[0])
+        return node if member.kind == "set" else member  # the set of the empty set
     if node == Node("symbol", text=r"\R"):
         return REALS
     if node.kind == "unit":
@@ -552,7 +553,10 @@ def _is_closed(node: Node) -> bool:
 
 
 def _alternatives_of_relations(node: Node) -> _Member | None:
-    """Return the one region of inequalities in the same unknown joined by `or` or by `and`."""
+    """Return the one region of inequalities in the same unknown joined by `or` or by `and`.
+
+    A comma stands for `and` between two rays that overlap, else for `or`.
+    """
     if node.kind != "list" or not all(part.kind == "relation" for part in node.parts):
         return None
     regions = [_region_of_relation(part) for part in node.parts]
@@ -560,19 +564,26 @@ def _alternatives_of_relations(node: Node) -> _Member | None:
         return None
     intervals = [region[1] for region in regions if region]
     name = regions[0][0] if regions[0] else None
-    if node.text != "and":
-        union = intervals[0]
-        for each in intervals[1:]:
-            union = Node("union", (union, each), r"\cup")
-        return _Member(name, union, node)
+    both = _overlap(intervals)
+    if node.text == "and" or (node.text == "," and both is not None):
+        return None if both is None else _Member(name, both, node)
+    union = intervals[0]
+    for each in intervals[1:]:
+        union = Node("union", (union, each), r"\cup")
+    return _Member(name, union, node)
+
+
+def _overlap(intervals: Sequence[Node]) -> Node | None:
+    """Return where two rays of opposite directions overlap."""
     if len(intervals) != 2 or any(each.kind != "bracket" for each in intervals):
         return None
     low = next((each for each in intervals if each.parts[1] == INFINITY), None)
     high = next((each for each in intervals if each.parts[0] == REALS.parts[0]), None)
-    if low is None or high is None:
+    if low is None or high is None or low is high:
         return None
-    both = Node("bracket", (low.parts[0], high.parts[1]), low.text[0] + high.text[1])
-    return _Member(name, both, node)
+    if real_value(low.parts[0]) >= real_value(high.parts[1]):
+        return None
+    return Node("bracket", (low.parts[0], high.parts[1]), low.text[0] + high.text[1])
 
 
 def _same_relation(left: Node, right: Node) -> bool:

@@ -59,7 +59,7 @@ def read(answer: str) -> Node:
     Raises:
         Unreadable: the answer is not in the grammar.
     """
-    choice = _CHOICE.match(bare(answer))
+    choice = _CHOICE.match(_OPTION.sub(r"(\1)", bare(answer)))
     if choice:
         content = choice.string[choice.end() :]
         if choice[0].count("{") > choice[0].count("}"):
@@ -85,13 +85,16 @@ def read(answer: str) -> Node:
 
 _SEPARATORS: Final = re.compile(r",\s*(?:(?:and|or)\s)?|\s(?:and|or)\s")
 _TIMES: Final = re.compile(r"(?<=[0-9])\s*x\s*(?=10\^)")  # 3.2 x 10^5
-_ANGLES: Final = re.compile(r"(?:\\left)?<([^<>=]*,[^<>=]*)(?:\\right\s?)?>")  # <1, 2>
+_ANGLES: Final = re.compile(r"^(?:\\left)?<([^<>=]*,[^<>=]*?)(?:\\right\s?)?>$")  # <1, 2>
 
 
 def _height(node: Node) -> int:
     return 1 + max(map(_height, node.parts), default=0)
 
 
+_OPTION: Final = re.compile(
+    r"^(?:\\text\s*\{)?(?:[Oo]ption|[Cc]hoice|[Aa]nswer:?)\s+\(?([A-H])\)?\}?$"
+)
 _CHOICE: Final = re.compile(
     r"""(?:
       \\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mbox)\s*\{\s*
@@ -152,7 +155,7 @@ _TOKEN: Final = re.compile(
       (?P<time>(?<![\d:.])\d{{1,2}}:[0-5]\d(?::[0-5]\d)?(?![\d:.]))
     | (?P<number>
         (?P<repeated>\d*\.\d*)
-            (?:\\(?:overline|bar|dot|overset\{{\\cdot\}})\s*\{{(?P<period>\d+)\}})
+            \\(?:overline|bar|dot)\s*(?:\{{(?P<period>\d+)\}}|(?P<digit>\d))
       | (?P<opened>\d+\.|0\.\d+)\((?P<bracketed>\d+)\)
       | (?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
     | \\(?:{_WRAPPERS})\s*\{{(?P<text>[^{{}}]*)\}}
@@ -221,7 +224,7 @@ def _tokens(text: str) -> list[_Token]:
             break
         spaced = spaced or match[0][:1].isspace()
         kind = match.lastgroup or ""
-        if kind in ("period", "bracketed"):
+        if kind in ("period", "digit", "bracketed"):
             kind = "number"
         end = match.end()
         if kind == "number" and _EXPRESSION_WITH_E.fullmatch(match[0].strip()):
@@ -261,7 +264,9 @@ def _classified(kind: str, piece: str, spaced: bool) -> list[_Token]:
     if piece in _GREEK and len(piece) > 2:
         return [_Token("letter", piece, spaced)]
     if piece in ("and", "or", "to"):
-        return [_Token("sign", piece, spaced)]
+        return [_Token("sign", {"to": ":"}.get(piece, piece), spaced)]
+    if len(piece) > 2 and unit_name(piece) in CURRENCIES:
+        return [_Token("sign", unit_name(piece), spaced)]
     if kind == "run":
         return [_Token("run", piece, spaced)]
     if len(piece) > 1 and (unit_name(piece) or (spaced and len(piece) > 3)):
@@ -288,8 +293,8 @@ def _command(name: str, spaced: bool) -> _Token:
 def _text_tokens(content: str, spaced: bool) -> list[_Token]:
     r"""Read what stands in `\text{}`: a separator, words, or mathematics if it has a digit."""
     said = bare(" ".join(content.split()).strip(" ,"))
-    if said in ("and", "or"):
-        return [_Token("sign", said, spaced)]
+    if said in ("and", "or", "to"):
+        return [_Token("sign", {"to": ":"}.get(said, said), spaced)]
     if said.endswith(("is", "=", ":")):  # the answer is
         return []
     if unit_name(said) in CURRENCIES:
@@ -549,6 +554,9 @@ class _Parser:
         if self._at("_"):
             self._take()
             name += "_" + self._raw_argument()
+        elif (ahead := self._next()) is not None and ahead.kind == "number":
+            if not ahead.is_spaced and ahead.text.isdigit() and len(name) == 1:
+                name += "_" + self._take().text  # x1
         while self._at("'"):
             self._take()
             name += "'"
@@ -836,7 +844,7 @@ def _mixed(whole: Node, fraction: Node, must: bool) -> Node:
 
 
 _DIGITS_OF: Final = re.compile(
-    r"(?P<whole>\d*)\.(?P<fixed>\d*)(?:\(|\\[a-z]+\s*\{|\\overset\{\\cdot\}\s*\{)(?P<period>\d+)[)}]"
+    r"(?P<whole>\d*)\.(?P<fixed>\d*)(?:\(|\\[a-z]+\s*\{?)(?P<period>\d+)[)}]?"
 )
 MAX_EXPONENT: Final = 400
 

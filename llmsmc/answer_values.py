@@ -6,8 +6,9 @@ few points: Schwartz 1980.) A point at which a root or a logarithm of a negative
 taken says nothing, unless the expression has the imaginary unit in it or all points are of that
 kind.
 
-Every operation has a bound: exact numbers have `MAX_BITS` bits at most, others an exponent of
-`MAX_MAGNITUDE` at most. What goes beyond raises `Unreadable`.
+Every operation has a bound: exact numbers have `MAX_BITS` bits at most (at points they are rounded
+beyond `MAX_BITS_AT_POINTS`), others an exponent of `MAX_MAGNITUDE` at most. What goes beyond raises
+`Unreadable`.
 """
 
 import functools
@@ -25,8 +26,10 @@ from llmsmc.answer_grammar import CIRCULAR, Node, Unreadable
 
 NUM_POINTS: Final = 6
 NUM_DIGITS: Final = 45
-MAX_BITS: Final = 16_384
-MAX_MAGNITUDE: Final = 100_000  # in bits
+MAX_BITS: Final = 2**17
+MAX_BITS_AT_POINTS: Final = 2**12
+MAX_FACTORIAL: Final = 10_000
+MAX_MAGNITUDE: Final = 2**18  # in bits
 EXACT_TOLERANCE: Final = Fraction(1, 10**50)  # relative, between expressions
 DECIMAL_TOLERANCE: Final = Fraction(1, 10**12)  # between a decimal and what is no fraction
 
@@ -195,24 +198,14 @@ def _float(number: Number) -> Any:
     return number
 
 
-def _bounded(number: Number) -> Number:
-    """Return a number, if it is within the bounds."""
-    if isinstance(number, Fraction):
-        bits = max(number.numerator.bit_length(), number.denominator.bit_length())
-        return number if bits <= MAX_BITS else _bounded(_float(number))
-    if _CONTEXT.isnan(number):
-        raise _Undefined
-    if number and not _CONTEXT.isinf(number) and abs(_CONTEXT.mag(number)) > MAX_MAGNITUDE:
-        raise Unreadable("too large or too small")
-    return number
+def _bits(number: Fraction) -> int:
+    return max(number.numerator.bit_length(), number.denominator.bit_length())
 
 
 def _divided(x: Number, y: Number) -> Number:
-    if not y:
-        raise _Undefined
     if isinstance(x, Fraction) and isinstance(y, Fraction):
-        return _bounded(x / y)
-    return _bounded(_float(x) / _float(y))
+        return x / y
+    return _float(x) / _float(y)
 
 
 class _Calculator:
@@ -226,6 +219,7 @@ class _Calculator:
 
     def __init__(self, point: dict[str, Fraction], is_complex: bool, radians: bool) -> None:
         self.point, self.is_complex = point, is_complex
+        self.max_bits = MAX_BITS_AT_POINTS if point else MAX_BITS
         self.degree: Number = _CONTEXT.pi / 180 if radians else Fraction(1)
 
     def safe(self, node: Node) -> Number | None:
@@ -240,7 +234,7 @@ class _Calculator:
     def of(self, node: Node) -> Number:
         """Return the value."""
         if node.kind == "number":
-            return _bounded(node.value)
+            return self.bounded(node.value)
         if node.kind == "symbol":
             if node.text.startswith("\\"):
                 raise Unreadable(node.text)
@@ -258,6 +252,25 @@ class _Calculator:
             raise Unreadable(node.kind)
         return getattr(self, node.kind)(*node.parts)
 
+    def bounded(self, number: Number) -> Number:
+        """Return a number, if it is within the bounds; at a point, rounded to be so."""
+        if isinstance(number, Fraction):
+            if _bits(number) <= self.max_bits:
+                return number
+            if not self.point:
+                raise Unreadable("too many digits")
+            number = _float(number)
+        if _CONTEXT.isnan(number):
+            raise _Undefined
+        if number and not _CONTEXT.isinf(number) and abs(_CONTEXT.mag(number)) > MAX_MAGNITUDE:
+            raise Unreadable("too large or too small")
+        return number
+
+    def divided(self, x: Number, y: Number) -> Number:
+        if not y:
+            raise _Undefined
+        return self.bounded(_divided(x, y))
+
     def sum(self, *parts: Node) -> Number:
         total = self.of(parts[0])
         for part in parts[1:]:
@@ -266,12 +279,12 @@ class _Calculator:
 
     def added(self, x: Number, y: Number) -> Number:
         if isinstance(x, Fraction) and isinstance(y, Fraction):
-            return _bounded(x + y)
+            return self.bounded(x + y)
         one, other = _float(x), _float(y)
         total = one + other
         if abs(total) <= _float(EXACT_TOLERANCE) ** 1.25 * max(abs(one), abs(other)):
             return Fraction(0)  # what is left is rounding
-        return _bounded(total)
+        return self.bounded(total)
 
     def negative(self, part: Node) -> Number:
         return -self.of(part)
@@ -281,14 +294,14 @@ class _Calculator:
 
     def multiplied(self, x: Number, y: Number) -> Number:
         if isinstance(x, Fraction) and isinstance(y, Fraction):
-            return _bounded(x * y)
-        return _bounded(_float(x) * _float(y))
+            return self.bounded(x * y)
+        return self.bounded(_float(x) * _float(y))
 
     def quotient(self, left: Node, right: Node) -> Number:
-        return _divided(self.of(left), self.of(right))
+        return self.divided(self.of(left), self.of(right))
 
     def percent(self, part: Node) -> Number:
-        return _divided(self.of(part), Fraction(100))
+        return self.divided(self.of(part), Fraction(100))
 
     def degrees(self, part: Node) -> Number:
         return self.multiplied(self.of(part), self.degree)
@@ -305,9 +318,12 @@ class _Calculator:
             if isinstance(x, Fraction):
                 if not x and y <= 0:
                     raise _Undefined
-                bits = max(x.numerator.bit_length(), x.denominator.bit_length())
-                if bits * abs(y.numerator) <= MAX_BITS or abs(x) in (0, 1):
-                    return Fraction(x ** (y.numerator % 2 if abs(x) == 1 else y.numerator))
+                if abs(x) in (0, 1):
+                    return x if y % 2 else abs(x)
+                if _bits(x) * abs(y.numerator) <= self.max_bits:
+                    return Fraction(x**y.numerator)
+                if not self.point:
+                    raise Unreadable("a power of too many digits")
             elif not x and y <= 0:
                 raise _Undefined
         elif isinstance(y, Fraction) and y.denominator < 1000:
@@ -327,7 +343,7 @@ class _Calculator:
             raise _Undefined
         if other and _CONTEXT.mag(other) + math.log2(magnitude) > math.log2(MAX_MAGNITUDE) + 1:
             raise Unreadable("a power without end")
-        return _bounded(
+        return self.bounded(
             _CONTEXT.power(
                 one, y.numerator if isinstance(y, Fraction) and y.denominator == 1 else other
             )
@@ -342,7 +358,7 @@ class _Calculator:
                 return -_CONTEXT.root(-one, index)
             if not self.is_complex:
                 raise _Undefined
-        return _bounded(_CONTEXT.root(one, index))
+        return self.bounded(_CONTEXT.root(one, index))
 
     def call(self, node: Node) -> Number:
         name = node.text
@@ -356,7 +372,7 @@ class _Calculator:
             x, index = arguments
             if isinstance(index, Fraction) and index.denominator == 1 and 0 < index < 1000:
                 return self.root(x, index.numerator)
-            return self.raised(x, _divided(Fraction(1), index))
+            return self.raised(x, self.divided(Fraction(1), index))
         if name == "determinant":
             return self.determinant(arguments)
         if name in _OF_FRACTIONS:
@@ -370,11 +386,13 @@ class _Calculator:
         if name == "factorial":
             (x,) = arguments
             whole = isinstance(x, Fraction) and x.denominator == 1
-            if whole and 0 <= x <= 1000:
-                return Fraction(math.factorial(x.numerator))
+            if whole and 0 <= x <= MAX_FACTORIAL:
+                return self.bounded(Fraction(math.factorial(x.numerator)))
+            if not self.point:
+                raise Unreadable("a factorial without end")
             if not -1000 < _float(x).real < 10**6:
                 raise Unreadable("a factorial without end")
-            return _bounded(_CONTEXT.factorial(_float(x)))
+            return self.bounded(_CONTEXT.factorial(_float(x)))
         if name == "binomial":
             return self.binomial(*arguments)
         if name in ("floor", "ceil") and len(arguments) == 1:
@@ -393,7 +411,7 @@ class _Calculator:
         wholes = [each.numerator for each in arguments]
         if name == "mod":
             return Fraction(wholes[0] % wholes[1])
-        return _bounded(Fraction(math.gcd(*wholes) if name == "gcd" else math.lcm(*wholes)))
+        return self.bounded(Fraction(math.gcd(*wholes) if name == "gcd" else math.lcm(*wholes)))
 
     def determinant(self, cells: list[Number]) -> Number:
         """Return the determinant of a matrix, expanded along its first row."""
@@ -419,11 +437,11 @@ class _Calculator:
                 found: Number = Fraction(1)
                 for j in range(int(k)):
                     step = self.added(n, Fraction(-j))
-                    found = _divided(self.multiplied(found, step), Fraction(j + 1))
+                    found = self.divided(self.multiplied(found, step), Fraction(j + 1))
                 return found
         if max(abs(_float(n)), abs(_float(k))) > 10**6:
             raise Unreadable("a binomial coefficient without end")
-        return _bounded(_CONTEXT.binomial(_float(n), _float(k)))
+        return self.bounded(_CONTEXT.binomial(_float(n), _float(k)))
 
     def transcendental(self, name: str, arguments: list[Number]) -> Number:
         if any(_CONTEXT.isinf(x) or (x and abs(_CONTEXT.mag(x)) > 1000) for x in arguments):
@@ -435,7 +453,7 @@ class _Calculator:
                 raise _Undefined
             base = {"ln": _CONTEXT.e, "log": _CONTEXT.mpf(10)}[name]
             below = _CONTEXT.log(arguments[1] if len(arguments) > 1 else base)
-            return _divided(_CONTEXT.log(x), below)
+            return self.divided(_CONTEXT.log(x), below)
         if name == "exp":
             return self.raised(+_CONTEXT.e, x)
         if len(arguments) > 1:
@@ -447,7 +465,7 @@ class _Calculator:
             return Fraction(0)
         if abs(found) > 1 / _float(EXACT_TOLERANCE):
             raise _Undefined
-        return _bounded(found)
+        return self.bounded(found)
 
 
 _OPERATIONS: Final = {

@@ -68,6 +68,9 @@ KINDS = {
         1.4142135623731 || \sqrt{2}
         1.41421356 /= \sqrt{2}
         100! || 100\cdot 99!
+        100!+1 /= 100!
+        3^{10000} /= 3^{10000}+1
+        \frac{1}{\binom{60}{30}} || \frac{30!\,30!}{60!}
         \frac{\sqrt{2}}{10^{40}} /= \frac{\sqrt{3}}{10^{40}}
     """,
     "dots": r"""
@@ -137,6 +140,10 @@ KINDS = {
         3 PM || 3:00 PM
         \text{7 pm} || 7 PM
         12:00 PM /= 12:00 AM
+        12:00\text{ noon} /= 12:00\text{ midnight}
+        12:00\text{ noon} || 12 PM
+        8:00 in the morning /= 8:00 in the evening
+        3 to 5 || 6:10
         2:3:5 || 4 : 6 : 10
         0.5:1 || 1:2
     """,
@@ -154,6 +161,8 @@ KINDS = {
         \{1,2,3\} /= (1,2,3)
         \{3,5\} /= \{3,5,7\}
         \{1,2\} /= 12
+        \{\emptyset\} /= \emptyset
+        \{1,2\},\{3\} /= \{1\},\{2,3\}
         (1,2) /= (1,2,3)
         1,2 || (1,2)
         2,1 /= (1,2)
@@ -172,6 +181,7 @@ KINDS = {
         \begin{pmatrix}1\\2\end{pmatrix} || (1,2)
         \begin{pmatrix}1&2\end{pmatrix} /= \begin{pmatrix}1\\2\end{pmatrix}
         \begin{bmatrix} 1 & 0 \\ 0 & 1 \end{bmatrix} || \begin{pmatrix} 1 & 0 \\ 0 & 1 \end{pmatrix}
+        \begin{vmatrix}1&2\\3&4\end{vmatrix} || -2
         \begin{vmatrix}1&2\\3&4\end{vmatrix} /= \begin{pmatrix}1&2\\3&4\end{pmatrix}
         \mathbb{R} || (-\infty,\infty)
         (0,9) \cup (9,36) || (9,36)\cup(0,9)
@@ -195,6 +205,15 @@ KINDS = {
         3 < x \le 4 || (3,4]
         x \neq 3 || (-\infty,3)\cup(3,\infty)
         x>1 and x<3 || (1,3)
+        x>1, x<3 || (1,3)
+        x < -1, x > 1 || |x|>1
+        x > -1, x < 1 /= x < -1, x > 1
+        (0,1] \cup [1,2) || (0,2)
+        (0,1)\cup(1,2) /= (0,2)
+        [1, 3] \cup [2, 6] || [1, 6]
+        \{1\} \cup \{4\} || \{4, 1\}
+        [0,5]\setminus\{2\} || [0,2)\cup(2,5]
+        2+3=5 || 5
         \{x \mid x > 3\} || (3,\infty)
         \{x\in\mathbb{R} : x \ne 2\} || \mathbb{R}\setminus\{2\}
         x+y<3 || 3>x+y
@@ -247,6 +266,7 @@ KINDS = {
         0.\overline{142857} || 1/7
         0.\bar{3} || 1/3
         0.(3) || 1/3
+        0.\overline3 || 1/3
         0.\overline{09} || 1/11
         1.2\overline{3} || 37/30
         -0.\overline{6} || -2/3
@@ -274,6 +294,8 @@ KINDS = {
         B /= A
         (C) /= (E)
         d || D
+        Option B || B
+        D) || (D)
         (A, B) /= A
     """,
     "plain text": r"""
@@ -302,6 +324,14 @@ KINDS = {
         1½ || 3/2
         5 million || 5000000
         5 million /= 5
+        {7 \over 9} || 7/9
+        {9 \choose 2} || 36
+        \text{The answer is } 17 || 17
+        __88__ || 88
+        \large{25} || 25
+        x1 /= x2
+        A1 /= 1A
+        73 percent || 73\%
     """,
     "numbers": r"""
         14-i || 14.0-1.0i
@@ -315,6 +345,7 @@ KINDS = {
         10\% || 0.1
         28% || 28
         10\% /= 1
+        33\frac{1}{3}\% || \frac{1}{3}
         \infty /= -\infty
         \infty || +\infty
         1/0 /= 0
@@ -340,6 +371,7 @@ KINDS = {
         \sqrt{x} /= x
         x_1 /= x_2
         f(x) /= g(x)
+        \frac{dy}{dx} /= \frac{y}{x}
         x^2 /= x^3
         3\mathbf{i}+4\mathbf{j} || 4\mathbf{j}+3\mathbf{i}
         3\mathbf{i}+4\mathbf{j} /= 3\mathbf{i}+4\mathbf{k}
@@ -352,6 +384,9 @@ KINDS = {
         5 hours /= 5 minutes
         \$5 /= 5 cents
         \$18 || 18 dollars
+        €12 || 12 euros
+        €12 /= \$12
+        \text{Rs. } 400 || 400
         864\text{ in}^2 || 864 \mbox{ inches}^2
         12\text{ square inches} || 12 \text{ in}^2
         60 \text{ mi/h} || 60 miles per hour
@@ -432,7 +467,6 @@ def test_each_pair_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
         (r"0.333\ldots", "1/3"),
         ("x^2 = 4", r"x = \pm 2"),
         ("f(x) = 2x", "y = 2x"),
-        (r"(0,1] \cup [1,2)", "(0,2)"),
         ("]0,1[", "(0,1)"),
         (r"\cos n\pi", "(-1)^n"),
         ("x + C", "x"),

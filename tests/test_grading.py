@@ -143,9 +143,11 @@ def test_different_by_value(answer: str, reference: str, monkeypatch: pytest.Mon
         (r"\sum_{k=1}^{4} k", "10", "right"),
         (r"\sum_{k=1}^{4} k", "11", "wrong"),
         (r"\lim_{x\to 0} \frac{\sin x}{x}", "1", "right"),
+        (r"\frac{d}{dx} x^2", "2x", "right"),
+        (r"\frac{d}{dx} x^2", "x", "wrong"),
     ],
 )
-def test_integrals_sums_and_limits_by_algebra(answer: str, reference: str, verdict: str) -> None:
+def test_integrals_sums_limits_and_derivatives_by_algebra(answer: str, reference: str, verdict: str) -> None:
     pytest.importorskip("math_verify")
     assert grade(answer, reference) == verdict
 
