@@ -262,7 +262,7 @@ def _name(node: Node) -> tuple[Node | None, Node]:
         return None, node
     operators = node.text.split()
     first, last = node.parts[0], node.parts[-1]
-    if set(operators) == {"="}:
+    if set(operators) <= {"=", r"\approx"}:
         if _is_name(first):
             return first, last
         if _is_name(last) and len(node.parts) == 2:
@@ -322,10 +322,7 @@ def _same_parts(left: Node, right: Node) -> bool:
 
 
 def _canonical(node: Node) -> Node:
-    r"""Return per cent, degrees, times and the real numbers as what they are, a set of one as it.
-
-    An interval without an end has no bracket there.
-    """
+    """Return per cent and degrees in words, the real numbers and a set of one as what they are."""
     if node.kind in ("list", "set") and len(node.parts) == 1:
         member = _canonical(node.parts[0])
         return node if member.kind == "set" else member  # the set of the empty set
@@ -416,11 +413,10 @@ def _same_matrix(left: Node, right: Node) -> bool:
 
 def _same_region(left: Node, right: Node) -> bool:
     """Whether two unions are the same, their intervals joined where they can be."""
-    regions = [_joined(_pieces(side)) for side in (left, right)]
-    return len(regions[0]) == len(regions[1]) and all(
-        one.text == other.text and _same_parts(one, other)
-        for one, other in zip(*regions, strict=True)
-    )
+    pieces = [_pieces(side) for side in (left, right)]
+    with suppress(Unreadable):  # letters among the ends have no order
+        pieces = [_joined(side) for side in pieces]
+    return _is_matched(*([_Member(None, each, each) for each in side] for side in pieces))
 
 
 def _pieces(node: Node) -> list[Node]:

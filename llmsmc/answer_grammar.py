@@ -3,7 +3,7 @@ r"""The structure of an answer: a tree of its lists, sets, pairs, relations and 
     answer     := choice | words | numeral | members
     members    := relation ((, | ; | and | or) relation)*
     relation   := union ((= | < | \le | > | \ge | \ne | \in) union)*
-    union      := ratio ((\cup | \cap | \setminus) ratio)*
+    union      := ratio ((\cup | \cap | \setminus) ratio)* [\pmod number]
     ratio      := sum (: sum)*
     sum        := [+ | - | \pm | \mp] product ((+ | - | \pm | \mp) product)*
     product    := power ([* | / | \cdot | \times | \div] power)* [unit]
@@ -65,7 +65,7 @@ def read(answer: str) -> Node:
         if choice[0].count("{") > choice[0].count("}"):
             content = content.removesuffix("}")
         letter = choice[choice.lastgroup or 0].casefold()
-        return Node("choice", (read(content),) if content.strip() else (), letter)
+        return Node("choice", (_content(content),) if content.strip() else (), letter)
     spelt = normalized(answer)
     spoken = words(answer)
     if spoken is not None and spelt not in NAMES:
@@ -81,6 +81,14 @@ def read(answer: str) -> Node:
     if _height(tree) > MAX_HEIGHT:
         raise Unreadable("too deep")
     return tree
+
+
+def _content(text: str) -> Node:
+    """Return what stands behind a letter of choice, as words if it cannot be read."""
+    try:
+        return read(text)
+    except Unreadable:
+        return Node("text", text=normalized(text).casefold())
 
 
 _SEPARATORS: Final = re.compile(r",\s*(?:(?:and|or)\s)?|\s(?:and|or)\s")
@@ -295,7 +303,7 @@ def _text_tokens(content: str, spaced: bool) -> list[_Token]:
     said = bare(" ".join(content.split()).strip(" ,"))
     if said in ("and", "or", "to"):
         return [_Token("sign", {"to": ":"}.get(said, said), spaced)]
-    if said.endswith(("is", "=", ":")):  # the answer is
+    if _INTRODUCTION.search(said):
         return []
     if unit_name(said) in CURRENCIES:
         return [_Token("sign", unit_name(said), spaced)]
@@ -311,6 +319,7 @@ def _text_tokens(content: str, spaced: bool) -> list[_Token]:
     return [_Token("text", said, spaced)] if said else []
 
 
+_INTRODUCTION: Final = re.compile(r"(?:\bis|=|:)$")  # the answer is
 _MODULO: Final = re.compile(r"\(mod ([0-9]+)\)")
 
 # ------------------------------------------------------------------------------------------- parser

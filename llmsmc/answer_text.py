@@ -41,16 +41,15 @@ _SYMBOLS: Final = str.maketrans(
         "\N{VULGAR FRACTION TWO THIRDS}": r"\frac{2}{3}",
         "\N{VULGAR FRACTION ONE QUARTER}": r"\frac{1}{4}",
         "\N{VULGAR FRACTION THREE QUARTERS}": r"\frac{3}{4}",
-        **{
-            superscript: f"^{digit}"
-            for digit, superscript in enumerate(
-                "\N{SUPERSCRIPT ZERO}\N{SUPERSCRIPT ONE}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}"
-                "\N{SUPERSCRIPT FOUR}\N{SUPERSCRIPT FIVE}\N{SUPERSCRIPT SIX}"
-                "\N{SUPERSCRIPT SEVEN}\N{SUPERSCRIPT EIGHT}\N{SUPERSCRIPT NINE}"
-            )
-        },
     }
 )
+_SUPERSCRIPTS: Final = str.maketrans(
+    "\N{SUPERSCRIPT ZERO}\N{SUPERSCRIPT ONE}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}"
+    "\N{SUPERSCRIPT FOUR}\N{SUPERSCRIPT FIVE}\N{SUPERSCRIPT SIX}\N{SUPERSCRIPT SEVEN}"
+    "\N{SUPERSCRIPT EIGHT}\N{SUPERSCRIPT NINE}\N{SUPERSCRIPT MINUS}",
+    "0123456789-",
+)
+_RAISED: Final = re.compile(f"[{''.join(map(chr, _SUPERSCRIPTS))}]+")
 _DELIMITERS: Final = (
     (r"\(", r"\)"),
     (r"\[", r"\]"),
@@ -78,13 +77,12 @@ _REPLACEMENTS: Final = (
 
 
 _UNIT: Final = re.compile(r"(?<=[0-9}]) ([a-z]{4,}(?: [a-z]{4,})*)$")
-
-
 _HALF: Final = re.compile(r"(?<=[0-9])\s*([aApP])\.?\s?[mM]\.?$")
 
 
 def bare(text: str) -> str:
     """Return an answer without what surrounds it, its symbols in LaTeX and its unit as text."""
+    text = _RAISED.sub(lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
     text = _unended(text.translate(_SYMBOLS))
     for opening, closing in _DELIMITERS:
         if len(text) >= len(opening + closing) and text.startswith(opening):

@@ -111,6 +111,8 @@ KINDS = {
         (xy)^2 || y^2x^2
         2x /= 2X
         Amy, Bob || Bob, Amy
+        \text{Paris}, \text{Rome} || \text{Rome}, \text{Paris}
+        \text{Paris}, \text{Rome} /= \text{Rome}
         Amy, Bob /= May, Bob
         HHT, HTH /= HHT, THH
         \{no, yes\} /= \{on, yes\}
@@ -210,6 +212,7 @@ KINDS = {
         x > -1, x < 1 /= x < -1, x > 1
         (0,1] \cup [1,2) || (0,2)
         (0,1)\cup(1,2) /= (0,2)
+        (-\infty,a)\cup(b,\infty) || (b,\infty) \cup (-\infty,a)
         [1, 3] \cup [2, 6] || [1, 6]
         \{1\} \cup \{4\} || \{4, 1\}
         [0,5]\setminus\{2\} || [0,2)\cup(2,5]
@@ -294,6 +297,7 @@ KINDS = {
         B /= A
         (C) /= (E)
         d || D
+        \textbf{(B)}\ \text{It's } x\neq\frac{}{} || B
         Option B || B
         D) || (D)
         (A, B) /= A
@@ -321,6 +325,8 @@ KINDS = {
         x^(1/2) || \sqrt{x}
         √2 || \sqrt{2}
         x² || x^2
+        x¹⁰ || x^{10}
+        10⁻³ || 0.001
         1½ || 3/2
         5 million || 5000000
         5 million /= 5
