@@ -320,8 +320,8 @@ class _Calculator:
                     raise _Undefined
                 if abs(x) in (0, 1):
                     return x if y % 2 else abs(x)
-                if _bits(x) * abs(y.numerator) <= self.max_bits:
-                    return Fraction(x**y.numerator)
+                if (_bits(x) - 1) * abs(y.numerator) <= self.max_bits:
+                    return self.bounded(Fraction(x**y.numerator))
                 if not self.point:
                     raise Unreadable("a power of too many digits")
             elif not x and y <= 0:
