@@ -190,7 +190,7 @@ _SIGNS: Final = {
     **{"langle": r"\<", "rangle": r"\>", "lvert": "|", "rvert": "|", "vert": "|", "mid": "mid"},
     **{"cup": r"\cup", "cap": r"\cap", "setminus": r"\setminus", "backslash": r"\setminus"},
     **{"degree": r"\circ", "circ": r"\circ", "lor": "or", "vee": "or", "land": "and"},
-    **{"wedge": "and", "equiv": "=", "prime": "'"},
+    **{"approx": r"\approx", "wedge": "and", "equiv": "=", "prime": "'"},
     **{"mod": "mod", "bmod": "mod", "pmod": "mod"},
     **{name: name for name in ("lfloor", "rfloor", "lceil", "rceil")},
 }

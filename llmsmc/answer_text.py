@@ -24,6 +24,7 @@ _SYMBOLS: Final = str.maketrans(
         "\N{PLUS-MINUS SIGN}": r"\pm ",
         "\N{MINUS-OR-PLUS SIGN}": r"\mp ",
         "\N{NOT EQUAL TO}": r"\ne ",
+        "\N{ALMOST EQUAL TO}": r"\approx ",
         "\N{ELEMENT OF}": r"\in ",
         "\N{INTERSECTION}": r"\cap ",
         "\N{SET MINUS}": r"\setminus ",

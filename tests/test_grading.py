@@ -147,7 +147,9 @@ def test_different_by_value(answer: str, reference: str, monkeypatch: pytest.Mon
         (r"\frac{d}{dx} x^2", "x", "wrong"),
     ],
 )
-def test_integrals_sums_limits_and_derivatives_by_algebra(answer: str, reference: str, verdict: str) -> None:
+def test_integrals_sums_limits_and_derivatives_by_algebra(
+    answer: str, reference: str, verdict: str
+) -> None:
     pytest.importorskip("math_verify")
     assert grade(answer, reference) == verdict
 
