@@ -108,7 +108,7 @@ def normalized(text: str) -> str:
     r"""Return the one spelling of all answers that differ only in how they are set.
 
     >>> normalized(r"$\dfrac{1}{2}$."), normalized(r"\left( 1, 2 \right)")
-    ('\\frac{1}{2}', '(1,2)')
+    ('\\frac{1}{2}', '(1, 2)')
     """
     text = bare(text)
     for pattern, replacement in _REPLACEMENTS:
