@@ -20,7 +20,8 @@ from statistics import median
 from typing import Final
 
 from benchmarks.hostile_strings import fixed, random_strings
-from llmsmc.answer_text import bare, normalized, plain_number
+from llmsmc.answer_grammar import read
+from llmsmc.answer_text import bare, normalized
 from llmsmc.datasets import load_file
 from llmsmc.grading import COMPARISON_SECONDS, extract_answer, grade
 from llmsmc.grading_pool import POOL
@@ -98,9 +99,10 @@ def examine(pairs: list[Pair]) -> Findings:
 
 
 def _differ(answer: str, other: str) -> bool:
-    texts = normalized(answer), normalized(other)
-    numbers = plain_number(texts[0]), plain_number(texts[1])
-    return texts[0] != texts[1] and (numbers[0] is None or numbers[0] != numbers[1])
+    if normalized(answer) == normalized(other):
+        return False
+    trees = read(answer), read(other)
+    return {tree.kind for tree in trees} != {"number"} or trees[0].value != trees[1].value
 
 
 def _row(name: str, pairs: list[Pair]) -> str:

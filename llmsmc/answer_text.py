@@ -1,11 +1,9 @@
-"""Answers as they are written: one spelling for what looks alike, and the numbers among them.
+"""Answers as they are written: one spelling for what looks alike, and the words among them.
 
-Nothing here computes more than a fraction of two decimals, and every pattern reads a text in time
-proportional to its length.
+Nothing here computes, and every pattern reads a text in time proportional to its length.
 """
 
 import re
-from fractions import Fraction
 from typing import Final
 
 _SYMBOLS: Final = str.maketrans(
@@ -20,9 +18,49 @@ _SYMBOLS: Final = str.maketrans(
         "\N{UNION}": r"\cup ",
         "\N{DEGREE SIGN}": r"^\circ ",
         "\N{NO-BREAK SPACE}": " ",
+        "\N{BULLET OPERATOR}": r"\cdot ",
+        "\N{DOT OPERATOR}": r"\cdot ",
+        "\N{DIVISION SIGN}": r"\div ",
+        "\N{PLUS-MINUS SIGN}": r"\pm ",
+        "\N{MINUS-OR-PLUS SIGN}": r"\mp ",
+        "\N{NOT EQUAL TO}": r"\ne ",
+        "\N{ALMOST EQUAL TO}": r"\approx ",
+        "\N{ELEMENT OF}": r"\in ",
+        "\N{INTERSECTION}": r"\cap ",
+        "\N{SET MINUS}": r"\setminus ",
+        "\N{EMPTY SET}": r"\emptyset ",
+        "\N{DOUBLE-STRUCK CAPITAL R}": r"\mathbb{R}",
+        "\N{SQUARE ROOT}": r"\sqrt ",
+        "\N{CUBE ROOT}": r"\sqrt[3] ",
+        "\N{MATHEMATICAL LEFT ANGLE BRACKET}": r"\langle ",
+        "\N{MATHEMATICAL RIGHT ANGLE BRACKET}": r"\rangle ",
+        "\N{GREEK SMALL LETTER THETA}": r"\theta ",
+        "\N{GREEK SMALL LETTER ALPHA}": r"\alpha ",
+        "\N{GREEK SMALL LETTER BETA}": r"\beta ",
+        "\N{VULGAR FRACTION ONE HALF}": r"\frac{1}{2}",
+        "\N{VULGAR FRACTION ONE THIRD}": r"\frac{1}{3}",
+        "\N{VULGAR FRACTION TWO THIRDS}": r"\frac{2}{3}",
+        "\N{VULGAR FRACTION ONE QUARTER}": r"\frac{1}{4}",
+        "\N{VULGAR FRACTION THREE QUARTERS}": r"\frac{3}{4}",
     }
 )
-_DELIMITERS: Final = ((r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$"), ("$", "$"))
+_SUPERSCRIPTS: Final = str.maketrans(
+    "\N{SUPERSCRIPT ZERO}\N{SUPERSCRIPT ONE}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}"
+    "\N{SUPERSCRIPT FOUR}\N{SUPERSCRIPT FIVE}\N{SUPERSCRIPT SIX}\N{SUPERSCRIPT SEVEN}"
+    "\N{SUPERSCRIPT EIGHT}\N{SUPERSCRIPT NINE}\N{SUPERSCRIPT MINUS}",
+    "0123456789-",
+)
+_RAISED: Final = re.compile(f"[{''.join(map(chr, _SUPERSCRIPTS))}]+")
+_DELIMITERS: Final = (
+    (r"\(", r"\)"),
+    (r"\[", r"\]"),
+    ("$$", "$$"),
+    ("$", "$"),
+    ("**", "**"),
+    ("__", "__"),
+    ("*", "*"),
+    ("`", "`"),
+)
 _TEXT: Final = r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"
 
 # Every rule is here because two writings of one answer differ by it.
@@ -32,82 +70,50 @@ _REPLACEMENTS: Final = (
     (re.compile(r"\\(?:left|right)(?![a-zA-Z])"), ""),
     (re.compile(r"(?<!\\)\\[!,;: ]|~"), ""),  # spaces, but not the end of a row of a matrix
     (re.compile(r"\{,\}"), ","),
-    (re.compile(r"\^\{?\\circ\}?"), ""),
     (re.compile(r"\\%"), "%"),
     (re.compile(r"\\?\$"), ""),
-    (re.compile(r"(?<![0-9\s])\s+|(?<!\s)\s+(?![0-9\s])"), ""),  # 1 4/5 is not 14/5
+    (re.compile(r"(?<![0-9,;\s])\s+|(?<!\s)\s+(?![0-9\s])"), ""),  # nor 1 4/5, nor 1, 100
     (re.compile(r"\s+"), " "),
 )
 
 
 _UNIT: Final = re.compile(r"(?<=[0-9}]) ([a-z]{4,}(?: [a-z]{4,})*)$")
+_HALF: Final = re.compile(r"(?<=[0-9])\s*([aApP])\.?\s?[mM]\.?$")
 
 
 def bare(text: str) -> str:
     """Return an answer without what surrounds it, its symbols in LaTeX and its unit as text."""
-    text = text.translate(_SYMBOLS).strip().removesuffix(".")
+    text = _RAISED.sub(lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
+    text = _unended(text.translate(_SYMBOLS))
     for opening, closing in _DELIMITERS:
         if len(text) >= len(opening + closing) and text.startswith(opening):
             if text.endswith(closing):
-                text = text[len(opening) : -len(closing)].strip().removesuffix(".")
-    return _UNIT.sub(r" \\text{\1}", text)
+                text = _unended(text[len(opening) : -len(closing)])
+    text = text.removeprefix("=").lstrip()
+    return _UNIT.sub(r" \\text{\1}", _HALF.sub(r" \\text{\1m}", text))
+
+
+def _unended(text: str) -> str:
+    """Return a text without its full stop, which is no ellipsis."""
+    text = text.strip()
+    return text if text.endswith("..") else text.removesuffix(".")
+
+
+def unwrapped(text: str) -> str:
+    r"""Return an answer in words as it is spoken, without `\text{}` around it."""
+    return re.sub(_TEXT, r"\1", bare(text)).strip(" ().*")
 
 
 def normalized(text: str) -> str:
     r"""Return the one spelling of all answers that differ only in how they are set.
 
     >>> normalized(r"$\dfrac{1}{2}$."), normalized(r"\left( 1, 2 \right)")
-    ('\\frac{1}{2}', '(1,2)')
+    ('\\frac{1}{2}', '(1, 2)')
     """
     text = bare(text)
     for pattern, replacement in _REPLACEMENTS:
         text = pattern.sub(replacement, text)
     return text.strip()
-
-
-_DIGITS: Final = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
-_DECIMAL: Final = rf"(?:{_DIGITS}(?:\.[0-9]*)?|\.[0-9]+)"
-_SPACED: Final = r"[0-9]{1,3}(?: [0-9]{3})+(?:\.[0-9]*)?"
-_SIGN: Final = r"(?P<sign>[+-]?)"
-_END: Final = r"(?P<percent>%?)"
-_NUMBERS: Final = (
-    re.compile(rf"{_SIGN}(?P<top>{_DECIMAL})(?:/(?P<bottom>{_DECIMAL}))?{_END}"),
-    re.compile(rf"{_SIGN}(?P<top>{_SPACED}){_END}"),
-    re.compile(rf"{_SIGN}(?P<whole>[0-9]+) (?P<top>[0-9]+)/(?P<bottom>[0-9]+){_END}"),
-    re.compile(
-        rf"{_SIGN}\\frac\{{(?P<top>-?{_DECIMAL})\}}\{{(?P<bottom>{_DECIMAL})\}}{_END}",
-    ),
-    re.compile(rf"{_SIGN}\\frac(?P<top>[0-9])(?P<bottom>[0-9]){_END}"),
-    re.compile(
-        rf"{_SIGN}(?P<whole>[0-9]+) ?\\frac\{{(?P<top>[0-9]+)\}}\{{(?P<bottom>[0-9]+)\}}{_END}"
-    ),
-)
-
-
-def plain_number(text: str) -> Fraction | None:
-    r"""Return the exact value of a normalized number as people write it, None if it is none.
-
-    Decimals with or without commas, fractions, mixed numbers and percentages.
-
-    >>> plain_number("1,000.5"), plain_number(r"-1\frac{4}{5}"), plain_number("10%")
-    (Fraction(2001, 2), Fraction(-9, 5), Fraction(1, 10))
-    """
-    if text.startswith("(") and text.endswith(")"):
-        text = text[1:-1]
-    match = next(filter(None, (pattern.fullmatch(text) for pattern in _NUMBERS)), None)
-    if match is None:
-        return None
-    parts = match.groupdict()
-    denominator = _fraction(parts.get("bottom") or "1")
-    if denominator == 0:
-        return None
-    value = _fraction(parts.get("whole") or "0") + _fraction(parts["top"]) / denominator
-    value = -value if parts["sign"] == "-" else value
-    return value / 100 if parts["percent"] else value
-
-
-def _fraction(digits: str) -> Fraction:
-    return Fraction(digits.replace(",", "").replace(" ", ""))
 
 
 _NUMERAL: Final = re.compile(r"0*(?P<digits>[0-9A-Za-z]+)_\{?\(?(?P<base>[0-9]+)\)?\}?")
@@ -120,16 +126,16 @@ def numeral(text: str) -> tuple[str, str] | None:
 
 
 _ONLY_TEXT: Final = re.compile(rf"(?:\s|\*|[().]|{_TEXT})+")
-_LETTERS: Final = re.compile(r"[^\W\d_]{4,}")
+_LETTERS: Final = re.compile(r"[^\W\d_]{2,}")
 
 
 def words(text: str) -> str | None:
     r"""Return an answer in words in lower case without brackets, None if it is not in words.
 
-    In words is what stands in `\text{}` and holds no digit, and what is four letters or more and
-    nothing else: fewer may be a product of variables.
+    In words is what stands in `\text{}` and holds no digit, and what is two letters or more and
+    nothing else.
 
-    >>> words(r"\text{(C)}"), words("Even"), words("xyz"), words(r"\text{3 cm}")
+    >>> words(r"\text{(C)}"), words("Even"), words("x"), words(r"\text{3 cm}")
     ('c', 'even', None, None)
     """
     spelt = normalized(text)

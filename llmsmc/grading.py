@@ -7,12 +7,16 @@ processes.
 """
 
 import functools
+import re
+from collections import Counter
 from collections.abc import Iterable
-from fractions import Fraction
+from contextlib import suppress
 from typing import Final, Literal
 
+from llmsmc.answer_comparison import exact_value, is_right, same
 from llmsmc.answer_extraction import boxed_answer, extract_answer
-from llmsmc.answer_text import bare, is_beyond_computing, normalized, numeral, plain_number, words
+from llmsmc.answer_grammar import Node, Unreadable, read
+from llmsmc.answer_text import bare, is_beyond_computing, normalized
 from llmsmc.grading_pool import ERROR, POOL, TIMEOUT
 
 __all__ = [
@@ -41,6 +45,8 @@ Verdict = Literal["right", "wrong", "no answer", "unreadable", "timeout", "error
 NOT_COMPARED: Final = ("unreadable", "timeout", "error")
 """The verdicts that say nothing of the answer, only that it could not be compared."""
 
+_CALCULUS = re.compile(r"\\(?:i*int|sum|prod|lim)(?![a-zA-Z])|\\frac\s*\{d\}")
+
 
 def equivalent(answer: str | None, reference: str | None) -> bool:
     r"""Whether `answer` says the same as `reference`.
@@ -56,10 +62,10 @@ def equivalent(answer: str | None, reference: str | None) -> bool:
 def grade(answer: str | None, reference: str | None) -> Verdict:
     r"""Return what is to be said of an answer beside a reference.
 
-    Tried in this order: equal strings after normalisation; answers in words, and numerals of a
-    stated base, which are equal as strings or not at all; plain numbers, fractions and
-    percentages, exactly; equal expressions by Math-Verify. As there, the sign of a whole number of
-    percent may be left out.
+    Equal strings after normalisation are right. Else the structure of both is read, and compared
+    piece by piece down to single expressions, which are equal if their values are
+    (`answer_grammar.py`, `answer_comparison.py`, `answer_values.py`). The sign of a whole number of
+    percent may be left out. Math-Verify is asked for integrals, sums and limits alone.
 
     >>> grade("x", None), grade("5", "6"), grade(r"\text{no}", "on"), grade("52_7", "52_8")
     ('no answer', 'wrong', 'wrong', 'wrong')
@@ -68,9 +74,17 @@ def grade(answer: str | None, reference: str | None) -> Verdict:
         return "no answer"
     if max(len(answer), len(reference)) > MAX_ANSWER_LENGTH:
         return "right" if answer.strip() == reference.strip() else "unreadable"
-    same = _same_at_sight(answer, reference)
-    if same is not None:
-        return "right" if same else "wrong"
+    spelt = _normalized(answer), _normalized(reference)
+    if spelt[0] == spelt[1]:
+        return "right"
+    if not all(spelt):
+        return "wrong"
+    trees = _tree(answer), _tree(reference)
+    if trees[0] is not None and trees[1] is not None:
+        with suppress(Unreadable):
+            return "right" if is_right(trees[0], trees[1]) else "wrong"
+    if not (_CALCULUS.search(answer) or _CALCULUS.search(reference)):
+        return "unreadable"
     if is_beyond_computing(answer) or is_beyond_computing(reference):
         return "unreadable"
     return _by_algebra(bare(answer), bare(reference))
@@ -79,65 +93,64 @@ def grade(answer: str | None, reference: str | None) -> Verdict:
 def equivalence_classes(answers: Iterable[str]) -> dict[str, str]:
     """Return for each spelling of an answer the one that stands for all that say the same.
 
-    The commonest spelling of a class stands for it, ties by alphabet, so that the classes do not
-    depend on the order of the answers. Each spelling is compared with those that stand for a class
-    so far, commonest first and in both directions, since Math-Verify is not symmetric.
+    The commonest spelling of a class stands for it, ties by alphabet. Commonest first, each
+    spelling joins the first class of which it equals *every* member: what may be left out of an
+    answer (a unit, a name, a letter of choice) thus never joins two answers that differ in it, and
+    the classes do not depend on the order of the answers. No two spellings are compared twice.
     """
-    given = list(answers)
-    counts = {spelling: given.count(spelling) for spelling in set(given)}
-    standing: dict[str | Fraction, str] = {}
+    counts = Counter(answers)
+    classes: list[list[str]] = []
+    homes: dict[Node | str, list[str]] = {}  # by normal form
     found: dict[str, str] = {}
     for spelling in sorted(counts, key=lambda each: (-counts[each], each)):
-        key = _key(spelling)
-        if key not in standing:
-            standing[key] = next(
-                (known for known in dict.fromkeys(standing.values()) if _same(spelling, known)),
-                spelling,
-            )
-        found[spelling] = standing[key]
+        form = _tree(spelling) or spelling.strip()
+        if form not in homes:
+            fitting = (each for each in classes if all(_is_same(spelling, one) for one in each))
+            home = next(fitting, None)
+            if home is None:
+                classes.append(home := [])
+            home.append(spelling)
+            homes[form] = home
+        found[spelling] = homes[form][0]
     return found
 
 
-def _key(answer: str) -> str | Fraction:
-    """Return what is the same for answers that are the same at sight."""
+def _is_same(answer: str, other: str) -> bool:
+    """Return whether two spellings say the same; 10% is 0.1, and not 10 as well."""
+    values = _digits(answer), _digits(other)
+    if all(values) and values[0] != values[1]:
+        return False
+    return _is_same_by_comparison(*sorted((answer, other)))
+
+
+@functools.lru_cache(maxsize=2**16)
+def _is_same_by_comparison(answer: str, other: str) -> bool:
+    trees = _tree(answer), _tree(other)
+    if trees[0] is not None and trees[1] is not None:
+        with suppress(Unreadable):
+            return _normalized(answer) == _normalized(other) or same(trees[0], trees[1])
+    return equivalent(answer, other) and equivalent(other, answer)
+
+
+@functools.lru_cache(maxsize=4096)
+def _digits(answer: str) -> tuple[str, ...] | None:
+    """Return the value of an answer that is one exact expression, None of all others."""
+    tree = _tree(answer)
+    return None if tree is None else exact_value(tree)
+
+
+@functools.lru_cache(maxsize=4096)
+def _tree(answer: str) -> Node | None:
+    """Return the structure of an answer, None if it cannot be read."""
     if len(answer) > MAX_ANSWER_LENGTH:
-        return answer.strip()
-    text = _normalized(answer)
-    number = _number(text)
-    return text if number is None else number
-
-
-def _same(answer: str, other: str) -> bool:
-    if isinstance(_key(answer), Fraction) and isinstance(_key(other), Fraction):
-        return False  # 10% is 0.1, and not 10 as well
-    return equivalent(answer, other) or equivalent(other, answer)
+        return None
+    try:
+        return read(answer)
+    except Unreadable:
+        return None
 
 
 _normalized = functools.lru_cache(maxsize=4096)(normalized)
-_number = functools.lru_cache(maxsize=4096)(plain_number)
-
-
-def _same_at_sight(answer: str, reference: str) -> bool | None:
-    """Return whether two answers are the same, None where that needs algebra."""
-    left, right = _normalized(answer), _normalized(reference)
-    if left == right:
-        return True
-    if not left or not right:
-        return False
-    spoken = words(answer), words(reference)
-    if any(spoken):
-        pairs = zip(spoken, (left, right), strict=True)
-        plain = [text or each.strip("()").casefold() for text, each in pairs]
-        return plain[0] == plain[1]
-    numerals = numeral(left), numeral(right)
-    if all(numerals):
-        return numerals[0] == numerals[1]
-    numbers = _number(left), _number(right)
-    if numbers[0] is None or numbers[1] is None:
-        return None
-    if left.rstrip("%") == right.rstrip("%"):
-        return 1 in (numbers[0].denominator, numbers[1].denominator)  # 28% and 28
-    return numbers[0] == numbers[1]
 
 
 @functools.lru_cache(maxsize=4096)

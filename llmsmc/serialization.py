@@ -32,6 +32,7 @@ from llmsmc.typed import mismatch, shown
 
 TYPES: Final = (
     "llmsmc.cost:Cost",
+    "llmsmc.history:Merged",
     "llmsmc.history:StepRecord",
     "llmsmc.models.reasoning.particles:ReasoningParticle",
     "llmsmc.models.reasoning.particles:ReasoningParticles",

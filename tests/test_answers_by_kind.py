@@ -1,0 +1,490 @@
+r"""Answers that say the same and answers that do not, by the kind of their structure.
+
+A row is two answers with a bar between; a stroke `/=` in place of it says that they differ. Each is
+graded in both directions, without the algebra in processes apart.
+"""
+
+import itertools
+
+import pytest
+
+from llmsmc import grading
+from llmsmc.answer_comparison import same
+from llmsmc.answer_grammar import Node
+from llmsmc.grading import equivalence_classes, grade
+
+KINDS = {
+    "members of three digits": r"""
+        (0,100) || (0, 100)
+        (0, 100) /= 100
+        (2, 100) /= 2100
+        (2,100) /= 2100
+        1, 100 /= 1100
+        1, 100 /= 1,100
+        (1, 200, 300) /= 1200300
+        (1, 200, 300) || (1,200,300)
+        100, 200 || 200, 100
+        \pm 100 || -100,100
+        \pm 250 || 250, -250
+        \pm 100 /= 100
+        12, 345 /= 12345
+        \{5, 600\} /= 5600
+        [1, 500] /= 1500
+        12,345,678 || 12345678
+        1, 100, 200 || 200, 1, 100
+        1,000 || 1000
+        1, 000 || 1000
+        (1,000) || 1000
+        \{1,000, 2,000\} || \{2000, 1000\}
+        \frac{1,000}{3} || 1000/3
+        x=1,000 || 1000
+        11,\! 111,\! 100 || 11111100
+        1{,}234 || 1\,234
+        1 234 567 || 1,234,567
+        1,200.50 || 1200.5
+        2,3 /= 23
+    """,
+    "small and large exact values": r"""
+        \frac{6^{40}-5^{40}}{6^{40}} /= (5/6)^{40}
+        \frac{6^{40}-5^{40}}{6^{40}} || 1-(5/6)^{40}
+        5/2^{60} /= 7/2^{60}
+        1/20! /= 1/21!
+        \frac{20!}{21!} || \frac{1}{21}
+        1.67e-27 /= 9.11e-31
+        1.67\times10^{-27} /= 9.11\times 10^{-31}
+        6.02\times 10^{23} || 6.02e23
+        2^{-100} /= 2^{-101}
+        1-10^{-30} /= 1
+        10^{30}+1 /= 10^{30}
+        1 - 2^{-80} /= 1
+        \frac{1}{30!} /= 0
+        \frac{1}{10^{20}} || 10^{-20}
+        0.000001 || 10^{-6}
+        e^{\pi\sqrt{163}} /= 262537412640768744
+        0.3333333333 /= 1/3
+        3.14159265 /= \pi
+        \frac{22}{7} /= \pi
+        1.0000000000000001 /= 1
+        1.4142135623731 || \sqrt{2}
+        1.41421356 /= \sqrt{2}
+        100! || 100\cdot 99!
+        100!+1 /= 100!
+        3^{10000} /= 3^{10000}+1
+        \frac{1}{\binom{60}{30}} || \frac{30!\,30!}{60!}
+        \frac{\sqrt{2}}{10^{40}} /= \frac{\sqrt{3}}{10^{40}}
+    """,
+    "dots": r"""
+        2, 4, 6, \ldots, 100 /= 100
+        2, 4, 6, \ldots, 100 /= 1, 3, 5, \ldots, 100
+        2, 4, 6, ..., 100 || 2,4,6,\dots,100
+        2, 4, 6, \cdots, 100 /= 2, 4, 6, 100
+        1, 2, 3, \ldots /= 1, 2, 3
+        1, 2, 3, \dots || 1,2,3,...
+        1,2,\ldots,n || 1, 2, \dots, n
+        1,2,\ldots,10 /= 1,2,\ldots,11
+        1,2,\ldots,10 /= 10,\ldots,2,1
+        \{1,3,5,\ldots\} /= \{2,4,6,\ldots\}
+        1+2+\cdots+100 /= 1+2+100
+        0.333\ldots /= 0.333
+        \ldots /= 5
+    """,
+    "short words": r"""
+        no /= on
+        \text{no} /= on
+        Amy /= May
+        RGB /= BGR
+        \text{RGB} || RGB
+        no || \text{No}
+        saw /= was
+        DNA /= AND
+        IV /= VI
+        HTH /= THH
+        Ian /= Nia
+        ab /= ba
+        AB /= BA
+        xy || yx
+        xyz || zyx
+        ab || a \cdot b
+        2xy || 2yx
+        2ab || 2ba
+        \frac{ab}{2} || \frac12 ba
+        (xy)^2 || y^2x^2
+        2x /= 2X
+        Amy, Bob || Bob, Amy
+        \text{Paris}, \text{Rome} || \text{Rome}, \text{Paris}
+        \text{Paris}, \text{Rome} /= \text{Rome}
+        Amy, Bob /= May, Bob
+        HHT, HTH /= HHT, THH
+        \{no, yes\} /= \{on, yes\}
+        \text{Amy} \text{ and } \text{Bob} || \text{Bob}, \text{Amy}
+        east /= seat
+        x=no /= x=on
+    """,
+    "times and ratios": r"""
+        1:15 /= 2:30
+        3:30 PM /= 3:30 AM
+        10 AM /= 10 PM
+        PM /= AM
+        PM /= MP
+        1:2:3 || 2:4:6
+        1:2:3 /= 3:2:1
+        1:2:3 /= 1:2
+        1:2 /= 2:1
+        3:4 || 6:8
+        12:16 || 3:4
+        \frac{1}{2}:\frac{1}{3} || 3:2
+        1:2 || \frac{1}{2}
+        10:15 || 2:3
+        1:30 /= 3:00
+        3:30 PM || 3:30 p.m.
+        3:30\text{ PM} || 15:30
+        3:30 PM || 3:30
+        3 PM || 3:00 PM
+        \text{7 pm} || 7 PM
+        12:00 PM /= 12:00 AM
+        12:00\text{ noon} /= 12:00\text{ midnight}
+        12:00\text{ noon} || 12 PM
+        8:00 in the morning /= 8:00 in the evening
+        3 to 5 || 6:10
+        2:3:5 || 4 : 6 : 10
+        0.5:1 || 1:2
+    """,
+    "sets, pairs, intervals": r"""
+        \{1,2\} /= (2,1)
+        \{1,2\} /= (1,2)
+        \{1,2\} || \{2,1\}
+        \{1,2\} || 1,2
+        2,1 || 1,2
+        \{1,1,2\} || 1,2
+        2,1,1 /= 1,2
+        (2,1) /= (1,2)
+        [1,2] /= (1,2)
+        \{1,2\} /= [1,2]
+        \{1,2,3\} /= (1,2,3)
+        \{3,5\} /= \{3,5,7\}
+        \{1,2\} /= 12
+        \{\emptyset\} /= \emptyset
+        \{1,2\},\{3\} /= \{1\},\{2,3\}
+        (1,2) /= (1,2,3)
+        1,2 || (1,2)
+        2,1 /= (1,2)
+        \{5\} || 5
+        (1,2),(3,4) || \{(3,4),(1,2)\}
+        (\pm 1, 2) || (1,2),(-1,2)
+        \pm 1 \pm \sqrt2 || 1+\sqrt2, 1-\sqrt2, -1+\sqrt2, -1-\sqrt2
+        \{1\pm\sqrt{5},-2\} || -2, 1+\sqrt5, 1-\sqrt5
+        \emptyset || \varnothing
+        \{\} || \emptyset
+        \emptyset /= \{0\}
+        \emptyset /= 0
+        \langle1,2\rangle || (1,2)
+        <1, 2> || \langle 1,2\rangle
+        \langle 1,2\rangle /= \langle 2,1\rangle
+        \begin{pmatrix}1\\2\end{pmatrix} || (1,2)
+        \begin{pmatrix}1&2\end{pmatrix} /= \begin{pmatrix}1\\2\end{pmatrix}
+        \begin{bmatrix} 1 & 0 \\ 0 & 1 \end{bmatrix} || \begin{pmatrix} 1 & 0 \\ 0 & 1 \end{pmatrix}
+        \begin{vmatrix}1&2\\3&4\end{vmatrix} || -2
+        \begin{vmatrix}1&2\\3&4\end{vmatrix} /= \begin{pmatrix}1&2\\3&4\end{pmatrix}
+        \mathbb{R} || (-\infty,\infty)
+        (0,9) \cup (9,36) || (9,36)\cup(0,9)
+        [0,1)\cup(2,3] /= [0,1)\cup[2,3]
+    """,
+    "relations": r"""
+        |x|\le 1 || -1\le x\le1
+        |x|\le 1 || [-1,1]
+        |x|\le 1 /= -1<x<1
+        |x - 2| \le 3 || -1 \le x \le 5
+        |x|>2 || (-\infty,-2)\cup(2,\infty)
+        |x| \ge 2 || x\le -2 or x\ge 2
+        |x| \ge 1 /= [-1,1]
+        x\in[1,2] || [1,2]
+        x \in \{1,2\} /= x \in [1,2]
+        x<3 || (-\infty,3)
+        x<3 /= (3,\infty)
+        x<3 /= x\le 3
+        x > 3 /= y > 3
+        x > 3 || 3 < x
+        3 < x \le 4 || (3,4]
+        x \neq 3 || (-\infty,3)\cup(3,\infty)
+        x>1 and x<3 || (1,3)
+        x>1, x<3 || (1,3)
+        x < -1, x > 1 || |x|>1
+        x > -1, x < 1 /= x < -1, x > 1
+        (0,1] \cup [1,2) || (0,2)
+        (0,1)\cup(1,2) /= (0,2)
+        (-\infty,a)\cup(b,\infty) || (b,\infty) \cup (-\infty,a)
+        [1, 3] \cup [2, 6] || [1, 6]
+        \{1\} \cup \{4\} || \{4, 1\}
+        [0,5]\setminus\{2\} || [0,2)\cup(2,5]
+        2+3=5 || 5
+        \{x \mid x > 3\} || (3,\infty)
+        \{x\in\mathbb{R} : x \ne 2\} || \mathbb{R}\setminus\{2\}
+        x+y<3 || 3>x+y
+        2x<6 || x<3
+        x=5 || 5
+        x=5 /= y=5
+        x=5 /= -5
+        x=\pm 3 || 3,-3
+        x=1,y=2 || y=2, x=1
+        x=1,y=2 || (1,2)
+        x=1,y=2 /= x=2,y=1
+        (x, y) = (3, 4) || (3,4)
+        x = 2 \text{ or } x = 3 || 2, 3
+        y=2x+3 || 2x-y+3=0
+        y=2x+3 || 2x+3
+        y=2x+3 /= y=2x-3
+        x^2+y^2=4 || x^2+y^2-4=0
+        x^2+y^2=4 /= x^2+y^2=2
+        f(x)=x^2 || x^2
+        x\equiv 3\pmod{7} || 3 \pmod 7
+        3 \pmod 7 || 10 \pmod 7
+        3 \pmod 7 /= 3 \pmod 5
+    """,
+    "degrees": r"""
+        \sin 30^\circ || 1/2
+        \sin 30^\circ /= \sin 30
+        \tan 45^\circ /= \tan 45
+        2\cos 60^\circ || 1
+        \sin(30°) || 0.5
+        \tan^2 60^\circ || 3
+        \sin^2 45^{\circ} || 0.5
+        \cos{120^\circ} || -\frac12
+        4\tan 60^\circ || 4\sqrt{3}
+        \cos 15^\circ || \frac{\sqrt{6}+\sqrt{2}}{4}
+        sin 30 degrees || 1/2
+        \sin^{-1}(1/2) || 30^\circ
+        \arctan 1 || \pi/4
+        \sin^{-1}\frac12 /= \frac{1}{\sin 0.5}
+        45^\circ || 45
+        45^\circ || \frac{\pi}{4}
+        30^\circ /= 60^\circ
+        60\text{ degrees} || 60°
+        30^o || 30
+        \sin 30^\circ /= \cos 30^\circ
+        100^\circ /= 100\%
+    """,
+    "repeating decimals": r"""
+        0.\overline{3} || \frac13
+        0.1\overline{6} || \frac16
+        0.\overline{142857} || 1/7
+        0.\bar{3} || 1/3
+        0.(3) || 1/3
+        0.\overline3 || 1/3
+        0.\overline{09} || 1/11
+        1.2\overline{3} || 37/30
+        -0.\overline{6} || -2/3
+        0.\overline{9} || 1
+        0.\overline{3} /= 0.3
+        0.\overline{6} /= 0.66
+        0.1\overline{6} /= 0.\overline{16}
+        0.\overline{9} /= 0.9
+    """,
+    "choices": r"""
+        \textbf{(B)}\ 12 || B
+        \textbf{(B)}\ 12 || 12
+        \textbf{(B) } 12 || \text{(B)}
+        \textbf{(B)}\ 12 /= A
+        \textbf{(B)}\ 12 /= 13
+        \textbf{(B)}\ 12 /= \textbf{(B)}\ 13
+        (B) 12 /= (C) 12
+        (B) 12 || B
+        B. 12 || B
+        B) 12 || 12
+        \text{(B) 12} || B
+        \mathbf{(E)} || E
+        \textbf{(C)}\ \frac{1}{2} || 0.5
+        \textbf{(A)}\ \text{yes} || A
+        B /= A
+        (C) /= (E)
+        d || D
+        \textbf{(B)}\ \text{It's } x\neq\frac{}{} || B
+        Option B || B
+        D) || (D)
+        (A, B) /= A
+    """,
+    "plain text": r"""
+        pi/2 || \frac{\pi}{2}
+        pi/3 /= \pi/2
+        -2*pi || -2\pi
+        x**2 || x^2
+        3*x**2 || 3x^2
+        x**2 /= x**3
+        3.2e5 || 320000
+        3.2e5 /= 3.2e6
+        2e-3 /= 0.002
+        2e-3 || 2e - 3
+        1.5e-3 || 0.0015
+        3.2 x 10^5 || 320000
+        **73** || 73
+        `73` || 73
+        = 5 || 5
+        sqrt(2)/2 || \frac{\sqrt{2}}{2}
+        (1+sqrt(5))/2 || \frac{1+\sqrt{5}}{2}
+        sin(pi/6) || 1/2
+        exp(2) || e^2
+        x^(1/2) || \sqrt{x}
+        √2 || \sqrt{2}
+        x² || x^2
+        x¹⁰ || x^{10}
+        10⁻³ || 0.001
+        1½ || 3/2
+        5 million || 5000000
+        5 million /= 5
+        {7 \over 9} || 7/9
+        {9 \choose 2} || 36
+        \text{The answer is } 17 || 17
+        __88__ || 88
+        \large{25} || 25
+        x1 /= x2
+        A1 /= 1A
+        73 percent || 73\%
+    """,
+    "numbers": r"""
+        14-i || 14.0-1.0i
+        14-i /= 14+i
+        3+4i /= 4+3i
+        3+4i || 4i+3
+        \sqrt{-4} || 2i
+        e^{i\pi} || -1
+        1\frac45 || 9/5
+        1 4/5 /= 14/5
+        10\% || 0.1
+        28% || 28
+        10\% /= 1
+        33\frac{1}{3}\% || \frac{1}{3}
+        \infty /= -\infty
+        \infty || +\infty
+        1/0 /= 0
+        52_7 /= 52_8
+        x = 52_8 || 52_{8}
+        \sqrt[3]{-8} || -2
+        \log_2 8 || 3
+        \log 100 || 2
+        \binom{5}{2} || 10
+        \sqrt{8} || 2\sqrt{2}
+        \sqrt{7} /= \sqrt{8}
+    """,
+    "expressions with letters": r"""
+        (a+5)(b+2) || ab+2a+5b+10
+        \sin 2x || 2\sin x\cos x
+        \ln(x^2) || 2\ln x
+        12x\sqrt{x} || 12x^{3/2}
+        n! || n(n-1)!
+        \frac{n(n-1)}{2} || \binom{n}{2}
+        \frac{x^2-1}{x-1} || x+1
+        |2x-1| || |1-2x|
+        \sqrt{x^2} || |x|
+        \sqrt{x} /= x
+        x_1 /= x_2
+        f(x) /= g(x)
+        \frac{dy}{dx} /= \frac{y}{x}
+        x^2 /= x^3
+        3\mathbf{i}+4\mathbf{j} || 4\mathbf{j}+3\mathbf{i}
+        3\mathbf{i}+4\mathbf{j} /= 3\mathbf{i}+4\mathbf{k}
+    """,
+    "units": r"""
+        5\text{ cm} || 5
+        5cm || 5
+        5\text{ cm} /= 5\text{ m}
+        5\text{ cm} /= 5\text{ cm}^2
+        5 hours /= 5 minutes
+        \$5 /= 5 cents
+        \$18 || 18 dollars
+        €12 || 12 euros
+        €12 /= \$12
+        \text{Rs. } 400 || 400
+        864\text{ in}^2 || 864 \mbox{ inches}^2
+        12\text{ square inches} || 12 \text{ in}^2
+        60 \text{ mi/h} || 60 miles per hour
+        5 apples || 5
+        5^{\text{th}} || 5
+        \frac{270}7\text{ degrees} || \frac{270}{7}
+    """,
+}
+ROWS = [
+    pytest.param(*row.strip().split(sign), sign == " || ", id=f"{kind}: {row.strip()}")
+    for kind, rows in KINDS.items()
+    for row in rows.strip().split("\n")
+    for sign in (" || ", " /= ")
+    if sign in row
+]
+
+
+@pytest.mark.parametrize(("answer", "other", "expected"), ROWS)
+def test_answers_of_each_kind(
+    answer: str, other: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grading, "POOL", None)
+    verdicts = {grade(answer, other), grade(other, answer)}
+    assert verdicts == {"right"} if expected else verdicts <= {"wrong", "unreadable"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_class_has_two_answers_that_differ(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grading, "POOL", None)
+    rows = [row.strip().replace(" /= ", " || ") for row in KINDS[kind].strip().split("\n")]
+    answers = [answer for row in rows for answer in row.split(" || ")]
+    classes = equivalence_classes(answers)
+    assert classes == equivalence_classes(answers[::-1])
+    for one, other in itertools.combinations(dict.fromkeys(answers), 2):
+        if classes[one] == classes[other]:
+            assert grade(one, other) == grade(other, one) == "right"
+
+
+def test_what_may_be_left_out_joins_no_two_answers_that_differ_in_it() -> None:
+    classes = equivalence_classes(["5", "5", "x=5", "y=5", r"5\text{ cm}", r"5\text{ m}"])
+    assert classes["x=5"] == "5" != classes["y=5"]
+    assert classes[r"5\text{ cm}"] != classes[r"5\text{ m}"]
+    classes = equivalence_classes([r"\textbf{(B)}\ 12", r"\textbf{(B)}\ 12", "B", "12", "C"])
+    assert classes["C"] == "C" and len({classes["B"], classes["12"]}) == 2
+    assert r"\textbf{(B)}\ 12" in (classes["B"], classes["12"])
+
+
+def test_each_pair_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 expressions that differ need no comparison at all, as their values say so."""
+    asked: list[tuple[Node, Node]] = []
+
+    def counted(left: Node, right: Node) -> bool:
+        asked.append((left, right))
+        return same(left, right)
+
+    monkeypatch.setattr(grading, "same", counted)
+    answers = [rf"\frac{{\sqrt{{{n}}}+x}}{{{n}}}" for n in range(102, 134)]
+    assert len(set(equivalence_classes(answers).values())) == 32
+    assert not asked
+    answers = [rf"x > {n}" for n in range(1001, 1017)]
+    assert len(set(equivalence_classes(answers).values())) == 16
+    assert len(asked) == 16 * 15 // 2
+    equivalence_classes(answers)
+    assert len(asked) == 16 * 15 // 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "other"),
+    [
+        ("7", "seven"),
+        ("yes", "true"),
+        ("no solution", r"\emptyset"),
+        (r"1\text{ m}", r"100\text{ cm}"),
+        ("1 hour 30 minutes", "90 minutes"),
+        ("3,14", "3.14"),
+        ("3.14", r"\pi"),
+        (r"1, 2, \ldots, 5", "1, 2, 3, 4, 5"),
+        (r"0.333\ldots", "1/3"),
+        ("x^2 = 4", r"x = \pm 2"),
+        ("f(x) = 2x", "y = 2x"),
+        ("]0,1[", "(0,1)"),
+        (r"\cos n\pi", "(-1)^n"),
+        ("x + C", "x"),
+    ],
+)
+def test_what_is_held_to_differ_though_it_may_not(
+    answer: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grading, "POOL", None)
+    assert {grade(answer, other), grade(other, answer)} <= {"wrong", "unreadable"}
+
+
+def test_what_is_held_to_be_equal_though_it_may_not() -> None:
+    assert grade("5 apples", "5 oranges") == grade(r"5\text{ m}", "5") == "right"
+    assert grade("(1,2)", "1 < x < 2") == grade("(1,2)", "x=1, y=2") == "right"
