@@ -1,4 +1,4 @@
-"""The two graders of lm-eval: strings (hendrycks_math), and sympy's LaTeX (minerva_math)."""
+"""The graders of lm-eval: strings (hendrycks_math), sympy and Math-Verify (minerva_math)."""
 
 from importlib.metadata import version
 
@@ -13,10 +13,17 @@ def by_sympy(answer, reference):
     return minerva.is_equiv(*sides)
 
 
+def by_math_verify(answer, reference):
+    """Compare as the task does: both are boxed, and read as it is set by default."""
+    gold, target = (minerva.parse(rf"\boxed{{{text}}}") for text in (reference, answer))
+    return minerva.verify(gold=gold, target=target)
+
+
 ask(
     version("lm-eval"),
     {
         "lm-eval, hendrycks_math": (hendrycks.is_equiv, 5),
         "lm-eval, minerva_math": (by_sympy, 5),
+        "lm-eval, math_verify": (by_math_verify, 5),
     },
 )
