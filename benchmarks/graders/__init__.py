@@ -1,1 +1,1 @@
-"""Graders of answers on one table of pairs: what each takes wrongly, and what it refuses wrongly."""
+"""Graders of answers on one table: what each takes wrongly, and what it refuses wrongly."""
