@@ -14,7 +14,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder"
-"$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
+"$folder/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check \
     sympy==1.14.0 antlr4-python3-runtime==4.11.0 lark==1.3.1
 "$folder/bin/python" - <<'END'
 from sympy.parsing.latex import parse_latex
