@@ -8,14 +8,19 @@ from typing import Final
 ENGINE: Final = ("transformers", "accelerate", "bitsandbytes")
 """What runs the same models; the versions are those of `constraints.txt`."""
 
+ALGEBRA: Final = ("math-verify", "latex2sympy2_extended", "sympy")
+
 REQUIREMENTS: Final = {
-    "its_hub": ("its_hub==1.2.0", *ENGINE),
-    "llamppl": ("llamppl==0.2.3", *ENGINE),
-    "genlm_control": ("genlm-control==0.4.1", *ENGINE),
-    "particles": ("particles==0.4",),
-    "pyro": ("pyro-ppl==1.9.2",),
+    "its_hub": ("torch", "its_hub==1.2.0", *ENGINE),
+    "llamppl": ("torch", "llamppl==0.2.3", *ENGINE),
+    "genlm_control": ("torch", "genlm-control==0.4.1", *ENGINE),
+    "particles": ("torch", "particles==0.4"),
+    "pyro": ("torch", "pyro-ppl==1.9.2"),
+    "math_verify": (*ALGEBRA, "antlr4-python3-runtime"),
+    "lm_eval": ("lm-eval==0.4.13", *ALGEBRA, "antlr4-python3-runtime==4.11"),
+    "lighteval": ("torch", "lighteval==0.13.0", "latex2sympy2_extended==1.0.6", "sympy"),
 }
-"""Peer -> what is installed for it; torch as in `constraints.txt`."""
+"""Peer -> what is installed for it; what has no version here has that of `constraints.txt`."""
 
 CONSTRAINTS: Final = Path(__file__).parents[2] / "constraints.txt"
 
@@ -24,7 +29,7 @@ def python_of(peer: str, folder: Path) -> Path:
     """The interpreter of a peer's environment, which is made where there is none yet."""
     home = folder / peer
     python = home / "bin" / "python"
-    requirements = [pinned(name) for name in ("torch", *REQUIREMENTS[peer])]
+    requirements = [pinned(name) for name in REQUIREMENTS[peer]]
     complete, wanted = home / "complete", "\n".join(requirements)
     if not complete.exists() or complete.read_text() != wanted:
         venv.create(home, with_pip=True, clear=True)

@@ -1,0 +1,1 @@
+"""Graders of answers on one table: what each takes wrongly, and what it refuses wrongly."""

@@ -1,0 +1,1 @@
+"""Programs of the environments that have the graders; they import nothing of the project."""
