@@ -269,7 +269,7 @@ class _AnyNumber(constraints.Constraint):
 class _NanMasked(dist.NanMaskedMultivariateNormal):
     """A multivariate normal law that takes NaN for missing when it checks its values, too."""
 
-    support = _AnyNumber()
+    support = _AnyNumber()  # type: ignore[assignment]
 
 
 def _parts(law: Law, y: Any, t: int) -> dict[Any, Any]:

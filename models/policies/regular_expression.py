@@ -392,7 +392,8 @@ def _smallest(table: np.ndarray) -> np.ndarray:
     order = np.argsort(np.where(firsts == firsts[parts[-1]], len(table), firsts))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    return rank[parts[columns[firsts[order]]]][:, inverse.reshape(-1)]
+    smallest: np.ndarray = rank[parts[columns[firsts[order]]]][:, inverse.reshape(-1)]
+    return smallest
 
 
 def _intervals(intervals: Iterable[tuple[int, int]], negated: bool) -> list[tuple[int, int]]:
