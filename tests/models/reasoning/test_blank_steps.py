@@ -29,7 +29,6 @@ from llmsmc.inference import (
     GuidedFilter,
     IslandFilter,
     ParticleCascade,
-    ParticleGibbs,
     ParticleGibbsMove,
     RegenerateSuffix,
     ResampleMove,
@@ -230,10 +229,9 @@ def test_a_solution_cut_back_is_what_it_was(kind: str, aggregation: str) -> None
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
-@pytest.mark.parametrize("kind", ["the end alone", "the end behind a delimiter", "white space"])
-def test_the_likelihood_of_a_path_is_that_of_its_steps(kind: str, aggregation: str) -> None:
-    chosen = of(kind, aggregation=aggregation)
-    laws = check_model(chosen.model, num_particles=20)
+def test_the_likelihood_of_a_path_is_that_of_its_steps(aggregation: str) -> None:
+    chosen = of("white space", aggregation=aggregation)
+    laws = check_model(chosen.model, num_particles=8)
     assert "the likelihood of a path is the product of those of its steps" in laws
     *_, drawn = steps_of(chosen.model, 60)
     chosen.check(drawn)
@@ -277,9 +275,7 @@ SOME = [
 
 
 @pytest.mark.parametrize(("kind", "cut", "scheme", "pasts", "aggregation"), SOME)
-def test_conditional_runs(
-    kind: str, cut: str, scheme: Any, pasts: str, aggregation: str
-) -> None:
+def test_conditional_runs(kind: str, cut: str, scheme: Any, pasts: str, aggregation: str) -> None:
     assert after_sweeps(of(kind, cut, aggregation=aggregation), scheme, pasts) > LARGEST_P
 
 
@@ -376,7 +372,10 @@ def by_texts(kind: str, **settings: Any) -> Language:
     return Language(ByTexts(**named, **limits))
 
 
-@pytest.mark.parametrize("kind", ["the end alone", "the end behind a delimiter"])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param("the end alone", marks=pytest.mark.quick), "the end behind a delimiter"],
+)
 def test_counting_texts_is_rejected(kind: str) -> None:
     tempered = TemperedSMC(3, (0.4, 1.0))
     assert largest_z(by_texts(kind), tempered, 2000) > MAX_Z_OF_MANY + 1
@@ -385,24 +384,23 @@ def test_counting_texts_is_rejected(kind: str) -> None:
 
 def test_counting_texts_gives_what_cannot_be_drawn() -> None:
     with pytest.raises((KeyError, AssertionError, IndexError)):
-        assert after_sweeps(by_texts("white space"), systematic, "backward") > LARGEST_P
+        assert after_sweeps(by_texts("white space"), systematic, "backward", 2, 800) > LARGEST_P
 
 
 def test_taking_what_was_read_as_a_whole_for_scored_is_rejected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A path put together is read once, as a whole; its first steps are read when it is cut back."""
+    """A path put together is read once, as a whole; its first steps when it is cut back."""
     right: Callable[..., ReasoningParticles] = step_texts.told
 
     def told(particles: ReasoningParticles, *arguments: Any) -> ReasoningParticles:
         new = right(particles, *arguments)
         return replace(new, num_scored=torch.minimum(particles.num_scored, new.num_steps))
 
-    chosen = of("white space", aggregation="model", longest=5)
-    assert after_sweeps(chosen, killing, "ancestor", 2, 1200) > LARGEST_P
     for module in ("rewinding", "splicing", "writing"):
         monkeypatch.setattr(f"llmsmc.models.reasoning.{module}.told", told)
-    assert after_sweeps(chosen, killing, "ancestor", 2, 1200) < LARGEST_P
+    with pytest.raises(AssertionError, match="not close"):
+        test_a_solution_cut_back_is_what_it_was("the end alone", "model")
 
 
 def test_steps_of_what_was_saved_before_they_were_counted(tmp_path: Any) -> None:
