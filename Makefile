@@ -1,6 +1,7 @@
 # make solve   the first answer, from a fresh clone; QUANTIZATION=nf4, fp4, int8 or none
 # make test    the whole suite
 # make quick   ablations that have a page, at their quick size: its outcomes come out again; a benchmark
+# make long    every move on languages with blank steps, under every scheme; hours
 # make lint    format, lint, types, direction of imports
 # make bench   beside other libraries: particles a second (bench-particles) and tokens a second
 #              (bench-engine, hours), into docs/speed_of_particles.md and docs/speed.md
@@ -11,7 +12,7 @@ QUANTIZATION ?= nf4
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: solve test quick lint bench bench-particles bench-engine docs format clean
+.PHONY: solve test quick long lint bench bench-particles bench-engine docs format clean
 .DEFAULT_GOAL := test
 
 solve: $(INSTALLED)
@@ -22,6 +23,9 @@ test: $(INSTALLED)
 
 quick: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m quick tests
+
+long: $(INSTALLED)
+	OMP_NUM_THREADS=1 LLMSMC_LONG=1 $(BIN)/python -m pytest -q -n auto -m quick tests/models/reasoning
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

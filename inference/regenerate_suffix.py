@@ -61,8 +61,8 @@ def regenerated(
 ) -> Any:
     """Return the paths behind their first `kept` steps drawn anew, up to step t or their end."""
     model = run.model
-    new = model.rewind(particles, kept)
-    for s in range(int(kept.min()), t + 1):
+    new, s = model.rewind(particles, kept), int(kept.min())
+    while s <= t and not bool(model.finished(new).all()):
         going_on = (kept <= s) & ~model.finished(new).cpu()
         rows = going_on.nonzero().squeeze(1)
         if len(rows):
@@ -70,4 +70,5 @@ def regenerated(
             place = torch.zeros(num_particles(new), dtype=torch.int64)
             place[rows] = torch.arange(len(rows))
             new = where(going_on, take(extended, place), new)
+        s += 1
     return new

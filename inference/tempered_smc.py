@@ -23,6 +23,7 @@ References:
 """
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -134,13 +135,16 @@ class TemperedSMC(Algorithm):
             population, exponent = replace(population, log_weights=weighed), new
 
     def _prior(self, run: Run) -> tuple[int, Population]:
-        """Draw complete paths from the prior; also the number of their last step."""
+        """Draw complete paths from the prior; also the last step that a path may have.
+
+        Others than these may be longer, if they have not finished so early.
+        """
         horizon, t = num_steps(run.model, run.observations), 0
         population = independent_runs.begin(run, self.num_particles)
         while t + 1 != horizon and not bool(run.model.finished(population.particles).all()):
             t += 1
             population = independent_runs.step(run, t, population)
-        return t, population
+        return sys.maxsize if horizon is None else horizon - 1, population
 
     def _moved(
         self, run: Run, t: int, population: Population, exponent: float, rung: int

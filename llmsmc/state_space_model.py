@@ -199,7 +199,7 @@ class StateSpaceModel:
         """Return the sum over s = 0..t of the log-likelihoods of step s, `[N]`.
 
         Called only on models that declare `remembers_path`. Particles that finished earlier
-        count the steps up to that one.
+        count the steps up to that one, and t may lie beyond the last step of all.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `path_log_likelihood`.")
 

@@ -123,7 +123,8 @@ def distinct(
 ) -> tuple[Int[Tensor, " R"], Int[Tensor, " B"]]:
     """Return one of each set of rows with the same tokens, and in which set each row is.
 
-    With `starts`, those of a set begin at the same of them, too. In each set the first of the `preferred` rows is taken, if there is one.
+    With `starts`, those of a set begin at the same of them, too. In each set the first of the
+    `preferred` rows is taken, if there is one.
     """
     valid = torch.arange(token_ids.shape[1]) < num_tokens[:, None]
     starts = torch.zeros_like(num_tokens) if starts is None else starts

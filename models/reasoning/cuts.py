@@ -48,6 +48,7 @@ def complete_steps(
 def end_where_they_must(
     particles: ReasoningParticles,
     complete: Bool[Tensor, "N L"],
+    is_full: Bool[Tensor, " N"],
     cut_off: Bool[Tensor, " N"],
     max_tokens_per_step: int,
     max_steps: int | None,
@@ -57,7 +58,8 @@ def end_where_they_must(
     Args:
         particles: the solutions.
         complete: behind which of their tokens a step is complete.
-        cut_off: which have no room for another token, or none in the reward model.
+        is_full: which have no room for another token.
+        cut_off: which have none, or none in the reward model.
         max_tokens_per_step: number of tokens at which a step is cut off.
         max_steps: number of steps after which solutions are cut off.
     """
@@ -73,7 +75,7 @@ def end_where_they_must(
     before = particles.tokens_after((num_steps - 1).clamp(min=0))
     at_limit = counts - before == max_tokens_per_step
     goes_on = (codes == UNFINISHED) | (codes == MAX_STEPS)
-    possible &= is_complete | (codes == EOS) | cut_off | (at_limit & ~goes_on)
+    possible &= is_complete | (codes == EOS) | is_full | (at_limit & ~goes_on)
     possible &= ~is_complete | (codes != LENGTH) | cut_off
     if max_steps is None:
         return possible

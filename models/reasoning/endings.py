@@ -79,10 +79,14 @@ class Endings:
         ]
         return torch.tensor(possible, dtype=torch.bool)
 
+    def are_full(self, particles: ReasoningParticles) -> Bool[Tensor, " N"]:
+        """Return which solutions have no room for another token."""
+        return particles.num_tokens >= self.room
+
     def are_cut_off(self, particles: ReasoningParticles) -> Bool[Tensor, " N"]:
         """Return which solutions have no room for another token, or none in the reward model."""
         outgrown = [not self.can_be_scored(steps) for steps in particles.steps]
-        return torch.tensor(outgrown, dtype=torch.bool) | (particles.num_tokens >= self.room)
+        return torch.tensor(outgrown, dtype=torch.bool) | self.are_full(particles)
 
     def _is_possible(self, particles: ReasoningParticles, n: int) -> bool:
         steps, code = particles.steps[n], int(particles.finish_codes[n])

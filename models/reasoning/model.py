@@ -361,9 +361,13 @@ class Reasoning(StateSpaceModel):
             self.policy.device,
             None if thoughts is None else thoughts.automaton.restart,
         )
-        cut_off = self._endings.are_cut_off(state)
         possible &= end_where_they_must(
-            state, complete, cut_off, self.max_tokens_per_step, self.max_steps
+            state,
+            complete,
+            self._endings.are_full(state),
+            self._endings.are_cut_off(state),
+            self.max_tokens_per_step,
+            self.max_steps,
         )
         if thoughts is not None:
             possible &= thoughts.are_possible(state)

@@ -4,9 +4,9 @@ Token ids are what a particle is; its text, its steps and its answer are derived
 particles of a population answer one question.
 
 The steps of a solution are what its transitions wrote, of one token or more each, and are counted
-by where these ended. What one of them wrote may be blank: the end of the text alone, or white space.
-That is a step as others are, but it has no text of its own: there are no more texts than steps
-(`llmsmc.models.reasoning.step_texts`).
+by where these ended. What one of them wrote may be blank: the end of the text alone, or white
+space. That is a step as others are, but it has no text of its own: there are no more texts than
+steps (`llmsmc.models.reasoning.step_texts`).
 
 Shapes: N particles, L generated tokens, T steps, K texts of steps, E tokens that an expert has read
 at most.

@@ -12,9 +12,11 @@ from llmsmc.errors import DegenerateWeightsError, NumericalError
 from llmsmc.inference import TemperedSMC, multinomial, systematic
 from llmsmc.inference.in_blocks import InBlocks
 from llmsmc.models import TabularLanguageModel
+from llmsmc.testing.instances import of_table
+from llmsmc.testing.replicates import run_on
 from llmsmc.weights import effective_sample_size
 from tests.replicates import Replicates, check_unbiased
-from tests.statistics import MAX_Z, z_score
+from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
 from tests.toys import language_with_eos, table_without_end
 
 LADDER = (0.1, 0.35, 1.0)
@@ -30,6 +32,18 @@ def test_a_fixed_ladder_is_unbiased(toy: Any, num_particles: int, scheme: Any) -
     posterior = algorithm.run(model, seed=0)
     weights = posterior.log_weights.exp().reshape(num_runs, num_particles) * num_runs
     check_unbiased(model, Replicates(posterior, weights), num_paths=5)
+
+
+def test_paths_are_moved_beyond_the_last_step_of_the_others() -> None:
+    """Two paths that have ended early can be moved to one that has not."""
+    exact = of_table("ragged", language_with_eos())
+    algorithm, measures = TemperedSMC(2, (0.5, 1.0)), []
+    for seed in range(500):
+        posterior = run_on(algorithm, exact, seed)
+        weights = posterior.log_weights.exp()[:, None]
+        measures.append((weights * exact.statistics(posterior.particles)).sum(0))
+    z = z_scores(torch.stack(measures), exact.exact * exact.evidence)
+    assert float(z.abs().max()) < MAX_Z_OF_MANY
 
 
 @pytest.mark.parametrize("chains", [2, 5])
