@@ -76,7 +76,7 @@ class TablePolicy:
 
     def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
         assert request.temperature == 1.0 and request.uniforms is not None
-        size, automaton = len(request), self.automaton(request.rule)
+        size, automaton = len(request), self.automaton(request.rule)  # type: ignore[arg-type]
         room = request.room(self.context_length)
         states = automaton.start(size) if request.starts is None else request.starts
         codes, lengths = self._codes(request.token_ids, request.num_tokens)

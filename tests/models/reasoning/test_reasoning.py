@@ -351,6 +351,7 @@ def test_scores_are_those_of_the_texts_where_steps_are_blank(
     for t in range(1, 6):
         previous, state = state, blank.sample_transition(t, state, generator=generator(1 + t))
         blank.log_likelihood(t, previous, state, None)
+    assert previous is not None
     back = blank.rewind(state, torch.arange(24) % 6)
     going_on = ((state.num_transitions > 3) & ~previous.finished).nonzero().squeeze(1)
     prefixes = blank.rewind(state[going_on], torch.full((len(going_on),), 3))
