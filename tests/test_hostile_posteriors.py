@@ -288,7 +288,10 @@ CASES: dict[str, tuple[Change, str]] = {
         tensor(*RECORD, "ancestors", made=lambda t: t.double()),
         r"is a tensor float64 \[3\]; accepted: a tensor int64",
     ),
-    "too few ancestors": (tensor(*RECORD, "ancestors", made=lambda t: t[:2]), "known of each|history ends"),
+    "too few ancestors": (
+        tensor(*RECORD, "ancestors", made=lambda t: t[:2]),
+        "known of each|history ends",
+    ),
     "ancestors in a table": (tensor(*RECORD, "ancestors", made=lambda t: t[None]), "int64"),
     "NaN weights": (tensor("log_weights", made=lambda t: t * math.nan), "particle 0 is nan"),
     "infinite weights": (tensor("log_weights", made=lambda t: t + math.inf), "particle"),

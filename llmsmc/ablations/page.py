@@ -40,8 +40,9 @@ class _Indexed(TypedDict):
 
 
 # As references to characters, which Markdown of every kind takes as text.
-_SIGNS: Final = str.maketrans({sign: f"&#{ord(sign)};" for sign in r"\`*_[]{}<>&$|~@^"})
-_ADDRESS: Final = re.compile(r"(?<=:)/(?=/)|(?<=\bwww)\.", re.IGNORECASE)
+_SIGNS: Final = str.maketrans({sign: f"&#{ord(sign)};" for sign in r"\`*_[]{}<>&$|~"})
+# What makes a link of a bare address: of a site, or of a person.
+_ADDRESS: Final = re.compile(r"(?<=:)/(?=/)|(?<=\bwww)\.|@(?=[\w-]+\.\w)", re.IGNORECASE)
 _CODE: Final = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 # What makes a block of something else than text: a heading, an item, a rule, an admonition.
 _OPENING: Final = re.compile(
