@@ -84,8 +84,9 @@ def save(value: Any, path: str | Path) -> None:
             write_bytes(_waiting(folder, named), content)
             write_bytes(folder / _DOCUMENT, text.encode())  # from here on, it is the new value
             _waiting(folder, named).replace(folder / _TENSORS)
-            for left in folder.glob("tensors-*.safetensors"):  # by saves that were interrupted
-                left.unlink()
+            for pattern in ("tensors-*.safetensors", ".*.partial"):
+                for left in folder.glob(pattern):  # by saves that were interrupted
+                    left.unlink()
     except (OSError, ValueError) as error:
         raise unwritable(folder, error) from error
 
