@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from llmsmc.errors import InputError
+
 
 @dataclass(frozen=True, eq=False)
 class Merged:
@@ -21,6 +23,20 @@ class Merged:
     multiplicities: Int64[Tensor, " N"]
     kinds: Int64[Tensor, " N"]
     branches_evenly: bool
+
+    def check(self) -> None:
+        """Find out whether the numbers can be meant.
+
+        Raises:
+            InputError: a particle stands for none, or a kind is none of 0 to N - 1.
+        """
+        count, kinds = len(self.kinds), self.kinds
+        stand_for = (self.multiplicities >= 1) & (self.multiplicities < 2**31)
+        if not bool((stand_for & (kinds >= 0) & (kinds < count)).all()):
+            raise InputError(
+                "Merged particles stand for some that were drawn, and are of a kind. Got others; "
+                f"accepted: multiplicities of at least 1, kinds of 0 to {count - 1}."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +64,19 @@ class StepRecord:
     acceptance_rate: float | None
     max_weight: float
     merged: Merged | None = None
+
+    def check(self) -> None:
+        """Find out whether what has been merged are the particles of the step.
+
+        Raises:
+            InputError: there are more of them, or fewer.
+        """
+        count = len(self.ancestors)
+        if self.merged is not None and len(self.merged.kinds) != count:
+            raise InputError(
+                f"What has been merged is known of each particle. Got {len(self.merged.kinds)} at "
+                f"step {self.step}; accepted: {count}."
+            )
 
     @property
     def num_unique_ancestors(self) -> int:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from llmsmc.particles import (
     take,
 )
 from llmsmc.randomness import RandomStreams
+from llmsmc.typed import mismatch
 from llmsmc.weights import LogWeights, effective_sample_size, log_evidence, normalize
 
 if TYPE_CHECKING:
@@ -49,6 +50,15 @@ Guarantee = Literal[
 * `consistent`: right in the limit of many particles only;
 * `heuristic`: none of these.
 """
+
+
+class Noted(TypedDict, total=False):
+    """What is read of the metadata: an estimate from above, and what chains are made of."""
+
+    log_evidence_above: float
+    num_chains: int
+    num_sweeps: int
+
 
 NO_ANSWER = "no answer"
 _MOST_DRAWS = 2**24
@@ -283,7 +293,8 @@ class Posterior:
 
         Raises:
             InputError: a weight is NaN or infinite, or the log-evidence is not that of the weights;
-                sizes differ, or an ancestor is none of the step before.
+                sizes differ, an ancestor is none of the step before, or metadata that are read
+                are of another type.
         """
         total = log_evidence(self.log_weights)
         if not math.isclose(self.log_evidence, total, rel_tol=1e-6, abs_tol=1e-6):
@@ -308,6 +319,15 @@ class Posterior:
         if not bool(((batches >= 0) & (batches < self.num_particles)).all()):
             raise InputError(
                 f"Batches are numbered. Got other numbers; accepted: 0 to {self.num_particles - 1}."
+            )
+        wrong = mismatch(self.metadata, Noted, "metadata")
+        if wrong is not None:
+            raise InputError(f"Some metadata are read. {wrong}.")
+        chains, sweeps = (self.metadata.get(key, 1) for key in ("num_chains", "num_sweeps"))
+        if min(chains, sweeps) < 1 or self.num_particles % (chains * sweeps) != 0:
+            raise InputError(
+                f"The sweeps of chains have particles alike. Got {chains} chains of {sweeps} "
+                f"sweeps; accepted: a product that divides {self.num_particles}."
             )
         if self.recorded is not None and len(self.recorded) != len(sizes):
             raise InputError(

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, Final, NotRequired, TypedDict
 
 from llmsmc.errors import InputError
-from llmsmc.selection import SELECTIONS
 from llmsmc.storage import loads, read_bytes
 from llmsmc.typed import mismatch, shown
 
@@ -13,6 +12,7 @@ class CostLine(TypedDict):
     """What figures need of the cost of a run."""
 
     generated_tokens: int
+    scored_tokens: int
     model_calls: int
 
 
@@ -107,15 +107,13 @@ def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def _beyond(result: dict[str, Any]) -> str | None:
-    """Return which number is too small or too large, or which rule of selection is not there."""
+    """Return which number is too small or too large."""
     for key, (smallest, largest) in _RANGES.items():
         if result[key] is not None and not smallest <= result[key] <= largest:
             return f"{key} is {shown(result[key])}; accepted: {smallest} to {largest}"
     cut, count = result["truncated"], result["num_particles"]
     if (cut is None) != (count is None) or (cut or 0) > (count or 0):
         return f"truncated is {shown(cut)} of {shown(count)} particles"
-    if result["selected"] and not result["selected"].keys() >= set(SELECTIONS):
-        return f"selected is {shown(result['selected'])}; accepted: {', '.join(SELECTIONS)}"
     return None
 
 

@@ -3,7 +3,8 @@
 A value is made of None, numbers, strings, tensors, lists, tuples, dicts with string keys, and
 dataclasses and named tuples of these. Of types a document may name those in `TYPES`, which hold
 data alone and are checked as they are read, and those that the reader passes, by module and name.
-Nothing else is looked up, and no module is imported for a name that is not in the table.
+Nothing else is looked up, and no module is imported for a name that is not in the table. Parts of
+these that are not known here, as a later version may have written, are passed over unread.
 
 The document names its tensors by a hash. Those of a new value are put beside the old ones, which
 the old document goes on to name, until the new document is in its place: a save that is interrupted
@@ -40,6 +41,10 @@ TYPES: Final = (
 )
 """What a document may name without the reader's leave. One with a method `check` is asked whether
 its parts fit together."""
+
+SAVED: Final = "saved"
+"""A field of a dataclass whose metadata have False under this key is left out, and has its default
+again when the value is read."""
 
 _DOCUMENT: Final = "document.json"
 _TENSORS: Final = "tensors.safetensors"
@@ -79,8 +84,9 @@ def save(value: Any, path: str | Path) -> None:
             write_bytes(_waiting(folder, named), content)
             write_bytes(folder / _DOCUMENT, text.encode())  # from here on, it is the new value
             _waiting(folder, named).replace(folder / _TENSORS)
-            for left in folder.glob("tensors-*.safetensors"):  # by saves that were interrupted
-                left.unlink()
+            for pattern in ("tensors-*.safetensors", ".*.partial"):
+                for left in folder.glob(pattern):  # by saves that were interrupted
+                    left.unlink()
     except (OSError, ValueError) as error:
         raise unwritable(folder, error) from error
 
@@ -137,11 +143,7 @@ def _encode(value: Any, tensors: dict[str, Tensor], seen: dict[int, tuple[Tensor
         case dict() if all(isinstance(key, str) for key in value):
             return {"dict": {key: encode(child) for key, child in value.items()}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        children = {
-            field.name: getattr(value, field.name)
-            for field in dataclasses.fields(value)
-            if field.init
-        }
+        children = {field.name: getattr(value, field.name) for field in _saved(value)}
         return {"type": _name(type(value)), "fields": encode(children)}
     raise InputError(
         f"This cannot be saved. Got a {type(value).__name__}; accepted: None, numbers, strings, "
@@ -171,20 +173,23 @@ class _Reading:
             case {"dict": dict(children)} if len(document) == 1:
                 return {key: self.value(child) for key, child in children.items()}
             case {"type": str(name), "fields": {"dict": dict(children)}} if len(document) == 2:
-                return self._made(name, {key: self.value(each) for key, each in children.items()})
+                return self._made(name, children)
         raise InputError(
             f"a part of the document is of no known kind, or names no tensor: {shown(document)}"
         )
 
-    def _made(self, name: str, children: dict[str, Any]) -> Any:
-        """Return an object of a type of that name."""
+    def _made(self, name: str, documents: dict[str, Any]) -> Any:
+        """Return an object of a type of that name, given the documents of its parts."""
         cls = self._types.get(name) or _of_the_library(name)
         accepted, required = _parts(cls)
-        if not required <= children.keys() <= accepted:
+        if name in TYPES:
+            documents = {key: each for key, each in documents.items() if key in accepted}
+        if not required <= documents.keys() <= accepted:
             raise InputError(
-                f"A {cls.__name__} has other parts: got {shown(sorted(children))}, not "
+                f"A {cls.__name__} has other parts: got {shown(sorted(documents))}, not "
                 f"{', '.join(sorted(accepted))}"
             )
+        children = {key: self.value(each) for key, each in documents.items()}
         if name in TYPES:
             _check_types(cls, children)
         try:
@@ -201,7 +206,7 @@ def _read(folder: Path) -> tuple[Any, dict[str, Tensor]]:
     before = None
     while (text := read_bytes(folder / _DOCUMENT)) != before:
         before, document = text, loads(text)
-        if not (isinstance(document, dict) and document.keys() == {"tensors", "value"}):
+        if not (isinstance(document, dict) and document.keys() >= {"tensors", "value"}):
             # As documents were before they named their tensors.
             return document, _tensors(read_bytes(folder / _TENSORS))
         for path in (folder / _TENSORS, _waiting(folder, str(document["tensors"]))):
@@ -263,11 +268,17 @@ def _parts(cls: Any) -> tuple[set[str], set[str]]:
     """Return the names of what an object is made of, and of what it cannot do without."""
     if _is_named(cls):
         return set(cls._fields), set(cls._fields) - cls._field_defaults.keys()
-    made_of = [each for each in dataclasses.fields(cls) if each.init]
     nothing = dataclasses.MISSING
-    return {each.name for each in made_of}, {
-        each.name for each in made_of if each.default is each.default_factory is nothing
+    return {each.name for each in _saved(cls)}, {
+        each.name for each in _saved(cls) if each.default is each.default_factory is nothing
     }
+
+
+def _saved(made: Any) -> list[dataclasses.Field[Any]]:
+    """Return the fields of a dataclass that are saved."""
+    return [
+        each for each in dataclasses.fields(made) if each.init and each.metadata.get(SAVED, True)
+    ]
 
 
 def _is_named(cls: type) -> bool:

@@ -83,7 +83,7 @@ LINES: dict[str, bytes] = {
     "an error that is a list": line(error=["x"]),
     "rules in a list": line(selected=["mode"]),
     "rules that are no truths": line(selected={"mode": 1}),
-    "rules that are missing": line(selected={"mode": True}),
+    "a cost in part": line(cost={"generated_tokens": 1, "model_calls": 1}),
 }
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from llmsmc.ablations.cell import Cell
 from llmsmc.ablations.intervals import Values, mean_and_error
+from llmsmc.errors import InputError
 from llmsmc.evaluation import Result
 
 NUM_BINS: Final = 10
@@ -41,9 +42,18 @@ def value_of(result: Result, metric: str, selection: str = "mode") -> float:
 
 
 def is_right(result: Result, selection: str) -> bool:
-    """Return whether the answer by a rule of selection is right."""
+    """Return whether the answer by a rule of selection is right.
+
+    Raises:
+        InputError: the result was written before there was that rule.
+    """
     if selection == "mode" or not result["selected"]:
         return bool(result["correct"])
+    if selection not in result["selected"]:
+        raise InputError(
+            f"Results of another version have other rules of selection. Got {selection!r} for "
+            f"{result['id']!r}; accepted: {', '.join(result['selected'])}, or another folder."
+        )
     return bool(result["selected"][selection])
 
 

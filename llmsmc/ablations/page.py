@@ -41,6 +41,8 @@ class _Indexed(TypedDict):
 
 # As references to characters, which Markdown of every kind takes as text.
 _SIGNS: Final = str.maketrans({sign: f"&#{ord(sign)};" for sign in r"\`*_[]{}<>&$|~"})
+# What makes a link of a bare address: of a site, or of a person.
+_ADDRESS: Final = re.compile(r"(?<=:)/(?=/)|(?<=\bwww)\.|@(?=[\w-]+\.\w)", re.IGNORECASE)
 _CODE: Final = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 # What makes a block of something else than text: a heading, an item, a rule, an admonition.
 _OPENING: Final = re.compile(
@@ -276,7 +278,7 @@ def _cell(text: str) -> str:
 def _prose(text: str) -> str:
     """Return text in which nothing is Markdown but paragraphs, and code between backticks."""
     pieces = _CODE.split(printable(text))
-    pieces[::2] = [piece.translate(_SIGNS) for piece in pieces[::2]]
+    pieces[::2] = [_ADDRESS.sub(_sign, piece.translate(_SIGNS)) for piece in pieces[::2]]
     pieces[1::2] = [_code(piece) for piece in pieces[1::2]]
     return _OPENING.sub(_closed, "".join(pieces))
 
@@ -298,6 +300,10 @@ def _block(text: str) -> str:
 
 def _figure(report: Report, stem: str) -> str:
     return f"![{_cell(report['title'])}]({quote(stem)}.svg)"
+
+
+def _sign(found: re.Match[str]) -> str:
+    return f"&#{ord(found[0])};"
 
 
 def _closed(opening: re.Match[str]) -> str:

@@ -13,7 +13,7 @@ at most.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, overload
 
 import torch
@@ -24,6 +24,7 @@ from llmsmc.errors import InputError
 from llmsmc.grading import equivalence_classes, extract_answer
 from llmsmc.models.caches.cache_rows import CacheRows, JointRows, Memory, join_memories
 from llmsmc.models.policies.thinking import answer_text
+from llmsmc.serialization import SAVED
 
 FINISH_REASONS: Final = (None, "eos", "answer", "length", "max_steps", "failed")
 """Why a particle is not extended any more, by its code: it goes on; the model ended the text; it
@@ -80,6 +81,11 @@ class ReasoningParticle:
         return self.finish_reason in ("length", "max_steps")
 
 
+def _not_saved() -> Any:
+    """Return a field for what is of use to a run that goes on, and to nobody else."""
+    return field(default=None, metadata={SAVED: False})
+
+
 @dataclass(eq=False)
 class ReasoningParticles:
     """N solutions of one question, of different lengths.
@@ -125,10 +131,10 @@ class ReasoningParticles:
     num_scored: Int64[Tensor, " N"]
     finish_codes: Int64[Tensor, " N"]
     expert_log_probs: Float64[Tensor, "N E"]
-    policy_memory: CacheRows | None = None
-    reward_memory: Memory | None = None
-    proposal_memory: CacheRows | None = None
-    expert_memory: CacheRows | None = None
+    policy_memory: CacheRows | None = _not_saved()
+    reward_memory: Memory | None = _not_saved()
+    proposal_memory: CacheRows | None = _not_saved()
+    expert_memory: CacheRows | None = _not_saved()
     thinking_end: str | None = None
     transition_ends: Int64[Tensor, "N T"] = None  # type: ignore[assignment]
 
@@ -182,15 +188,16 @@ class ReasoningParticles:
                 f"Solutions have their steps. Got {len(num_steps)} lists of at most "
                 f"{max(num_steps, default=0)}; accepted: {len(self)} of at most {width}."
             )
-        for name, numbers, largest in (
-            ("num_tokens", self.num_tokens, length),
-            ("step_ends", self.step_ends, length),
-            ("num_scored", self.num_scored, width),
-            ("finish_codes", self.finish_codes, len(FINISH_REASONS) - 1),
-            ("token_ids", self.token_ids, 2**31),
+        for name, numbers, smallest, largest in (
+            ("num_tokens", self.num_tokens, 0, length),
+            ("step_ends", self.step_ends, 0, length),
+            ("transition_ends", self.transition_ends, NO_STEP, length),
+            ("num_scored", self.num_scored, 0, width),
+            ("finish_codes", self.finish_codes, 0, len(FINISH_REASONS) - 1),
+            ("token_ids", self.token_ids, 0, 2**31),
         ):
-            if not bool(((numbers >= 0) & (numbers <= largest)).all()):
-                raise InputError(f"{name} are numbers from 0 to {largest}. Got others.")
+            if not bool(((numbers >= smallest) & (numbers <= largest)).all()):
+                raise InputError(f"{name} are numbers from {smallest} to {largest}. Got others.")
 
     def __len__(self) -> int:
         """Return N."""
@@ -210,12 +217,12 @@ class ReasoningParticles:
             return self._particle(range(len(self))[int(index)])
         indices = torch.as_tensor(index, dtype=torch.long).cpu()
         gathered: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for each in fields(self):
+            value = getattr(self, each.name)
             if isinstance(value, Tensor):
-                gathered[field.name] = value[indices]
+                gathered[each.name] = value[indices]
             elif isinstance(value, CacheRows | JointRows):
-                gathered[field.name] = value.take(indices)
+                gathered[each.name] = value.take(indices)
         gathered["steps"] = tuple(self.steps[n] for n in indices.tolist())
         return replace(self, **gathered)
 
@@ -302,14 +309,14 @@ class ReasoningParticles:
 def concatenate(parts: Sequence[ReasoningParticles]) -> ReasoningParticles:
     """Return the particles of all populations, which answer one question, in order."""
     joined: dict[str, Any] = {}
-    for field in fields(ReasoningParticles):
-        values = [getattr(part, field.name) for part in parts]
-        if field.name.endswith("_memory"):
+    for each in fields(ReasoningParticles):
+        values = [getattr(part, each.name) for part in parts]
+        if each.name.endswith("_memory"):
             pairs = zip(values, parts, strict=True)
             memories = [v or CacheRows.none(len(part)) for v, part in pairs]
-            joined[field.name] = join_memories(memories)
+            joined[each.name] = join_memories(memories)
         elif isinstance(values[0], Tensor):
-            joined[field.name] = _stacked(values, _PADDING.get(field.name, 0.0))
+            joined[each.name] = _stacked(values, _PADDING.get(each.name, 0.0))
     joined["steps"] = tuple(steps for part in parts for steps in part.steps)
     return replace(parts[0], **joined)
 

@@ -202,3 +202,14 @@ def test_pages_of_hostile_names(tmp_path: Path) -> None:
     write_page(made("T"), path)
     index = on_github((tmp_path / "index.md").read_text())
     assert "x%5D%28javascript%3Aalert%281%29%29%20%5B.md" in html.unescape(index)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["http://e.org/x", "see HTTPS://e.org", "ftp://e.org", "www.e.org", "WWW.e.org", "a@b.org"],
+)
+def test_addresses_are_no_links(text: str) -> None:
+    """Programs that make links of what looks like an address find none; readers see it."""
+    page = index_of({"p": made(text)})
+    assert text not in page
+    assert text in Tree(on_github(page)).text

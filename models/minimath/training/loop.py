@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from llmsmc.models.minimath.training.files import copy_weights, damaged, read_lines, read_tensors
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,12 @@ class Progress:
     figures: dict[str, float]
     learning_rate: float
     seconds: float
+
+
+class Reported(TypedDict):
+    """What is needed of a line of the loss curve."""
+
+    update: int
 
 
 def train(
@@ -214,18 +221,18 @@ def _resume(
     path = folder / "state.safetensors"
     if not path.exists():
         return 0, 0.0
-    record = _metadata(path)
-    if record["schedule"] != repr(schedule):
+    tensors, record = read_tensors(path)
+    if record.get("schedule") != repr(schedule):
         raise ValueError(
             f"The checkpoint in {folder} belongs to another training. "
-            f"Got {schedule!r}; accepted: {record['schedule']}, or an empty folder."
+            f"Got {schedule!r}; accepted: {record.get('schedule')}, or an empty folder."
         )
-    tensors = load_file(path)
-    update = int(record["update"])
+    try:
+        update, seconds = int(record["update"]), float(record["seconds"])
+    except (KeyError, ValueError) as error:
+        raise damaged(path, "which does not say of which update it is") from error
     names = {id(p): name for name, p in model.named_parameters()}
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[f"model.{name}"])
+    copy_weights(model, tensors, path)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
@@ -235,17 +242,11 @@ def _resume(
                     for key in STATE
                     if f"{key}.{name}" in tensors
                 } | ({"step": torch.tensor(float(update))} if "betas" in group else {})
-    return update, float(record["seconds"])
+    return update, seconds
 
 
 def _forget_reports_after(update: int, path: Path) -> None:
     """Drop what was reported after the checkpoint: it will be reported again."""
     if path.exists():
-        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        kept = [line for line in lines if json.loads(line)["update"] <= update]
-        path.write_text("".join(f"{line}\n" for line in kept))
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata())
+        kept = [report for report in read_lines(path, Reported) if report["update"] <= update]
+        path.write_text("".join(f"{json.dumps(report)}\n" for report in kept))

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import TypedDict
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from transformers import (
     AutoTokenizer,
@@ -51,7 +51,14 @@ from llmsmc.models.minimath.training.corpus import (
     policy_examples,
     token_id,
 )
-from llmsmc.models.minimath.training.loop import Objective, Progress, Schedule, train
+from llmsmc.models.minimath.training.files import copy_weights, read_lines, read_tensors
+from llmsmc.models.minimath.training.loop import (
+    Objective,
+    Progress,
+    Reported,
+    Schedule,
+    train,
+)
 from llmsmc.models.minimath.training.policy import NextToken, Size, new_policy
 from llmsmc.models.minimath.training.reward import (
     Losses,
@@ -135,6 +142,13 @@ def brief() -> Recipe:
     """A recipe of a few updates a stage, for trying the machinery."""
     few = Schedule(4, num_warmup=1)
     return Recipe(few, few, few, few, few, few, few, few, 12, 400, 400)
+
+
+class Sampled(TypedDict):
+    """A line of samples: the number of a problem, and the steps of a solution."""
+
+    problem: int
+    steps: list[str]
 
 
 @dataclass(frozen=True)
@@ -276,9 +290,9 @@ class Workshop:
     def curve(self, stages: Sequence[str]) -> str:
         """The loss curves of some stages, one report a line, each with the name of its stage."""
         lines = [
-            json.dumps({"stage": stage, **json.loads(line)})
+            json.dumps({"stage": stage, **report})
             for stage in stages
-            for line in (self.folder / stage / "losses.jsonl").read_text().splitlines()
+            for report in read_lines(self.folder / stage / "losses.jsonl", Reported)
         ]
         return "".join(f"{line}\n" for line in lines)
 
@@ -366,8 +380,12 @@ def read_samples(workshop: Workshop) -> list[tuple[Problem, tuple[str, ...]]]:
     if not workshop.is_done("samples"):
         raise ValueError(f"The stage 'samples' has to be run first. Got none in {workshop.folder}.")
     problems = _sampled_problems(workshop)
-    lines = (workshop.folder / "samples" / "solutions.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
+    records = read_lines(workshop.folder / "samples" / "solutions.jsonl", Sampled)
+    if not {record["problem"] for record in records} <= set(range(len(problems))):
+        raise ValueError(
+            f"Samples are of problems that were drawn. Got others in {workshop.folder}; accepted: "
+            f"0 to {len(problems) - 1}, as the recipe draws them."
+        )
     return [(problems[r["problem"]], tuple(r["steps"])) for r in records if r["steps"]]
 
 
@@ -490,7 +508,6 @@ def _load(model: nn.Module, folder: Path) -> None:
         raise ValueError(
             f"The stage {folder.name!r} has to be trained first. Got none in {folder}."
         )
-    tensors = load_file(folder / "checkpoint" / "state.safetensors")
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[f"model.{name}"])
+    path = folder / "checkpoint" / "state.safetensors"
+    tensors, _ = read_tensors(path)
+    copy_weights(model, tensors, path)

@@ -10,7 +10,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
+from llmsmc.errors import InputError
 from llmsmc.models import LanguageModel, RewardModel
 from llmsmc.models.minimath.arithmetic import Misconceived, Rates
 from llmsmc.models.minimath.checker import num_correct_steps
@@ -18,7 +20,8 @@ from llmsmc.models.minimath.datasets import TRAIN, set_of
 from llmsmc.models.minimath.problem import draw_problem
 from llmsmc.models.minimath.tokenizer import STEP_MARKER, train_tokenizer
 from llmsmc.models.minimath.training.corpus import IGNORED, Batches, Mixture, policy_examples
-from llmsmc.models.minimath.training.loop import Schedule, train
+from llmsmc.models.minimath.training.files import copy_weights, read_lines, read_tensors
+from llmsmc.models.minimath.training.loop import Reported, Schedule, train
 from llmsmc.models.minimath.training.measure import auroc, discrimination, step_accuracy
 from llmsmc.models.minimath.training.policy import NextToken, Size, new_policy
 from llmsmc.models.minimath.training.recipe import NAMES, STAGES, brief, run
@@ -139,3 +142,43 @@ def test_measures_of_perfect_rewards() -> None:
     assert found.expected_calibration_error == 0.0
     exact = step_accuracy((problem, problem.solution()) for problem, _ in samples)
     assert all(a.solved == a.clean == a.step == 1.0 for a in exact.values())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{}\n", "line 1: it.update is missing"),
+        (b'{"update": 1}\n[]\n', "line 2: it is "),
+        (b'{"update": 1}\nwords\n', "line 2: Expecting value"),
+        (b'{"update": "1"}\n', "it.update is '1'; accepted: an integer"),
+        (b'{"update": NaN}\n', "no number of JSON"),
+        (b"\xff\n", "line 1: "),
+        (b"[" * 9999 + b"\n", "levels deep"),
+    ],
+)
+def test_lines_of_others_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "losses.jsonl"
+    path.write_bytes(b'{"update": 1}\n{"upda')
+    assert read_lines(path, Reported) == [{"update": 1}]
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        read_lines(path, Reported)
+    assert str(path) in str(caught.value)
+
+
+def test_checkpoints_of_others_are_refused(tmp_path: Path) -> None:
+    model, path = torch.nn.Linear(2, 2), tmp_path / "state.safetensors"
+    tensors = {f"model.{name}": each.detach() for name, each in model.named_parameters()}
+    save_file(tensors, path)
+    read, record = read_tensors(path)
+    copy_weights(model, read, path)
+    assert record == {}
+    for wrong in ({}, {"model.weight": torch.zeros(2, 2)}, tensors | {"model.bias": torch.ones(3)}):
+        with pytest.raises(InputError, match="is missing, or not"):
+            copy_weights(model, wrong, path)
+    for content in (b"", path.read_bytes()[:-1], b"\x80\x04", b"\xff" * 64):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="as it was written"):
+            read_tensors(path)
+    with pytest.raises(InputError, match="not an ordinary file"):
+        read_tensors(tmp_path)
