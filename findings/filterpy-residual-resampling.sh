@@ -5,7 +5,8 @@
 # been given out, the rest should be drawn with probability N w - floor(N w); it is drawn with
 # w - floor(N w) instead, which is negative for all particles that have a copy already and is
 # divided by its sum. For the weights .4, .35, .15 and .1 the mean numbers of copies are about
-# 2.2, 1.8, 0 and 0. The other three functions of the module are right.
+# 2.2, 1.8, 0 and 0. The other three functions of the module are right. It was reported for version
+# 1.4.5 (rlabbe/filterpy, issue 290), and is still so.
 #
 # Expected: N w = 1.6, 1.4, .6 and .4, as resampling has to be unbiased.
 set -euo pipefail
