@@ -6,8 +6,8 @@
 # `pad_token_id = eos_token_id`, a common setting where a tokenizer has no token for padding, an
 # answer that ends properly is scored at its last word: the same number as if it had been cut off
 # before its end, padded or not, and another one than at the token that the mask marks as last.
-# Issue 35352 of transformers, which asked for this, was closed by a change for padding on the
-# left; here nothing has changed.
+# Issue 35352 of transformers tells of the same setting; since it was closed the last such token
+# is taken and not the first, but the end of the answer is still passed over.
 #
 # Expected: the last token that the mask holds to be text.
 set -euo pipefail
