@@ -134,13 +134,22 @@ def variance_of_mean_after_merging(
     values: Float64[Tensor, "N K"],
     ancestors: Sequence[Int64[Tensor, " _"]],
     merged: Sequence[Merged],
+    max_weights: Sequence[float],
 ) -> Float64[Tensor, " K"]:
     """Return the largest V over all numbers of first steps that are given.
 
     It is the largest for the reasons of `variance_of_mean_over_lags`. NaN where nothing can be
     learned: where it comes out as nothing for values that differ; and for values that are all the
-    same, where all particles have one forefather, though not all of one state had one, so that the
-    values may be of a step of which a single state is left.
+    same, where all particles have one forefather who was not the only one of his step with a
+    weight, though not all of one state had one, so that the values may be of a step of which a
+    single state is left.
+
+    Args:
+        probabilities: of the final particles.
+        values: of K functions at them; those of particles of weight zero do not count.
+        ancestors: of the particles of each step.
+        merged: what each step has merged.
+        max_weights: the largest normalised weight of each step.
     """
     weights = probabilities[:, None]
     weighted = torch.where(weights > 0, weights * values, 0.0)
@@ -149,7 +158,10 @@ def variance_of_mean_after_merging(
     alive = values[probabilities > 0]
     constant = (alive == alive[0]).all(0)
     met = any(len(step.kinds) > int(step.kinds.max()) + 1 for step in merged)
-    is_void = met and any(bool((row == row[0]).all()) for row in _backwards(ancestors))
+    is_void = met and any(
+        bool((row == row[0]).all()) and not math.isclose(max_weight, 1)
+        for row, max_weight in zip(_backwards(ancestors), reversed(max_weights), strict=True)
+    )
     known = torch.where(constant, not is_void, variance > 0)
     return torch.where(known, torch.where(constant, 0.0, variance), math.nan)
 

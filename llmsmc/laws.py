@@ -164,53 +164,69 @@ def observed(law: Law, y: Any, t: int) -> Iterator[tuple[str, Distribution, Tens
             f"observation law with batch shape {tuple(law.batch_shape)} and event shape "
             f"{tuple(law.event_shape)}; accepted: at most {num_event_dims} dimensions."
         )
-    if present is None and accepts_nan(law):
-        present = ~value.isnan()
-    if present is None or bool(present.all()):
-        yield "", law, value
-    elif bool(present.any()):
+    if accepts_nan(law):
+        present = ~value.isnan() if present is None else present & ~value.isnan()
+    if present is None or bool(present.any()) or not _fits(law, value):
         yield "", *in_part(law, value, present)
 
 
-def with_gaps(y: Any) -> tuple[Tensor, Tensor | None]:
+def with_gaps(y: Any, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor | None]:
     """Return an observation as a tensor, and which of its numbers are there; None for all.
 
-    Numbers that are missing, written as None, get the value of one that is there.
+    Numbers that are missing, written as None or masked in an array of NumPy, get the value of one
+    that is there.
+
+    Raises:
+        InputError: it is not made of numbers, or its rows are of different lengths.
     """
-    if isinstance(y, np.ndarray) and y.dtype == object:
-        y = y.tolist()
-    if not isinstance(y, list | tuple):
-        return torch.as_tensor(y), None
-    shape = _shape(y)
-    numbers = list(_numbers(y, shape))
-    if len(numbers) != math.prod(shape) or None not in numbers:
-        return torch.as_tensor(y), None  # which refuses rows of different lengths
-    there = [number for number in numbers if number is not None]
-    filled = [there[0] if number is None else number for number in numbers] if there else [0.0]
-    values = torch.as_tensor(filled).expand(len(numbers)).reshape(shape)
+    if isinstance(y, Tensor):
+        return y.to(dtype or y.dtype), None
+    plain = y
+    if hasattr(y, "__array__"):  # of NumPy or pandas
+        plain = np.asanyarray(y)
+        if plain.dtype == object or isinstance(plain, np.ma.MaskedArray):
+            plain = plain.tolist()
+    try:
+        if isinstance(plain, np.ndarray):
+            return torch.tensor(plain, dtype=dtype), None  # a copy, as some may not be written to
+        shape = _shape(plain)
+        numbers = list(_numbers(plain, shape))
+        there = [number for number in numbers if number is not None]
+        filled = [there[0] if number is None else number for number in numbers] if there else [0.0]
+        if any(isinstance(number, complex) for number in there):
+            raise ValueError("complex numbers")
+        values = torch.as_tensor(filled, dtype=dtype).expand(math.prod(shape)).reshape(shape)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(
+            f"An observation is made of numbers. Got {y!r}; accepted: a number, or a tensor, an "
+            "array or lists of them with rows of one length; None where they are missing."
+        ) from error
+    if len(there) == len(numbers):
+        return values, None
     return values, torch.tensor([number is not None for number in numbers]).reshape(shape)
 
 
 def _shape(y: Any) -> tuple[int, ...]:
     if isinstance(y, list | tuple):
-        return (len(y), *_shape(next((part for part in y if part is not None), None)))
-    return tuple(y.shape) if isinstance(y, Tensor | np.ndarray) else ()
+        return (len(y), *_shape(next((part for part in y if part is not None), 0.0)))
+    return np.shape(y)
 
 
 def _numbers(y: Any, shape: tuple[int, ...]) -> Iterator[Any]:
     """Yield the numbers of nested lists; a None stands for all the numbers that it is in place of.
 
-    Whatever is a number of another kind stays as it is, and is refused by who needs it.
+    Raises:
+        ValueError: they are of another shape.
     """
     if y is None:
         yield from [None] * math.prod(shape)
-    elif isinstance(y, list | tuple):
+    elif isinstance(y, list | tuple) and shape[:1] == (len(y),):
         for part in y:
             yield from _numbers(part, shape[1:])
-    elif isinstance(y, Tensor | np.ndarray) and len(y.shape):
-        yield from y.reshape(-1).tolist()
+    elif isinstance(y, list | tuple) or np.shape(y) != shape:
+        raise ValueError("rows of different lengths")
     else:
-        yield y
+        yield from y.reshape(-1).tolist() if shape else [y]
 
 
 def accepts_nan(law: Distribution) -> bool:
@@ -220,25 +236,28 @@ def accepts_nan(law: Distribution) -> bool:
     return isinstance(law, dist.NanMaskedNormal | dist.NanMaskedMultivariateNormal)
 
 
-def in_part(law: Distribution, value: Tensor, present: Tensor) -> tuple[Distribution, Tensor]:
+def in_part(
+    law: Distribution, value: Tensor, present: Tensor | None
+) -> tuple[Distribution, Tensor]:
     """Return the law of the numbers that are there, and a value of it.
 
     That is the marginal of a multivariate normal law; of independent numbers, the law in which
-    those that are missing have density one.
+    those that are missing have density one. A value of another shape than the law's comes back with
+    the law, which refuses it.
 
     Raises:
         InputError: the numbers depend on each other in another way.
     """
+    if present is None or bool(present.all()) or not _fits(law, value):
+        return law, value
+    if not bool(present.any()):
+        return dist.Unit(torch.zeros(law.batch_shape)), torch.empty(0)
     base, num_dims = law, 0
     while isinstance(base, torch.distributions.Independent):
         base, num_dims = base.base_dist, num_dims + base.reinterpreted_batch_ndims
-    filled = torch.where(present, value, value[present].reshape(-1)[0])
     if base.event_shape == ():
-        try:
-            masked = dist.MaskedDistribution(base, present)
-        except ValueError:  # of another shape, which the law says itself
-            return law, filled
-        return dist.Independent(masked, num_dims), filled
+        filled = torch.where(present, value, value[present].reshape(-1)[0])
+        return dist.Independent(dist.MaskedDistribution(base, present), num_dims), filled
     if isinstance(base, _NORMAL):
         rows = present.reshape(-1, present.shape[-1])
         covariance = base.covariance_matrix
@@ -254,6 +273,15 @@ def in_part(law: Distribution, value: Tensor, present: Tensor) -> tuple[Distribu
         f"{int((~present).sum())} of {present.numel()} missing, of a {type(base).__name__}; "
         "accepted: laws of single numbers with `to_event`, MultivariateNormal; None in place of "
         "the whole observation."
+    )
+
+
+def _fits(law: Distribution, value: Tensor) -> bool:
+    """Return whether the value has the shape of one of the law, up to broadcasting of the batch."""
+    batch, event = value.shape[: value.dim() - len(law.event_shape)], law.event_shape
+    sizes = zip(reversed(batch), reversed(law.batch_shape), strict=False)
+    return value.shape[len(batch) :] == event and all(
+        one == other or 1 in (one, other) for one, other in sizes
     )
 
 

@@ -355,8 +355,9 @@ class Posterior:
     def _variance(self, values: Float64[Tensor, "N K"]) -> Float64[Tensor, " K"]:
         ancestors, merged = [record.ancestors for record in self.history], self._merged()
         if merged:
+            max_weights = [record.max_weight for record in self.history]
             return variance_of_mean_after_merging(
-                self.normalized_weights, values, ancestors, merged
+                self.normalized_weights, values, ancestors, merged, max_weights
             )
         variance = variance_of_mean_over_lags(self.normalized_weights, values, ancestors)
         if self.batches is None:

@@ -149,29 +149,40 @@ class LinearGaussian(StateSpaceModel):
         for t, y in enumerate(observations):
             if t > 0:
                 mean, covariance = self._predict(mean, covariance)
-            if y is not None and not _is_missing(y):
-                y, present = with_gaps(y)
-                y = y.to(torch.float64).reshape(-1)
-                expected = self.observation_matrix @ mean
-                if y.shape != expected.shape or not bool(y.isfinite().all()):
+            if y is not None:
+                y, present = with_gaps(y, torch.float64)
+                y = y.reshape(-1)
+                if y.shape != self._shape_of_y or not bool(y.isfinite().all()):
                     raise InputError(
                         f"The observation of step {t} does not fit. Got {y.tolist()}; accepted: "
-                        f"{len(expected)} finite numbers, or None where it, or one of them, "
+                        f"{self._shape_of_y[0]} finite numbers, or None where it, or one of them, "
                         "is missing."
                     )
-                there = torch.arange(len(y)) if present is None else present.nonzero().squeeze(1)
-                y, expected = y[there], expected[there]
-                seen = self.observation_matrix[there]
-                cross = seen @ covariance
-                noise = self.observation_covariance[there][:, there]
-                innovation = cross @ seen.T + noise
-                log_evidence += float(dist.MultivariateNormal(expected, innovation).log_prob(y))
-                gain = torch.linalg.solve(innovation, cross).T
-                mean = mean + gain @ (y - expected)
-                covariance = covariance - gain @ cross
+                if present is None:
+                    present = torch.ones(len(y), dtype=torch.bool)
+                mean, covariance, log_density = self._updated(mean, covariance, y, present)
+                log_evidence += log_density
             means.append(mean)
             covariances.append(covariance)
         return log_evidence, Gaussians(torch.stack(means), torch.stack(covariances))
+
+    def _updated(
+        self, mean: Tensor, covariance: Tensor, y: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor, float]:
+        """Return mean and covariance given what is there of y, and its log-density."""
+        there = present.reshape(-1).nonzero().squeeze(1)
+        if len(there) == 0:
+            return mean, covariance, 0.0
+        seen = self.observation_matrix[there]
+        cross = seen @ covariance
+        innovation = cross @ seen.T + self.observation_covariance[there][:, there]
+        law = dist.MultivariateNormal(seen @ mean, innovation)
+        gain = torch.linalg.solve(innovation, cross).T
+        return (
+            mean + gain @ (y[there] - law.loc),
+            covariance - gain @ cross,
+            float(law.log_prob(y[there])),
+        )
 
     def _prepare(self) -> None:
         self._check_shapes()
@@ -212,10 +223,6 @@ def _times_(rows: Tensor, matrix: Tensor) -> Tensor:
 
 def _plus_times_(start: Tensor, rows: Tensor, matrix: Tensor) -> Tensor:
     return start.addcmul_(rows, matrix) if matrix.numel() == 1 else start.addmm_(rows, matrix.T)
-
-
-def _is_missing(y: Any) -> bool:
-    return isinstance(y, list | tuple) and all(number is None for number in y)
 
 
 def _matrix(values: Any) -> Tensor:

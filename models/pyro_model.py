@@ -383,25 +383,26 @@ def _site(name: str, node: Mapping[str, Any], call: _Call) -> _Site:
 def _what_is_there(name: str, node: Mapping[str, Any], call: _Call) -> tuple[Any, Tensor]:
     """Return the law of what is there of an observation, and its value."""
     law, value, present = node["fn"], node["value"], node["infer"].get(_PRESENT)
-    missing = value.isnan() if present is None else ~present
+    missing = value.isnan()
     if not bool(missing.any()):
-        return law, value
-    if present is None and not accepts_nan(law):
-        mask = torch.as_tensor(True if node["mask"] is None else node["mask"])
-        mask = mask.reshape(mask.shape + (1,) * len(law.event_shape))
-        if bool((missing & mask).any()):
-            raise InputError(
-                f"The observation of step {call.t} is no number. Got {value.tolist()!r} at site "
-                f"{name!r}; accepted: numbers; None in place of it, or of single numbers of it, "
-                "where they are missing; NaN where a mask, or a law such as NanMaskedNormal, says "
-                "that it is."
-            )
-        inside = value[~missing].reshape(-1)
-        return law, torch.where(missing, inside[0] if len(inside) else 0.0, value)
-    if bool(missing.all()):
-        nothing = dist.MaskedDistribution(law, False)
-        return nothing, law.sample() if present is None else value.expand(law.shape())
-    return in_part(law, value, ~missing)
+        return in_part(law, value, present)
+    if accepts_nan(law):
+        return in_part(law, value, ~missing if present is None else present & ~missing)
+    mask = torch.as_tensor(True if node["mask"] is None else node["mask"])
+    if bool((missing & mask.reshape(mask.shape + (1,) * len(law.event_shape))).any()):
+        raise InputError(
+            f"The observation of step {call.t} is no number. Got {value.tolist()!r} at site "
+            f"{name!r}; accepted: numbers; None in place of it, or of single numbers of it, "
+            "where they are missing; NaN where a mask, or a law such as NanMaskedNormal, says "
+            "that it is."
+        )
+    return in_part(law, torch.where(missing, _some_value(law), value), present)
+
+
+def _some_value(law: Distribution) -> Tensor:
+    """Return values that the law can have; no generator is touched."""
+    with torch.random.fork_rng(devices=()):
+        return law.sample()
 
 
 def _check_stored(stored: Stored, call: _Call) -> None:

@@ -1,11 +1,8 @@
 """Step rules as they are written, and back."""
 
-import sys
-
 import pytest
 
 from llmsmc import InputError
-from llmsmc.errors import MissingExtraError
 from llmsmc.models.policies.regular_expression import RegularExpression
 from llmsmc.models.policies.stopping import Delimiter, TokenCount
 from llmsmc.models.policies.thinking import Thinking
@@ -36,15 +33,8 @@ def test_what_is_no_rule(text: str) -> None:
 
 
 def test_regular_expressions() -> None:
-    pytest.importorskip("greenery")
     rule = parse_step(r"regex:[.!?]\s")
     assert rule == RegularExpression(r"[.!?]\s") == parse_step(step_text(rule))
-
-
-def test_regular_expressions_need_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "greenery", None)
-    with pytest.raises(MissingExtraError, match=r"llmsmc\[regex\]"):
-        parse_step("regex:never compiled before")
 
 
 def test_options_of_thinking() -> None:

@@ -7,27 +7,47 @@ can do beyond that (groups that are referred to, look-around, anchors) is refuse
 """
 
 import functools
-import re
-from bisect import bisect_left, bisect_right
+import re._parser as parser  # type: ignore[import-not-found]
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from re import error as RegularExpressionError
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from llmsmc.errors import InputError
-from llmsmc.extras import optional
 from llmsmc.models.policies.stopping import WHITESPACE, StepAutomaton, tokenwise
 
 MAX_STATES: Final = 500  # each has a row with an entry for every token
 MAX_LENGTH: Final = 2000  # characters of an expression, counts written out
 MAX_DRAFT: Final = 8 * MAX_STATES  # before states that do the same are made one
 MAX_WORK: Final = 4_000_000  # followed positions: about a second
+MAX_PAIRS: Final = 20_000  # of a state and what has been read of a character
 
 _UNREADABLE: Final = 0xFFFD  # the character that stands for bytes that are no text
 _LAST: Final = 0x10FFFF  # the last character of Unicode
-_CHARACTER: Final = re.compile(r"\\.|.", re.DOTALL)
-_PART: Final = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[*+?}][?+]|.", re.DOTALL)
+
+Intervals = tuple[tuple[int, int], ...]
+"""Characters, by their first and last codes."""
+
+_NO_FLAGS: Final = parser.parse("").state.flags
+
+_CLASSES: Final[dict[str, Intervals]] = {
+    "DIGIT": ((0x30, 0x39),),
+    "SPACE": ((0x09, 0x0D), (0x20, 0x20)),
+    "WORD": ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)),
+}
+_BEYOND: Final = {
+    "AT": "an anchor",
+    "ASSERT": "a look-around",
+    "ASSERT_NOT": "a look-around",
+    "GROUPREF": "a reference to a group",
+    "GROUPREF_EXISTS": "a reference to a group",
+    "MIN_REPEAT": "a repetition with '?' behind it; all end as early as they can",
+    "POSSESSIVE_REPEAT": "a repetition with '+' behind it; all end as early as they can",
+    "ATOMIC_GROUP": "an atomic group",
+}
 
 
 @dataclass(frozen=True)
@@ -36,8 +56,8 @@ class RegularExpression:
 
     A match counts wherever it begins in the step, and ends as early as it can, once there is
     something other than white space in the step. What follows it within the token belongs to the
-    step. Characters, classes, groups, `|` and repetitions are understood; `.` is not a line break,
-    and `\d`, `\w` and `\s` are those of ASCII.
+    step. Characters, classes, groups, `|` and repetitions are understood, as they are written for
+    Python's `re`; `.` is not a line break, and `\d`, `\w` and `\s` are those of ASCII.
     """
 
     pattern: str
@@ -46,10 +66,6 @@ class RegularExpression:
         """Check the expression."""
         if not isinstance(self.pattern, str) or not self.pattern:
             raise _refused(self.pattern, "nothing to match")
-        try:
-            re.compile(self.pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise _refused(self.pattern, str(error)) from error
         _bytewise(self.pattern)
 
     def automaton(self, pieces: list[bytes]) -> StepAutomaton:
@@ -58,52 +74,34 @@ class RegularExpression:
         return StepAutomaton(tokenwise(table, pieces), accept=len(table) - 1)
 
 
-def _translated(pattern: str) -> str:
-    """Return the expression in the dialect of greenery, in which a dot is any character."""
-    parts = list[str]()
-    for part in _PART.findall(pattern):
-        if part in ("^", "$"):
-            raise _refused(pattern, f"the anchor {part!r}")
-        if len(part) == 2 and part[0] in "*+?}":
-            raise _refused(pattern, f"the repetition {part!r}; all end as early as they can")
-        if part[0] == "\\" and part[1] in "AbBzZ0123456789":
-            raise _refused(pattern, f"{part!r}")
-        if part[0] == "[":
-            opening = "[^" if part[1] == "^" else "["
-            inner = _CHARACTER.findall(part[len(opening) : -1])
-            parts.append(opening + "".join(_escaped(c, "\\[]^") for c in inner) + "]")
-        else:
-            parts.append("[^\n]" if part == "." else _escaped(part, "\\[]|().?*+{}", outside=True))
-    return "".join(parts)
-
-
-def _escaped(part: str, special: str, *, outside: bool = False) -> str:
-    """Return a character escaped where, and only where, greenery wants it to be."""
-    character = part[-1]
-    if part[0] == "\\" and not character.isalnum():
-        return f"\\{character}" if character in special + "-" * (not outside) else character
-    return f"\\{part}" if not outside and part in special else part
-
-
 @functools.cache
 def _bytewise(pattern: str) -> np.ndarray:
     """Return the next state for each state and byte, [S, 256]; the last one: complete."""
-    greenery: Any = optional("greenery", extra="regex", purpose="A regular expression")
     try:
-        tree = greenery.parse(_translated(pattern))
-        if (length := _length(tree)) > MAX_LENGTH:
+        parsed = parser.parse(pattern)
+        if parsed.state.flags != _NO_FLAGS:
+            raise _refused(pattern, "a flag")
+        if (length := _length(parsed)) > MAX_LENGTH:
             raise _too_large(pattern, f"{length:,} characters when its counts are written out")
-        positions, may_be_empty = _positions(tree)
-    except InputError:
-        raise
-    except Exception as error:  # the parser raises errors of many types
-        raise _refused(pattern, str(error) or type(error).__name__) from error
+        positions, may_be_empty = _positions(parsed)
+    except _BeyondError as error:
+        raise _refused(pattern, str(error)) from None
+    except (RegularExpressionError, ValueError, OverflowError, RecursionError) as error:
+        raise _refused(pattern, str(error)) from error
     if may_be_empty:
         raise _refused(pattern, "a match of nothing at all")
     try:
-        return _Characters(positions).bytewise()
+        kinds, of_kind = _kinds(positions.classes)
+        table = _over_bytes(_over_kinds(positions, of_kind), kinds)
     except _TooLargeError as error:
         raise _too_large(pattern, str(error)) from None
+    if not bool((table[:-1] == len(table) - 1).any()):
+        raise _refused(pattern, "no text that it matches")
+    return table
+
+
+class _BeyondError(Exception):
+    """Says what an expression has that finite automata do not know, or know otherwise."""
 
 
 class _TooLargeError(Exception):
@@ -119,13 +117,13 @@ class _Positions:
     """The positions of an expression: their classes of characters, and what may follow each.
 
     Attributes:
-        classes: of each position.
+        classes: the characters of each position.
         follow: the positions that may come next.
         first: the positions that begin a match.
         last: the positions that complete one.
     """
 
-    classes: list[Any]
+    classes: list[Intervals]
     follow: list[int]
     first: int = 0
     last: int = 0
@@ -142,62 +140,114 @@ class _Part(NamedTuple):
 _NOTHING: Final = _Part(True, 0, 0)
 
 
-def _length(tree: Any) -> int:
+def _length(items: Any) -> int:
     """Return the number of positions of a part of the expression, counts written out."""
-    if hasattr(tree, "concs"):
-        return sum(map(_length, tree.concs))
-    if hasattr(tree, "mults"):
-        return sum(map(_length, tree.mults))
-    if not hasattr(tree, "multiplicand"):
-        return 1
-    minimum, maximum = _counts(tree)
-    return _length(tree.multiplicand) * (max(minimum, 1) if maximum is None else maximum)
+    return sum(_length_of_one(str(kind), argument) for kind, argument in items)
 
 
-def _counts(mult: Any) -> tuple[int, int | None]:
-    return mult.multiplier.min.v, mult.multiplier.max.v
+def _length_of_one(kind: str, argument: Any) -> int:
+    match kind:
+        case "MAX_REPEAT":
+            minimum, maximum, items = argument
+            times = max(minimum, 1) if maximum is parser.MAXREPEAT else maximum
+            return int(times) * _length(items)
+        case "BRANCH":
+            return sum(map(_length, argument[1]))
+        case "SUBPATTERN":
+            return _length(argument[-1])
+        case _:
+            return 1
 
 
-def _positions(tree: Any) -> tuple[_Positions, bool]:
+def _positions(items: Any) -> tuple[_Positions, bool]:
     """Return the positions, and whether the expression matches nothing at all."""
     found = _Positions([], [])
-    may_be_empty, found.first, found.last = _part(tree, found)
+    may_be_empty, found.first, found.last = _part(items, found)
     return found, may_be_empty
 
 
-def _part(tree: Any, found: _Positions) -> _Part:
-    """Add the positions of a part of the expression."""
-    if hasattr(tree, "concs"):
-        parts = [_part(conc, found) for conc in tree.concs]
-        return _Part(
-            any(part.may_be_empty for part in parts),
-            functools.reduce(int.__or__, (part.first for part in parts), 0),
-            functools.reduce(int.__or__, (part.last for part in parts), 0),
-        )
-    if hasattr(tree, "mults"):
-        parts = [_part(mult, found) for mult in tree.mults]
-        return functools.reduce(lambda one, other: _behind(one, other, found), parts, _NOTHING)
-    if hasattr(tree, "multiplicand"):
-        return _repeated(tree, found) if _length(tree) else _NOTHING
-    bit = 1 << len(found.classes)
-    found.classes.append(tree)
-    found.follow.append(0)
-    return _Part(False, bit, bit)
+def _part(items: Any, found: _Positions) -> _Part:
+    """Add the positions of a sequence of parts."""
+    parts = (_one(str(kind), argument, found) for kind, argument in items)
+    return functools.reduce(lambda one, other: _behind(one, other, found), parts, _NOTHING)
 
 
-def _repeated(mult: Any, found: _Positions) -> _Part:
+def _one(kind: str, argument: Any, found: _Positions) -> _Part:
+    match kind:
+        case "MAX_REPEAT":
+            minimum, maximum, items = argument
+            if not _length(items):
+                return _NOTHING
+            return _repeated(
+                items, minimum, None if maximum is parser.MAXREPEAT else maximum, found
+            )
+        case "BRANCH":
+            parts = [_part(items, found) for items in argument[1]]
+            return _Part(
+                any(part.may_be_empty for part in parts),
+                functools.reduce(int.__or__, (part.first for part in parts)),
+                functools.reduce(int.__or__, (part.last for part in parts)),
+            )
+        case "SUBPATTERN":
+            _, added, removed, items = argument
+            if added or removed:
+                raise _BeyondError("a flag")
+            return _part(items, found)
+        case _:
+            bit = 1 << len(found.classes)
+            found.classes.append(_characters(kind, argument))
+            found.follow.append(0)
+            return _Part(False, bit, bit)
+
+
+def _characters(kind: str, argument: Any) -> Intervals:
+    """Return the characters of a part that is a single one."""
+    match kind:
+        case "LITERAL":
+            return ((argument, argument),)
+        case "NOT_LITERAL":
+            return _others([(argument, argument)])
+        case "ANY":
+            return _others([(0x0A, 0x0A)])
+        case "RANGE":
+            return (argument,)
+        case "CATEGORY":
+            name = str(argument).removeprefix("CATEGORY_")
+            return _others(_CLASSES[name[4:]]) if name.startswith("NOT_") else _CLASSES[name]
+        case "IN":
+            is_negated = str(argument[0][0]) == "NEGATE"
+            members = tuple(
+                interval
+                for one, inner in argument[is_negated:]
+                for interval in _characters(str(one), inner)
+            )
+            return _others(members) if is_negated else members
+        case _:
+            raise _BeyondError(_BEYOND.get(kind, kind))
+
+
+def _others(intervals: Iterable[tuple[int, int]]) -> Intervals:
+    """Return the characters that are in none of the intervals."""
+    between, start = list[tuple[int, int]](), 0
+    for low, high in sorted(intervals):
+        if low > start:
+            between.append((start, low - 1))
+        start = max(start, high + 1)
+    return (*between, (start, _LAST)) if start <= _LAST else tuple(between)
+
+
+def _repeated(items: Any, minimum: int, maximum: int | None, found: _Positions) -> _Part:
     """Write out x{2,4} as xx(x(x)?)?, and x{2,} as xx+."""
-    minimum, maximum = _counts(mult)
     whole, copy = _NOTHING, _NOTHING
     for _ in range(max(minimum, 1) if maximum is None else minimum):
-        copy = _part(mult.multiplicand, found)
+        copy = _part(items, found)
         whole = _behind(whole, copy, found)
     if maximum is None:
         _link(copy.last, copy.first, found)
         return whole._replace(may_be_empty=whole.may_be_empty or minimum == 0)
     rest = _NOTHING
     for _ in range(maximum - minimum):
-        rest = _behind(_part(mult.multiplicand, found), rest, found)._replace(may_be_empty=True)
+        rest = _behind(_part(items, found), rest, found)._replace(may_be_empty=True)
     return _behind(whole, rest, found)
 
 
@@ -223,188 +273,136 @@ def _bits(positions: int) -> Iterator[int]:
         positions ^= lowest
 
 
-class _Characters:
-    """The automaton that looks for a match anywhere, over kinds of characters, then over bytes.
+# From the positions to an automaton over kinds of characters (a kind is characters that no position
+# tells apart, and that are white space or are not), and from there to one over bytes.
 
-    A kind is characters that no position tells apart, and that are white space or are not. The
-    automaton is in all positions that matches that have begun are in, and knows whether the step is
-    blank; the last state: complete.
+
+def _kinds(classes: list[Intervals]) -> tuple[np.ndarray, list[tuple[int, bool]]]:
+    """Return the kind of each character; and of each kind its positions, whether it is blank."""
+    members: dict[Intervals, int] = {}
+    for number, characters in enumerate(classes):
+        members[characters] = members.get(characters, 0) | 1 << number
+    edges = {0, _LAST + 1, *WHITESPACE, *(byte + 1 for byte in WHITESPACE)}
+    for low, high in (interval for characters in members for interval in characters):
+        edges |= {low, high + 1}
+    starts = sorted(edges)
+    matched = [0] * (len(starts) - 1)
+    for characters, mask in members.items():
+        for low, high in characters:
+            for place in range(bisect_left(starts, low), bisect_left(starts, high + 1)):
+                matched[place] |= mask
+    numbers: dict[tuple[int, bool], int] = {}
+    kinds = [
+        numbers.setdefault((mask, start in WHITESPACE), len(numbers))
+        for start, mask in zip(starts, matched, strict=False)
+    ]
+    return np.repeat(kinds, np.diff(starts)), list(numbers)
+
+
+def _over_kinds(found: _Positions, kinds: list[tuple[int, bool]]) -> np.ndarray:
+    """Return the next state for each state and kind, of an automaton that looks everywhere.
+
+    It is in all positions that matches that have begun are in, and knows whether the step is blank;
+    the last state: complete.
     """
-
-    def __init__(self, positions: _Positions) -> None:
-        self._positions = positions
-        self._starts, self._kinds, self._of_kind = self._divided()
-        self._next: list[list[int]] = _smallest(self._table()).tolist()
-        self._within_memory: dict[tuple[int, int], tuple[int, ...]] = {}
-
-    def _divided(self) -> tuple[list[int], list[int], list[tuple[int, bool]]]:
-        """Return where intervals of characters start, their kinds, and what each kind is."""
-        members: dict[Any, int] = {}
-        for number, characters in enumerate(self._positions.classes):
-            members[characters] = members.get(characters, 0) | 1 << number
-        intervals = {
-            characters: _intervals(characters.ord_ranges, characters.negated)
-            for characters in members
-        }
-        edges = {0, *WHITESPACE, *(byte + 1 for byte in WHITESPACE)}
-        for low, high in (pair for pairs in intervals.values() for pair in pairs):
-            edges |= {low, high + 1}
-        starts = sorted(edge for edge in edges if edge <= _LAST)
-        matched = [0] * len(starts)
-        for characters, pairs in intervals.items():
-            for low, high in pairs:
-                for place in range(bisect_left(starts, low), bisect_right(starts, high)):
-                    matched[place] |= members[characters]
-        numbers: dict[tuple[int, bool], int] = {}
-        kinds = [
-            numbers.setdefault((mask, start in WHITESPACE), len(numbers))
-            for start, mask in zip(starts, matched, strict=True)
-        ]
-        return starts, kinds, list(numbers)
-
-    def _kind(self, code: int) -> int:
-        place = bisect_right(self._starts, code if code <= _LAST else _UNREADABLE) - 1
-        return self._kinds[place]
-
-    def _table(self) -> np.ndarray:
-        """Return the next state for each state and kind."""
-        found, work = self._positions, 0
-        numbers: dict[tuple[int, bool], int] = {(0, False): 0}
-        queue, rows = list(numbers), list[list[int]]()
-        for positions, seen in queue:  # which grows
-            reach = found.first
-            for position in _bits(positions):
-                reach |= found.follow[position]
-            row = list[int]()
-            for mask, blank in self._of_kind:
-                following = (reach & mask, seen or not blank)
-                if following[1] and following[0] & found.last:
-                    row.append(-1)
-                    continue
-                if following not in numbers:
-                    numbers[following] = len(numbers)
-                    queue.append(following)
-                row.append(numbers[following])
-            rows.append(row)
-            work += positions.bit_count()
-            if len(queue) > MAX_DRAFT or work > MAX_WORK:
-                raise _TooLargeError(f"more than {MAX_STATES} states")
-        return _with_complete(rows)
-
-    def bytewise(self) -> np.ndarray:
-        """Return the next state for each state and byte, read as UTF-8.
-
-        Nodes are (state, 0, 0) between two characters; and within a character (target, missing,
-        -1), where the bytes that are missing do not matter any more, or (state, missing, low),
-        where they make a character from `low` on.
-        """
-        numbers: dict[tuple[int, int, int], int] = {(0, 0, 0): 0}
-        queue, rows = list(numbers), list[list[int]]()
-        for node in queue:  # which grows
-            row = list[int]()
-            for following in self._row(*node):
-                if following == (len(self._next) - 1, 0, 0):
-                    row.append(-1)
-                    continue
-                if following not in numbers:
-                    numbers[following] = len(numbers)
-                    queue.append(following)
-                row.append(numbers[following])
-            rows.append(row)
-            if len(queue) > MAX_DRAFT:
-                raise _TooLargeError(f"more than {MAX_STATES} states over bytes")
-        return _smallest(_with_complete(rows))
-
-    def _row(self, state: int, missing: int, low: int) -> list[tuple[int, int, int]]:
-        if missing == 0:
-            return self._between(state)
-        # What is no text is read as if a replacement character stood there.
-        row = list(self._between(state if low < 0 else self._target(state, _UNREADABLE)))
-        if low < 0:
-            row[0x80:0xC0] = [(state, missing - 1, -1 if missing > 1 else 0)] * 64
-        elif missing == 1:
-            row[0x80:0xC0] = [(self._next[state][kind], 0, 0) for kind in self._last_kinds(low)]
-        else:
-            steps = range(low, low + 64**missing, 64 ** (missing - 1))
-            row[0x80:0xC0] = [self._within(state, missing - 1, start) for start in steps]
-        return row
-
-    @functools.cache  # noqa: B019
-    def _last_kinds(self, low: int) -> list[int]:
-        """Return the kinds of the characters that 64 last bytes make."""
-        # What one byte can say is no text in more of them.
-        codes = (code if code >= 0x80 else _UNREADABLE for code in range(low, low + 64))
-        return [self._kind(code) for code in codes]
-
-    @functools.cache  # noqa: B019
-    def _between(self, state: int) -> list[tuple[int, int, int]]:
-        """Return the node behind each byte, between two characters."""
-        row = [(self._target(state, byte), 0, 0) for byte in range(0x80)]
-        row += [(self._target(state, _UNREADABLE), 0, 0)] * 0x80
-        for missing, first, last in ((1, 0xC2, 0xDF), (2, 0xE0, 0xEF), (3, 0xF0, 0xF4)):
-            for byte in range(first, last + 1):
-                row[byte] = self._within(state, missing, (byte & (0x3F >> missing)) * 64**missing)
-        return row
-
-    def _within(self, state: int, missing: int, low: int) -> tuple[int, int, int]:
-        """Return the node for a character from `low` on of which some bytes are missing."""
-        targets = {self._next[state][kind] for kind in self._kinds_within(missing, low)}
-        if targets == {self._target(state, _UNREADABLE)}:
-            return targets.pop(), missing, -1
-        return state, missing, low
-
-    def _kinds_within(self, missing: int, low: int) -> tuple[int, ...]:
-        if (missing, low) not in self._within_memory:
-            first, last = max(low, 0x80), min(low + 64**missing - 1, _LAST)
-            places = range(bisect_right(self._starts, first), bisect_right(self._starts, last))
-            kinds = {self._kind(first if first <= last else _UNREADABLE)}
-            kinds |= {self._kinds[place] for place in places}
-            self._within_memory[missing, low] = tuple(kinds)
-        return self._within_memory[missing, low]
-
-    def _target(self, state: int, code: int) -> int:
-        return self._next[state][self._kind(code)]
+    numbers: dict[tuple[int, bool], int] = {(0, False): 0}
+    queue, rows, work = list(numbers), list[list[int]](), 0
+    for positions, seen in queue:  # which grows
+        reach = found.first
+        for position in _bits(positions):
+            reach |= found.follow[position]
+        row = list[int]()
+        for mask, is_blank in kinds:
+            following = (reach & mask, seen or not is_blank)
+            if following[1] and following[0] & found.last:
+                row.append(-1)
+                continue
+            if following not in numbers:
+                numbers[following] = len(numbers)
+                queue.append(following)
+            row.append(numbers[following])
+        rows.append(row)
+        work += positions.bit_count()
+        if len(queue) > MAX_DRAFT or work > MAX_WORK:
+            raise _TooLargeError(f"more than {MAX_STATES} states")
+    table = np.array([*rows, [-1] * len(kinds)])
+    is_last = np.arange(len(table)) == len(rows)
+    return _smallest(np.where(table < 0, len(rows), table), is_last)
 
 
-def _with_complete(rows: list[list[int]]) -> np.ndarray:
-    """Return the table with a last state, complete for good, in place of -1."""
-    table = np.array([*rows, [-1] * len(rows[0])], dtype=np.int64)
-    return np.where(table < 0, len(rows), table)
+def _reader(kinds: np.ndarray) -> np.ndarray:
+    """Return a reader of UTF-8: the next node for each node and byte, or -1 - the kind just read.
+
+    Node 0 is between two characters. What is no text is read as if a replacement character stood
+    there; a byte that breaks a character off is then to be read anew.
+    """
+    unreadable = -1 - kinds[_UNREADABLE]
+    characters = np.full(5 << 18, unreadable)  # as many as the leading bytes F0 to F4 can begin
+    characters[: len(kinds)] = -1 - kinds
+    characters[0xD800:0xE000] = unreadable
+    leading, nodes = np.full(256, unreadable), list[np.ndarray]()
+    leading[:0x80] = characters[:0x80]
+    for byte, end, num_bytes in ((0xC0, 0x800, 2), (0xE0, 0x10000, 3), (0xF0, len(characters), 4)):
+        # What fewer bytes can say is no text.
+        characters[: {2: 0x80, 3: 0x800, 4: 0x10000}[num_bytes]] = unreadable
+        following = characters[:end]
+        for _ in range(num_bytes - 1):
+            unique, inverse = np.unique(following.reshape(-1, 64), axis=0, return_inverse=True)
+            following = len(nodes) + 1 + inverse.reshape(-1)
+            nodes.extend(unique)
+        leading[byte : byte + len(following)] = following
+    table = np.full((len(nodes) + 1, 256), unreadable)
+    table[0] = leading
+    table[1:, 0x80:0xC0] = nodes
+    return table
 
 
-def _smallest(table: np.ndarray) -> np.ndarray:
+def _over_bytes(table: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Return the next state for each state and byte, from that for each state and kind."""
+    reader = _reader(kinds)
+    num_states, num_nodes = len(table), len(reader)
+    if num_states * num_nodes > MAX_PAIRS:
+        raise _TooLargeError(f"more than {MAX_STATES} states over bytes")
+    # A state of characters and a node of the reader, as one number.
+    states = np.arange(num_states)[:, None, None]
+    within = states * num_nodes + np.maximum(reader, 0)
+    following = np.where(reader < 0, table[states, np.maximum(-1 - reader, 0)] * num_nodes, within)
+    behind = table[:, kinds[_UNREADABLE]]
+    anew = following[behind, 0]
+    is_broken_off = np.ones(reader.shape, dtype=bool)
+    is_broken_off[0] = is_broken_off[:, 0x80:0xC0] = False
+    following = np.where(is_broken_off, anew[:, None], following)
+    # States differ between two characters; within one, a state can only do the same as that behind
+    # a replacement character, as which it goes on where the character is broken off.
+    behind[behind == num_states - 1] = num_states
+    parts = np.where(np.arange(num_nodes) == 0, states[:, 0], behind[:, None])
+    parts[-1] = num_states - 1
+    return _smallest(following.reshape(-1, 256), parts.reshape(-1))
+
+
+def _smallest(table: np.ndarray, parts: np.ndarray) -> np.ndarray:
     """Return the smallest automaton that does the same; it begins in 0, and ends in the last.
 
-    States are divided until those of one part go to the same parts (Moore).
+    The parts are of states that differ for sure, that of the last state apart; they are divided
+    until the states of one part go to the same parts (Moore).
     """
     columns, inverse = np.unique(table, axis=1, return_inverse=True)
-    parts = np.zeros(len(table), dtype=np.int64)
-    parts[-1] = 1
+    num_parts = 0
     while True:
         seen = np.column_stack([parts, parts[columns]])
-        _, firsts, divided = np.unique(seen, axis=0, return_index=True, return_inverse=True)
+        _, firsts, parts = np.unique(seen, axis=0, return_index=True, return_inverse=True)
+        parts = parts.reshape(-1)
         if len(firsts) > MAX_STATES:
             raise _TooLargeError(f"more than {MAX_STATES} states")
-        if len(firsts) == parts.max() + 1:
+        if len(firsts) == num_parts:
             break
-        parts = divided.reshape(-1)
+        num_parts = len(firsts)
     # That of the first state comes first, that of the last one last.
     order = np.argsort(np.where(firsts == firsts[parts[-1]], len(table), firsts))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     smallest: np.ndarray = rank[parts[columns[firsts[order]]]][:, inverse.reshape(-1)]
     return smallest
-
-
-def _intervals(intervals: Iterable[tuple[int, int]], negated: bool) -> list[tuple[int, int]]:
-    if not negated:
-        return list(intervals)
-    between, start = list[tuple[int, int]](), 0
-    for low, high in sorted(intervals):
-        if low > start:
-            between.append((start, low - 1))
-        start = high + 1
-    return [*between, (start, _LAST)] if start <= _LAST else between
 
 
 def _refused(pattern: object, got: str) -> InputError:

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from llmsmc.inference.coalescing_filter import coalesced, draw_members
 from llmsmc.inference.population import Population
 from llmsmc.inference.propagation import begin, extend
 from llmsmc.inference.run import Run
+from llmsmc.models import HiddenMarkov
 from llmsmc.models.reasoning.model import Reasoning
 from llmsmc.randomness import RandomStreams
 from tests.statistics import MAX_Z, p_value_of_law, z_score
@@ -115,21 +117,22 @@ TWO_STATES, LASTING, FIVE_STATES, LANGUAGE = instances()
 )
 def test_smoothed_means_and_their_standard_errors(smoothing: object, scheme: object) -> None:
     algorithm = CoalescingFilter(300, scheme)  # type: ignore[arg-type]
-    runs = run_many(smoothing, algorithm, 100)  # type: ignore[arg-type]
+    runs = run_many(smoothing, algorithm, 60)  # type: ignore[arg-type]
     assert runs.z_of_means() < MAX_Z
     assert abs(runs.z_of_evidence()) < MAX_Z
-    # 100 runs: five standard errors of .95 are .11; few forefathers are left of the first step.
-    assert bool((runs.coverage() > 0.8).all())
+    # 60 runs: five standard errors of .95 are .14, and of .85 .23; few forefathers are left of the
+    # first step of six.
+    assert bool((runs.coverage() > (0.81 if smoothing is TWO_STATES else 0.62)).all())
     ratio = runs.errors.square().mean(0) / runs.means.var(0)
     assert bool(((ratio > 0.5) & (ratio < 2.0)).all()), ratio
-    assert runs.coverage_of_evidence() > 0.84
+    assert runs.coverage_of_evidence() > 0.81
 
 
 def test_wrong_ones_are_rejected() -> None:
-    one_past = run_many(LASTING, OnePast(300), 40)
+    one_past = run_many(LASTING, OnePast(300), 20)
     assert one_past.z_of_means() > MAX_Z
     assert float(one_past.coverage().min()) < 0.2
-    families = run_many(TWO_STATES, CoalescingFilter(300), 40, of_families)
+    families = run_many(TWO_STATES, CoalescingFilter(300), 20, of_families)
     assert bool((families.errors.square().mean(0) > 4 * families.means.var(0)).all())
 
 
@@ -152,6 +155,19 @@ def test_the_posterior_of_paths_in_all_its_forms(tmp_path: Path) -> None:
     assert set(posterior.sample(100, seed=0).tolist()) == {0, 1}
     again = CoalescingFilter(5000).run(TWO_STATES.model, TWO_STATES.observations, seed=1)
     assert torch.equal(again.trajectories(), paths)
+
+
+KNOWN_START = ([1.0, 0, 0], [[0.7, 0.2, 0.1], [0, 0.8, 0.2], [0, 0, 1]], [[0.8], [0.4], [0.1]])
+ONE_ALIVE = ([0.5, 0.5], [[0.6, 0.4], [0.3, 0.7]], [[1.0], [0.0]])
+
+
+@pytest.mark.parametrize(("initial", "transition", "seen"), [KNOWN_START, ONE_ALIVE])
+def test_what_is_certain_has_no_error(initial: Any, transition: Any, seen: Any) -> None:
+    model = HiddenMarkov(initial, transition, [[p, 1 - p] for (p,) in seen])
+    posterior = CoalescingFilter(300).run(model, [0, 1, 1, 1], seed=0)
+    errors = posterior.standard_error(lambda x: posterior.trajectories())
+    assert errors[0] == 0
+    assert bool((errors[1:3] > 0).all())
 
 
 def test_where_nothing_is_learned_it_says_so() -> None:

@@ -159,7 +159,6 @@ def test_every_rule_ends_steps_as_the_local_engine(
 def test_a_regular_expression_ends_steps_as_in_the_local_engine(
     remote: Remotes, local: LanguageModel
 ) -> None:
-    pytest.importorskip("greenery")
     policy, _ = remote()
     rule = RegularExpression("[0-9] ?[0-9]")
     model = Reasoning(policy, None, QUESTION, step=rule, max_steps=3, max_tokens_per_step=7)

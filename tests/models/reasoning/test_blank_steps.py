@@ -106,8 +106,6 @@ AGGREGATIONS = ["product", "last", "min", "model", "odds", "exp"]
 
 
 def of(kind: str, cut: str = "by tokens", **settings: Any) -> Language:
-    if kind == "an expression":
-        pytest.importorskip("greenery")
     return language(**((KINDS | OTHERS)[kind] | CUTS[cut] | settings))
 
 

@@ -243,8 +243,6 @@ SETTINGS: dict[str, dict[str, object]] = {
 
 @pytest.fixture(params=SETTINGS)
 def model(request: pytest.FixtureRequest, policy: LanguageModel) -> Reasoning:
-    if request.param == "regex":
-        pytest.importorskip("greenery")
     settings = SETTINGS[request.param]
     if request.param == "regex":
         settings = {"step": RegularExpression(r"[a.](\n\n|<)")}
