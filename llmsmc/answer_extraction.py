@@ -59,7 +59,7 @@ def is_placeholder(text: str) -> bool:
     if len(text) > _MAX_PLACEHOLDER:
         return False
     rest = _BLANK.sub("", _SETTING.sub("", text))
-    if not text or (rest != text and not rest.strip("()[]")) or text in ("-", "*"):
+    if not text or (rest != text and not rest.strip("()[]")):
         return True
     return _PLACEHOLDER.fullmatch(_SEPARATORS.sub("", rest)) is not None
 
@@ -80,8 +80,8 @@ _SEPARATORS: Final = re.compile(r"[-<>\[\]()*:\\]")
 _WHOSE: Final = "(?:put|insert|enter|write|place|type|state|give)?(?:the|my|your|our|an?)?"
 _WHICH: Final = "(?:final|correct|numeric(?:al)?|exact|simplified|actual|single|integer)"
 _PLACEHOLDER: Final = re.compile(
-    r"#[0-9]|X{3,}"
-    rf"|{_WHOSE}{_WHICH}*(?:answers?|ans|results?|solution|value|number|integer|expression|content)"
+    r"#[0-9]"
+    rf"|{_WHOSE}{_WHICH}*(?:answers?|ans|results?|solution|value|number|expression|content)"
     r"(?:choice|letter|value)?(?:goes|comes|is)?(?:here|below)?"
     rf"|(?:your|the|my|{_WHICH})+(?:choice|option|letter|integer|fraction|text)(?:here)?"
     r"|(?:put|insert|enter|write|place|type)(?:it|this|that)?here"

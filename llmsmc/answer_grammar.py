@@ -316,6 +316,9 @@ def _text_tokens(content: str, spaced: bool) -> list[_Token]:
     said = bare(" ".join(content.split()).strip(" ,"))
     if said in ("and", "or", "to"):
         return [_Token("sign", {"to": ":"}.get(said, said), spaced)]
+    joined = _JOINED.fullmatch(said)
+    if joined:  # 5 red and
+        return [*_text_tokens(joined[1], spaced), _Token("sign", joined[2], spaced)]
     if _INTRODUCTION.search(said):
         return []
     if unit_name(said) in CURRENCIES:
@@ -335,6 +338,7 @@ def _text_tokens(content: str, spaced: bool) -> list[_Token]:
 
 
 _INTRODUCTION: Final = re.compile(r"(?:\bis|=|:)$")  # the answer is
+_JOINED: Final = re.compile(r"([a-z]+),?\s(and|or)")
 _MODULO: Final = re.compile(r"\(mod ([0-9]+)\)")
 
 # ------------------------------------------------------------------------------------------- parser

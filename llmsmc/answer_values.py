@@ -89,14 +89,15 @@ def is_equal(left: Value, right: Value) -> bool:
 
 
 def digits(number: Value) -> tuple[str, ...] | None:
-    """Return the first digits of a value, the same for equal values.
+    """Return the first digits of a value at the points near zero, the same for equal values.
 
     None of a decimal, which is equal to what has its digits, and of what has no value at a point.
     """
-    if number.is_decimal or any(x is None for x in number.at_points):
+    near = number.at_points[:NUM_POINTS]
+    if number.is_decimal or any(x is None for x in near):
         return None
     with _LOCK:
-        found = [_CONTEXT.nstr(_float(x), NUM_DIGITS) for x in number.at_points]
+        found = [_CONTEXT.nstr(_float(x), NUM_DIGITS) for x in near]
     return tuple(found) if len(set(found)) > 1 else (found[0],)
 
 
