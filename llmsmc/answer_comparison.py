@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Final
 
 from llmsmc.answer_grammar import Node, Unreadable
-from llmsmc.answer_units import unit
+from llmsmc.answer_units import changing_words, unit
 from llmsmc.answer_values import digits, is_equal, ratio_sign, real_value, value
 
 MAX_ALTERNATIVES: Final = 16  # of the signs of an answer with plus-minus
@@ -190,12 +190,21 @@ def _is_matched(left: Sequence[_Member], right: Sequence[_Member]) -> bool:
     if len(left) != len(right):
         return False
     rest = list(right)
+    same_member = _same_member if len(left) == 1 else _same_among_others
     for member in left:
-        found = next((each for each in rest if _same_member(member, each)), None)
+        found = next((each for each in rest if same_member(member, each)), None)
         if found is None:
             return False
         rest.remove(found)
     return True
+
+
+def _same_among_others(left: _Member, right: _Member) -> bool:
+    """Whether two members of lists are the same, which what they count tells apart: 5 red, 3 blue."""
+    kinds, texts = {left.node.kind, right.node.kind}, {left.node.text, right.node.text}
+    if kinds == {"unit"} and len(texts) > 1 and not any(map(unit, texts)):
+        return False
+    return _same_member(left, right)
 
 
 def _members(node: Node) -> list[_Member]:
@@ -278,11 +287,14 @@ def _is_name(node: Node) -> bool:
     if node.kind in ("product", "bracket"):
         return all(_is_name(part) and part.kind != "text" for part in node.parts)
     if node.kind == "call":
-        return len(node.text.rstrip("'")) == 1
+        return len(node.text.removesuffix("^-1").rstrip("'")) == 1
     return node.kind in ("symbol", "text") or node == Node("constant", text="i")
 
 
 def _same_member(left: _Member, right: _Member) -> bool:
+    kinds = {left.node.kind, right.node.kind}
+    if "set" in kinds and kinds.isdisjoint({"union"}) and len(kinds) > 1:
+        return False  # {1} in {{1}, {2}} is not 1
     if left.name is None or right.name is None or left.name == right.name:
         if left.node.kind != "relation" and right.node.kind != "relation":
             if _same_node(left.node, right.node):
@@ -322,10 +334,11 @@ def _same_parts(left: Node, right: Node) -> bool:
 
 
 def _canonical(node: Node) -> Node:
-    """Return per cent and degrees in words, the real numbers and a set of one as what they are."""
-    if node.kind in ("list", "set") and len(node.parts) == 1:
-        member = _canonical(node.parts[0])
-        return node if member.kind == "set" else member  # the set of the empty set
+    """Return per cent and degrees in words, the real numbers and multiples of a matrix in full."""
+    if node.kind == "list" and len(node.parts) == 1:
+        return _canonical(node.parts[0])
+    if node.kind in ("product", "negative") and "matrix" in [part.kind for part in node.parts]:
+        return _multiple(node)
     if node == Node("symbol", text=r"\R"):
         return REALS
     if node.kind == "unit":
@@ -333,6 +346,19 @@ def _canonical(node: Node) -> Node:
         if called in ("%", "deg"):
             return Node("percent" if called == "%" else "degrees", node.parts)
     return node
+
+
+def _multiple(node: Node) -> Node:
+    """Return a matrix times a number, or less a sign, as a matrix; else the node itself."""
+    matrix = next(part for part in node.parts if part.kind == "matrix")
+    others = [part for part in node.parts if part is not matrix]
+    if {"matrix", "bracket", "list"} & {kind for each in others for kind in _kinds(each)}:
+        return node
+    rows = (
+        replace(row, parts=tuple(replace(node, parts=(*others, cell)) for cell in row.parts))
+        for row in matrix.parts
+    )
+    return replace(matrix, parts=tuple(rows))
 
 
 def _same_residue(left: Node, right: Node) -> bool:
@@ -350,7 +376,7 @@ def _same_ratio(left: Node, right: Node) -> bool:
     """Whether two ratios are in proportion; two times are not, if one has minutes as the other."""
     if left.kind == right.kind == "time":
         return _same_time(left.text, right.text)
-    if any("m" in node.text for node in (left, right) if node.kind == "time"):
+    if any(_NO_RATIO.search(node.text) for node in (left, right) if node.kind == "time"):
         return False
     left, right = _as_ratio(left), _as_ratio(right)
     for ratio, other in ((left, right), (right, left)):
@@ -366,6 +392,7 @@ def _same_ratio(left: Node, right: Node) -> bool:
     )
 
 
+_NO_RATIO: Final = re.compile("m|:0[0-9]")  # a time with minutes 03
 _STRUCTURES: Final = {"bracket", "union", "matrix", "relation", "dots", "list", "set"}
 
 
@@ -616,8 +643,13 @@ def _same_value(left: Node, right: Node) -> bool:
 
     That is a unit, and the sign of degrees; or one of two angles is in radians.
     """
-    units = [unit(node.text) if node.kind == "unit" else None for node in (left, right)]
+    units = [_unit(node) for node in (left, right)]
+    if set(units) == {"deg", "rad"}:
+        return is_equal(value(left, radians=True), value(right, radians=True))
     if all(units) and units[0] != units[1]:
+        return False
+    said = [changing_words(node.text) if node.kind == "unit" else [] for node in (left, right)]
+    if said[0] != said[1]:
         return False
     left, right = (node.parts[0] if node.kind == "unit" else node for node in (left, right))
     if _letter(left) and _letter(right):
@@ -628,3 +660,10 @@ def _same_value(left: Node, right: Node) -> bool:
     if ("degrees" in _kinds(left)) != ("degrees" in _kinds(right)):
         return is_equal(value(left, radians=True), value(right, radians=True))
     return False
+
+
+def _unit(node: Node) -> str | None:
+    """Return the unit of an expression, None if it has none or one that has no name."""
+    if node.kind == "unit":
+        return unit(node.text)
+    return {"degrees": "deg", "percent": "%"}.get(node.kind)

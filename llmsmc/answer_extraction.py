@@ -7,6 +7,8 @@ pattern here reads a text in time proportional to its length.
 import re
 from typing import Final
 
+from llmsmc.answer_text import LABEL
+
 __all__ = ["boxed_answer", "extract_answer", "gives_answer"]
 
 
@@ -71,7 +73,7 @@ _STYLES: Final = (
 _SETTING: Final = re.compile(rf"\\(?:{_STYLES}|{_BOXES})(?![a-zA-Z])")
 _BLANK: Final = re.compile(
     r"\\[hv]space\*?\s*\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}|\\rule\s*\{[^{}]*\}\s*\{[^{}]*\}"
-    r"|\\(?:[lcv]?dots[cbmio]?|q?quad|enspace|thinspace|square|Box)(?![a-zA-Z])|\\[,;:!_ ]"
+    r"|\\(?:[lcv]?dots[cbmio]?|q?quad|enspace|thinspace|square|Box|cdot|bullet)(?![a-zA-Z])|\\[,;:!_ ]"
     r"|-{2,}|={2,}|[{}$~.?_\s\"'`\u2026\u22ef\u201c\u201d\u2018\u2019\u25a1\ufe0f\uff1f]"
 )
 _SEPARATORS: Final = re.compile(r"[-<>\[\]()*:\\]")
@@ -175,11 +177,6 @@ _HASHES: Final = re.compile(r"^[ >*_`]{0,8}####(?!#)(.*)$", re.MULTILINE)
 _BOLD: Final = re.compile(r"(?<![\w)}])(?:\*\*|__)|(?:\*\*|__)(?![\w({\\])")
 _ORNAMENTS: Final = r"[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff\ufe0f\u200d\s]"
 _ORNAMENT: Final = re.compile(rf"^{_ORNAMENTS}++|(?<!{_ORNAMENTS}){_ORNAMENTS}++$")
-_LABEL: Final = re.compile(
-    r"(?:(?:so|thus|hence|therefore),?\s+)?(?:(?:the|my|our)\s+)?(?:(?:final|correct)\s+)?(?:answer|result)\b"
-    r"(?P<colon>\s*(?::|=|is\b:?|\uff1a)|)\s*",
-    re.IGNORECASE,
-)
 _NUMBER: Final = r"(?:(?:[0-9]{1,3}(?:[, ][0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
 _CURRENCY: Final = r"(?:(?:USD|EUR|GBP|INR|Rs\.?|\\?\$|[\u00a3\u00a5\u20ac\u20b9])\s?)?"
 _AMOUNT: Final = (
@@ -213,7 +210,7 @@ def _answer_of_line(line: str) -> str | None:
     """Return the answer in what follows ``####``, None if that is a heading."""
     line = _BOLD.sub("", line.strip().strip("#")).strip(' \t\r*_`"')
     line = _ORNAMENT.sub("", line)
-    label = _LABEL.match(line)
+    label = LABEL.match(line)
     line = (line if label is None else line[label.end() :]).lstrip("=:\u2248 ")
     if is_placeholder(line):
         return None

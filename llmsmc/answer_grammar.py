@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from llmsmc.answer_text import bare, normalized, numeral, unwrapped, words
-from llmsmc.answer_units import CURRENCIES, SCALES, unit_name
+from llmsmc.answer_text import bare, normalized, numeral, spoken, words
+from llmsmc.answer_units import CURRENCIES, SCALES, TEMPERATURES, unit_name
 
 MAX_DEPTH: Final = 24
 MAX_HEIGHT: Final = 100  # of a tree: a product of so many factors
@@ -61,18 +61,14 @@ def read(answer: str) -> Node:
     """
     choice = _CHOICE.match(_OPTION.sub(r"(\1)", bare(answer)))
     if choice:
-        content = choice.string[choice.end() :]
-        if choice[0].count("{") > choice[0].count("}"):
-            content = content.removesuffix("}")
-        letter = choice[choice.lastgroup or 0].casefold()
-        return Node("choice", (_content(content),) if content.strip() else (), letter)
+        return _choice(choice)
     spelt = normalized(answer)
-    spoken = words(answer)
-    if spoken is not None and spelt not in NAMES:
-        several = _SEPARATORS.split(unwrapped(answer))
+    said = words(answer)
+    if said is not None and spelt not in NAMES:
+        several = _SEPARATORS.split(spoken(answer))
         if len(several) > 1:
             return Node("list", tuple(map(read, several)), ",")
-        return Node("text", _as_product(spelt), spoken)
+        return Node("text", _as_product(spelt), said)
     if numeral(spelt):
         digits, base = numeral(spelt) or ("", "")
         return Node("numeral", text=f"{digits}_{base}".casefold())
@@ -81,6 +77,20 @@ def read(answer: str) -> Node:
     if _height(tree) > MAX_HEIGHT:
         raise Unreadable("too deep")
     return tree
+
+
+def _choice(match: re.Match[str]) -> Node:
+    """Return a letter of choice with what stands behind it: its answer, or further letters."""
+    letter = match[match.lastgroup or 0].casefold()
+    content = match.string[match.end() :]
+    if match[0].count("{") > match[0].count("}"):
+        content = content.removesuffix("}")
+    further = _FURTHER.match(content)
+    if further:
+        rest = read(content[further.end() :])
+        members = rest.parts if rest.kind == "list" else (rest,)
+        return Node("list", (Node("choice", text=letter), *members), ",")
+    return Node("choice", (_content(content),) if content.strip() else (), letter)
 
 
 def _content(text: str) -> Node:
@@ -92,6 +102,9 @@ def _content(text: str) -> Node:
 
 
 _SEPARATORS: Final = re.compile(r",\s*(?:(?:and|or)\s)?|\s(?:and|or)\s")
+_FURTHER: Final = re.compile(
+    r"[,;]\s*(?:and\s|or\s|\\text\s*\{\s*(?:and|or)\s*\})?|(?:and|or)\s|\\text\s*\{\s*,?\s*(?:and|or)\s*\}"
+)
 _TIMES: Final = re.compile(r"(?<=[0-9])\s*x\s*(?=10\^)")  # 3.2 x 10^5
 _ANGLES: Final = re.compile(r"^(?:\\left)?<([^<>=]*,[^<>=]*?)(?:\\right\s?)?>$")  # <1, 2>
 
@@ -157,7 +170,7 @@ def _without_thousands(text: str) -> str:
 
 # ------------------------------------------------------------------------------------------- tokens
 
-_WRAPPERS: Final = r"text|textbf|textit|textrm|textsf|textnormal|mathrm|mbox|hbox"
+_WRAPPERS: Final = "text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|sf|tt)|emph|mbox|hbox"
 _TOKEN: Final = re.compile(
     rf"""\s*(?:
       (?P<time>(?<![\d:.])\d{{1,2}}:[0-5]\d(?::[0-5]\d)?(?![\d:.]))
@@ -303,6 +316,9 @@ def _text_tokens(content: str, spaced: bool) -> list[_Token]:
     said = bare(" ".join(content.split()).strip(" ,"))
     if said in ("and", "or", "to"):
         return [_Token("sign", {"to": ":"}.get(said, said), spaced)]
+    joined = _JOINED.fullmatch(said)
+    if joined:  # 5 red and
+        return [*_text_tokens(joined[1], spaced), _Token("sign", joined[2], spaced)]
     if _INTRODUCTION.search(said):
         return []
     if unit_name(said) in CURRENCIES:
@@ -312,6 +328,8 @@ def _text_tokens(content: str, spaced: bool) -> list[_Token]:
         return [_Token("sign", "mod", spaced), *_tokens(modulo[1])]
     if re.search(r"[0-9=<>]|^\W*$", said):
         return _tokens(said)
+    if said in ("mod", "by"):
+        return [_Token("sign", {"by": "*"}.get(said, said), spaced)]
     if said in ("e", "i"):
         return [_Token("letter", said, spaced)]
     if said in ("pi", "infinity"):
@@ -320,6 +338,7 @@ def _text_tokens(content: str, spaced: bool) -> list[_Token]:
 
 
 _INTRODUCTION: Final = re.compile(r"(?:\bis|=|:)$")  # the answer is
+_JOINED: Final = re.compile(r"([a-z]+),?\s(and|or)")
 _MODULO: Final = re.compile(r"\(mod ([0-9]+)\)")
 
 # ------------------------------------------------------------------------------------------- parser
@@ -347,12 +366,24 @@ class _Parser:
         self._tokens, self._place, self._depth, self._bars = tokens, 0, 0, 0
 
     def answer(self) -> Node:
-        found = self._members(())
+        found = self._group()
         if self._next() is not None or not found:
             raise Unreadable("something stands behind the answer")
         return found[0] if len(found) == 1 else Node("list", tuple(found), self._separators)
 
     # What follows is one rule of the grammar each.
+
+    def _group(self, *closing: str) -> list[Node]:
+        r"""Return the members of what stands in braces, which may be a fraction with `\over`."""
+        found = self._members(closing)
+        infix = self._next()
+        if infix is None or infix.text not in _INFIX or len(found) != 1:
+            return found
+        self._take()
+        below = self._sum()
+        if infix.text == "over":
+            return [_quotient(found[0], below)]
+        return [Node("call", (found[0], below), "binomial")]
 
     def _members(self, closing: tuple[str, ...]) -> list[Node]:
         found: list[Node] = []
@@ -440,8 +471,13 @@ class _Parser:
             if not ends_in_number or not self._is_fraction_ahead():
                 raise Unreadable("two numbers side by side")
             top, bottom = self._number(), (self._take(), self._number())[1]
-            return _mixed(left, Node("quotient", (top, bottom)), must=True)
+            mixed = _mixed(left, Node("quotient", (top, bottom)), must=True)
+            return self._with_signs(mixed)
         right = self._power()
+        if left.kind == "unit" and token.kind == "number":  # 5 feet 6 inches
+            if (ahead := self._next()) is not None and ahead.kind in ("text", "word"):
+                right = self._with_unit(right)
+            return Node("bracket", (left, right), "quantity")
         if ends_in_number and token.text in _FRACTIONS:
             if right.kind == "quotient":
                 return _mixed(left, right, must=False)
@@ -455,7 +491,10 @@ class _Parser:
         return kinds == ["number", "sign", "number"] and ahead[1].text == "/"
 
     def _power(self) -> Node:
-        base = self._primary()
+        return self._with_signs(self._primary())
+
+    def _with_signs(self, base: Node) -> Node:
+        """Return a piece with what stands behind it: its power, a factorial, per cent, degrees."""
         while (token := self._next()) is not None:
             if token.kind in ("text", "word") and unit_name(token.text) == "deg":
                 self._take()
@@ -473,6 +512,8 @@ class _Parser:
                 base = Node("percent" if token.text == "%" else "degrees", (base,))
             else:
                 break
+            if base.kind == "degrees" and self._next_text() in TEMPERATURES:
+                base = Node("unit", base.parts, TEMPERATURES[self._take().text.casefold()])
         return base
 
     def _raised(self, base: Node) -> Node:
@@ -501,8 +542,10 @@ class _Parser:
         return self._primary()
 
     def _digit(self) -> Node:
-        r"""Return an argument of `\frac`, of a number its first digit alone."""
+        r"""Return an argument of `\frac`: of a number its first digit alone, a letter without index."""
         token = self._next()
+        if token is not None and token.kind == "letter" and token.text not in CONSTANTS:
+            return Node("symbol", text=self._take().text)
         if token is not None and token.kind == "number" and token.text.isdigit() and token.text[1:]:
             self._tokens[self._place] = _Token("number", token.text[1:])
             return _number(token.text[0])
@@ -570,6 +613,10 @@ class _Parser:
             self._take()
             name += "'"
         if name in ("f", "g", "h") or name.endswith("'"):
+            ahead_texts = [each.text for each in self._tokens[self._place :]]
+            if ahead_texts[: len(_INVERSE)] == [*_INVERSE]:
+                self._place += len(_INVERSE) - 1
+                name += "^-1"
             if self._at("(") and not self._tokens[self._place].is_spaced:
                 self._take()
                 arguments = self._members((")",))
@@ -632,7 +679,7 @@ class _Parser:
     def _root(self, index: Node | None) -> Node:
         if self._at("["):
             self._take()
-            index = self._sum()
+            index = index if self._at("]") else self._sum()
             self._expect("]")
         return Node("call", (self._argument(), index or Node("number", value=Fraction(2))), "root")
 
@@ -656,22 +703,17 @@ class _Parser:
             while (ahead := self._next()) is not None and ahead.kind == "letter":
                 said += self._take().text
             return Node("symbol", text=f"{name} {said}")
-        if name in ("mathbf", "mathit", "mathcal", "boldsymbol", "bm", "boxed", "fbox"):
+        if name in ("color", "textcolor"):
+            self._raw_argument()
+            return self._argument()
+        if name in _STYLES:
             return self._argument()
         raise Unreadable(name)
 
     def _bracket(self, token: _Token) -> Node:
         opening = token.text
         if opening == "{":
-            found = self._members(("}",))
-            infix = self._next()
-            if infix is not None and infix.text in _INFIX and len(found) == 1:
-                self._take()
-                below = self._sum()
-                self._expect("}")
-                if infix.text == "over":
-                    return _quotient(found[0], below)
-                return Node("call", (found[0], below), "binomial")
+            found = self._group("}")
             self._expect("}")
             if not found:
                 raise Unreadable("nothing in braces")
@@ -768,6 +810,9 @@ class _Parser:
         """Return the words of a unit with their powers and strokes."""
         found: list[str] = []
         while (token := self._next()) is not None:
+            following = self._tokens[self._place + 1 : self._place + 2]
+            if token.text in ("*", "/") and following and following[0].kind == "number":
+                break  # 4 cm * 5 cm
             if (
                 token.kind in ("text", "word", "letter")
                 or token.text in "^/{}-*"
@@ -787,6 +832,10 @@ class _Parser:
 
     def _next(self) -> _Token | None:
         return self._tokens[self._place] if self._place < len(self._tokens) else None
+
+    def _next_text(self) -> str:
+        token = self._next()
+        return "" if token is None else token.text.casefold()
 
     def _at(self, *signs: str) -> bool:
         token = self._next()
@@ -814,6 +863,11 @@ class _Parser:
         )
 
 
+_INVERSE: Final = ("^", "{", "-", "1", "}", "(")
+_STYLES: Final = {
+    *("mathbf", "mathit", "mathcal", "boldsymbol", "bm", "boxed", "fbox", "underline"),
+    *("text", "textbf", "textit", "textrm", "textsf", "mathrm", "emph"),
+}
 _FRACTIONS: Final = ("frac", "dfrac", "tfrac", "cfrac")
 _INFIX: Final = ("over", "choose")
 

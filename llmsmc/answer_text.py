@@ -4,6 +4,7 @@ Nothing here computes, and every pattern reads a text in time proportional to it
 """
 
 import re
+import unicodedata
 from typing import Final
 
 _SYMBOLS: Final = str.maketrans(
@@ -11,7 +12,6 @@ _SYMBOLS: Final = str.maketrans(
         "\N{MINUS SIGN}": "-",
         "\N{MULTIPLICATION SIGN}": r"\times ",
         "\N{MIDDLE DOT}": r"\cdot ",
-        "\N{GREEK SMALL LETTER PI}": r"\pi ",
         "\N{INFINITY}": r"\infty ",
         "\N{LESS-THAN OR EQUAL TO}": r"\le ",
         "\N{GREATER-THAN OR EQUAL TO}": r"\ge ",
@@ -34,9 +34,20 @@ _SYMBOLS: Final = str.maketrans(
         "\N{CUBE ROOT}": r"\sqrt[3] ",
         "\N{MATHEMATICAL LEFT ANGLE BRACKET}": r"\langle ",
         "\N{MATHEMATICAL RIGHT ANGLE BRACKET}": r"\rangle ",
-        "\N{GREEK SMALL LETTER THETA}": r"\theta ",
-        "\N{GREEK SMALL LETTER ALPHA}": r"\alpha ",
-        "\N{GREEK SMALL LETTER BETA}": r"\beta ",
+        "\N{EN DASH}": "-",
+        "\N{FRACTION SLASH}": "/",
+        "\N{DIVISION SLASH}": "/",
+        "\N{ASTERISK OPERATOR}": "*",
+        "\N{ANGLE}": r"\angle ",
+        "\N{DOUBLE-STRUCK CAPITAL Z}": r"\mathbb{Z}",
+        "\N{DOUBLE-STRUCK CAPITAL N}": r"\mathbb{N}",
+        "\N{DOUBLE-STRUCK CAPITAL Q}": r"\mathbb{Q}",
+        **{chr(0x2080 + digit): f"_{digit}" for digit in range(10)},
+        **{
+            unicodedata.lookup(f"GREEK SMALL LETTER {name}"): rf"\{name.lower()} "
+            for name in "ALPHA BETA GAMMA DELTA EPSILON THETA LAMDA MU PI RHO SIGMA PHI OMEGA".split()
+        },
+        "\N{GREEK SMALL LETTER LAMDA}": r"\lambda ",
         "\N{VULGAR FRACTION ONE HALF}": r"\frac{1}{2}",
         "\N{VULGAR FRACTION ONE THIRD}": r"\frac{1}{3}",
         "\N{VULGAR FRACTION TWO THIRDS}": r"\frac{2}{3}",
@@ -52,15 +63,18 @@ _SUPERSCRIPTS: Final = str.maketrans(
 )
 _RAISED: Final = re.compile(f"[{''.join(map(chr, _SUPERSCRIPTS))}]+")
 _DELIMITERS: Final = (
-    (r"\(", r"\)"),
-    (r"\[", r"\]"),
-    ("$$", "$$"),
     ("$", "$"),
     ("**", "**"),
     ("__", "__"),
     ("*", "*"),
+    ("``", "''"),
     ("`", "`"),
+    ('"', '"'),
+    ("'", "'"),
+    ("\N{LEFT DOUBLE QUOTATION MARK}", "\N{RIGHT DOUBLE QUOTATION MARK}"),
 )
+# \( \), \[ \] and dollars around formulae, but neither $5 nor \\[2pt].
+_FORMULA: Final = re.compile(r"(?<!\\)\\[()\[\]]|(?<!\\)\$(?=\S)([^$]*)(?<=[^\s\\])\$(?!\d)")
 _TEXT: Final = r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"
 
 # Every rule is here because two writings of one answer differ by it.
@@ -81,16 +95,59 @@ _UNIT: Final = re.compile(r"(?<=[0-9}]) ([a-z]{4,}(?: [a-z]{4,})*)$")
 _HALF: Final = re.compile(r"(?<=[0-9])\s*([aApP])\.?\s?[mM]\.?$")
 
 
+_STYLE: Final = re.compile(
+    r"(?:\\(?:boxed|fbox|math(?:bf|it|rm|sf|tt)|boldsymbol|bm|underline|emph"
+    r"|text(?:bf|it|rm|sf|normal)?(?=\s*\{[^{}]*[\\$])))?\s*\{"
+    r"|(?P<alone>\\displaystyle(?![a-zA-Z]))"
+)
+_INTRODUCTION: Final = re.compile(r"(?:=|\\approx(?![a-zA-Z])|approximately\s)\s*")
+
+
 def bare(text: str) -> str:
     """Return an answer without what surrounds it, its symbols in LaTeX and its unit as text."""
     text = _RAISED.sub(lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
-    text = _unended(text.translate(_SYMBOLS))
+    text = _unended(_FORMULA.sub(r"\1", text.translate(_SYMBOLS)))
+    while (inner := _unwrapped_once(text)) is not None:
+        text = _unended(inner)
+    return _UNIT.sub(r" \\text{\1}", _HALF.sub(r" \\text{\1m}", text))
+
+
+def _unwrapped_once(text: str) -> str | None:
+    r"""Return a text without its outermost delimiters, style or introduction, None without any."""
     for opening, closing in _DELIMITERS:
         if len(text) >= len(opening + closing) and text.startswith(opening):
             if text.endswith(closing):
-                text = _unended(text[len(opening) : -len(closing)])
-    text = text.removeprefix("=").lstrip()
-    return _UNIT.sub(r" \\text{\1}", _HALF.sub(r" \\text{\1m}", text))
+                return text[len(opening) : -len(closing)]
+    style = _STYLE.match(text)
+    if style and style["alone"]:
+        return text[style.end() :]
+    if style and _end_of_group(text, style.end()) == len(text):
+        return text[style.end() : -1]
+    label = LABEL.match(text)
+    if label and label["colon"]:
+        return text[label.end() :]
+    introduction = _INTRODUCTION.match(text)
+    return text[introduction.end() :] if introduction else None
+
+
+def _end_of_group(text: str, start: int) -> int:
+    """Return where the group ends whose content starts at a place, 0 if it is not closed."""
+    depth = 1
+    for brace in _BRACE.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if not depth:
+            return brace.end()
+    return 0
+
+
+_BRACE: Final = re.compile(r"\\.|[{}]", re.DOTALL)
+
+# What stands in front of an answer, as in "The answer is 5."
+LABEL: Final = re.compile(
+    r"(?:(?:so|thus|hence|therefore),?\s+)?(?:(?:the|my|our)\s+)?(?:(?:final|correct)\s+)?(?:answer|result)\b"
+    r"(?P<colon>\s*(?::|=|is\b:?|\uff1a)|)\s*",
+    re.IGNORECASE,
+)
 
 
 def _unended(text: str) -> str:
@@ -99,9 +156,9 @@ def _unended(text: str) -> str:
     return text if text.endswith("..") else text.removesuffix(".")
 
 
-def unwrapped(text: str) -> str:
-    r"""Return an answer in words as it is spoken, without `\text{}` around it."""
-    return re.sub(_TEXT, r"\1", bare(text)).strip(" ().*")
+def spoken(text: str) -> str:
+    r"""Return an answer in words as it is spoken, without `\text{}`."""
+    return re.sub(_TEXT, r"\1", bare(text)).strip()
 
 
 def normalized(text: str) -> str:

@@ -37,6 +37,8 @@ _UNITS: Final = {
     "deg": "degree degrees",
     "rad": "radian radians",
     "%": "percent",
+    "celsius": "",
+    "fahrenheit": "",
 }
 """What a unit is called here -> its other names; any other word is a unit that may be left out."""
 
@@ -44,6 +46,12 @@ _NAMES: Final = {name: unit for unit, names in _UNITS.items() for name in [unit,
 
 
 CURRENCIES: Final = tuple("$\N{EURO SIGN}\N{POUND SIGN}\N{YEN SIGN}\N{INDIAN RUPEE SIGN}")
+
+TEMPERATURES: Final = {
+    **{"c": "celsius", "celsius": "celsius"},
+    **{"f": "fahrenheit", "fahrenheit": "fahrenheit"},
+}
+"""What may stand behind the sign of degrees -> the unit."""
 
 SCALES: Final = {
     **{"dozen": 12, "hundred": 100, "thousand": 1000},
@@ -57,6 +65,23 @@ def unit_name(word: str) -> str:
     return _NAMES.get(word.rstrip(".").casefold(), "")
 
 
+_CHANGING: Final = re.compile(
+    r"(?<![a-z])(?:or|and|not|more|less|fewer|least|most|over|under|above|below|than|times|"
+    r"half|halves|thirds?|quarters?|(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand)ths?|"
+    r"north|south|east|west|up|down|left|right|bc|bce|ad|ce|k)(?![a-z])"
+)
+
+
+def changing_words(text: str) -> list[str]:
+    """Return the words behind a number that change it, as in `5 or more`: they are no unit.
+
+    >>> changing_words("or more"), changing_words("miles west"), changing_words("apples")
+    (['or', 'more'], ['west'], [])
+    """
+    return _CHANGING.findall(text.casefold())
+
+
+_DEGREES: Final = re.compile(r"degrees?\s+(?=celsius|fahrenheit)", re.IGNORECASE)
 _POWERS: Final = {"square": "2", "sq": "2", "squared": "2", "cubic": "3", "cubed": "3", "cu": "3"}
 
 
@@ -67,9 +92,8 @@ def unit(text: str) -> str | None:
     (True, 'mi/h', None)
     """
     found, power = "", ""
-    for word in re.findall(
-        rf"[a-zA-Z.]+|[0-9]+|[/%{''.join(CURRENCIES)}-]", text.replace("^ -", "^-")
-    ):
+    text = _DEGREES.sub("", text.replace("^ -", "^-"))
+    for word in re.findall(rf"[a-zA-Z.]+|[0-9]+|[/%{''.join(CURRENCIES)}-]", text):
         if word.casefold() in _POWERS:
             power = _POWERS[word.casefold()]
         elif word.isdigit():

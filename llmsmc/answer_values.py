@@ -1,8 +1,9 @@
 r"""The values of expressions: exact fractions where they can be, else numbers of eighty digits.
 
-An expression with letters in it is taken at `NUM_POINTS` points, which depend on the names of its
-letters alone; two expressions are equal where their values are. (A nonzero polynomial is zero at
-few points: Schwartz 1980.) A point at which a root or a logarithm of a negative number would be
+An expression with letters in it is taken at points that depend on the names of its letters alone;
+two expressions are equal where their values are. (A nonzero polynomial is zero at few points:
+Schwartz 1980.) `NUM_POINTS` of them are near zero. Others are far from it, or whole numbers, where
+only exact values count: they tell |x + 10| from x + 10, max(n, 50) from 50 and floors from ceilings. A point at which a root or a logarithm of a negative number would be
 taken says nothing, unless the expression has the imaginary unit in it or all points are of that
 kind.
 
@@ -12,10 +13,11 @@ beyond `MAX_BITS_AT_POINTS`), others an exponent of `MAX_MAGNITUDE` at most. Wha
 """
 
 import functools
+import hashlib
 import math
 import threading
-import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
@@ -87,14 +89,15 @@ def is_equal(left: Value, right: Value) -> bool:
 
 
 def digits(number: Value) -> tuple[str, ...] | None:
-    """Return the first digits of a value, the same for equal values.
+    """Return the first digits of a value at the points near zero, the same for equal values.
 
     None of a decimal, which is equal to what has its digits, and of what has no value at a point.
     """
-    if number.is_decimal or any(x is None for x in number.at_points):
+    near = number.at_points[:NUM_POINTS]
+    if number.is_decimal or any(x is None for x in near):
         return None
     with _LOCK:
-        found = [_CONTEXT.nstr(_float(x), NUM_DIGITS) for x in number.at_points]
+        found = [_CONTEXT.nstr(_float(x), NUM_DIGITS) for x in near]
     return tuple(found) if len(set(found)) > 1 else (found[0],)
 
 
@@ -164,11 +167,25 @@ def _constants(expression: Node) -> set[str]:
 def _at_points(
     expression: Node, names: list[str], is_complex: bool, radians: bool
 ) -> list[Number | None]:
-    found = []
-    for index in range(NUM_POINTS):
-        point = {name: _coordinate(name, index) for name in names}
-        found.append(_Calculator(point, is_complex, radians).safe(expression))
+    points = [{name: _coordinate(name, index) for name in names} for index in range(len(_SIZES))]
+    calculators = [_Calculator(point, is_complex, radians) for point in points]
+    found = [calculator.safe(expression) for calculator in calculators[:NUM_POINTS]]
+    if not _is_exact(expression):
+        return found + [None] * (len(_SIZES) - NUM_POINTS)
+    for calculator in calculators[NUM_POINTS:]:
+        number = None
+        with suppress(Unreadable):
+            number = calculator.safe(expression)
+        found.append(number if isinstance(number, Fraction) else None)
     return found
+
+
+def _is_exact(expression: Node) -> bool:
+    """Whether the value of an expression may be a fraction wherever its letters are fractions."""
+    return all(
+        node.kind != "constant" and node.text not in _FUNCTIONS - _OF_FRACTIONS - {"abs"}
+        for node in _nodes(expression)
+    )
 
 
 _SIZES: Final = (
@@ -178,13 +195,20 @@ _SIZES: Final = (
     Fraction(1, 3),
     Fraction(2),
     Fraction(1),
+    *map(Fraction, (20, 20, 20, 150, 150, 150, 1500, 1500)),
+    *map(Fraction, (30, 30, 700)),
 )
+NUM_WHOLE: Final = 3  # of the points, the last ones
 
 
+@functools.lru_cache(maxsize=4096)
 def _coordinate(name: str, index: int) -> Fraction:
-    """Return where a letter stands at a point: positive at the first half of them."""
-    chance = zlib.crc32(f"{index} {name}".encode("utf-8", "replace"))
+    """Return where a letter stands at a point: positive at the first half of those near zero."""
+    digest = hashlib.blake2b(f"{index} {name}".encode("utf-8", "replace"), digest_size=4).digest()
+    chance = int.from_bytes(digest, "big")
     size = _SIZES[index] * (1 + Fraction(chance % 997, 997))
+    if index >= len(_SIZES) - NUM_WHOLE:
+        size = Fraction(int(size))
     return -size if 2 * index >= NUM_POINTS and chance & 1024 else size
 
 

@@ -99,7 +99,7 @@ def equivalence_classes(answers: Iterable[str]) -> dict[str, str]:
     the classes do not depend on the order of the answers. No two spellings are compared twice.
     """
     counts = Counter(answers)
-    classes: list[list[str]] = []
+    classes: list[list[str]] = []  # of several members with an exact value, the first alone
     homes: dict[Node | str, list[str]] = {}  # by normal form
     found: dict[str, str] = {}
     for spelling in sorted(counts, key=lambda each: (-counts[each], each)):
@@ -109,7 +109,8 @@ def equivalence_classes(answers: Iterable[str]) -> dict[str, str]:
             home = next(fitting, None)
             if home is None:
                 classes.append(home := [])
-            home.append(spelling)
+            if not (_digits(spelling) and any(map(_digits, home))):
+                home.append(spelling)
             homes[form] = home
         found[spelling] = homes[form][0]
     return found

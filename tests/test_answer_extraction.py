@@ -15,7 +15,17 @@ MENTIONED = [
     *(r"\text{your final answer here}", r"final\_answer", "your_answer", "answer here", "result"),
     *(r"\text{insert answer here}", "the final result", r"\mathrm{ans}", "number", "#1", "value"),
     *("solution", "your choice", r"\langle\text{answer}\rangle", "placeholder", "put it here"),
-    *("(?)", "[...]", "[ ]", "integer answer", "correct option", r"\text{TBD}", "answer letter"),
+    *(
+        r"\cdot",
+        r"\bullet",
+        "(?)",
+        "[...]",
+        "[ ]",
+        "integer answer",
+        "correct option",
+        r"\text{TBD}",
+        "answer letter",
+    ),
 ]
 """Contents of boxes that hold the place of an answer."""
 

@@ -5,6 +5,7 @@ graded in both directions, without the algebra in processes apart.
 """
 
 import itertools
+import string
 
 import pytest
 
@@ -148,6 +149,8 @@ KINDS = {
         3 to 5 || 6:10
         2:3:5 || 4 : 6 : 10
         0.5:1 || 1:2
+        2:03 /= 2:3
+        1:02 /= 1/2
     """,
     "sets, pairs, intervals": r"""
         \{1,2\} /= (2,1)
@@ -188,6 +191,11 @@ KINDS = {
         \mathbb{R} || (-\infty,\infty)
         (0,9) \cup (9,36) || (9,36)\cup(0,9)
         [0,1)\cup(2,3] /= [0,1)\cup[2,3]
+        \{\{1\},\{2\}\} /= \{1,2\}
+        \{\{1,2\},\{3\}\} || \{\{3\},\{2,1\}\}
+        \{\{1,2\},\{3\}\} /= \{\{1\},\{2,3\}\}
+        \{\{1\}\} /= \{1\}
+        \{1\}\cup\{2\} || \{1,2\}
     """,
     "relations": r"""
         |x|\le 1 || -1\le x\le1
@@ -262,6 +270,13 @@ KINDS = {
         30^o || 30
         \sin 30^\circ /= \cos 30^\circ
         100^\circ /= 100\%
+        20^\circ C || 20°C
+        20^\circ\text{C} /= 20^\circ\text{F}
+        20\text{ degrees Celsius} /= 20 degrees Fahrenheit
+        98.6^{\circ}\mathrm{F} || 98.6
+        5\text{ rad} /= 5^\circ
+        \frac{\pi}{2}\text{ rad} || 90^\circ
+        5^\circ /= 5\text{ cm}
     """,
     "repeating decimals": r"""
         0.\overline{3} || \frac13
@@ -301,6 +316,20 @@ KINDS = {
         Option B || B
         D) || (D)
         (A, B) /= A
+        (A), (C) /= (A)
+        \text{(A)}, \text{(C)} /= \text{(A)}
+        (A) and (C) /= (A)
+        (A) and (C) || C, A
+        \textbf{(A) and (C)} || (A), (C)
+        \text{(A), (C)} || A and C
+        (A), (B), and (D) || A, B, D
+        (A), (B), and (D) /= A, B
+        (B) 1, 2 || 2, 1
+        \boxed{\textbf{(B)}\ 12} || B
+        {\textbf{(B)}\ 12} || 12
+        \displaystyle \text{(C)} || C
+        The correct answer is (B). || B
+        The correct answer is (B). /= C
     """,
     "plain text": r"""
         pi/2 || \frac{\pi}{2}
@@ -338,6 +367,20 @@ KINDS = {
         x1 /= x2
         A1 /= 1A
         73 percent || 73\%
+        Answer: 42 || 42
+        The answer is 42. || 42
+        \approx 42 || 42
+        "42" || 42
+        ``odd'' || odd
+        \textbf{$\frac{1}{2}$} || 0.5
+        \textcolor{red}{5} || 5
+        \underline{5} || 5
+        $x=1$ or $x=2$ || 1, 2
+        \(2\) and \(300\) || 2, 300
+        \(2\), \(300\) /= 2300
+        5 – 3i || 5-3i
+        33 1/3 % || 1/3
+        \$5 and \$6 /= 5
     """,
     "numbers": r"""
         14-i || 14.0-1.0i
@@ -381,6 +424,27 @@ KINDS = {
         x^2 /= x^3
         3\mathbf{i}+4\mathbf{j} || 4\mathbf{j}+3\mathbf{i}
         3\mathbf{i}+4\mathbf{j} /= 3\mathbf{i}+4\mathbf{k}
+        |x|+|y| /= |x+y|
+        |x+10| /= x+10
+        |x-100| /= 100-x
+        |\beta| /= \beta
+        \max(x,20) /= 20
+        \min(n,50) /= n
+        \max(x,y) || \frac{x+y+|x-y|}{2}
+        \lfloor x\rfloor /= \lceil x\rceil-1
+        \lfloor -x\rfloor || -\lceil x\rceil
+        y=|x+10| /= y=x+10
+        \frac x2 || \frac{x}{2}
+        \frac ab /= \frac ba
+        f^{-1}(x) = \frac{x-1}{2} || \frac{x-1}{2}
+        f^{-1}(x) = x /= f(x) = x
+        1\over 2 || 0.5
+        \sqrt[]{2} || \sqrt2
+        α + λ || \lambda + \alpha
+        x₁ + x₂ || x_1+x_2
+        2\begin{pmatrix}1\\x\end{pmatrix} || \begin{pmatrix}2\\2x\end{pmatrix}
+        -\begin{pmatrix}1\\2\end{pmatrix} || \begin{pmatrix}-1\\-2\end{pmatrix}
+        2\begin{pmatrix}1\\2\end{pmatrix} /= \begin{pmatrix}2\\2\end{pmatrix}
     """,
     "units": r"""
         5\text{ cm} || 5
@@ -399,6 +463,19 @@ KINDS = {
         5 apples || 5
         5^{\text{th}} || 5
         \frac{270}7\text{ degrees} || \frac{270}{7}
+        5\text{ or more} /= 5
+        5\text{ and a half} /= 5
+        3\text{ tenths} /= 3
+        5 \text{ east} /= 5 \text{ west}
+        10\text{ miles west} /= 10\text{ miles}
+        10\text{ BC} /= 10\text{ AD}
+        5 ft 6 in || 5\text{ feet }6\text{ inches}
+        5 ft 6 in /= 6 ft 5 in
+        5 ft 6 in /= 30
+        4 hours 30 minutes /= 4 hours
+        5\text{ red and }3\text{ blue} /= 3\text{ red and }5\text{ blue}
+        5\text{ red and }3\text{ blue} || 3\text{ blue}, 5\text{ red}
+        4\text{ cm} \times 5\text{ cm} || 20
     """,
 }
 ROWS = [
@@ -457,6 +534,37 @@ def test_each_pair_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(asked) == 16 * 15 // 2
     equivalence_classes(answers)
     assert len(asked) == 16 * 15 // 2
+
+
+def test_members_with_an_exact_value_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Node, Node]] = []
+
+    def counted(left: Node, right: Node) -> bool:
+        asked.append((left, right))
+        return same(left, right)
+
+    monkeypatch.setattr(grading, "same", counted)
+    answers = [
+        rf"\sqrt{{{n}}}x^2 - {n}x + {n}x - \sqrt{{{n}}}x^2 + \sqrt7" for n in range(202, 402)
+    ]
+    assert len(set(equivalence_classes(answers).values())) == 1
+    assert len(asked) < len(answers)
+
+
+@pytest.mark.parametrize("letter", [*string.ascii_letters, r"\alpha", r"\beta", "x_1", "f(x)"])
+def test_each_letter_is_taken_on_both_sides_of_zero_and_far_from_it(letter: str) -> None:
+    if letter in "ei":
+        return
+    for piecewise, other in [
+        (f"|{letter}|", letter),
+        (f"|{letter}+10|", f"{letter}+10"),
+        (f"|{letter}-100|", f"100-{letter}"),
+        (rf"\max({letter},50)", "50"),
+        (rf"\lfloor {letter}\rfloor", rf"\lceil {letter}\rceil-1"),
+        (rf"|{letter}|+|3w+z|", f"|{letter}+3w+z|"),
+        (rf"|{letter}-3q|", f"{letter}-3q"),
+    ]:
+        assert grade(piecewise, other) == "wrong", piecewise
 
 
 @pytest.mark.parametrize(
