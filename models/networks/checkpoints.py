@@ -49,7 +49,7 @@ _SMALL: Final = 2**24  # elements that may be needed beyond those of the files
 _BESIDE: Final = re.compile(
     r"(^|\.)("
     # buffers that are computed
-    r"rotary_emb\.\w+|(attn|attention)\.(bias|masked_bias)|position_ids|"
+    r"rotary_emb\.\w+|(attn|attention)\.(bias|masked_bias|causal_mask)|position_ids|"
     # the prediction of further tokens
     r"mtp(_\w+)?\..+|nextn_\w+\..+|"
     # other modalities

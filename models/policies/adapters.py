@@ -1,6 +1,8 @@
 """Adapters in the format of PEFT, on top of a language model."""
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,12 +22,15 @@ from llmsmc.models.networks.pretrained import loading_errors
 WEIGHTS: Final = "adapter_model.safetensors"
 CONFIG: Final = "adapter_config.json"
 
+_NETWORK: Final = "an adapter of this model"
+
 
 def with_adapter(model: PreTrainedModel, adapter: str | Path, *, merge: bool) -> PreTrainedModel:
     """Return the model with an adapter, a folder or a name on the hub.
 
     Merged, the model is as fast as without; on quantised weights the adapter stays beside them, in
-    full precision: merging would round it.
+    full precision: merging would round it. It stays beside tied embeddings, too, if it changes one
+    side of them.
 
     Raises:
         InputError: there is no such adapter with safetensors weights, or none for this model.
@@ -33,24 +38,31 @@ def with_adapter(model: PreTrainedModel, adapter: str | Path, *, merge: bool) ->
         MissingExtraError: the package peft is not installed.
     """
     peft = optional("peft", extra="peft", purpose="An adapter")
+    first, last = model.get_input_embeddings(), model.get_output_embeddings()
+    tied = last is not None and first.weight is last.weight
     folder = _folder(adapter)
     with loading_errors(str(adapter)):
         config = peft.PeftConfig.from_pretrained(str(folder))
-        if config.is_prompt_learning:
+        if config.is_prompt_learning or config.is_adaption_prompt:
             raise InputError(
                 "An adapter changes weights. Got one that puts learned embeddings before the "
-                f"prompt ({config.peft_type.value}); accepted: LoRA and its kin."
+                f"prompt or its keys ({config.peft_type.value}); accepted: LoRA and its kin."
             )
         stored = read_headers([folder / WEIGHTS])
         _require_rank(adapter, config, stored)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _missing_names(adapter, stored):
             # What is missing or of another shape is an error here, and told with all the rest.
             warnings.filterwarnings("ignore", "Found missing adapter keys|Some weights of")
+            warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")  # see below
             wrapped: Any = peft.PeftModel.from_pretrained(
                 model, str(folder), is_trainable=False, ignore_mismatched_sizes=True
             )
         own = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
         _require_loaded(adapter, wrapped, own, stored)
+        # Merged into a weight that two layers share, what one of them has learned acts in both.
+        sides: Any = (model.get_input_embeddings(), model.get_output_embeddings())
+        adapts = any(isinstance(side, peft.tuners.tuners_utils.BaseTunerLayer) for side in sides)
+        merge = merge and not (tied and adapts)
         adapted: Any = wrapped.merge_and_unload() if merge else wrapped.get_base_model()
     adapted.eval().requires_grad_(False)
     assert isinstance(adapted, PreTrainedModel)
@@ -78,18 +90,30 @@ def _require_loaded(
     PEFT leaves the first values in what is missing, with which an adapter changes nothing.
     """
     # Beside its own, a file may have the embeddings of the model that it was trained with.
-    known = own.keys() | wrapped.state_dict().keys()
+    shapes = {name: tuple(tensor.shape) for name, tensor in (wrapped.state_dict() | own).items()}
     require_same_tensors(
         str(adapter),
-        "an adapter of this model",
+        _NETWORK,
         sorted(own.keys() - stored.shapes.keys()),
-        sorted(stored.shapes.keys() - known),
+        sorted(stored.shapes.keys() - shapes.keys()),
         [
-            (name, stored.shapes[name], tensor.shape)
-            for name, tensor in sorted(own.items())
-            if name in stored.shapes and stored.shapes[name] != tuple(tensor.shape)
+            (name, shape, shapes[name])
+            for name, shape in sorted(stored.shapes.items())
+            if shapes.get(name, shape) != shape
         ],
     )
+
+
+@contextlib.contextmanager
+def _missing_names(adapter: str | Path, stored: StoredTensors) -> Iterator[None]:
+    """Name the tensors that PEFT itself looks up in the file of an adapter, and does not find."""
+    try:
+        yield
+    except KeyError as error:
+        name = str(error.args[0])
+        if not name.startswith("base_model.") or name in stored.shapes:
+            raise
+        require_same_tensors(str(adapter), _NETWORK, [name], [], [])
 
 
 def _folder(adapter: str | Path) -> Path:

@@ -37,7 +37,10 @@ def chat_text(
         "enable_thinking": thinks,
         "thinking": thinks,
     }
-    template = tokenizer.get_chat_template()
+    try:
+        template = tokenizer.get_chat_template()
+    except ValueError as error:
+        raise _not_rendered("several with no default", "is named 'default'") from error
     answer = POOL.ask("render", SECONDS, template, json.dumps(messages), json.dumps(settings))
     if answer == TIMEOUT:
         raise _not_rendered(f"one that is still at work after {SECONDS:g} s", "ends at once")

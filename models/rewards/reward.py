@@ -10,7 +10,7 @@ import itertools
 import math
 import reprlib
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, runtime_checkable
 
@@ -128,13 +128,19 @@ def scores_or_fault(
         low: the smallest number.
         high: the largest; both may be infinite, and NaN is never a score.
     """
-    if not isinstance(said, Iterable):
+    # The keys of a dict are numbers at times, so are bytes, and a set has no order.
+    if isinstance(said, str | bytes | bytearray | Mapping | set | frozenset):
         return reprlib.repr(said)
-    values = list(itertools.islice(said, len(steps) + 1))
+    try:
+        each = iter(said)  # type: ignore[call-overload]
+    except TypeError:  # a number, of whatever library
+        return reprlib.repr(said)
+    values = list(itertools.islice(each, len(steps) + 1))
     scores = list[float]()
     for number, (value, step) in enumerate(zip(values, steps, strict=False), start=1):
         try:
-            score = float(value) if hasattr(value, "__float__") else math.nan
+            real = hasattr(value, "__float__") and not isinstance(value, complex)
+            score = float(value) if real else math.nan
         except (ValueError, TypeError, RuntimeError, OverflowError):
             score = math.nan
         if not low <= score <= high:

@@ -11,7 +11,7 @@ With log-odds $l_1, \dots, l_M$ of a step under the M members, the ensemble says
 Shapes: M members, K steps.
 """
 
-import math
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -158,10 +158,11 @@ class RewardEnsemble:
 
     def _combined(self, log_odds: Float64[Tensor, "M K"]) -> Float64[Tensor, " K"]:
         combined = self._combine(log_odds)
-        if combined.shape != log_odds.shape[1:] or any(map(math.isnan, combined.tolist())):
+        fits = isinstance(combined, Tensor) and combined.shape == log_odds.shape[1:]
+        if not fits or bool(combined.isnan().any()):
             raise InputError(
-                f"An ensemble has one score for each step. Got {combined.tolist()} for "
-                f"{log_odds.shape[1]} steps; accepted: a combination that returns numbers [K] from "
-                "log-odds [M, K]."
+                f"An ensemble has one score for each step. Got {reprlib.repr(combined)} for "
+                f"{log_odds.shape[1]} steps; accepted: a combination that returns a tensor of "
+                "numbers [K] from log-odds [M, K]."
             )
         return combined.double()

@@ -248,6 +248,58 @@ def test_an_adapter_is_whole(name: str, wide_policy_folder: Path, tmp_path: Path
         LanguageModel.from_pretrained(wide_policy_folder, device="cpu", adapter=folder)
 
 
+def adapter_of(folder: Path, target: Path, **settings: Any) -> tuple[Path, Tensor]:
+    """Save an adapter of the policy in a folder; return it and logits under it."""
+    peft = pytest.importorskip("peft")
+    wrapped = peft.get_peft_model(
+        LanguageModel.from_pretrained(folder, device="cpu").model, peft.LoraConfig(r=4, **settings)
+    )
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter), alpha=0.1)
+        logits: Tensor = wrapped.eval()(torch.tensor([[3, 4, 5]])).logits
+    wrapped.save_pretrained(target)
+    return target, logits
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_other_parts_of_an_adapter(wide_policy_folder: Path, tmp_path: Path) -> None:
+    folder, logits = adapter_of(
+        wide_policy_folder,
+        tmp_path / "head",
+        target_modules=["q_proj"],
+        modules_to_save=["lm_head"],
+    )
+    adapted = LanguageModel.from_pretrained(wide_policy_folder, device="cpu", adapter=folder)
+    torch.testing.assert_close(adapted.model(torch.tensor([[3, 4, 5]])).logits, logits)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    (head,) = (name for name in tensors if "lm_head" in name)
+    embeddings = "base_model.model.model.embed_tokens.weight"
+    for change, message in (
+        (without("lm_head")(tensors), f"no {head};"),
+        (tensors | {embeddings: torch.zeros(500, 64)}, rf"{embeddings} of shape \[500, 64\] in"),
+    ):
+        save_file(change, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(TensorsError, match=f"not those of an adapter of this.*{message}"):
+            LanguageModel.from_pretrained(wide_policy_folder, device="cpu", adapter=folder)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_an_adapter_of_one_side_of_tied_embeddings(
+    target: str, wide_policy_folder: Path, tmp_path: Path
+) -> None:
+    """Merged into the weight that both sides share, it would act on the other side as well."""
+    tied = changed(
+        wide_policy_folder, tmp_path / "tied", without("lm_head"), tie_word_embeddings=True
+    )
+    folder, logits = adapter_of(tied, tmp_path / "adapter", target_modules=[target, "q_proj"])
+    adapted = LanguageModel.from_pretrained(tied, device="cpu", adapter=folder)
+    torch.testing.assert_close(adapted.model(torch.tensor([[3, 4, 5]])).logits, logits)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_adapters_of_hostile_ranks(wide_policy_folder: Path, tmp_path: Path) -> None:
     plain = LanguageModel.from_pretrained(wide_policy_folder, device="cpu")
@@ -270,6 +322,7 @@ WHOLE: dict[str, Change] = {
     "as it is": lambda tensors: tensors,
     "frequencies": beside(model__layers__0__self_attn__rotary_emb__inv_freq=(4,)),
     "masks": beside(model__layers__0__attn__masked_bias=(), model__position_ids=(1, 8)),
+    "masks of CodeGen": beside(transformer__h__0__attn__causal_mask=(1, 1, 8, 8)),
     "further tokens": beside(
         mtp__layers__0__mlp__up_proj__weight=(4, 4), model__mtp__norm__weight=(4,)
     ),

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -74,7 +75,7 @@ def test_a_template_that_does_not_end(
         chat_text(template, ASKED)
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Any, str]] = {
     "a long loop": ("{% for a in range(10 ** 9) %}{% endfor %}", "Range too big"),
     "a long text": ("{{ 'a' * 10 ** 7 }}", "Got one that writes 10,000,000 characters"),
     "much text": (
@@ -92,6 +93,8 @@ REFUSED = {
     "itself": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
     "depth": ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "RecursionError"),
     "syntax": ("{% for %}", "TemplateSyntaxError"),
+    "no default": ({"tool_use": "a", "rag": "b"}, "Got several with no default"),
+    "no template": ({}, "Got several with no default"),
     "names": ("{{ nothing.at.all }}", "'nothing' is undefined"),
     "insides": ("{{ ''.__class__.__mro__ }}", "SecurityError"),
     "nothing said": (

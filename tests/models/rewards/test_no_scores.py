@@ -85,6 +85,12 @@ NO_SCORES: dict[str, Any] = {
     "complex": [0.5j, 0.5],
     "lists": [[0.5], [0.5]],
     "rows": torch.full((2, 2), 0.5),
+    "a tensor of no dimension": torch.tensor(0.5),
+    "an array of no dimension": np.array(0.5),
+    "a dict from steps": {0: 0.5, 1: 0.5},
+    "bytes": b"\0\1",
+    "no order": {0.5, 0.25},
+    "complex of numpy": np.array([0.5 + 0j, 0.5]),
 }
 
 
@@ -114,7 +120,7 @@ def test_the_step_is_named() -> None:
         torch.tensor([0.25, 1.0]),
         [torch.tensor(0.25), Fraction(1, 4)],
         (score for score in (0.25, 1.0)),
-        {0.25: "a", 1.0: "b"}.keys(),
+        {"a": 0.25, "b": 1.0}.values(),
     ],
 )
 def test_numbers_of_any_kind_are_scores(said: Any) -> None:
@@ -207,3 +213,12 @@ def test_members_of_ensembles(said: Any) -> None:
         ensemble.score(QUESTION, STEPS)
     with pytest.raises(InputError, match="from own"):
         ensemble.score_steps(QUESTION, [Solution((), (STEPS[0],) * 2)], CacheRows.none(1))
+
+
+@pytest.mark.parametrize(
+    "combined", [[0.5, 0.5], 0.5, None, torch.tensor([0.5]), torch.tensor([0.5, math.nan])]
+)
+def test_combinations_that_are_no_scores(combined: Any) -> None:
+    ensemble = RewardEnsemble([lambda question, steps: [0.5] * 2], lambda log_odds: combined)
+    with pytest.raises(InputError, match="An ensemble has one score for each step. Got .* 2 steps"):
+        ensemble.score(QUESTION, STEPS)
