@@ -44,7 +44,7 @@ class TablePolicy:
 
     def __init__(self, words: Sequence[str], longest: int, seed: int, silent: bool = False) -> None:
         """With `silent`, the end of the text is not among the tokens, as with some servers."""
-        self.silent = silent
+        self.silent, self._automata = silent, dict[StepRule, Automaton]()
         self.words, source = ["", *words], np.random.default_rng(seed)
         self.longest, size = longest, len(self.words)
         law = source.dirichlet(np.full(size, 2.0), size=sum(size**k for k in range(longest)))
@@ -67,9 +67,10 @@ class TablePolicy:
     def decode(self, token_ids: Iterable[int], after: Iterable[int] = ()) -> str:
         return "".join(self.words[n] for n in token_ids)
 
-    @functools.cache  # noqa: B019
     def automaton(self, rule: StepRule) -> Automaton:
-        return rule.automaton([word.encode() for word in self.words])
+        if rule not in self._automata:
+            self._automata[rule] = rule.automaton([word.encode() for word in self.words])
+        return self._automata[rule]
 
     def mask(self, constraint: Any) -> Any:
         raise NotImplementedError

@@ -353,6 +353,7 @@ def test_scores_are_those_of_the_texts_where_steps_are_blank(
         blank.log_likelihood(t, previous, state, None)
     assert previous is not None
     back = blank.rewind(state, torch.arange(24) % 6)
+    assert previous is not None
     going_on = ((state.num_transitions > 3) & ~previous.finished).nonzero().squeeze(1)
     prefixes = blank.rewind(state[going_on], torch.full((len(going_on),), 3))
     joined = blank.splice(prefixes, 3, state[going_on.flip(0)])
