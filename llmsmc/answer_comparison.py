@@ -200,7 +200,7 @@ def _is_matched(left: Sequence[_Member], right: Sequence[_Member]) -> bool:
 
 
 def _same_among_others(left: _Member, right: _Member) -> bool:
-    """Whether two members of lists are the same, which what they count tells apart: 5 red, 3 blue."""
+    """Whether two members are the same; what they count tells them apart: 5 red, 3 blue."""
     kinds, texts = {left.node.kind, right.node.kind}, {left.node.text, right.node.text}
     if kinds == {"unit"} and len(texts) > 1 and not any(map(unit, texts)):
         return False

@@ -73,7 +73,8 @@ _STYLES: Final = (
 _SETTING: Final = re.compile(rf"\\(?:{_STYLES}|{_BOXES})(?![a-zA-Z])")
 _BLANK: Final = re.compile(
     r"\\[hv]space\*?\s*\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}|\\rule\s*\{[^{}]*\}\s*\{[^{}]*\}"
-    r"|\\(?:[lcv]?dots[cbmio]?|q?quad|enspace|thinspace|square|Box|cdot|bullet)(?![a-zA-Z])|\\[,;:!_ ]"
+    r"|\\(?:[lcv]?dots[cbmio]?|q?quad|enspace|thinspace|square|Box|cdot|bullet)(?![a-zA-Z])"
+    r"|\\[,;:!_ ]"
     r"|-{2,}|={2,}|[{}$~.?_\s\"'`\u2026\u22ef\u201c\u201d\u2018\u2019\u25a1\ufe0f\uff1f]"
 )
 _SEPARATORS: Final = re.compile(r"[-<>\[\]()*:\\]")

@@ -542,7 +542,7 @@ class _Parser:
         return self._primary()
 
     def _digit(self) -> Node:
-        r"""Return an argument of `\frac`: of a number its first digit alone, a letter without index."""
+        r"""Return an argument of `\frac`: of a number its first digit, a letter without index."""
         token = self._next()
         if token is not None and token.kind == "letter" and token.text not in CONSTANTS:
             return Node("symbol", text=self._take().text)

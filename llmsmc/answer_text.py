@@ -45,7 +45,7 @@ _SYMBOLS: Final = str.maketrans(
         **{chr(0x2080 + digit): f"_{digit}" for digit in range(10)},
         **{
             unicodedata.lookup(f"GREEK SMALL LETTER {name}"): rf"\{name.lower()} "
-            for name in "ALPHA BETA GAMMA DELTA EPSILON THETA LAMDA MU PI RHO SIGMA PHI OMEGA".split()
+            for name in "ALPHA BETA GAMMA DELTA EPSILON THETA MU PI RHO SIGMA PHI OMEGA".split()
         },
         "\N{GREEK SMALL LETTER LAMDA}": r"\lambda ",
         "\N{VULGAR FRACTION ONE HALF}": r"\frac{1}{2}",

@@ -3,9 +3,9 @@ r"""The values of expressions: exact fractions where they can be, else numbers o
 An expression with letters in it is taken at points that depend on the names of its letters alone;
 two expressions are equal where their values are. (A nonzero polynomial is zero at few points:
 Schwartz 1980.) `NUM_POINTS` of them are near zero. Others are far from it, or whole numbers, where
-only exact values count: they tell |x + 10| from x + 10, max(n, 50) from 50 and floors from ceilings. A point at which a root or a logarithm of a negative number would be
-taken says nothing, unless the expression has the imaginary unit in it or all points are of that
-kind.
+only exact values count: they tell |x + 10| from x + 10 and floors from ceilings.
+A point at which a root or a logarithm of a negative number would be taken says nothing, unless the
+expression has the imaginary unit in it or all points are of that kind.
 
 Every operation has a bound: exact numbers have `MAX_BITS` bits at most (at points they are rounded
 beyond `MAX_BITS_AT_POINTS`), others an exponent of `MAX_MAGNITUDE` at most. What goes beyond raises

@@ -120,9 +120,7 @@ class TablePolicy:
             # What is put together may be too long; it is impossible, whatever is said of it.
             valid = request.starts + place < request.num_tokens.clamp(max=self.longest)
             ids = request.token_ids.gather(1, (request.starts + place).clamp(max=last)[:, None])
-            laws = self.law[
-                (self._offsets[lengths.clamp(max=self.longest)] + codes).where(valid, 0)
-            ]
+            laws = self.law[(self._offsets[lengths.clamp(max=self.longest)] + codes).where(valid, 0)]
             log_probs[:, place] = laws.log().gather(1, ids).squeeze(1).where(valid, 0.0)
             codes = (codes * len(self.words) + ids.squeeze(1)).where(valid, codes)
             lengths = lengths + valid.long()
