@@ -201,17 +201,13 @@ def test_nothing_there_counts_nothing(row: Any) -> None:
 def test_a_site_of_which_nothing_is_there(value: Any) -> None:
     def see(x: Any, y: Any) -> None:
         law = dist.Gamma(x.square() + 1, 1.0).to_event(1)  # nothing below zero is a value of it
-        if y is not None and not isinstance(y, list):
-            law = law.mask(False)
-        pyro.sample("y", law, obs=y)
+        with poutine.mask(mask=isinstance(y, list)):
+            pyro.sample("y", law, obs=y)
 
     model = PyroModel(Program(see)).given([value])
     state = model.sample_initial(3, generator=torch.Generator().manual_seed(0))
     before = torch.get_rng_state()
-    if isinstance(value, list):
-        assert not bool(model.log_likelihood(0, None, state, value).any())
-    with poutine.mask(mask=False):
-        assert not bool(model.log_likelihood(0, None, state, value).any())
+    assert not bool(model.log_likelihood(0, None, state, value).any())
     assert torch.equal(before, torch.get_rng_state())
 
 
