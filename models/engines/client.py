@@ -37,6 +37,7 @@ RETRY_FOR: Final = 600.0  # seconds after which nothing is tried again
 MAX_ANSWER_BYTES: Final = 32 * 2**20
 TOO_MANY_REQUESTS, NOT_IMPLEMENTED = 429, 501
 REFUSALS: Final = (401, 403)
+REDIRECTS: Final = (301, 302, 303, 307, 308)
 REASON_LENGTH: Final = 300  # characters of what a server says that are shown
 _LOOKED_AT: Final = 100_000  # characters of what a server says in which its reason is looked for
 _UNPACKED: Final = ("gzip", "x-gzip", "deflate")
@@ -189,8 +190,10 @@ class Client:
         except ServerError as error:
             raise ServerError(self._message(self.root + path, str(error)), is_down=False) from None
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, *, needed: bool = False) -> Any:
         """Return the answer of the server, None if it has no such page.
+
+        A page to which it points instead is none, and an error where there must be one.
 
         Raises:
             ServerError: it refuses, or does not answer at the first try.
@@ -198,7 +201,8 @@ class Client:
         try:
             return self.run(self._ask("GET", path, None, self.timeout))
         except ServerError as error:
-            if error.is_down or getattr(error, "status", None) in REFUSALS:
+            status = getattr(error, "status", None)
+            if error.is_down or status in REFUSALS or (needed and status in REDIRECTS):
                 raise
             return None
 
@@ -246,7 +250,7 @@ class Client:
         """Return why an answer is none that has another status than success."""
         status = response.status_code
         said = content.reason if isinstance(content, _Failure) else _reason(content)
-        reason = f"{status}, {said or response.reason_phrase}"
+        reason = f"{status}, {said or response.reason_phrase or 'no reason'}"
         if response.has_redirect_location:
             reason += f"; it points to {response.headers['Location']}, which is not followed"
         wait = _seconds(response.headers.get("Retry-After"))
