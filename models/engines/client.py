@@ -201,8 +201,8 @@ class Client:
         try:
             return self.run(self._ask("GET", path, None, self.timeout))
         except ServerError as error:
-            status = getattr(error, "status", None)
-            if error.is_down or status in REFUSALS or (needed and status in REDIRECTS):
+            is_elsewhere = needed and error.status in REDIRECTS
+            if error.is_down or error.status in REFUSALS or is_elsewhere:
                 raise
             return None
 
@@ -214,7 +214,7 @@ class Client:
         got = await self._got(method, address, body, seconds)
         if isinstance(got, _Failure):
             message = self._message(address, got.reason)
-            raise _Answered(message, is_down=got.is_down, status=got.status, wait=got.wait)
+            raise ServerError(message, is_down=got.is_down, status=got.status, wait=got.wait)
         return got if self._key is None else self._key.hide_in(got)
 
     async def _got(
@@ -284,32 +284,12 @@ class Client:
 
 @dataclass(frozen=True)
 class _Failure:
-    """What has gone wrong with a try; see `_Answered`."""
+    """What has gone wrong with a try; see `ServerError`."""
 
     reason: str
     is_down: bool
     status: int | None = None
     wait: float | None = None
-
-
-class _Answered(ServerError):
-    """What a server said instead of an answer.
-
-    Attributes:
-        status: the number of its answer, None if there was none.
-        wait: the seconds that it asks to be left alone, None if it does not say.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        is_down: bool = False,
-        status: int | None = None,
-        wait: float | None = None,
-    ) -> None:
-        super().__init__(message, is_down=is_down)
-        self.status, self.wait = status, wait
 
 
 def _is_down(error: BaseException) -> bool:

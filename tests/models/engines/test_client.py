@@ -288,4 +288,8 @@ def test_a_server_that_points_elsewhere_says_so_when_it_is_first_asked(status: s
         client = Client(url)
         with pytest.raises(ServerError, match="it points to https://elsewhere/v1, which is not"):
             probe(client, None)
+        with pytest.raises(ServerError) as caught:
+            client.run(client.post("/x", {}, str))
+        assert type(caught.value) is ServerError  # whose name stands in results
+        assert caught.value.status == int(status[:3])
         client.close()
