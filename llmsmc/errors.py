@@ -77,12 +77,21 @@ class ServerError(LlmsmcError, RuntimeError):
 
     Attributes:
         is_down: whether it did not answer, or had no time to, so that later it may.
+        status: the number of its answer, None if there was none.
+        wait: the seconds that it asks to be left alone, None if it does not say.
     """
 
-    def __init__(self, message: str, *, is_down: bool = False) -> None:
-        """Create the error; the default is for copies, which have their attributes set later."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        is_down: bool = False,
+        status: int | None = None,
+        wait: float | None = None,
+    ) -> None:
+        """Create the error; the defaults are for copies, which have their attributes set later."""
         super().__init__(message)
-        self.is_down = is_down
+        self.is_down, self.status, self.wait = is_down, status, wait
 
 
 class MissingExtraError(LlmsmcError, ImportError):

@@ -136,8 +136,9 @@ def _failures(posterior: Posterior) -> str | None:
     count = posterior.cost.failed_particles
     if not count:
         return None
+    times = "once" if count == 1 else f"{count} times"
     return (
-        f"A server gave no usable answer {count} times: those particles have weight zero, and the "
+        f"A server gave no usable answer {times}: those particles have weight zero, and the "
         "rest stands for all, as if failing had nothing to do with what they would have said."
     )
 

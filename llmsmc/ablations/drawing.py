@@ -33,7 +33,8 @@ def draw(report: Report) -> "matplotlib.figure.Figure":
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    cells = [cell for cell in report["cells"] if cell["figures"]]
+    known = [cell for cell in report["cells"] if cell["figures"]]
+    cells = [cell for cell in known if cell["figures"]["accuracy"] is not None]
     facets = _facets(cells, report["plot"].get("rows"))
     with as_file(_STYLE) as path, style.context(path):
         longest = max((len(_lines(each, report)) for _, each in facets), default=1)

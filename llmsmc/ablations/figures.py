@@ -1,6 +1,7 @@
 r"""The figures of a cell: how often it is right, how good its posterior is, and what it costs.
 
-The accuracy is that of the selected answers; failed runs are wrong. Of the posterior of the answer
+The accuracy is that of the selected answers; failed runs are wrong beside others, and say nothing
+where all have failed. Of the posterior of the answer
 there are the mean probability of the right answer, its log score, the mean of
 $\log(0.99 \, p + 0.01)$ with p the probability of the right answer (one part in a hundred is set
 aside for what no particle has thought of), and the calibration of the probability of the leading
@@ -65,12 +66,19 @@ def by_problem(runs: Runs, metric: str, selection: str, keys: Iterable[Key]) -> 
     return {problem: fmean(each) for problem, each in values.items()}
 
 
+def all_failed(runs: Runs) -> bool:
+    """Return whether none of the runs came to its end."""
+    return all(result["error"] is not None for result in runs.values())
+
+
 def figures(cell: Cell, runs: Runs) -> dict[str, Any]:
-    """Return the figures of a cell, of at least one run."""
+    """Return the figures of a cell, of at least one run; None where there is nothing to average."""
     results = [runs[key] for key in sorted(runs)]
     costs = [result["cost"] for result in results]
 
-    def average(metric: str) -> tuple[float, float | None]:
+    def average(metric: str) -> tuple[float | None, float | None]:
+        if all_failed(runs):
+            return None, None
         return mean_and_error(array(by_problem(runs, metric, cell.selection, sorted(runs))))
 
     accuracy, error = average("accuracy")

@@ -257,11 +257,15 @@ def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _percent(value: float, error: float | None) -> str:
+def _percent(value: float | None, error: float | None) -> str:
+    if value is None:
+        return "-"
     return f"{100 * value:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
 
 
-def _number(value: float, error: float | None) -> str:
+def _number(value: float | None, error: float | None) -> str:
+    if value is None:
+        return "-"
     return f"{value:.2f}" + ("" if error is None else f" ± {error:.2f}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from llmsmc.ablations.comparing import Row, compare, together
-from llmsmc.ablations.figures import figures, is_right
+from llmsmc.ablations.figures import all_failed, figures, is_right
 from llmsmc.ablations.plan import Plan
 from llmsmc.algorithms import describe_algorithm
 from llmsmc.files import versions
@@ -31,7 +31,8 @@ def report(plan: Plan, rows: Sequence[Row], problems: Sequence[str], command: st
         problems: the ids of the problems, in order; a set may have fewer than the plan asks for.
         command: what makes this report.
     """
-    comparisons = [compare(each, [row for row in rows if row.runs]) for each in plan.comparisons]
+    comparable = [row for row in rows if not all_failed(row.runs)]
+    comparisons = [compare(each, comparable) for each in plan.comparisons]
     return {
         "name": plan.name,
         **plan.texts,
@@ -82,6 +83,7 @@ def _total(rows: Sequence[Row]) -> dict[str, Any]:
     results = {id(result): result for row in rows for result in row.runs.values()}.values()
     return {
         "num_runs": len(results),
+        "num_errors": sum(result["error"] is not None for result in results),
         "generated_tokens": sum(result["cost"]["generated_tokens"] for result in results),
         "seconds": math.fsum(result["seconds"] for result in results),
     }

@@ -64,7 +64,12 @@ def ablate(
     ] = None,
     policy: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="The policy of all cells.", rich_help_panel=_MODELS),
+        typer.Option(
+            metavar="MODEL",
+            help="The policy of all cells. Keys of servers, this one's as those of the plan, are "
+            "read from LLMSMC_API_KEYS, as in 'http://host:port/v1=KEY'.",
+            rich_help_panel=_MODELS,
+        ),
     ] = None,
     reward: Annotated[
         str | None,

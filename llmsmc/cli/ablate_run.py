@@ -18,7 +18,7 @@ from llmsmc.ablations.study import Study
 from llmsmc.ablations.work import Unit
 from llmsmc.cli import console
 from llmsmc.cli.ablation_table import cells_table, comparisons_table, plan_table
-from llmsmc.cli.errors import INTERRUPTED, print_error
+from llmsmc.cli.errors import FAILURE, INTERRUPTED, print_error
 from llmsmc.cli.progress import progress_bar
 from llmsmc.cli.quiet import quiet_libraries
 from llmsmc.datasets import load
@@ -114,6 +114,10 @@ def ablate(
     if page is not None:
         pages.write_page(made, page)
         screen.print(console.foreign(f"Page: {page}", "dim"))
+    count = made["total"]["num_runs"]
+    if count and count == made["total"]["num_errors"]:
+        print_error(f"all {count} runs failed, so that there is no result")
+        raise typer.Exit(FAILURE)
 
 
 def _complete(units: Sequence[Unit], *, store: Store, jobs: int, prepare: Any) -> None:

@@ -58,14 +58,18 @@ def _cells(figures: dict[str, Any] | None) -> list[str]:
     if figures is None:
         return ["0"]
     error, calibration = figures["standard_error"], figures["calibration_error"]
-    accuracy = f"{100 * figures['accuracy']:.1f}"
+    accuracy = _number(figures["accuracy"], "{:.1f}", 100.0)
     return [
         str(figures["num_runs"]),
         accuracy + ("" if error is None else f" ± {100 * error:.1f}"),
-        f"{100 * figures['probability_correct']:.1f}",
-        f"{figures['log_score']:.2f}",
-        "-" if calibration is None else f"{calibration:.2f}",
+        _number(figures["probability_correct"], "{:.1f}", 100.0),
+        _number(figures["log_score"], "{:.2f}"),
+        _number(calibration, "{:.2f}"),
         f"{figures['generated_tokens']:,.0f}",
         f"{figures['seconds']:.2f}",
         str(figures["num_errors"]),
     ]
+
+
+def _number(value: float | None, form: str, factor: float = 1.0) -> str:
+    return "-" if value is None else form.format(factor * value)

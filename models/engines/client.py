@@ -37,6 +37,7 @@ RETRY_FOR: Final = 600.0  # seconds after which nothing is tried again
 MAX_ANSWER_BYTES: Final = 32 * 2**20
 TOO_MANY_REQUESTS, NOT_IMPLEMENTED = 429, 501
 REFUSALS: Final = (401, 403)
+REDIRECTS: Final = (301, 302, 303, 307, 308)
 REASON_LENGTH: Final = 300  # characters of what a server says that are shown
 _LOOKED_AT: Final = 100_000  # characters of what a server says in which its reason is looked for
 _UNPACKED: Final = ("gzip", "x-gzip", "deflate")
@@ -189,8 +190,10 @@ class Client:
         except ServerError as error:
             raise ServerError(self._message(self.root + path, str(error)), is_down=False) from None
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, *, needed: bool = False) -> Any:
         """Return the answer of the server, None if it has no such page.
+
+        A page to which it points instead is none, and an error where there must be one.
 
         Raises:
             ServerError: it refuses, or does not answer at the first try.
@@ -198,7 +201,8 @@ class Client:
         try:
             return self.run(self._ask("GET", path, None, self.timeout))
         except ServerError as error:
-            if error.is_down or getattr(error, "status", None) in REFUSALS:
+            is_elsewhere = needed and error.status in REDIRECTS
+            if error.is_down or error.status in REFUSALS or is_elsewhere:
                 raise
             return None
 
@@ -210,7 +214,7 @@ class Client:
         got = await self._got(method, address, body, seconds)
         if isinstance(got, _Failure):
             message = self._message(address, got.reason)
-            raise _Answered(message, is_down=got.is_down, status=got.status, wait=got.wait)
+            raise ServerError(message, is_down=got.is_down, status=got.status, wait=got.wait)
         return got if self._key is None else self._key.hide_in(got)
 
     async def _got(
@@ -246,7 +250,7 @@ class Client:
         """Return why an answer is none that has another status than success."""
         status = response.status_code
         said = content.reason if isinstance(content, _Failure) else _reason(content)
-        reason = f"{status}, {said or response.reason_phrase}"
+        reason = f"{status}, {said or response.reason_phrase or 'no reason'}"
         if response.has_redirect_location:
             reason += f"; it points to {response.headers['Location']}, which is not followed"
         wait = _seconds(response.headers.get("Retry-After"))
@@ -280,32 +284,12 @@ class Client:
 
 @dataclass(frozen=True)
 class _Failure:
-    """What has gone wrong with a try; see `_Answered`."""
+    """What has gone wrong with a try; see `ServerError`."""
 
     reason: str
     is_down: bool
     status: int | None = None
     wait: float | None = None
-
-
-class _Answered(ServerError):
-    """What a server said instead of an answer.
-
-    Attributes:
-        status: the number of its answer, None if there was none.
-        wait: the seconds that it asks to be left alone, None if it does not say.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        is_down: bool = False,
-        status: int | None = None,
-        wait: float | None = None,
-    ) -> None:
-        super().__init__(message, is_down=is_down)
-        self.status, self.wait = status, wait
 
 
 def _is_down(error: BaseException) -> bool:

@@ -16,7 +16,8 @@ from llmsmc.errors import InputError
 HIDDEN: Final = "***"
 PLACEHOLDER: Final = 3  # characters of what is no secret, such as "x" where a server wants any key
 LONGEST: Final = 8192
-CUT: Final = 6  # characters by which a key is known that was cut off behind them
+CUT: Final = 6  # characters by which the beginning of a key is known
+PIECE: Final = 8  # characters by which any other piece of it is
 _LOGGERS: Final = (
     "httpx",
     "httpcore.connection",
@@ -25,6 +26,7 @@ _LOGGERS: Final = (
     "httpcore.proxy",
     "httpcore.socks",
 )
+_GOES_ON: Final = re.compile(r"$|…|\.\.|\*")
 _BLANKS: Final = re.compile(r"^[\s\0\ufeff\u200b]+|[\s\0\ufeff\u200b]+$")
 
 
@@ -38,8 +40,9 @@ class Key:
             InputError: it cannot be sent, which is said without showing it.
         """
         self._text = checked_key(text)
-        plain = {self._text, *_encoded(self._text)} if len(self._text) > PLACEHOLDER else set()
-        self._plain = [form.lower() for form in plain]
+        self._folded = _folded(self._text)
+        is_secret = len(self._text) > PLACEHOLDER
+        self._forms = [self._folded, *map(_folded, _encoded(self._text))] if is_secret else []
         self._escaped = re.compile("".join(map(_written, self._text)), re.IGNORECASE)
 
     def __repr__(self) -> str:
@@ -54,45 +57,65 @@ class Key:
         """Return the header in which it is sent."""
         return {"Authorization": f"Bearer {self._text}"}
 
-    def hide(self, text: str, shortest: int = CUT) -> str:
-        """Return the text without the key, nor its beginnings of at least so many characters.
+    def hide(self, text: str) -> str:
+        """Return the text without the key, nor what a server has left of it in cutting it up.
 
-        Shorter ones are hidden where the text ends with them, or goes on with dots: a key that was
-        cut off.
+        That is its beginning of `CUT` characters or more, and any other piece of at least `PIECE`.
         """
-        if not self._plain:
-            return text
-        for form in self._plain:
-            if form in text.lower():
-                text = re.sub(re.escape(form), HIDDEN, text, flags=re.IGNORECASE)
-        if any(sign in text for sign in "\\%&"):
-            text = self._escaped.sub(HIDDEN, text)
-        return self._hide_cut(text, shortest)
+        return self._hide(text, CUT, PIECE)
 
     def hide_in(self, value: Any) -> Any:
         """Return an answer in JSON with the key hidden in all its texts.
 
-        They may be solutions, in which a word with which the key begins is left alone; and so are
-        the names of fields.
+        They may be solutions, in which a word of the key is left alone: what is hidden is half of
+        the key or more, and its beginning where a text ends with it or goes on with dots. The names
+        of fields are left alone, too.
         """
         if isinstance(value, str):
-            return self.hide(value, max(CUT + 2, len(self._text) // 2))
+            half = max(PIECE, len(self._text) // 2)
+            return self._hide(value, half, half)
         if isinstance(value, list):
             return [self.hide_in(child) for child in value]
         if isinstance(value, dict):
             return {name: self.hide_in(child) for name, child in value.items()}
         return value
 
-    def _hide_cut(self, text: str, shortest: int) -> str:
-        start = 0
-        while (start := text.find(self._text[:CUT], start)) >= 0:
-            stop = start + CUT
-            while text[stop : stop + 1] == self._text[stop - start : stop - start + 1] != "":
-                stop += 1
-            if stop - start >= shortest or re.match(r"$|…|\.\.|\*", text[stop : stop + 2]):
-                text = text[:start] + HIDDEN + text[stop:]
-            start += 1
-        return text
+    def _hide(self, text: str, beginning: int, piece: int) -> str:
+        if not self._forms or len(text) < min(len(self._text), CUT):
+            return text
+        folded = _folded(text)
+        for form in self._forms:
+            if form in folded:
+                text = re.sub(re.escape(form), HIDDEN, text, flags=re.IGNORECASE)
+        if any(sign in text for sign in "\\%&"):
+            text = self._escaped.sub(HIDDEN, text)
+        parts, end = [], 0
+        for start, stop in self._pieces(text, beginning, piece):
+            if stop > end:
+                parts += [text[end:start], HIDDEN]
+                end = stop
+        return "".join([*parts, text[end:]])
+
+    def _pieces(self, text: str, beginning: int, piece: int) -> list[tuple[int, int]]:
+        """Return where pieces of the key begin and end in a text.
+
+        Any of `piece` characters has one of the blocks in it into which the key is cut here.
+        """
+        key, folded, size = self._folded, _folded(text), piece // 2
+        found = list[tuple[int, int]]()
+        blocks = [(at, key[at : at + size]) for at in range(size, len(key) - size + 1, size)]
+        for first, block in [(0, key[:CUT]), *blocks]:
+            end = 0
+            while (start := folded.find(block, end)) >= 0:
+                left, right, end = first, first + len(block), start + len(block)
+                while left and start and folded[start - 1] == key[left - 1]:
+                    left, start = left - 1, start - 1
+                while folded[end : end + 1] == key[right : right + 1] != "":
+                    right, end = right + 1, end + 1
+                is_long = right - left >= (piece if left else beginning)
+                if is_long or (left == 0 and _GOES_ON.match(text, end)):
+                    found.append((start, end))
+        return sorted(found)
 
 
 class HidingFilter(logging.Filter):
@@ -145,12 +168,16 @@ def checked_key(text: object) -> str:
 
 
 def _written(character: str) -> str:
-    """Return the pattern of a character as it is, or escaped for JSON, an address or a page."""
+    """Return the pattern of a character as it is, or escaped for JSON, an address or a page.
+
+    It may be escaped more than once, but not without end: a server could write nothing but
+    backslashes, for each of which all that follow would be read.
+    """
     number = ord(character)
     forms = [
-        rf"\\*(?:{re.escape(character)}|u00{number:02x}|x{number:02x})",
-        f"%(?:25)*{number:02x}",
-        f"&(?:amp;)*#(?:0*{number}|x0*{number:x});",
+        rf"\\{{0,16}}(?:{re.escape(character)}|u00{number:02x}|x{number:02x}|{number:03o})",
+        f"%(?:25){{0,4}}{number:02x}",
+        f"&(?:amp;){{0,4}}#(?:0{{0,6}}{number}|x0{{0,6}}{number:x});",
     ]
     if html.escape(character) != character:
         forms.append(re.escape(html.escape(character)))
@@ -166,3 +193,8 @@ def _encoded(text: str) -> set[str]:
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             found.add(encode(whole).decode()[start:stop])
     return found
+
+
+def _folded(text: str) -> str:
+    """Return a text of the same length in which case does not count."""
+    return text.replace("\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}", "i").lower()

@@ -156,7 +156,7 @@ def _served(client: Client, model: str | None) -> tuple[str, dict[str, Any]]:
     Raises:
         InputError: the server has several, or none of that name.
     """
-    cards = _mapping(client.get("/v1/models")).get("data")
+    cards = _mapping(client.get("/v1/models", needed=model is None)).get("data")
     named = [card for card in cards if isinstance(card, dict)] if isinstance(cards, list) else []
     known = {name: card for card in named if (name := _text(card.get("id")))}
     if model is None and len(known) == 1:

@@ -1,12 +1,22 @@
 """The figures of a cell."""
 
+import io
 import math
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from llmsmc.ablations.cell import make_cell
+from llmsmc.ablations.drawing import draw
 from llmsmc.ablations.figures import calibration_error, figures, reliability, value_of
-from tests.ablations.runs import result, runs
+from llmsmc.ablations.page import write_page
+from llmsmc.ablations.reading import read_plan
+from llmsmc.ablations.report import report
+from llmsmc.cli.ablation_table import cells_table
+from tests.ablations.runs import result, row, runs
+from tests.ablations.test_hostile_plans import MORE
+from tests.ablations.test_plan import PLAN
 
 CELL = make_cell({"series": "a", "algorithm": "bootstrap", "particles": 4})
 
@@ -25,6 +35,30 @@ def test_failures_are_wrong_and_counted() -> None:
     assert found["accuracy"] == pytest.approx(2 / 3)
     assert found["num_errors"] == 1
     assert found["truncated"] == pytest.approx(0.25)
+
+
+def test_a_cell_of_which_every_run_failed_has_no_figures(tmp_path: Path) -> None:
+    """None in the table, on the page, in the figure, and in comparisons; one that ran has them."""
+    failed = result(False, 0.0, answer=None, selected={}, error="ServerError: x")
+    failed |= {"num_particles": None, "truncated": None, "probability": 0.0}
+    plan = read_plan("p", PLAN + MORE)
+    rows = [
+        row("a", {(problem, 0): failed for problem in ("p000", "p001")}),
+        row("b", runs("10")),
+    ]
+    made = report(plan, rows, ["p000", "p001"], "llmsmc ablate p")
+    left, right = (cell["figures"] for cell in made["cells"])
+    assert [left[key] for key in ("accuracy", "probability_correct", "log_score")] == [None] * 3
+    assert (left["num_errors"], right["accuracy"]) == (2, 0.5)
+    assert all(each["difference"] is None for each in made["comparisons"])
+    shown = io.StringIO()
+    Console(width=120, file=shown).print(cells_table(made))
+    told = next(line for line in shown.getvalue().splitlines() if line.strip().startswith("a "))
+    assert told.split() == ["a", "2", "-", "-", "-", "-", "10", "1.00", "2"]
+    write_page(made, tmp_path / "p.md")
+    page = (tmp_path / "p.md").read_text()
+    assert "| - | - | - |" in page and "50.0" in page
+    assert len(draw(made).axes[0].containers) == 1
 
 
 def test_a_selection_is_another_reading_of_the_same_runs() -> None:

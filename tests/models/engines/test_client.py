@@ -14,6 +14,7 @@ import pytest
 from llmsmc.errors import InputError, ServerError
 from llmsmc.models.engines import client
 from llmsmc.models.engines.client import Client
+from llmsmc.models.engines.probe import probe
 from tests.models.engines.raw_servers import Script, http, of_json, raw_server, saying
 
 MIB = 2**20
@@ -282,3 +283,16 @@ def test_limits_are_checked(name: str, value: Any) -> None:
 def test_addresses_are_written_plainly(address: str) -> None:
     with pytest.raises(InputError, match="has an address"):
         Client(address)
+
+
+@pytest.mark.parametrize("status", ["301 A", "302 B", "307 C", "308 D"])
+def test_a_server_that_points_elsewhere_says_so_when_it_is_first_asked(status: str) -> None:
+    with raw_server(saying(http(b"", "Location: https://elsewhere/v1", status=status))) as (url, _):
+        client = Client(url)
+        with pytest.raises(ServerError, match="it points to https://elsewhere/v1, which is not"):
+            probe(client, None)
+        with pytest.raises(ServerError) as caught:
+            client.run(client.post("/x", {}, str))
+        assert type(caught.value) is ServerError  # whose name stands in results
+        assert caught.value.status == int(status[:3])
+        client.close()

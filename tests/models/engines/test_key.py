@@ -6,6 +6,7 @@ import html
 import json
 import logging
 import pickle
+import time
 import traceback
 import urllib.parse
 from pathlib import Path
@@ -82,6 +83,9 @@ FORMS = {
     "cut off": f"the key {KEY[:10]}",
     "cut off with dots": f"the key {KEY[:8]}... is wrong",
     "cut off in the middle of a text": f"the key {KEY[:14]} is wrong",
+    "cut off at its beginning": f"a key that ends with {KEY[7:]}",
+    "cut off at both ends": f"a key with {KEY[4:19]} in it",
+    "octal numbers": "".join(f"\\{ord(each):03o}" for each in KEY),
     "other letters": KEY.upper(),
 }
 
@@ -99,6 +103,12 @@ def test_a_key_is_hidden_however_it_is_written(name: str) -> None:
     assert "***" in hidden and not has_key(hidden.replace("before", "").replace("after", ""))
 
 
+@pytest.mark.parametrize("between", ["\n", "\u200b", "\x1b[0m", " ", "...", "\u0130"])
+def test_a_key_is_hidden_in_pieces(between: str) -> None:
+    hidden = Key(KEY).hide(f"it is {KEY[:11]}{between}{KEY[11:]}")
+    assert hidden == f"it is ***{between}***"
+
+
 def test_other_texts_stay_as_they_are() -> None:
     text = 'sk-p is not "sk-other"; 50 % of A+b, \\frac12 & \\u0041, ***'
     assert Key(KEY).hide(text) == text
@@ -106,6 +116,14 @@ def test_other_texts_stay_as_they_are() -> None:
     assert Key("question-answer-key").hide_in(solution) == solution
     assert Key("x").hide("x = 1") == "x = 1"  # which is no secret
     assert Key("EMPTY").hide("EMPTYING is not EMPTY") == "***ING is not ***"
+
+
+@pytest.mark.parametrize("sign", ["\\", "%25", "&amp;", "&#0", KEY[:6], KEY[9:13], KEY])
+def test_a_key_is_looked_for_in_time_that_grows_with_the_text(sign: str) -> None:
+    """Not with its square: 300,000 characters of what a key may begin with, in one of its forms."""
+    begun = time.process_time()
+    Key(KEY).hide_in(sign * (300_000 // len(sign)))
+    assert time.process_time() - begun < 10
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -16,10 +16,12 @@ ALTERNATE = (
 )
 NO_SYSTEM = {
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
-    "{% endif %}{{ messages[0]['content'] }}": "one that says 'System role not supported'",
-    ALTERNATE: "one that says 'Roles must alternate'",
+    "{% endif %}{{ messages[0]['content'] }}": (
+        "one that says 'TemplateError: System role not supported'"
+    ),
+    ALTERNATE: "one that says 'TemplateError: Roles must alternate'",
     "{% if messages | length > 1 %}{{ raise_exception('One message') }}{% endif %}"
-    "{{ messages[0]['content'] }}": "one that says 'One message'",
+    "{{ messages[0]['content'] }}": "one that says 'TemplateError: One message'",
     "{{ {'user': 'U'}[messages[0]['role']] + messages[0]['content'] }}": "one that says",
     "{{ messages[-1]['content'] }}": "one that leaves it out",
     "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}": (
@@ -29,7 +31,7 @@ NO_SYSTEM = {
 """Template -> what is said of it beside a system prompt; without one they are as good as any."""
 
 BROKEN = {
-    "{{ raise_exception('No.\n\x1b[31m') }}": r"'No. \x1b[31m'",
+    "{{ raise_exception('No.\n\x1b[31m') }}": r"'TemplateError: No. \x1b[31m'",
     "{{ messages[0]['content'] + nowhere }}": "'nowhere' is undefined",
     "{{ messages[0]['content'] ": "unexpected end of template",
     "{{ 1 // 0 }}": "integer division or modulo by zero",
