@@ -191,6 +191,15 @@ class ReasoningParticles:
         ):
             if not bool(((numbers >= 0) & (numbers <= largest)).all()):
                 raise InputError(f"{name} are numbers from 0 to {largest}. Got others.")
+        ends, is_step = self.transition_ends, self.transition_ends != NO_STEP
+        rising = (ends[:, :-1] <= ends[:, 1:]) | ~is_step[:, 1:]
+        unbroken = is_step[:, :-1] | ~is_step[:, 1:]
+        within = (ends >= NO_STEP) & (ends <= self.num_tokens[:, None])
+        if not bool(within.all()) or not bool((rising & unbroken).all()):
+            raise InputError(
+                "transition_ends are numbers of tokens up to the ends of the steps, in order, and "
+                f"{NO_STEP} behind them. Got others."
+            )
 
     def __len__(self) -> int:
         """Return N."""
