@@ -191,13 +191,21 @@ class ReasoningParticles:
         for name, numbers, smallest, largest in (
             ("num_tokens", self.num_tokens, 0, length),
             ("step_ends", self.step_ends, 0, length),
-            ("transition_ends", self.transition_ends, NO_STEP, length),
             ("num_scored", self.num_scored, 0, width),
             ("finish_codes", self.finish_codes, 0, len(FINISH_REASONS) - 1),
             ("token_ids", self.token_ids, 0, 2**31),
         ):
             if not bool(((numbers >= smallest) & (numbers <= largest)).all()):
                 raise InputError(f"{name} are numbers from {smallest} to {largest}. Got others.")
+        ends, is_step = self.transition_ends, self.transition_ends != NO_STEP
+        rising = (ends[:, :-1] <= ends[:, 1:]) | ~is_step[:, 1:]
+        unbroken = is_step[:, :-1] | ~is_step[:, 1:]
+        within = (ends >= NO_STEP) & (ends <= self.num_tokens[:, None])
+        if not bool(within.all()) or not bool((rising & unbroken).all()):
+            raise InputError(
+                "transition_ends are numbers of tokens up to the ends of the steps, in order, and "
+                f"{NO_STEP} behind them. Got others."
+            )
 
     def __len__(self) -> int:
         """Return N."""
