@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -125,8 +125,8 @@ def test_the_likelihood_is_that_of_what_is_there(name: str, t: int) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
-def seen(name: str) -> Callable[[Any, Any], None]:
-    return lambda x, y: pyro.sample("y", LAWS[name][0](x), obs=y)  # type: ignore[no-any-return]
+def seen(name: str) -> Callable[[Any, Any], Any]:
+    return lambda x, y: pyro.sample("y", LAWS[name][0](x), obs=y)
 
 
 def masked(how: str) -> Callable[[Any, Any], None]:
@@ -168,8 +168,8 @@ def test_programs(see: Callable[[Any, Any], None], independent: bool, rows: list
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
     check_model(PyroModel(Program(see)), rows)
     reference = exact(torch.diag(R.diagonal()) if independent else R).log_evidence(ROWS)
-    found = BootstrapFilter(500).run(PyroModel(Program(see)), rows, seed=0).log_evidence
-    assert abs(found - reference) < 0.3
+    estimate = BootstrapFilter(500).run(PyroModel(Program(see)), rows, seed=0).log_evidence
+    assert abs(estimate - reference) < 0.3
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,9 @@ def test_rows_of_other_types(row: Any) -> None:
     assert exact(R).log_evidence([row]) == pytest.approx(reference, abs=1e-7)
 
 
-@pytest.mark.parametrize("row", [np.array([None, None]), np.ma.masked_all(2), (None, None)])
+@pytest.mark.parametrize(
+    "row", [np.array([None, None]), np.ma.array([0.0, 0.0], mask=True), (None, None)]
+)
 def test_nothing_there_counts_nothing(row: Any) -> None:
     assert exact(R).log_evidence([row]) == 0.0
     assert not bool(Plane(joint).log_likelihood(0, None, STATES, row).any())
@@ -270,7 +272,7 @@ def test_the_same_as_a_program_of_pyro() -> None:
     trace = poutine.trace(program).get_trace()
     assert [name for name in trace.nodes if name.startswith("y_")] == ["y_0", "y_1", "y_2", "y_5"]
     for t in (0, 1, 2, 5):
-        node = trace.nodes[f"y_{t}"]
+        node: Any = trace.nodes[f"y_{t}"]
         expected = in_part(False, trace.nodes[f"x_{t}"]["value"], ROWS[t])
         torch.testing.assert_close(
             node["fn"].log_prob(node["value"]), expected[0], rtol=1e-6, atol=1e-6

@@ -38,7 +38,8 @@ def with_adapter(model: PreTrainedModel, adapter: str | Path, *, merge: bool) ->
         MissingExtraError: the package peft is not installed.
     """
     peft = optional("peft", extra="peft", purpose="An adapter")
-    first, last = model.get_input_embeddings(), model.get_output_embeddings()
+    network: Any = model  # of which the types of transformers know too little
+    first, last = network.get_input_embeddings(), network.get_output_embeddings()
     tied = last is not None and first.weight is last.weight
     folder = _folder(adapter)
     with loading_errors(str(adapter)):
@@ -60,7 +61,7 @@ def with_adapter(model: PreTrainedModel, adapter: str | Path, *, merge: bool) ->
         own = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
         _require_loaded(adapter, wrapped, own, stored)
         # Merged into a weight that two layers share, what one of them has learned acts in both.
-        sides: Any = (model.get_input_embeddings(), model.get_output_embeddings())
+        sides = (network.get_input_embeddings(), network.get_output_embeddings())
         adapts = any(isinstance(side, peft.tuners.tuners_utils.BaseTunerLayer) for side in sides)
         merge = merge and not (tied and adapts)
         adapted: Any = wrapped.merge_and_unload() if merge else wrapped.get_base_model()

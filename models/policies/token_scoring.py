@@ -71,9 +71,7 @@ Scored = tuple[TokenScores, Cost] | NumericalError
 def score(policy: "LanguageModel", requests: Sequence[ScoreRequest]) -> list[Scored]:
     """Score the tokens of all requests in one batch; tell what each has cost."""
     begun = time.perf_counter()
-    groups = [
-        distinct(r.token_ids, r.num_tokens, r.memory.present, r.starts) for r in requests
-    ]
+    groups = [distinct(r.token_ids, r.num_tokens, r.memory.present, r.starts) for r in requests]
     with torch.no_grad():
         prefixes = [
             Prefix(r.prompt_ids, r.token_ids[firsts], r.starts[firsts], r.memory.take(firsts))

@@ -66,4 +66,3 @@ def with_scores(
         transition_log_probs=put(particles.transition_log_probs, scores.tempered_log_probs),
         proposal_log_probs=put(particles.proposal_log_probs, scores.tempered_log_probs),
     )
-

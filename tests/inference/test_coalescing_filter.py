@@ -36,7 +36,7 @@ def test_the_measure_stays(weights: list[float], data: st.DataObject) -> None:
     merged = coalesced(run, Population(states[:, None], log_weights, parents), branches_evenly=True)
     assert merged.merged is not None
     pairs = torch.stack([merged.particles[:, 0], merged.ancestors], 1)
-    assert len(pairs.unique(dim=0)) == len(pairs)
+    assert len(torch.unique(pairs, dim=0)) == len(pairs)
     for n, (state, parent) in enumerate(pairs.tolist()):
         alike = (states == state) & (parents == parent)
         torch.testing.assert_close(
@@ -51,7 +51,7 @@ def test_the_measure_stays(weights: list[float], data: st.DataObject) -> None:
 def test_members_are_drawn_by_their_weights(data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 8))
     groups = torch.tensor(data.draw(st.lists(st.integers(0, 2), min_size=size, max_size=size)))
-    groups = groups.unique(return_inverse=True)[1]
+    groups = torch.unique(groups, return_inverse=True)[1]
     weights = torch.tensor(
         data.draw(st.lists(st.sampled_from([0.0, 1e-9, 0.5, 2.0]), min_size=size, max_size=size)),
         dtype=torch.float64,

@@ -77,7 +77,7 @@ class TablePolicy:
 
     def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
         assert request.temperature == 1.0 and request.uniforms is not None
-        size, automaton = len(request), self.automaton(request.rule)  # type: ignore[arg-type]
+        size, automaton = len(request), self.automaton(request.rule)
         room = request.room(self.context_length)
         states = automaton.start(size) if request.starts is None else request.starts
         codes, lengths = self._codes(request.token_ids, request.num_tokens)
@@ -120,7 +120,9 @@ class TablePolicy:
             # What is put together may be too long; it is impossible, whatever is said of it.
             valid = request.starts + place < request.num_tokens.clamp(max=self.longest)
             ids = request.token_ids.gather(1, (request.starts + place).clamp(max=last)[:, None])
-            laws = self.law[(self._offsets[lengths.clamp(max=self.longest)] + codes).where(valid, 0)]
+            laws = self.law[
+                (self._offsets[lengths.clamp(max=self.longest)] + codes).where(valid, 0)
+            ]
             log_probs[:, place] = laws.log().gather(1, ids).squeeze(1).where(valid, 0.0)
             codes = (codes * len(self.words) + ids.squeeze(1)).where(valid, codes)
             lengths = lengths + valid.long()

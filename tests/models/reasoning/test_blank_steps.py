@@ -274,9 +274,7 @@ SOME = [
 
 
 @pytest.mark.parametrize(("kind", "cut", "scheme", "pasts", "aggregation"), SOME)
-def test_conditional_runs(
-    kind: str, cut: str, scheme: Any, pasts: str, aggregation: str
-) -> None:
+def test_conditional_runs(kind: str, cut: str, scheme: Any, pasts: str, aggregation: str) -> None:
     assert after_sweeps(of(kind, cut, aggregation=aggregation), scheme, pasts) > LARGEST_P
 
 
