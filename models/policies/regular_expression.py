@@ -80,12 +80,14 @@ def _bytewise(pattern: str) -> np.ndarray:
     try:
         parsed = parser.parse(pattern)
         if parsed.state.flags != _NO_FLAGS:
-            raise _refused(pattern, "a flag")
+            raise _BeyondError("a flag")
         if (length := _length(parsed)) > MAX_LENGTH:
-            raise _too_large(pattern, f"{length:,} characters when its counts are written out")
+            raise _TooLargeError(f"{length:,} characters when its counts are written out")
         positions, may_be_empty = _positions(parsed)
     except _BeyondError as error:
         raise _refused(pattern, str(error)) from None
+    except _TooLargeError as error:
+        raise _too_large(pattern, str(error)) from None
     except (RegularExpressionError, ValueError, OverflowError, RecursionError) as error:
         raise _refused(pattern, str(error)) from error
     if may_be_empty:

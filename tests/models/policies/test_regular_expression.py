@@ -127,8 +127,9 @@ def test_with_a_real_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
     ],
 )
 def test_what_is_refused(pattern: str, reason: str) -> None:
-    with pytest.raises(InputError, match=reason):
+    with pytest.raises(InputError, match=reason) as raised:
         RegularExpression(pattern).automaton([b"a"])
+    assert str(raised.value).count("accepted:") == 1
 
 
 def test_classes_keep_their_brackets_and_dots() -> None:
