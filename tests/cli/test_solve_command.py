@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llmsmc import files
 from llmsmc.cli import solve_run
 from llmsmc.errors import DegenerateWeightsError, NumericalError
 from llmsmc.inference import BootstrapFilter
@@ -143,7 +144,7 @@ def test_what_cannot_be_written_is_still_reported(
     def full(*args: object, **settings: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(files, "write_bytes", full)
     result = command("solve", QUESTION, *tiny, "--out", "run.json")
     assert result.exit_code == 2
     assert "Best solution" in result.stdout

@@ -1,8 +1,6 @@
 """Defects of published code that no other test covers; `docs/defects.md` has all of them."""
 
 import math
-import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,19 +13,6 @@ from llmsmc.models import TabularLanguageModel
 from llmsmc.randomness import RandomStreams
 from tests.replicates import check_unbiased, replicates
 from tests.toys import prefix_scores
-
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "defects.md"
-
-
-def test_each_defect_has_a_test_that_exists() -> None:
-    rows = re.findall(r"^\| (\d+) \| .* \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
-    assert [int(number) for number, _ in rows] == list(range(1, 33))
-    for number, tests in rows:
-        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)
-        assert named or "waits for" in tests, number
-        for path, name in named:
-            assert f"def {name}(" in (ROOT / path).read_text(), (number, path, name)
 
 
 def test_a_score_of_a_prefix_is_counted_once() -> None:
