@@ -73,7 +73,10 @@ def read(answer: str) -> Node:
         digits, base = numeral(spelt) or ("", "")
         return Node("numeral", text=f"{digits}_{base}".casefold())
     text = _TIMES.sub("*", _ANGLES.sub(r"\\langle \1\\rangle ", bare(answer)))
-    tree = _Parser(_tokens(_without_thousands(text))).answer()
+    try:
+        tree = _Parser(_tokens(_without_thousands(text))).answer()
+    except RecursionError as error:  # of a caller that stands deep already
+        raise Unreadable("too deep") from error
     if _height(tree) > MAX_HEIGHT:
         raise Unreadable("too deep")
     return tree

@@ -225,7 +225,17 @@ def duplicated(tmp_path: Path, *copies: dict[str, Any]) -> None:
         [{"id": "a"}, {"id": "b"}, {"id": "c"}],
         [{"id": "b"}, {"id": "b"}],
         [{"id": "a", "seconds": 100.0}],
-        [{"id": "b", "cost": {"generated_tokens": 100, "seconds": 9.0}}],
+        [
+            {
+                "id": "b",
+                "cost": {
+                    "generated_tokens": 100,
+                    "scored_tokens": 5,
+                    "model_calls": 1,
+                    "seconds": 9.0,
+                },
+            }
+        ],
         [{"id": "c", "error": "RuntimeError: gone again"}],
     ],
 )

@@ -327,7 +327,7 @@ CASES: dict[str, tuple[Change, str]] = {
     "scores of other steps": (tensor(*TEXTS, "log_odds", made=lambda t: t[:, :1]), "log_odds"),
     "steps that end nowhere": (
         tensor(*TEXTS, "transition_ends", made=lambda t: t.new_ones(3, 1)),
-        "from -1",
+        "up to the ends of the steps",
     ),
     "thinking without an end": (field(*TEXTS, "thinking_end", value=""), "Thinking ends"),
 }

@@ -40,7 +40,7 @@ def test_all_stages_run_and_ship_models_that_load(tmp_path: Path) -> None:
     assert sorted(set(seen)) == sorted(STAGES)
     for stage, name in NAMES.items():
         folder = tmp_path / "models" / name
-        loader = RewardModel if stage in ("reward", "weak") else LanguageModel
+        loader = RewardModel if stage in ("tuned", "weak") else LanguageModel
         loader.from_pretrained(folder)
         assert name in (folder / "README.md").read_text()
         curve = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
