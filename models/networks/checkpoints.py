@@ -271,21 +271,25 @@ class LoadingReport(logging.Filter):
         """Collect what is logged in this thread."""
         super().__init__()
         self._thread, self._text = threading.get_ident(), ""
+        self._level = self._shown = logging.NOTSET
 
     def __enter__(self) -> "LoadingReport":
-        """Begin to listen."""
+        """Begin to listen, also where nobody wants to see what is logged."""
+        self._level, self._shown = self._LOGGER.level, self._LOGGER.getEffectiveLevel()
+        self._LOGGER.setLevel(min(self._shown, logging.WARNING))
         self._LOGGER.addFilter(self)
         return self
 
     def __exit__(self, *error: object) -> None:
         """Stop listening."""
         self._LOGGER.removeFilter(self)
+        self._LOGGER.setLevel(self._level)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record is anything else."""
+        """Return whether a record is anything else, and would be shown without this."""
         message = record.getMessage()
         if record.thread != self._thread or "LOAD REPORT" not in message:
-            return True
+            return record.levelno >= self._shown
         self._text = message
         return False
 

@@ -287,7 +287,9 @@ def test_addresses_are_written_plainly(address: str) -> None:
 
 @pytest.mark.parametrize("status", ["301 A", "302 B", "307 C", "308 D"])
 def test_a_server_that_points_elsewhere_says_so_when_it_is_first_asked(status: str) -> None:
-    with raw_server(saying(http(b"", "Location: https://elsewhere/v1", status=status))) as (url, _):
+    with raw_server(
+        saying(http(b"", "Location: https://elsewhere/v1", "Connection: close", status=status))
+    ) as (url, _):
         client = Client(url)
         with pytest.raises(ServerError, match="it points to https://elsewhere/v1, which is not"):
             probe(client, None)

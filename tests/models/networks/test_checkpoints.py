@@ -1,6 +1,7 @@
 """Checkpoints that are not whole, of another network, or of sizes that nobody has."""
 
 import json
+import logging
 import shutil
 import time
 import warnings
@@ -183,9 +184,15 @@ def test_a_policy_is_whole_before_it_is_quantised(
 @pytest.mark.parametrize(
     ("quantization", "part"), [("int8", "up_proj.weight$"), ("nf4", "up_proj")]
 )
+@pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR])  # ERROR on the command line
 @pytest.mark.filterwarnings("ignore")
 def test_a_quantised_checkpoint_is_whole(
-    quantization: str, part: str, wide_policy_folder: Path, tmp_path: Path
+    quantization: str,
+    part: str,
+    level: int,
+    wide_policy_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("bitsandbytes")
     stored = saved(
@@ -198,6 +205,7 @@ def test_a_quantised_checkpoint_is_whole(
         return {n: t for n, t in tensors.items() if not (n.endswith(dropped) or dropped + "." in n)}
 
     folder = changed(stored, tmp_path / "policy", change)
+    monkeypatch.setattr(logging.getLogger("transformers"), "level", level)
     with pytest.raises(TensorsError, match="up_proj"):
         LanguageModel.from_pretrained(folder, device="cpu")
 
