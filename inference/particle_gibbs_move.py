@@ -10,6 +10,7 @@ Reference: Andrieu, Doucet, Holenstein (2010). Particle Markov chain Monte Carlo
 import math
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Generator
 
 from llmsmc.checks import require_count
@@ -58,16 +59,23 @@ class ParticleGibbsMove:
             run.model.check_splice()
 
     def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
-        """Move each particle of step t; consumes `generator`."""
-        old = population.particles
+        """Move each particle of step t; consumes `generator`.
+
+        A dead particle stays as it is: a path that cannot be is no reference.
+        """
+        old, moved = population.particles, torch.zeros(len(population.log_weights)).bool()
+        alive = (population.log_weights > -math.inf).nonzero().squeeze(1)
+        if not len(alive):
+            return Moved(population, moved)
         inner = replace(run, streams=RandomStreams(draw_seed(generator)))
-        num_chains = len(population.log_weights)
-        chains = Chains(num_chains, self.num_particles, self.resampler, self.ancestor_sampling)
-        swept = sweep(inner, chains, RememberedPaths(old), t, "move")
+        chains = Chains(len(alive), self.num_particles, self.resampler, self.ancestor_sampling)
+        swept = sweep(inner, chains, RememberedPaths(take(old, alive)), t, "move")
         chosen = draw_last(chains, swept, inner.generator(0, "reference"))
-        moved = chosen != chains.slots
+        new = chosen != chains.slots
         for step in swept.populations:
-            moved |= step.ancestors[chains.slots] != chains.slots
-        moved &= population.log_weights > -math.inf
-        particles = where(moved, take(swept.last.particles, chosen), old)
+            new |= step.ancestors[chains.slots] != chains.slots
+        moved[alive] = new
+        place = torch.zeros(len(moved), dtype=torch.int64)
+        place[alive] = chosen
+        particles = where(moved, take(swept.last.particles, place), old)
         return Moved(replace(population, particles=particles), moved)

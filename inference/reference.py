@@ -76,7 +76,7 @@ class RememberedPaths:
         log_ratio = on_host(model.log_prior(spliced)) - on_host(model.log_prior(particles))
         possible = log_ratio > -math.inf
         before = run.path_log_likelihood(t - 1, particles)
-        log_ratio = log_ratio + run.path_log_likelihood(last, spliced) - before
+        log_ratio = log_ratio + run.surviving_log_likelihood(last, spliced, since=t) - before
         return _possible(run, particles, log_ratio.masked_fill(~possible, -math.inf)), spliced
 
     def continued(

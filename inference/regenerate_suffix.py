@@ -47,7 +47,7 @@ class RegenerateSuffix:
         num_steps = model.num_steps(old)
         kept = (uniforms(len(num_steps), generator) * num_steps).long()
         new = regenerated(run, t, old, kept, generator)
-        log_ratio = run.path_log_likelihood(t, new) - run.path_log_likelihood(t, old)
+        log_ratio = run.surviving_log_likelihood(t, new) - run.path_log_likelihood(t, old)
         new_num_steps = model.num_steps(new)
         log_ratio = log_ratio + num_steps.log() - new_num_steps.log()
         # A dead particle stays so; a path without a step could not be cut on the way back.

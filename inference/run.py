@@ -58,8 +58,24 @@ class Run:
 
     def path_log_likelihood(self, t: int, particles: Any) -> Float64[Tensor, " N"]:
         """Return the log-likelihood of the whole path of each particle of step t."""
+        if self.observations is None and self.model.can_rewind():
+            # Where nothing bounds a run, t is beyond all bounds.
+            t = min(t, max(0, int(self.model.num_steps(particles).max()) - 1))
         values = self.model.path_log_likelihood(t, particles, self.observations)
         return self._tempered(on_host(values))
+
+    def surviving_log_likelihood(
+        self, t: int, particles: Any, since: int = 0
+    ) -> Float64[Tensor, " N"]:
+        """Return the same, and `-inf` for paths that a filter would have lost on the way.
+
+        Args:
+            t: the step.
+            particles: the paths.
+            since: number of first steps that are known to have been survived.
+        """
+        values = self.path_log_likelihood(t, particles)
+        return values.where(self.model.survives(t, particles, since).cpu(), -math.inf)
 
     def log_likelihood(self, t: int, previous: Any, particles: Any) -> Tensor:
         """Return the log-likelihood of step t of each particle, as the model gives it.

@@ -129,7 +129,7 @@ class TemperedSMC(Algorithm):
             rung += 1
             if rung > 1:
                 population = self._moved(run, t, population, exponent, rung)
-            likelihood = run.path_log_likelihood(t, population.particles)
+            likelihood = run.surviving_log_likelihood(t, population.particles)
             new = self._next(exponent, population.log_weights, likelihood, rung)
             weighed = _tempered(population.log_weights, likelihood, new - exponent, t)
             population, exponent = replace(population, log_weights=weighed), new

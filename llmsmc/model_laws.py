@@ -85,7 +85,8 @@ def check_model(
         if model.remembers_path:
             path = path + step.active() * step.log_likelihood(state)
             law = "the likelihood of a path is the product of those of its steps"
-            broken = step.difference(model.path_log_likelihood(t, state, observations), path)
+            whole = model.path_log_likelihood(t, state, observations)
+            broken = step.difference(whole.where(model.survives(t, state), -math.inf), path)
             if broken:
                 raise ModelLawError(type(model).__name__, step.name({law: broken}))
             laws[law] = None

@@ -203,6 +203,20 @@ class StateSpaceModel:
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `path_log_likelihood`.")
 
+    def survives(self, t: int, state: Any, since: int = 0) -> Bool[Tensor, " N"]:
+        """Return which paths of step t had a likelihood above zero after each of their steps.
+
+        A filter loses the others on the way, and so do the moves of a filter. As it stands all of
+        them: a likelihood of zero that later steps cannot mend is that of the path, too. For
+        models that remember the path.
+
+        Args:
+            t: the step; it may lie beyond the last step of all.
+            state: the paths.
+            since: number of first steps that are known to have been survived.
+        """
+        return torch.ones(num_particles(state), dtype=torch.bool)
+
     def num_steps(self, state: Any) -> Tensor:
         """Return how many steps each path has, `[N]`; for models that can be rewound."""
         raise NotImplementedError(f"{type(self).__name__} does not define `num_steps`.")

@@ -41,7 +41,7 @@ from llmsmc.models.reasoning.splicing import spliced, with_scores
 from llmsmc.models.reasoning.step_scores import StepScores, newest_log_odds
 from llmsmc.models.reasoning.thoughts import Thoughts, thoughts
 from llmsmc.models.reasoning.writing import Writing
-from llmsmc.models.rewards.aggregation import Aggregation, aggregation
+from llmsmc.models.rewards.aggregation import AGGREGATIONS, Aggregation, aggregation
 from llmsmc.models.rewards.reward import Reward
 from llmsmc.models.rewards.reward_function import Scoring, as_reward
 from llmsmc.state_space_model import StateSpaceModel
@@ -252,6 +252,33 @@ class Reasoning(StateSpaceModel):
     ) -> Float64[Tensor, " N"]:
         """Return the sum of log G over all steps, read by the reward model in one pass."""
         return self._log_target(state)
+
+    def survives(self, t: int, state: ReasoningParticles, since: int = 0) -> Bool[Tensor, " N"]:
+        """Return which solutions had a target above zero after each of their steps.
+
+        A score of exactly zero can be made good: under "last" and "model" by the next one, and by
+        a blank step, which changes the text before it. Where a reward never says zero, nothing is
+        computed.
+        """
+        survivors = torch.ones(len(state), dtype=torch.bool)
+        if not self._can_come_back:
+            return survivors
+        for count in range(since + 1, int(state.num_transitions.max())):
+            rows = (survivors & (state.num_transitions > count)).nonzero().squeeze(1)
+            if len(rows):
+                before = self.rewind(state[rows], torch.full((len(rows),), count))
+                survivors[rows] = self._log_target(before) > -math.inf
+        return survivors
+
+    @cached_property
+    def _can_come_back(self) -> bool:
+        """Whether a solution may have a target of zero that later steps make good."""
+        if type(self).log_tilt is not Reasoning.log_tilt:
+            return True
+        if self.reward is None:
+            return False
+        never_zero = getattr(self._reward_model, "never_zero", False)
+        return not (never_zero and self._aggregation in AGGREGATIONS.values())
 
     def log_tilt(self, state: ReasoningParticles) -> Float64[Tensor, " N"]:
         r"""Return the log of the target relative to the transition, $\log (\gamma(x) / p(x))$.

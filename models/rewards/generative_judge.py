@@ -74,6 +74,8 @@ class GenerativeJudge(Memoryless):
         name: where the model came from.
     """
 
+    never_zero = True
+
     def __init__(
         self,
         model: LanguageModel,

@@ -51,6 +51,8 @@ class ImplicitReward:
         name: where the former came from.
     """
 
+    never_zero = True
+
     def __init__(
         self,
         policy: LanguageModel,

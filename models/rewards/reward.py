@@ -48,7 +48,11 @@ class Solution:
 
 @runtime_checkable
 class Reward(Protocol):
-    """Scores the steps of solutions."""
+    """Scores the steps of solutions.
+
+    A reward of which no score is ever exactly zero may say so by an attribute `never_zero = True`;
+    some moves then ask for less (see `Reasoning.survives`).
+    """
 
     @property
     def name(self) -> str:

@@ -89,6 +89,12 @@ class RewardEnsemble:
         self.name = name or " and ".join(member.name for member in self.members)
         self._combine = combine
 
+    @property
+    def never_zero(self) -> bool:
+        """Whether no score is ever exactly zero."""
+        members = all(getattr(member, "never_zero", False) for member in self.members)
+        return members and self._combine in COMBINATIONS.values()
+
     def __repr__(self) -> str:
         """Show the members."""
         return f"RewardEnsemble({list(self.members)!r})"

@@ -58,6 +58,8 @@ class RewardModel:
         context_length: number of positions it is built for.
     """
 
+    never_zero = True
+
     def __init__(
         self,
         model: Any,

@@ -144,19 +144,24 @@ class TableReward(RewardFunction):
 
     Attributes:
         room: how many characters it can read at most.
+        zeros: whether two fifths of the scores are exactly zero.
         num_read: how many steps it has been asked to read so far.
     """
 
-    def __init__(self, room: int | None = None) -> None:
+    def __init__(self, room: int | None = None, zeros: bool = False) -> None:
         super().__init__(self._scores)
-        self.room, self.num_read = room, 0
+        self.room, self.zeros, self.num_read = room, zeros, 0
 
     def fits(self, question: str, steps: tuple[str, ...], reading: Any = "steps") -> bool:
         return self.room is None or len("".join(steps)) <= self.room
 
     def _scores(self, question: str, steps: Sequence[str]) -> list[float]:
         self.num_read += len(steps)
-        return [_score("\0".join(steps[:count])) for count in range(1, len(steps) + 1)]
+        return [self.of("\0".join(steps[:count])) for count in range(1, len(steps) + 1)]
+
+    def of(self, text: str) -> float:
+        is_zero = self.zeros and zlib.crc32((text + "z").encode()) % 5 < 2
+        return 0.0 if is_zero else _score(text)
 
 
 @functools.cache
@@ -205,10 +210,13 @@ class Language:
 
     @functools.cached_property
     def solutions(self) -> list[Written]:
-        return list(self._behind((), (), 0.0))
+        return list(self._behind((), (), 0.0, False))
 
-    def _behind(self, ids: Ids, ends: Ids, log_prob: float) -> Iterator[Written]:
-        """Yield the solutions that begin with these tokens, of which the last step is open."""
+    def _behind(self, ids: Ids, ends: Ids, log_prob: float, lost: bool) -> Iterator[Written]:
+        """Yield the solutions that begin with these tokens, of which the last step is open.
+
+        What a filter has lost by a score of zero is lost, whatever comes later.
+        """
         model, policy = self.model, self.policy
         forced = self._forced(ids, ends)
         for token in range(len(policy.words)) if forced is None else [forced]:
@@ -219,7 +227,7 @@ class Language:
             full = len(longer) == model.max_tokens
             cut = full or len(step) == model.max_tokens_per_step
             if token and not complete and not cut:
-                yield from self._behind(longer, ends, total)
+                yield from self._behind(longer, ends, total, lost)
                 continue
             cuts = (*ends, len(longer))
             texts, text_ends = self._texts(longer, cuts)
@@ -234,10 +242,10 @@ class Language:
                 reason = "length"
             elif len(cuts) == model.max_steps:
                 reason = "max_steps"
+            score = -math.inf if lost else self._log_score(texts)
             if reason is None:
-                yield from self._behind(longer, cuts, total)
+                yield from self._behind(longer, cuts, total, score == -math.inf)
             else:
-                score = self._log_score(texts)
                 if policy.silent and token == 0:
                     longer, cuts = longer[:-1], (*cuts[:-1], len(ids))
                     text_ends = tuple(min(end, len(ids)) for end in text_ends)
@@ -305,8 +313,9 @@ class Language:
             return 0.0
         if self.model.aggregation == "model":
             texts = ("".join(texts),)
-        scores = [_score("\0".join(texts[:count])) for count in range(1, len(texts) + 1)]
-        return math.log(_AGGREGATED[str(self.model.aggregation)](scores))
+        scores = [self._reward.of("\0".join(texts[:n])) for n in range(1, len(texts) + 1)]
+        score = _AGGREGATED[str(self.model.aggregation)](scores)
+        return math.log(score) if score > 0 else -math.inf
 
     @functools.cached_property
     def law(self) -> Tensor:
@@ -325,6 +334,7 @@ class Language:
         ends, text_ends = particles.transition_ends.tolist(), particles.step_ends.tolist()
         log_priors = self.model.log_prior(particles)
         log_scores = self.model.path_log_likelihood(0, particles, None)
+        log_scores = log_scores.where(self.model.survives(0, particles), -math.inf)
         for n, particle in enumerate(particles):
             one = self.solutions[self._numbers[particle.token_ids, particle.finish_reason]]
             assert tuple(end for end in ends[n] if end != NO_STEP) == one.ends
@@ -386,6 +396,7 @@ def language(
     seed: int = 0,
     longest: int = 4,
     room: int | None = None,
+    zeros: bool = False,
     silent: bool = False,
     **settings: Any,
 ) -> Language:
@@ -397,9 +408,10 @@ def language(
         seed: of the table.
         longest: number of tokens at which solutions are cut off.
         room: number of characters that the reward can read.
+        zeros: whether the reward says zero at times.
         silent: whether the end of the text is not among the tokens.
         settings: others of the model.
     """
     policy: Any = TablePolicy(words, longest, seed, silent)
     named = {"max_tokens": longest, "max_steps": None} | settings
-    return Language(Reasoning(policy, TableReward(room), "q", step=step, **named))
+    return Language(Reasoning(policy, TableReward(room, zeros), "q", step=step, **named))

@@ -11,7 +11,7 @@ import math
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -334,6 +334,52 @@ def test_filters_are_unbiased(name: str) -> None:
 @pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_filters_that_run_one_by_one_are_unbiased(name: str) -> None:
     assert largest_z(of("white space"), ONE_BY_ONE[name], NUM_RUNS // 4) < MAX_Z_OF_MANY
+
+
+ZEROS = [
+    ("white space", "odds", "backward", systematic),
+    ("white space", "product", "ancestor", killing),
+    ("the end behind a delimiter", "last", "both", killing),
+    ("the end alone", "model", "both", killing),
+    ("white space, two tokens", "min", "ancestor", residual),
+]
+
+
+@pytest.mark.parametrize(("kind", "aggregation", "pasts", "scheme"), ZEROS)
+def test_a_score_of_zero_loses_a_solution_for_good(
+    kind: str, aggregation: str, pasts: str, scheme: Any
+) -> None:
+    """A filter loses it though a blank step, or a better score, would make it good."""
+    chosen = of(kind, aggregation=aggregation, zeros=True)
+    assert after_sweeps(chosen, scheme, pasts) > LARGEST_P
+    assert after_moves(chosen, RegenerateSuffix()) > LARGEST_P
+    *_, drawn = steps_of(chosen.model, 60)
+    chosen.check(drawn)
+    at_the_end = chosen.model.path_log_likelihood(9, drawn, None) > -math.inf
+    assert aggregation in ("min", "odds", "product") or bool(
+        (at_the_end & ~chosen.model.survives(9, drawn)).any()
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "weighted best of N"])
+def test_filters_are_unbiased_where_scores_are_zero(name: str) -> None:
+    chosen = of("white space", aggregation="last", zeros=True)
+    assert largest_z(chosen, ALGORITHMS[name]) < MAX_Z_OF_MANY
+
+
+class Forgiving(Reasoning):
+    """A wrong variant: whole solutions are judged by what stands at the end."""
+
+    def survives(self, t: int, state: ReasoningParticles, since: int = 0) -> Tensor:
+        return torch.ones(len(state), dtype=torch.bool)
+
+
+@pytest.mark.parametrize("aggregation", ["odds", "model"])
+def test_forgiving_a_score_of_zero_is_rejected(aggregation: str) -> None:
+    chosen = of("white space", aggregation=aggregation, zeros=True)
+    named = {each.name: getattr(chosen.model, each.name) for each in fields(Reasoning) if each.init}
+    chosen = Language(Forgiving(**named))
+    assert after_moves(chosen, RegenerateSuffix(), 5) < LARGEST_P
 
 
 def test_an_end_that_is_no_token() -> None:
