@@ -8,7 +8,7 @@ is the key `ess_threshold`.
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import Field, fields
+from dataclasses import MISSING, Field, fields
 from typing import Any, Final, Literal, get_args, get_origin
 
 from llmsmc import inference
@@ -117,6 +117,16 @@ def describe_algorithm(algorithm: Algorithm) -> dict[str, Any]:
         else:
             description[field.name] = _name_of(value)
     return description
+
+
+def default_description(algorithm: Algorithm) -> dict[str, Any]:
+    """Return those parts of its description that are as they are if nothing is said of them."""
+    cls = type(algorithm)
+    required = [
+        each.name for each in _fields(cls) if each.default is each.default_factory is MISSING
+    ]
+    description = describe_algorithm(cls(**{name: getattr(algorithm, name) for name in required}))
+    return {key: value for key, value in description.items() if key not in ("name", *required)}
 
 
 def needs_reward(algorithm: Algorithm) -> bool:

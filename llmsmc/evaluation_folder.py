@@ -5,23 +5,19 @@
 * `summary.json`: the figures, after the last question.
 """
 
-import hashlib
-import json
+import contextlib
+import glob
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from llmsmc.characters import one_line
+from llmsmc.configuration import Configuration
 from llmsmc.errors import InputError
 from llmsmc.evaluation import Result, summarize
 from llmsmc.files import dumps, unwritable, versions, write_json
 from llmsmc.result_lines import is_result, parse_results, read_manifest
-from llmsmc.storage import read_bytes, write_bytes
-
-Config = dict[str, Any]
-
-_MAX_SAID: Final = 200  # characters of a value in an error
+from llmsmc.storage import FORMAT, read_bytes, write_bytes
 
 
 class EvaluationFolder:
@@ -32,7 +28,7 @@ class EvaluationFolder:
         results: what has been written so far.
     """
 
-    def __init__(self, path: Path, config: Config) -> None:
+    def __init__(self, path: Path, config: Configuration) -> None:
         """Open the folder, or make it.
 
         Raises:
@@ -94,7 +90,7 @@ class EvaluationFolder:
         return figures
 
 
-def claim(path: Path, config: Config) -> None:
+def claim(path: Path, config: Configuration) -> None:
     """Write the manifest, or check that the one that is there has the same configuration.
 
     Raises:
@@ -106,12 +102,16 @@ def claim(path: Path, config: Config) -> None:
                 f"There are results, but nothing says of what. Got {str(path.parent)!r} without a "
                 "manifest.json; accepted: an empty folder, or one of an earlier evaluation."
             )
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        manifest = {"config": config, "config_hash": hash_of(config), "versions": versions()}
-        write_json(path, manifest | {"started": started})
+        manifest = {
+            "format": FORMAT,
+            "config": config.values,
+            "config_hash": config.hash,
+            "versions": versions(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(path, manifest)
         return
-    there = read_manifest(path)
-    changes = differences(there, json.loads(dumps(config)))
+    changes = config.changes_from(read_manifest(path))
     if changes:
         raise InputError(
             f"The folder belongs to another configuration. Got {'; '.join(changes)}. Accepted: the "
@@ -119,31 +119,19 @@ def claim(path: Path, config: Config) -> None:
         )
 
 
-def differences(there: Any, here: Any, name: str = "") -> list[str]:
-    """Return what differs between two configurations, in words."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        prefix = f"{name}." if name else ""
-        return [
-            change
-            for key in sorted(there.keys() | here.keys())
-            for change in differences(there.get(key), here.get(key), f"{prefix}{key}")
-        ]
-    return [] if there == here else [f"{name} {_said(here)}, which is {_said(there)} there"]
+def folder_of(parent: Path, config: Configuration) -> Path:
+    """Return the folder that belongs to a configuration, or that it is to have.
 
-
-def _said(value: Any) -> str:
-    return one_line(dumps(value), _MAX_SAID)
-
-
-def folder_name(config: Config) -> str:
-    """Return the name of a folder that no other configuration has."""
-    return f"{Path(config['dataset']).stem}-{config['algorithm']['name']}-{hash_of(config)}"
-
-
-def hash_of(config: Config) -> str:
-    """Return a short hash of a configuration."""
-    text = json.dumps(config, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    An earlier version may have given it another name.
+    """
+    path = parent / config.folder_name
+    if path.exists():
+        return path
+    for manifest in sorted(parent.glob(f"{glob.escape(config.subject)}-*/manifest.json")):
+        with contextlib.suppress(InputError):
+            if not config.changes_from(read_manifest(manifest)):
+                return manifest.parent
+    return path
 
 
 def read_results(path: Path) -> list[Result]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Final, NotRequired, TypedDict
 
 from llmsmc.errors import InputError
-from llmsmc.storage import loads, read_bytes
+from llmsmc.storage import check_format, loads, read_bytes
 from llmsmc.typed import mismatch, shown
 
 
@@ -85,6 +85,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = loads(read_bytes(path))
         wrong = mismatch(manifest, Manifest, "the file")
+        if wrong is None:
+            check_format(manifest)
     except (OSError, ValueError) as error:
         wrong = str(error)
     if wrong is not None:

@@ -9,6 +9,7 @@ from llmsmc.cost import Cost
 from llmsmc.files import versions
 from llmsmc.history import StepRecord
 from llmsmc.posterior import NO_ANSWER, Posterior, answer_labels
+from llmsmc.storage import FORMAT
 from llmsmc.weights import normalize
 
 
@@ -52,6 +53,7 @@ def run_record(
         "cost": None,
         "loading_seconds": loading_seconds,
         "versions": versions(),
+        "format": FORMAT,
     }
     if posterior is None:
         return record

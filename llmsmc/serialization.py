@@ -1,8 +1,9 @@
 """Values as a JSON document beside a file of tensors; no pickle, nothing executed on reading.
 
 A value is made of None, numbers, strings, tensors, lists, tuples, dicts with string keys, and
-dataclasses and named tuples of these. Of types a document may name those in `TYPES`, which hold
-data alone and are checked as they are read, and those that the reader passes, by module and name.
+dataclasses and named tuples of these. Of types a document may name those in `TYPES`, by a tag that
+outlives their place in the code, which hold data alone and are checked as they are read; and those
+that the reader passes, by module and name.
 Nothing else is looked up, and no module is imported for a name that is not in the table. Parts of
 these that are not known here, as a later version may have written, are passed over unread.
 
@@ -28,19 +29,38 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor
 
 from llmsmc.errors import InputError, LlmsmcError
-from llmsmc.storage import MAX_DEPTH, depth, loads, read_bytes, unwritable, write_bytes
+from llmsmc.storage import (
+    FORMAT,
+    MAX_DEPTH,
+    check_format,
+    depth,
+    loads,
+    read_bytes,
+    unwritable,
+    write_bytes,
+)
 from llmsmc.typed import mismatch, shown
 
-TYPES: Final = (
-    "llmsmc.cost:Cost",
-    "llmsmc.history:Merged",
-    "llmsmc.history:StepRecord",
-    "llmsmc.models.reasoning.particles:ReasoningParticle",
-    "llmsmc.models.reasoning.particles:ReasoningParticles",
-    "llmsmc.posterior:Posterior",
-)
-"""What a document may name without the reader's leave. One with a method `check` is asked whether
-its parts fit together."""
+TYPES: Final = {
+    "cost": "llmsmc.cost:Cost",
+    "merged": "llmsmc.history:Merged",
+    "step": "llmsmc.history:StepRecord",
+    "solution": "llmsmc.models.reasoning.particles:ReasoningParticle",
+    "solutions": "llmsmc.models.reasoning.particles:ReasoningParticles",
+    "posterior": "llmsmc.posterior:Posterior",
+}
+"""What a document may name without the reader's leave, by the tag that it has there: where it is
+defined now. One with a method `check` is asked whether its parts fit together."""
+
+ALIASES: Final = {
+    "llmsmc.cost:Cost": "cost",
+    "llmsmc.history:Merged": "merged",
+    "llmsmc.history:StepRecord": "step",
+    "llmsmc.models.reasoning.particles:ReasoningParticle": "solution",
+    "llmsmc.models.reasoning.particles:ReasoningParticles": "solutions",
+    "llmsmc.posterior:Posterior": "posterior",
+}
+"""What documents have in place of a tag that were written before there were tags."""
 
 SAVED: Final = "saved"
 """A field of a dataclass whose metadata have False under this key is left out, and has its default
@@ -77,7 +97,7 @@ def save(value: Any, path: str | Path) -> None:
             f"This cannot be saved: {error}. Accepted: what safetensors has."
         ) from error
     named = _hash(content)
-    text = json.dumps({"tensors": named, "value": document}, allow_nan=False)
+    text = json.dumps({"format": FORMAT, "tensors": named, "value": document}, allow_nan=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / ".lock", timeout=_PATIENCE):
@@ -180,9 +200,10 @@ class _Reading:
 
     def _made(self, name: str, documents: dict[str, Any]) -> Any:
         """Return an object of a type of that name, given the documents of its parts."""
-        cls = self._types.get(name) or _of_the_library(name)
+        tag = ALIASES.get(name, name)
+        cls = self._types.get(name) or _of_the_library(tag)
         accepted, required = _parts(cls)
-        if name in TYPES:
+        if tag in TYPES:
             documents = {key: each for key, each in documents.items() if key in accepted}
         if not required <= documents.keys() <= accepted:
             raise InputError(
@@ -190,13 +211,13 @@ class _Reading:
                 f"{', '.join(sorted(accepted))}"
             )
         children = {key: self.value(each) for key, each in documents.items()}
-        if name in TYPES:
+        if tag in TYPES:
             _check_types(cls, children)
         try:
             made = cls(**children)
         except Exception as error:  # a class of the reader's may raise anything
             raise InputError(f"No {cls.__name__} can be made of it: {shown(str(error))}") from error
-        if name in TYPES and hasattr(made, "check"):
+        if tag in TYPES and hasattr(made, "check"):
             made.check()
         return made
 
@@ -209,6 +230,7 @@ def _read(folder: Path) -> tuple[Any, dict[str, Tensor]]:
         if not (isinstance(document, dict) and document.keys() >= {"tensors", "value"}):
             # As documents were before they named their tensors.
             return document, _tensors(read_bytes(folder / _TENSORS))
+        check_format(document)
         for path in (folder / _TENSORS, _waiting(folder, str(document["tensors"]))):
             content = read_bytes(path) if path.exists() else b""
             if _hash(content) == document["tensors"]:
@@ -238,7 +260,9 @@ def _hash(content: bytes) -> str:
 
 
 def _name(cls: type) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"
+    """Return what a document calls a class: by its tag if it is one of the library."""
+    place = f"{cls.__module__}:{cls.__qualname__}"
+    return next((tag for tag, where in TYPES.items() if where == place), place)
 
 
 def _by_name(types: Iterable[type]) -> dict[str, type]:
@@ -253,13 +277,13 @@ def _by_name(types: Iterable[type]) -> dict[str, type]:
     return allowed
 
 
-def _of_the_library(name: str) -> type:
-    if name not in TYPES:
+def _of_the_library(tag: str) -> type:
+    if tag not in TYPES:
         raise InputError(
-            f"The file contains a type that is not known here: {shown(name)}. Accepted: "
-            f"{', '.join(each.partition(':')[2] for each in TYPES)}, and those passed as `types`"
+            f"The file contains a type that is not known here: {shown(tag)}. Accepted: "
+            f"{', '.join(TYPES)}, and those passed as `types`"
         )
-    module, _, qualname = name.partition(":")
+    module, _, qualname = TYPES[tag].partition(":")
     found: type = getattr(importlib.import_module(module), qualname)
     return found
 

@@ -216,6 +216,11 @@ class Settings:
             "adapter": adapter,
         }
 
+    def default_config(self) -> dict[str, Any]:
+        """Return the same of settings of which nothing has been said."""
+        thinking = None if self.thinking is None else self.thinking.default_config()
+        return Settings().config() | {"thinking": thinking}
+
 
 def is_address(model: object) -> bool:
     """Return whether a model is given by the address of a server."""

@@ -9,8 +9,26 @@ from typing import Any, Final
 
 from llmsmc.errors import InputError
 
+FORMAT: Final = 1
+"""The format of the files that are written. It rises when a file could be misread by the code of
+before; a file without a number is older than the first."""
+
 MAX_DEPTH: Final = 100
 """How deeply what is read from a file may be nested."""
+
+
+def check_format(document: dict[str, Any]) -> None:
+    """Find out whether a document is of a format that is known here.
+
+    Raises:
+        ValueError: a later version has written it.
+    """
+    found = document.get("format", 0)
+    if type(found) is not int or not 0 <= found <= FORMAT:
+        raise ValueError(
+            f"it has the format {str(found)[:20]!r}, which is not that of a file of this version "
+            f"or an earlier one (at most {FORMAT}); a later version of llmsmc reads it"
+        )
 
 
 def unwritable(path: Path, reason: str | Exception) -> InputError:

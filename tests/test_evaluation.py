@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llmsmc.configuration import Configuration
 from llmsmc.datasets import Example
 from llmsmc.errors import DegenerateWeightsError, InputError
 from llmsmc.evaluation import (
@@ -18,7 +19,7 @@ from llmsmc.evaluation import (
     seed_of,
     summarize,
 )
-from llmsmc.evaluation_folder import EvaluationFolder, differences, hash_of
+from llmsmc.evaluation_folder import EvaluationFolder
 from llmsmc.folder_lock import lock_folder
 from llmsmc.posterior import Posterior
 from tests.solutions import answering, posterior
@@ -173,7 +174,7 @@ def test_errors_are_counted_by_kind(messages: list[str], counts: list[int]) -> N
         assert kind["message"] == first["error"]
 
 
-CONFIG = {"algorithm": {"name": "bootstrap", "num_particles": 4}, "seed": 0}
+CONFIG = Configuration({"algorithm": {"name": "bootstrap", "num_particles": 4}, "seed": 0})
 
 
 def lines(folder: Path) -> list[Any]:
@@ -190,7 +191,7 @@ def test_a_folder_is_taken_up_again(tmp_path: Path) -> None:
     assert again.write_summary()["overall"]["accuracy"] == 0.5
     assert json.loads((again.path / "summary.json").read_text()) == again.write_summary()
     manifest = json.loads((again.path / "manifest.json").read_text())
-    assert manifest["config"] == CONFIG and manifest["config_hash"] == hash_of(CONFIG)
+    assert manifest["config"] == CONFIG.values and manifest["config_hash"] == CONFIG.hash
     assert {"versions", "started"} <= set(manifest)
 
 
@@ -302,10 +303,11 @@ def test_a_half_written_line_is_dropped(tmp_path: Path) -> None:
 
 def test_another_configuration_is_refused_with_what_differs(tmp_path: Path) -> None:
     EvaluationFolder(tmp_path, CONFIG)
-    other = {"algorithm": {"name": "bootstrap", "num_particles": 8}, "seed": 0}
+    other = Configuration({"algorithm": {"name": "bootstrap", "num_particles": 8}, "seed": 0})
     with pytest.raises(InputError, match=r"Got algorithm.num_particles 8, which is 4 there\."):
         EvaluationFolder(tmp_path, other)
-    assert differences({"a": 1, "b": {"c": 2}}, {"b": {"c": 2}}) == ["a null, which is 1 there"]
+    here = Configuration({"b": {"c": 2}})
+    assert here.changes_from({"a": 1, "b": {"c": 2}}) == ["a null, which is 1 there"]
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,12 @@ import torch
 from llmsmc import Posterior
 from llmsmc.ablations.figures import is_right
 from llmsmc.ablations.page import index_of, read_reports
+from llmsmc.configuration import Configuration
 from llmsmc.errors import InputError
 from llmsmc.evaluation import summarize
 from llmsmc.evaluation_folder import EvaluationFolder, read_results
 from llmsmc.models.reasoning.particles import ReasoningParticles
+from llmsmc.serialization import ALIASES, TYPES, encode
 from tests.cli.conftest import Command, command  # noqa: F401 - a fixture
 from tests.test_hostile_posteriors import RUN, parts, write
 
@@ -174,7 +176,7 @@ def test_results_with_more_or_less(lacking: tuple[str, ...], more: Any, before: 
     first = {k: v for k, v in json.loads(lines[0]).items() if k not in lacking} | more
     path.write_text("\n".join([json.dumps(first), *lines[1:], ""]))
     config = json.loads((path.parent / "manifest.json").read_text())["config"]
-    folder = EvaluationFolder(path.parent, config | {"a setting of later": None})
+    folder = EvaluationFolder(path.parent, Configuration(config | {"a setting of later": None}))
     assert summarize(folder.results)["overall"]["num_problems"] == 3
 
 
@@ -183,3 +185,24 @@ def test_a_rule_of_selection_that_results_do_not_have_is_named() -> None:
     assert is_right(result, "mode") and not is_right(result, "sample")
     with pytest.raises(InputError, match="Got 'argmax' for 'a/1'; accepted: mode, sample"):
         is_right(result, "argmax")
+
+
+@pytest.mark.parametrize("number", [2, 99, -1, 1.0, "1", True, None])
+def test_a_format_of_later_is_named(number: Any, before: Path, tmp_path: Path) -> None:
+    RUN.save(tmp_path / "run")
+    path = tmp_path / "run" / "document.json"
+    document = json.loads(path.read_text())
+    assert document["format"] == 1
+    path.write_text(json.dumps(document | {"format": number}))
+    with pytest.raises(InputError, match="it has the format .* a later version of llmsmc reads it"):
+        Posterior.load(tmp_path / "run")
+    manifest = before / "evaluation" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": number}))
+    with pytest.raises(InputError, match="it has the format .* a later version of llmsmc reads it"):
+        EvaluationFolder(manifest.parent, Configuration({}))
+
+
+def test_types_have_tags_that_do_not_say_where_they_are_defined() -> None:
+    document, _ = encode(RUN)
+    assert "llmsmc" not in json.dumps(document["fields"]["dict"]["history"])
+    assert set(ALIASES.values()) == set(TYPES)

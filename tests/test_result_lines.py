@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from llmsmc.ablations.page import index_of, read_reports
+from llmsmc.configuration import Configuration
 from llmsmc.datasets import Example
 from llmsmc.errors import InputError
 from llmsmc.evaluation import result_of, summarize
@@ -19,7 +20,7 @@ from llmsmc.selection import SELECTIONS
 from tests.hostile import VALUES, mutants
 from tests.solutions import answering, posterior
 
-CONFIG = {"algorithm": {"name": "bootstrap", "num_particles": 4}, "seed": 0}
+CONFIG = Configuration({"algorithm": {"name": "bootstrap", "num_particles": 4}, "seed": 0})
 GOOD = json.loads(
     dumps(
         result_of(

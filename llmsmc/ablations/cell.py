@@ -5,8 +5,10 @@ from functools import cache
 from types import NoneType
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
-from llmsmc.algorithms import describe_algorithm, parse_algorithm
+from llmsmc.algorithms import parse_algorithm
 from llmsmc.checks import require_choice, require_count
+from llmsmc.configuration import Configuration, configuration
+from llmsmc.datasets import Dataset
 from llmsmc.defaults import DEFAULT_SELECTION
 from llmsmc.errors import InputError
 from llmsmc.inference import Algorithm
@@ -62,22 +64,13 @@ class Cell:
         """How many problems are under way at a time, sharing the batches of the models."""
         return int(self.values.get("in_flight", 1))
 
-    def config(self, dataset: str, fingerprint: str, seed: int) -> dict[str, Any]:
+    def configuration(self, dataset: Dataset, seed: int) -> Configuration:
         """Return the configuration of its runs with a seed.
 
         That of `llmsmc eval --in-flight 1` as well, where a problem is run by itself.
         """
         together = {"in_flight": self.in_flight, "block_size": BLOCK} if self.in_flight > 1 else {}
-        return (
-            unselected(self.settings).config()
-            | together
-            | {
-                "dataset": dataset,
-                "fingerprint": fingerprint,
-                "algorithm": describe_algorithm(self.algorithm),
-                "seed": seed,
-            }
-        )
+        return configuration(unselected(self.settings), self.algorithm, dataset, seed, together)
 
     def with_particles(self, particles: int) -> "Cell":
         """Return the same cell with another number of particles."""

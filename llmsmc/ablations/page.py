@@ -16,7 +16,7 @@ from llmsmc.ablations.report import Report
 from llmsmc.characters import one_line, printable
 from llmsmc.errors import InputError
 from llmsmc.files import unwritable, write_json
-from llmsmc.storage import loads, read_bytes
+from llmsmc.storage import check_format, loads, read_bytes
 from llmsmc.typed import mismatch
 
 INDEX = "index.md"
@@ -77,6 +77,8 @@ def read_reports(folder: Path) -> dict[str, Report]:
         try:
             report = loads(read_bytes(path))
             wrong = mismatch(report, _Indexed, "the file")
+            if wrong is None:
+                check_format(report)
         except (OSError, ValueError) as error:
             wrong = str(error)
         if wrong is not None:

@@ -12,6 +12,7 @@ from llmsmc.ablations.figures import all_failed, figures, is_right
 from llmsmc.ablations.plan import Plan
 from llmsmc.algorithms import describe_algorithm
 from llmsmc.files import versions
+from llmsmc.storage import FORMAT
 
 Report = dict[str, Any]
 
@@ -48,6 +49,7 @@ def report(plan: Plan, rows: Sequence[Row], problems: Sequence[str], command: st
         "plot": plan.plot,
         "published": plan.published,
         "versions": versions(),
+        "format": FORMAT,
     }
 
 

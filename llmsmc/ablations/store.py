@@ -10,7 +10,7 @@ from llmsmc.ablations.cell import Cell
 from llmsmc.ablations.figures import Runs
 from llmsmc.datasets import Dataset, Example
 from llmsmc.evaluation import Result
-from llmsmc.evaluation_folder import Config, EvaluationFolder, folder_name
+from llmsmc.evaluation_folder import EvaluationFolder, folder_of
 from llmsmc.folder_lock import lock_folder
 
 
@@ -29,6 +29,7 @@ class Store:
         """
         self.path = path
         self._dataset = dataset
+        self._paths: dict[str, Path] = {}
         self._folders: dict[str, EvaluationFolder] = {}
         self._lock = lock_folder(path, "ablation")
 
@@ -36,24 +37,20 @@ class Store:
         """Let others have the folder."""
         self._lock.lock.release()
 
-    def config(self, cell: Cell, seed: int) -> Config:
-        """Return the configuration of a cell and a seed."""
-        return cell.config(self._dataset.name, self._dataset.fingerprint, seed)
-
     def name(self, cell: Cell, seed: int) -> str:
-        """Return the name of their folder."""
-        return folder_name(self.config(cell, seed))
+        """Return the name of the folder of a cell and a seed."""
+        return cell.configuration(self._dataset, seed).folder_name
 
     def results(self, cell: Cell, seed: int) -> list[Result]:
         """Return what has been written of a cell and a seed."""
-        name = self.name(cell, seed)
-        if name not in self._folders and not (self.path / name).is_dir():
-            return []
-        return self._folder(cell, seed).results
+        folder = self._folder(cell, seed, make=False)
+        return [] if folder is None else folder.results
 
     def add(self, cell: Cell, seed: int, result: Result) -> None:
         """Write one more result."""
-        self._folder(cell, seed).append(result)
+        folder = self._folder(cell, seed, make=True)
+        assert folder is not None
+        folder.append(result)
 
     def runs(self, cell: Cell, examples: tuple[Example, ...], seeds: tuple[int, ...]) -> Runs:
         """Return what there is of a cell on these problems with these seeds."""
@@ -65,9 +62,14 @@ class Store:
             if result["id"] in wanted
         }
 
-    def _folder(self, cell: Cell, seed: int) -> EvaluationFolder:
-        name = self.name(cell, seed)
+    def _folder(self, cell: Cell, seed: int, *, make: bool) -> EvaluationFolder | None:
+        config = cell.configuration(self._dataset, seed)
+        name = config.folder_name
         if name not in self._folders:
-            config = self.config(cell, seed)
-            self._folders[name] = EvaluationFolder(self.path / name, config)
+            if name not in self._paths:
+                self._paths[name] = folder_of(self.path, config)
+            path = self._paths[name]
+            if not (make or path.is_dir()):
+                return None
+            self._folders[name] = EvaluationFolder(path, config)
         return self._folders[name]

@@ -7,14 +7,14 @@ from typing import Any
 import typer
 from rich.progress import MofNCompleteColumn
 
-from llmsmc.algorithms import describe_algorithm
 from llmsmc.cli import console
 from llmsmc.cli.errors import FAILURE, INTERRUPTED, print_error
 from llmsmc.cli.evaluation_table import errors_table, evaluation_table
 from llmsmc.cli.progress import progress_bar
+from llmsmc.configuration import configuration
 from llmsmc.datasets import Dataset
 from llmsmc.evaluation import Result, block_size, evaluate_missing, runner
-from llmsmc.evaluation_folder import EvaluationFolder, folder_name
+from llmsmc.evaluation_folder import EvaluationFolder, folder_of
 from llmsmc.folder_lock import lock_folder
 from llmsmc.inference import Algorithm
 from llmsmc.loading import loaded
@@ -44,16 +44,12 @@ def evaluate(
         tokens_meanwhile: how many tokens of the others are drawn while steps of some are scored.
         retry_errors: whether examples that failed are run again.
     """
-    config = settings.config() | {
-        "dataset": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "algorithm": describe_algorithm(algorithm),
-        "seed": seed,
-    }
+    together = dict[str, Any]()
     if in_flight > 1:
-        config |= {"in_flight": in_flight, "block_size": block_size(in_flight)}
-        config |= {"tokens_meanwhile": tokens_meanwhile} if tokens_meanwhile else {}
-    path = out or Path("runs") / folder_name(config)
+        together |= {"in_flight": in_flight, "block_size": block_size(in_flight)}
+        together |= {"tokens_meanwhile": tokens_meanwhile} if tokens_meanwhile else {}
+    config = configuration(settings, algorithm, dataset, seed, together)
+    path = out or folder_of(Path("runs"), config)
     with lock_folder(path, "evaluation"):
         folder = EvaluationFolder(path, config)
         names = {example.id for example in dataset.examples}

@@ -12,7 +12,7 @@ model, not a proposal that would have to be weighed: those tokens have log-proba
 Shapes: B rows, N particles, L generated tokens, F tokens of the closing text.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Final
 
 import torch
@@ -77,6 +77,11 @@ class Thinking:
         """Return the settings as they would stand in a JSON file."""
         step = self.step if isinstance(self.step, str | int | None) else repr(self.step)
         return {field.name: getattr(self, field.name) for field in fields(self)} | {"step": step}
+
+    @staticmethod
+    def default_config() -> dict[str, Any]:
+        """Return those of them that have a default."""
+        return {each.name: each.default for each in fields(Thinking) if each.default is not MISSING}
 
     def is_closed_by(self, prompt: str) -> bool:
         """Return whether a prompt has closed the thinking already, so that there is none."""

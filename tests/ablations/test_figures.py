@@ -14,11 +14,14 @@ from llmsmc.ablations.page import write_page
 from llmsmc.ablations.reading import read_plan
 from llmsmc.ablations.report import report
 from llmsmc.cli.ablation_table import cells_table
+from llmsmc.datasets import Dataset
 from tests.ablations.runs import result, row, runs
 from tests.ablations.test_hostile_plans import MORE
 from tests.ablations.test_plan import PLAN
 
 CELL = make_cell({"series": "a", "algorithm": "bootstrap", "particles": 4})
+
+DATASET = Dataset("minimath-500", "0", ())
 
 
 def test_problems_are_the_sampling_unit() -> None:
@@ -64,7 +67,7 @@ def test_a_cell_of_which_every_run_failed_has_no_figures(tmp_path: Path) -> None
 def test_a_selection_is_another_reading_of_the_same_runs() -> None:
     cell = make_cell({**CELL.values, "selection": "argmax"})
     assert figures(cell, runs("1000"))["accuracy"] == 0.75
-    assert cell.config("a", "b", 0) == CELL.config("a", "b", 0)
+    assert cell.configuration(DATASET, 0) == CELL.configuration(DATASET, 0)
 
 
 def test_the_log_score_sets_something_aside() -> None:

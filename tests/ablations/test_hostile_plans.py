@@ -14,6 +14,7 @@ from llmsmc.ablations.page import page_text
 from llmsmc.ablations.plan import Plan
 from llmsmc.ablations.reading import load_plan, read_plan
 from llmsmc.ablations.report import report
+from llmsmc.datasets import Dataset
 from llmsmc.errors import InputError
 from tests.ablations.test_plan import PLAN
 from tests.hostile import VALUES, mutants
@@ -35,6 +36,8 @@ columns = ["a", "b"]
 rows = [["x", 1.5], ["y", 2]]
 """
 TREE: Final = tomllib.loads(PLAN + MORE)
+
+DATASET = Dataset("minimath-500", "0", ())
 
 
 class Written(str):
@@ -81,7 +84,7 @@ def used(plan: Plan) -> None:
     cells = [cell for cell in plan.cells if cell.particles != EQUAL]
     named = labels([cell.values for cell in cells])
     for cell in cells:
-        json.dumps(cell.config("minimath-500", "0", 0))
+        json.dumps(cell.configuration(DATASET, 0).values)
         assert cell.series and cell.selection and cell.in_flight
     rows = [Row(cell, {}, name) for cell, name in zip(cells, named, strict=True)]
     page_text(report(plan, rows, ["a"], "llmsmc ablate"), plan.name)

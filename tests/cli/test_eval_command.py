@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from llmsmc.cli import evaluate_run
+from llmsmc.configuration import Configuration
 from llmsmc.datasets import Example
 from llmsmc.evaluation import runner, summarize
 from llmsmc.evaluation_folder import EvaluationFolder
@@ -173,7 +174,7 @@ def test_nothing_is_loaded_where_nothing_is_left(
 def test_another_configuration_in_the_same_folder(
     command: Command, tiny: list[str], dataset: str, tmp_path: Path
 ) -> None:
-    EvaluationFolder(tmp_path / "run", {"seed": 0})
+    EvaluationFolder(tmp_path / "run", Configuration({"seed": 0}))
     said = error_line(command("eval", dataset, *tiny, "--out", "run", "--seed", "1"))
     assert "seed 1, which is 0 there" in said
 
