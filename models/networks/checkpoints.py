@@ -274,9 +274,14 @@ class LoadingReport(logging.Filter):
         self._level = self._shown = logging.NOTSET
 
     def __enter__(self) -> "LoadingReport":
-        """Begin to listen, also where nobody wants to see what is logged."""
+        """Begin to listen, also where nobody wants to see what is logged.
+
+        The level is left alone where warnings are shown: a level of its own makes transformers warn
+        of layers that are not sharded, of which there are none to be.
+        """
         self._level, self._shown = self._LOGGER.level, self._LOGGER.getEffectiveLevel()
-        self._LOGGER.setLevel(min(self._shown, logging.WARNING))
+        if self._shown > logging.WARNING:
+            self._LOGGER.setLevel(logging.WARNING)
         self._LOGGER.addFilter(self)
         return self
 

@@ -3,9 +3,9 @@
 import json
 import unicodedata
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import Any, Final
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from llmsmc.errors import InputError
 from llmsmc.template_pool import POOL, SECONDS
@@ -141,6 +141,11 @@ def _letters(text: str) -> str:
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
     """Return the text of the ids, without special tokens and with its spaces as they are."""
-    text = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    if type(tokenizer)._decode is PreTrainedTokenizerFast._decode:
+        # What is called in the end, three times as fast by itself.
+        text: Any = tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=True)
+    else:
+        settings = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        text = tokenizer.decode(list(ids), **settings)
     assert isinstance(text, str)
     return text

@@ -10,7 +10,7 @@ there is none before.
 Shapes: N particles.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -41,11 +41,11 @@ def told(
     transitions, counts = particles.transition_ends.tolist(), particles.num_transitions.tolist()
     steps, ends, num_same = [], [], []
     for n, (known, first) in enumerate(zip(num_texts.tolist(), num_told.tolist(), strict=True)):
-        old = particles.steps[n]
+        old, ids = particles.steps[n], rows[n]
         texts, stops = list(old[:known]), old_ends[n][:known]
         for stop in transitions[n][first : counts[n]]:
             start = stops[-1] if stops else 0
-            text = policy.decode(rows[n][start:stop], after=rows[n][:start])
+            text = policy.decode(ids[start:stop], after=ids[:start])
             if text.strip():
                 texts.append(text)
                 stops.append(stop)
@@ -54,7 +54,7 @@ def told(
                 stops[-1] = stop
         steps.append(tuple(texts))
         ends.append(stops)
-        num_same.append(_num_equal(old, texts))
+        num_same.append(_num_equal(old, texts, max(0, known - 1)))
     width = max(particles.step_ends.shape[1], *(len(stops) for stops in ends))
     places = torch.arange(particles.log_odds.shape[1])
     log_odds = particles.log_odds.where(places < torch.tensor(num_same)[:, None], torch.nan)
@@ -70,11 +70,8 @@ def told(
     )
 
 
-def _num_equal(old: Iterable[str], new: Iterable[str]) -> int:
-    """Return how many texts stand as they did."""
-    count = 0
-    for before, after in zip(old, new, strict=False):
-        if before != after:
-            break
+def _num_equal(old: Sequence[str], new: Sequence[str], count: int) -> int:
+    """Return how many texts stand as they did, at least `count`."""
+    while count < min(len(old), len(new)) and old[count] == new[count]:
         count += 1
     return count

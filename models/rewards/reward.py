@@ -187,13 +187,16 @@ def scores_and_failures(
         )
     scores, failed = list[list[float]](), list[bool]()
     for solution, values in zip(solutions, said, strict=True):
-        read = READINGS[reading](solution.steps)
-        new = read[len(read) - min(len(solution.new), len(read)) :]
+        count = len(READINGS[reading](solution.new))
         failed.append(isinstance(values, ServerError))
         if isinstance(values, ServerError):
-            scores.append([-math.inf] * len(new))
+            scores.append([-math.inf] * count)
             continue
-        found = scores_or_fault(values, new, -math.inf, math.inf)
+        if type(values) is list and len(values) == count and all(map(_is_number, values)):
+            scores.append(values)
+            continue
+        read = READINGS[reading](solution.steps)
+        found = scores_or_fault(values, read[len(read) - count :], -math.inf, math.inf)
         if isinstance(found, str):
             raise InputError(
                 f"A reward gives log-odds to each step that it is asked about. Got {found} from "
@@ -201,6 +204,11 @@ def scores_and_failures(
             )
         scores.append(found)
     return scores, failed
+
+
+def _is_number(value: object) -> bool:
+    """Return whether a value is a float and not NaN, as nearly all of them are."""
+    return type(value) is float and value == value
 
 
 def cost_of_reading(cost: Cost, scored_tokens: int = 0) -> Cost:
