@@ -1,6 +1,7 @@
 """PMMH and SMC squared against a grid: the exact posterior of a parameter by the Kalman filter."""
 
 import math
+from functools import cache
 from typing import Any
 
 import pyro.distributions as dist
@@ -37,9 +38,10 @@ class LocalLevel(StateSpaceModel):
         return dist.Normal(state, 0.7)
 
 
+@cache
 def exact() -> tuple[float, float, float]:
     """Mean and standard deviation of the drift, and the log-evidence, by a grid."""
-    grid = torch.linspace(0.005, 6.0, 1200, dtype=torch.float64)
+    grid = torch.linspace(0.005, 6.0, 800, dtype=torch.float64)
     log_evidence = torch.tensor(
         [
             LinearGaussian(
@@ -65,13 +67,13 @@ def exact() -> tuple[float, float, float]:
 def test_the_chain_has_the_posterior_of_the_grid() -> None:
     mean, spread, _ = exact()
     algorithm = ParticleMarginalMetropolisHastings(
-        PRIOR, 1200, 200, BootstrapFilter(20, record=False)
+        PRIOR, 480, 60, BootstrapFilter(20, record=False)
     )
     posterior = algorithm.run(LocalLevel(), OBSERVATIONS, seed=0)
     values = posterior.particles["drift"]
-    batches = values.reshape(30, -1).mean(1)
+    batches = values.reshape(20, -1).mean(1)
     assert abs(z_score(batches, mean)) < MAX_Z
-    squares = (values - mean).square().reshape(30, -1).mean(1)
+    squares = (values - mean).square().reshape(20, -1).mean(1)
     assert abs(z_score(squares, spread**2)) < MAX_Z
     rate = posterior.history[-1].acceptance_rate
     assert rate is not None and 0.1 < rate < 0.8
@@ -85,8 +87,8 @@ def test_the_chain_has_the_posterior_of_the_grid() -> None:
 def test_smc_squared_has_the_posterior_and_the_evidence_of_the_grid() -> None:
     mean, _, log_evidence = exact()
     means, evidence = [], []
-    for seed in range(12):
-        posterior = SMC2(PRIOR, 60, 20, num_moves=1).run(LocalLevel(), OBSERVATIONS, seed=seed)
+    for seed in range(10):
+        posterior = SMC2(PRIOR, 40, 12, num_moves=1).run(LocalLevel(), OBSERVATIONS, seed=seed)
         means.append(float(posterior.mean(lambda values: values["drift"])))
         evidence.append(math.exp(posterior.log_evidence - log_evidence))
     assert abs(z_score(means, mean)) < MAX_Z

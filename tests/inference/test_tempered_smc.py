@@ -38,7 +38,7 @@ def test_paths_are_moved_beyond_the_last_step_of_the_others() -> None:
     """Two paths that have ended early can be moved to one that has not."""
     exact = of_table("ragged", language_with_eos())
     algorithm, measures = TemperedSMC(2, (0.5, 1.0)), []
-    for seed in range(500):
+    for seed in range(300):
         posterior = run_on(algorithm, exact, seed)
         weights = posterior.log_weights.exp()[:, None]
         measures.append((weights * exact.statistics(posterior.particles)).sum(0))
@@ -50,7 +50,7 @@ def test_paths_are_moved_beyond_the_last_step_of_the_others() -> None:
 def test_waste_free_is_unbiased(chains: int) -> None:
     model = table_without_end()
     algorithm = TemperedSMC(3 * chains, LADDER, num_moves=2, waste_free=True)
-    evidence = [math.exp(algorithm.run(model, seed=seed).log_evidence) for seed in range(400)]
+    evidence = [math.exp(algorithm.run(model, seed=seed).log_evidence) for seed in range(200)]
     assert abs(z_score(evidence, math.exp(model.log_evidence()))) < MAX_Z
 
 

@@ -54,7 +54,7 @@ ALGORITHMS = [
     ResampleMove(4, Adaptive(systematic, 1.0), move=ParticleGibbsMove(2)),
     TemperedSMC(4, (0.3, 1.0), num_moves=1),
     TemperedSMC(8),
-    ParticleGibbs(4, num_sweeps=3, num_warmup=5),
+    ParticleGibbs(4, num_sweeps=2, num_warmup=3),
     WeightedBestOfN(8),
     EntropicFilter(4),
     Greedy(),
@@ -71,7 +71,7 @@ def test_every_algorithm_keeps_its_word(algorithm: Any) -> None:
     one_by_one = isinstance(
         algorithm, TemperedSMC | EntropicFilter | ParticleGibbs | CoalescingFilter | ParticleCascade
     )
-    laws = check_algorithm(algorithm, num_runs=200 if one_by_one else 2000)
+    laws = check_algorithm(algorithm, num_runs=100 if one_by_one else 2000)
     promised = {
         "unbiased evidence": "the evidence is unbiased",
         "invariant": "the posterior is right on average",

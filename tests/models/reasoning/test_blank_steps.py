@@ -119,6 +119,10 @@ def exact_draws(chosen: Language, count: int) -> ReasoningParticles:
     return chosen.particles(law.multinomial(count, replacement=True, generator=generator(5)))
 
 
+def quick(cases: list[Any]) -> list[Any]:
+    return [pytest.param(*case, marks=pytest.mark.quick) for case in cases]
+
+
 def p_value(chosen: Language, particles: ReasoningParticles) -> float:
     counts = torch.bincount(chosen.numbers(particles), minlength=len(chosen.law)).double()
     return p_value_of_law(counts, chosen.law.softmax(0))
@@ -259,25 +263,30 @@ def test_a_step_without_text_costs_no_reading() -> None:
 
 SOME = [
     ("the end alone", "by tokens", killing, "both", "model"),
-    ("the end alone", "by steps", systematic, "backward", "product"),
     ("the end alone, two tokens", "by tokens", killing, "ancestor", "model"),
-    ("the end behind a delimiter", "by tokens", killing, "ancestor", "model"),
     ("the end behind a delimiter", "by steps", residual, "both", "min"),
-    ("the end behind a delimiter", "within steps", stratified, "backward", "product"),
     ("white space", "by tokens", systematic, "own", "product"),
-    ("white space", "by tokens", multinomial, "both", "last"),
     ("white space", "by steps", killing, "ancestor", "exp"),
-    ("white space", "within steps", residual, "backward", "model"),
     ("white space, two tokens", "by tokens", killing, "both", "odds"),
+]
+MORE_SOME = [
+    ("the end alone", "by steps", systematic, "backward", "product"),
+    ("the end behind a delimiter", "by tokens", killing, "ancestor", "model"),
+    ("the end behind a delimiter", "within steps", stratified, "backward", "product"),
+    ("white space", "by tokens", multinomial, "both", "last"),
+    ("white space", "within steps", residual, "backward", "model"),
     ("white space, two tokens", "within steps", stratified, "ancestor", "product"),
 ]
 
 
-@pytest.mark.parametrize(("kind", "cut", "scheme", "pasts", "aggregation"), SOME)
+@pytest.mark.parametrize(
+    ("kind", "cut", "scheme", "pasts", "aggregation"), [*SOME, *quick(MORE_SOME)]
+)
 def test_conditional_runs(kind: str, cut: str, scheme: Any, pasts: str, aggregation: str) -> None:
     assert after_sweeps(of(kind, cut, aggregation=aggregation), scheme, pasts) > LARGEST_P
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("kind", OTHERS)
 def test_conditional_runs_under_other_rules(kind: str) -> None:
     assert after_sweeps(of(kind), killing, "both", 1, NUM_CHAINS // 2) > LARGEST_P
@@ -340,12 +349,14 @@ ZEROS = [
     ("white space", "odds", "backward", systematic),
     ("white space", "product", "ancestor", killing),
     ("the end behind a delimiter", "last", "both", killing),
+]
+MORE_ZEROS = [
     ("the end alone", "model", "both", killing),
     ("white space, two tokens", "min", "ancestor", residual),
 ]
 
 
-@pytest.mark.parametrize(("kind", "aggregation", "pasts", "scheme"), ZEROS)
+@pytest.mark.parametrize(("kind", "aggregation", "pasts", "scheme"), [*ZEROS, *quick(MORE_ZEROS)])
 def test_a_score_of_zero_loses_a_solution_for_good(
     kind: str, aggregation: str, pasts: str, scheme: Any
 ) -> None:

@@ -340,8 +340,8 @@ def test_evidence(model: Reasoning) -> None:
 @pytest.mark.parametrize(
     "algorithm",
     [
-        ParticleGibbs(3, num_sweeps=8),
-        ParticleGibbs(3, num_sweeps=8, backward_sampling=True, ancestor_sampling=False),
+        ParticleGibbs(3, num_sweeps=4),
+        ParticleGibbs(3, num_sweeps=4, backward_sampling=True, ancestor_sampling=False),
     ],
     ids=["ancestor", "backward"],
 )
