@@ -40,13 +40,13 @@ _LAYERS: Final = re.compile("(?<!window_)layers?$|depth$|blocks$")
 _COUNTS: Final = re.compile("heads?$|experts?$|labels$|classes$|groups$")
 _VOCABULARIES: Final = re.compile("vocab|embeddings|buckets|hash")
 _NO_SIZES: Final = re.compile(
-    "length|context|chunk|theta|base|token|pixels|param|seed|_key|sampl|time|step|epoch|rate$"
+    "length|context|chunk|theta|base|token|pixels|param|seed|_key|sampl|time|step|epoch|rate$|clip"
 )
 
 # Configurations are made by loops over some of their numbers. These bounds are far above those of
 # any network, and low enough for such a loop to take no time.
 _MAX_LAYERS: Final = 2**10
-_MAX_COUNT: Final = 2**14
+_MAX_COUNT: Final = 2**16
 _MAX_SIZE: Final = 2**22
 _MAX_ENTRIES: Final = 2**14  # of a list
 _MAX_VOCABULARY: Final = 2**24
