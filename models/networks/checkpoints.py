@@ -41,6 +41,7 @@ _COUNTS: Final = re.compile("heads?$|experts?$|labels$|classes$|groups$")
 _VOCABULARIES: Final = re.compile("vocab|embeddings|buckets|hash")
 _NO_SIZES: Final = re.compile(
     "length|context|chunk|theta|base|token|pixels|param|seed|_key|sampl|time|step|epoch|rate$|clip"
+    "|alpha|^tinit$|^tfinal$|^deltaT$"
 )
 
 # Configurations are made by loops over some of their numbers. These bounds are far above those of
@@ -54,7 +55,7 @@ _MAX_POSITIONS: Final = 2**31
 
 # What costs nothing, whatever the files hold: layers, heads and the like; other numbers.
 FEW: Final = 64
-FEW_OTHERS: Final = 2**16
+_FEW_OTHERS: Final = 2**16
 _SMALL: Final = 2**24  # elements that may be needed beyond those of the files
 _FEW_PARTS: Final = 2**12  # modules, parameters and buffers, which are made in less than a second
 _PARTS: Final = 8  # of a network for each tensor of its files, of which there are 2 to 4
@@ -241,7 +242,7 @@ def _require_counts(source: str, config: PreTrainedConfig, stored: StoredTensors
         if bound == _MAX_LAYERS:
             limit = max(FEW, num_tensors)
         else:
-            limit = max(FEW if bound == _MAX_COUNT else FEW_OTHERS, num_tensors, dimension)
+            limit = max(FEW if bound == _MAX_COUNT else _FEW_OTHERS, num_tensors, dimension)
         if bound not in (None, _MAX_POSITIONS) and value > limit:
             raise InputError(
                 f"The configuration of {source} asks for a larger network than its files hold. "

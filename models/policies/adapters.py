@@ -1,6 +1,7 @@
 """Adapters in the format of PEFT, on top of a language model."""
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,6 @@ from llmsmc.errors import InputError
 from llmsmc.extras import optional
 from llmsmc.models.networks.checkpoints import (
     FEW,
-    FEW_OTHERS,
     StoredTensors,
     bound_of,
     few_parts,
@@ -26,6 +26,7 @@ from llmsmc.models.networks.pretrained import loading_errors
 WEIGHTS: Final = "adapter_model.safetensors"
 CONFIG: Final = "adapter_config.json"
 
+_SMALL: Final = 2**12  # sizes that cost nothing, whatever the file holds
 _NETWORK: Final = "an adapter of this model"
 
 
@@ -80,10 +81,18 @@ def with_adapter(model: PreTrainedModel, adapter: str | Path, *, merge: bool) ->
 
 
 def _require_sizes(adapter: str | Path, config: Any, stored: StoredTensors) -> None:
-    """Raise `InputError` for ranks and sizes that no tensor has, before tensors are made."""
-    for name, value in integers(config.to_dict()):
-        is_rank = name == "r" or name.startswith("rank_pattern")
-        limit = max(FEW if is_rank else FEW_OTHERS, stored.largest_dimension)
+    """Raise `InputError` for ranks and sizes that no tensor has, before tensors are made.
+
+    And for numbers of iterations, which may stand within a text ("pissa_niter_16").
+    """
+    settings = config.to_dict()
+    texts = [text for text in settings.values() if isinstance(text, str)]
+    iterations = [
+        (text, int(n[1])) for text in texts if (n := re.search(r"_niter_(\d{1,99})", text))
+    ]
+    for name, value in [*integers(settings), *iterations]:
+        few = name == "r" or name.startswith("rank_pattern") or name.endswith("iter")
+        limit = max(FEW if few else _SMALL, stored.largest_dimension)
         if value > limit and bound_of(name) is not None:
             raise InputError(
                 f"The configuration of {adapter} asks for a larger adapter than its file holds. "
