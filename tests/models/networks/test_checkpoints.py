@@ -33,6 +33,8 @@ from tests.models.networks.test_quantization import saved_adapter
 from tests.models.tiny_rewards import FORMULAS, model_of, tokenizers_of
 
 QUESTION = "What is 3 + 4?"
+CONFIGS: Any = CONFIG_MAPPING  # of whose types transformers says too much
+CAUSAL: Any = AutoModelForCausalLM  # and of these too little
 
 Tensors = dict[str, Tensor]
 Change = Callable[[Tensors], Tensors]
@@ -554,20 +556,20 @@ def test_whatever_is_looped_over(name: str, tmp_path: Path) -> None:
     values = [64, 32, 48, 2, 4, 2, 8, 64]
     names += ["num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings"]
     given = dict(zip(names, values, strict=True)) | sizes
-    plain = CONFIG_MAPPING[name]().to_dict()
+    plain = CONFIGS[name]().to_dict()
     given = {k: v for k, v in given.items() if k in plain or k in names[:5]}
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[name](**given, **ids))
+    model = CAUSAL.from_config(CONFIGS[name](**given, **ids))
     folder = tmp_path / "plain"
     model.save_pretrained(folder)
-    Placement(device="cpu").load(AutoModelForCausalLM, str(folder))
+    Placement(device="cpu").load(CAUSAL, str(folder))
     for number, (key, value) in enumerate(hostile):
         wrong = changed(folder, tmp_path / f"{number}", lambda tensors: tensors, **{key: value})
         begun = time.process_time()
         with pytest.raises(
             InputError, match="is of no network that can be run|than its files hold"
         ):
-            Placement(device="cpu").load(AutoModelForCausalLM, str(wrong))
+            Placement(device="cpu").load(CAUSAL, str(wrong))
         assert time.process_time() - begun < 5
 
 
@@ -612,14 +614,14 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kind, sizes = PUBLISHED[name]
-    config = CONFIG_MAPPING[kind](**sizes)
+    config = CONFIGS[kind](**sizes)
     with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(config)
+        network = CAUSAL.from_config(config)
     shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     stored = StoredTensors(shapes, 0)
     monkeypatch.setattr(checkpoints, "stored_tensors", lambda *_, **__: stored)
     require_sane(name, json.loads(config.to_json_string(use_diff=False)) | sizes)
-    require_stored(name, config, AutoModelForCausalLM.from_config)
+    require_stored(name, config, CAUSAL.from_config)
 
 
 def test_published_notes() -> None:
