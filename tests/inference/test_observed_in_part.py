@@ -95,8 +95,8 @@ class Walk(Plane):
 
     def path_log_likelihood(self, t: int, state: Any, observations: Any) -> Tensor:
         steps = range(min(t + 1, len(ROWS)))
-        total: Tensor = sum(self.log_likelihood(s, None, state, observations[s]) for s in steps)
-        return total
+        rows = [self.log_likelihood(s, None, state, observations[s]) for s in steps]
+        return torch.stack(rows).sum(0)
 
     def num_steps(self, state: Any) -> Tensor:
         count: Tensor = state[1]
