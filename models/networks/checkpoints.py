@@ -2,7 +2,9 @@
 
 A configuration is numbers that somebody wrote. Before any of them is looped over or allocated, they
 are held against bounds that no network reaches, and then against the headers of the safetensors
-files, which tell the shape of each tensor without reading it.
+files, which tell the shape of each tensor without reading it. Whatever else is looped over makes
+parts of the network, and these are counted while it is made: a network has about as many parts as
+there are tensors in its files.
 
 What has been loaded is held against the network: each of its tensors is in the files, with the
 shape that it has there. A tensor of the files that the network lacks is an error as well, unless it
@@ -10,7 +12,9 @@ is known to lie beside the stack that is run (`_BESIDE`): otherwise the files ar
 architecture, and what is computed is not the model that was saved.
 """
 
+import contextlib
 import copy
+import inspect
 import json
 import logging
 import re
@@ -31,20 +35,30 @@ from llmsmc.errors import InputError
 
 _NAMES: Final = 3  # that an error lists
 
-_POSITIONS: Final = re.compile("position|seq|ctx|window$")
+_POSITIONS: Final = re.compile("position|seq|ctx|window")
 _LAYERS: Final = re.compile("(?<!window_)layers?$|depth$|blocks$")
-_COUNTS: Final = re.compile("heads?$|experts?$|labels$|groups$")
-_NO_SIZES: Final = re.compile("length|context|chunk|theta|base|token|pixels|param|seed|sample|time")
+_COUNTS: Final = re.compile("heads?$|experts?$|labels$|classes$|groups$")
+_VOCABULARIES: Final = re.compile("vocab|embeddings|buckets|hash")
+_NO_SIZES: Final = re.compile(
+    "length|context|chunk|theta|base|token|pixels|param|seed|_key|sampl|time|step|epoch|rate$|clip"
+    "|alpha|^tinit$|^tfinal$|^deltaT$"
+)
 
 # Configurations are made by loops over some of their numbers. These bounds are far above those of
 # any network, and low enough for such a loop to take no time.
 _MAX_LAYERS: Final = 2**10
-_MAX_COUNT: Final = 2**14
-_MAX_SIZE: Final = 2**24
+_MAX_COUNT: Final = 2**16
+_MAX_SIZE: Final = 2**22
+_MAX_ENTRIES: Final = 2**14  # of a list
+_MAX_VOCABULARY: Final = 2**24
 _MAX_POSITIONS: Final = 2**31
 
-FEW: Final = 64  # layers, heads and the like that cost nothing, whatever the files hold
+# What costs nothing, whatever the files hold: layers, heads and the like; other numbers.
+FEW: Final = 64
+_FEW_OTHERS: Final = 2**16
 _SMALL: Final = 2**24  # elements that may be needed beyond those of the files
+_FEW_PARTS: Final = 2**12  # modules, parameters and buffers, which are made in less than a second
+_PARTS: Final = 8  # of a network for each tensor of its files, of which there are 2 to 4
 
 _BESIDE: Final = re.compile(
     r"(^|\.)("
@@ -139,8 +153,14 @@ def stored_tensors(source: str, named: str | None, **revision: Any) -> StoredTen
 
 def require_sane(source: str, config: Mapping[str, Any]) -> None:
     """Raise `InputError` for numbers of a configuration that no network has."""
-    for name, value in _integers(config):
-        bound = _bound_of(name)
+    for name, length in _lengths(config):
+        if length > _MAX_ENTRIES:
+            raise InputError(
+                f"The configuration of {source} is of no network that can be run. Got {name} with "
+                f"{length:,} entries; accepted: lists of {_MAX_ENTRIES:,} at most."
+            )
+    for name, value in integers(config):
+        bound = bound_of(name)
         if bound is not None and value > bound:
             raise InputError(
                 f"The configuration of {source} is of no network that can be run. Got "
@@ -163,12 +183,11 @@ def require_stored(
     stored = stored_tensors(source, getattr(config, "transformers_weights", None), **revision)
     if stored is None:
         return  # without files, loading fails anyway
-    sizes = config.to_dict()
-    _require_counts(source, sizes, stored)
-    with torch.device("meta"):
+    _require_counts(source, config, stored)
+    with torch.device("meta"), few_parts(source, len(stored.shapes)):
         network = make(copy.deepcopy(config))
     needed = sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers()))
-    held = stored.num_elements
+    held, sizes = stored.num_elements, config.to_dict()
     if sizes.get("quantization_config"):
         held = 8 * stored.num_bytes  # no number takes less than a bit
     if needed > 2 * held + _SMALL:
@@ -179,17 +198,56 @@ def require_stored(
         )
 
 
-def _require_counts(source: str, sizes: Mapping[str, Any], stored: StoredTensors) -> None:
-    """Raise `InputError` for more layers, heads, experts or labels than the files can hold."""
-    bound = max(FEW, len(stored.shapes), stored.largest_dimension)
-    for name, value in _integers(sizes):
-        layers = _LAYERS.search(_last(name))
-        limit = max(FEW, len(stored.shapes)) if layers else bound
-        if (layers or _COUNTS.search(_last(name))) and value > limit:
+@contextlib.contextmanager
+def few_parts(source: str, num_tensors: int) -> Iterator[None]:
+    """Raise `InputError` as soon as more is made in here than a network of so many tensors has.
+
+    Counted are the modules, parameters and buffers that this thread puts into modules.
+    """
+    bound, thread, made = _FEW_PARTS + _PARTS * num_tensors, threading.get_ident(), 0
+
+    def count(*_: object) -> None:
+        nonlocal made
+        made += threading.get_ident() == thread
+        if made > bound:
+            raise InputError(
+                f"The configuration of {source} asks for a larger network than its files hold. Got "
+                f"more than {bound:,} modules and parameters for {num_tensors:,} tensors; "
+                "accepted: the configuration that was saved with the weights."
+            )
+
+    hooks = [
+        torch.nn.modules.module.register_module_module_registration_hook(count),
+        torch.nn.modules.module.register_module_parameter_registration_hook(count),
+        torch.nn.modules.module.register_module_buffer_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _require_counts(source: str, config: PreTrainedConfig, stored: StoredTensors) -> None:
+    """Raise `InputError` for numbers of a configuration that are larger than the files can hold.
+
+    There are no more layers than tensors, and nothing has a larger size than the largest dimension.
+    What is no setting of the architecture, such as notes on the training, is left alone.
+    """
+    known = inspect.signature(type(config)).parameters
+    num_tensors, dimension = len(stored.shapes), stored.largest_dimension
+    for name, value in integers({k: v for k, v in config.to_dict().items() if k in known}):
+        last = _last(name)
+        bound = bound_of(last)
+        if bound == _MAX_LAYERS:
+            limit = max(FEW, num_tensors)
+        else:
+            limit = max(FEW if bound == _MAX_COUNT else _FEW_OTHERS, num_tensors, dimension)
+        if bound not in (None, _MAX_POSITIONS) and value > limit:
             raise InputError(
                 f"The configuration of {source} asks for a larger network than its files hold. "
-                f"Got {name} = {value} for {len(stored.shapes)} tensors, the largest dimension of "
-                f"which is {stored.largest_dimension}; accepted: the configuration that was saved "
+                f"Got {name} = {value} for {num_tensors} tensors, the largest dimension of "
+                f"which is {dimension}; accepted: the configuration that was saved "
                 "with the weights."
             )
 
@@ -334,30 +392,43 @@ def listed(names: Collection[str]) -> str:
     return shown if len(names) <= _NAMES else f"{shown} and {len(names) - _NAMES} more"
 
 
-def _integers(config: Any, name: str = "") -> Iterator[tuple[str, int]]:
+def integers(config: Any, name: str = "") -> Iterator[tuple[str, int]]:
     """Yield the integers of a configuration with their names, at any depth."""
     if isinstance(config, Mapping):
         for key, value in config.items():
-            yield from _integers(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(config, list):
+            yield from integers(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(config, list | tuple):
         for value in config:
-            yield from _integers(value, name)
+            yield from integers(value, name)
     elif isinstance(config, float) and config.is_integer():
         yield name, int(config)
     elif isinstance(config, int) and not isinstance(config, bool):
         yield name, config
 
 
-def _bound_of(name: str) -> int | None:
-    """Return what a number of a configuration may be at most."""
+def _lengths(config: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """Yield the lengths of the lists of a configuration with their names, at any depth."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from _lengths(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(config, list):
+        yield name, len(config)
+        for value in config:
+            yield from _lengths(value, name)
+
+
+def bound_of(name: str) -> int | None:
+    """Return what a number of a configuration may be at most; None where it is no size."""
     last = _last(name)
+    if _LAYERS.search(last):
+        return _MAX_LAYERS
+    if _COUNTS.search(last):
+        return _MAX_COUNT
     if _POSITIONS.search(last):
         return _MAX_POSITIONS
     if _NO_SIZES.search(last) or last.endswith("_id"):
         return None
-    if _LAYERS.search(last):
-        return _MAX_LAYERS
-    return _MAX_COUNT if _COUNTS.search(last) else _MAX_SIZE
+    return _MAX_VOCABULARY if _VOCABULARIES.search(last) else _MAX_SIZE
 
 
 def _last(name: str) -> str:
@@ -366,7 +437,7 @@ def _last(name: str) -> str:
 
 def _largest(config: Mapping[str, Any]) -> str:
     """Return the largest sizes of a configuration, as they stand there."""
-    sizes = [(value, name) for name, value in _integers(config) if _bound_of(name) is not None]
+    sizes = [(value, name) for name, value in integers(config) if bound_of(name) is not None]
     return ", ".join(f"{name} = {value}" for value, name in sorted(sizes, reverse=True)[:_NAMES])
 
 

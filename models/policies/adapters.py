@@ -1,6 +1,7 @@
 """Adapters in the format of PEFT, on top of a language model."""
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from llmsmc.extras import optional
 from llmsmc.models.networks.checkpoints import (
     FEW,
     StoredTensors,
+    bound_of,
+    few_parts,
+    integers,
     read_headers,
     require_same_tensors,
 )
@@ -22,6 +26,7 @@ from llmsmc.models.networks.pretrained import loading_errors
 WEIGHTS: Final = "adapter_model.safetensors"
 CONFIG: Final = "adapter_config.json"
 
+_SMALL: Final = 2**12  # sizes that cost nothing, whatever the file holds
 _NETWORK: Final = "an adapter of this model"
 
 
@@ -50,8 +55,13 @@ def with_adapter(model: PreTrainedModel, adapter: str | Path, *, merge: bool) ->
                 f"prompt or its keys ({config.peft_type.value}); accepted: LoRA and its kin."
             )
         stored = read_headers([folder / WEIGHTS])
-        _require_rank(adapter, config, stored)
-        with warnings.catch_warnings(), _missing_names(adapter, stored):
+        _require_sizes(adapter, config, stored)
+        num_tensors = len(stored.shapes) + len(model.state_dict())
+        with (
+            warnings.catch_warnings(),
+            _missing_names(adapter, stored),
+            few_parts(str(adapter), num_tensors),
+        ):
             # What is missing or of another shape is an error here, and told with all the rest.
             warnings.filterwarnings("ignore", "Found missing adapter keys|Some weights of")
             warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")  # see below
@@ -70,16 +80,25 @@ def with_adapter(model: PreTrainedModel, adapter: str | Path, *, merge: bool) ->
     return adapted
 
 
-def _require_rank(adapter: str | Path, config: Any, stored: StoredTensors) -> None:
-    """Raise `InputError` for a rank that no tensor has, before tensors of that rank are made."""
-    ranks = [getattr(config, "r", None), *(getattr(config, "rank_pattern", None) or {}).values()]
-    for rank in ranks:
-        if isinstance(rank, int) and rank > max(FEW, stored.largest_dimension):
+def _require_sizes(adapter: str | Path, config: Any, stored: StoredTensors) -> None:
+    """Raise `InputError` for ranks and sizes that no tensor has, before tensors are made.
+
+    And for numbers of iterations, which may stand within a text ("pissa_niter_16").
+    """
+    settings = config.to_dict()
+    texts = [text for text in settings.values() if isinstance(text, str)]
+    iterations = [
+        (text, int(n[1])) for text in texts if (n := re.search(r"_niter_(\d{1,99})", text))
+    ]
+    for name, value in [*integers(settings), *iterations]:
+        few = name == "r" or name.startswith("rank_pattern") or name.endswith("iter")
+        limit = max(FEW if few else _SMALL, stored.largest_dimension)
+        if value > limit and bound_of(name) is not None:
             raise InputError(
                 f"The configuration of {adapter} asks for a larger adapter than its file holds. "
-                f"Got r = {rank} for {len(stored.shapes)} tensors, the largest dimension of which "
-                f"is {stored.largest_dimension}; accepted: the configuration that was saved with "
-                "the weights."
+                f"Got {name} = {value} for {len(stored.shapes)} tensors, the largest dimension of "
+                f"which is {stored.largest_dimension}; accepted: the configuration that was saved "
+                "with the weights."
             )
 
 

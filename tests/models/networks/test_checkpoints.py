@@ -13,17 +13,28 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from llmsmc import InputError
 from llmsmc.models import GenerativeJudge, ImplicitReward, LanguageModel, RewardModel
-from llmsmc.models.networks.checkpoints import TensorsError, read_headers, require_same_tensors
+from llmsmc.models.networks import checkpoints
+from llmsmc.models.networks.checkpoints import (
+    StoredTensors,
+    TensorsError,
+    read_headers,
+    require_same_tensors,
+    require_sane,
+    require_stored,
+)
+from llmsmc.models.networks.pretrained import Placement
 from tests.models.architectures import save_policy
 from tests.models.conftest import saved
 from tests.models.networks.test_quantization import saved_adapter
 from tests.models.tiny_rewards import FORMULAS, model_of, tokenizers_of
 
 QUESTION = "What is 3 + 4?"
+CONFIGS: Any = CONFIG_MAPPING  # of whose types transformers says too much
+CAUSAL: Any = AutoModelForCausalLM  # and of these too little
 
 Tensors = dict[str, Tensor]
 Change = Callable[[Tensors], Tensors]
@@ -313,9 +324,19 @@ def test_adapters_of_hostile_ranks(wide_policy_folder: Path, tmp_path: Path) -> 
     plain = LanguageModel.from_pretrained(wide_policy_folder, device="cpu")
     folder = saved_adapter(plain, tmp_path / "adapter")
     path = folder / "adapter_config.json"
-    for wrong in ({"r": 10**12}, {"rank_pattern": {"q_proj": 10**9}}, {"r": 10**6}):
-        path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
-        with pytest.raises(InputError, match="asks for a larger adapter.*Got r = 10+ for"):
+    given = json.loads(path.read_text())
+    for wrong in (
+        {"r": 10**12},
+        {"rank_pattern": {"q_proj": 10**9}},
+        {"r": 10**6},
+        {"layers_to_transform": [10**9], "layers_pattern": "layers"},
+        {"layer_replication": [[0, 10**9]]},
+        {"layer_replication": [[0, 2]] * 2000},
+        {"init_lora_weights": "pissa_niter_1000000000"},
+        {"peft_type": "VBLORA", "num_vectors": 60_000, "vector_length": 60_000},
+    ):
+        path.write_text(json.dumps(given | wrong))
+        with pytest.raises(InputError, match=r"asks for a larger (adapter.*Got \w+|network)"):
             LanguageModel.from_pretrained(wide_policy_folder, device="cpu", adapter=folder)
 
 
@@ -487,6 +508,125 @@ def test_configurations_of_other_architectures(
     wrong = changed(plain, tmp_path / "policy", lambda tensors: tensors, **sizes)
     with pytest.raises(InputError, match="is of no network that can be run|than its files hold"):
         LanguageModel.from_pretrained(wrong)
+
+
+TINY: dict[str, tuple[dict[str, Any], list[tuple[str, Any]]]] = {  # what else is looped over
+    "gemma3n_text": (
+        {"altup_num_inputs": 2, "laurel_rank": 4, "hidden_size_per_layer_input": 4}
+        | {"num_kv_shared_layers": 0, "vocab_size_per_layer_input": 64, "layer_types": None}
+        | {"activation_sparsity_pattern": None},
+        [("altup_num_inputs", 10**5), ("altup_num_inputs", 2**14), ("laurel_rank", 10**9)],
+    ),
+    "gpt_neo": (
+        {"attention_types": [[["global", "local"], 1]]},
+        [
+            ("attention_types", [[["global"], 2**24]]),
+            ("attention_types", [[["global"], 10**5]]),
+            ("attention_types", [[["global"], 1]] * 2**15),
+            ("num_layers", 10**5),
+        ],
+    ),
+    "qwen3_moe": (
+        {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+        [
+            ("num_experts", 10**5),
+            ("moe_intermediate_size", 2**22),
+            ("num_experts_per_tok", 10**5),
+            ("layer_types", ["full_attention"] * 10**5),
+        ],
+    ),
+    "gpt_oss": (
+        {"num_local_experts": 4, "num_experts_per_tok": 2, "layer_types": None},
+        [("num_local_experts", 2**16), ("layer_types", ["full_attention"] * 2**15)],
+    ),
+    "falcon": ({"new_decoder_architecture": True}, [("ffn_hidden_size", 10**8)]),
+    "mamba": (
+        {"state_size": 4, "time_step_rank": 4},
+        [("time_step_rank", 2**30), ("conv_kernel", 2**20), ("state_size", 10**6)],
+    ),
+    "bloom": ({}, [("n_layer", 10**5), ("pretraining_tp", 10**6)]),
+    "opt": ({"word_embed_proj_dim": 32}, [("ffn_dim", 2**21), ("word_embed_proj_dim", 2**20)]),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_whatever_is_looped_over(name: str, tmp_path: Path) -> None:
+    sizes, hostile = TINY[name]
+    names = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"]
+    values = [64, 32, 48, 2, 4, 2, 8, 64]
+    names += ["num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings"]
+    given = dict(zip(names, values, strict=True)) | sizes
+    plain = CONFIGS[name]().to_dict()
+    given = {k: v for k, v in given.items() if k in plain or k in names[:5]}
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    model = CAUSAL.from_config(CONFIGS[name](**given, **ids))
+    folder = tmp_path / "plain"
+    model.save_pretrained(folder)
+    Placement(device="cpu").load(CAUSAL, str(folder))
+    for number, (key, value) in enumerate(hostile):
+        wrong = changed(folder, tmp_path / f"{number}", lambda tensors: tensors, **{key: value})
+        begun = time.process_time()
+        with pytest.raises(
+            InputError, match="is of no network that can be run|than its files hold"
+        ):
+            Placement(device="cpu").load(CAUSAL, str(wrong))
+        assert time.process_time() - begun < 5
+
+
+PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
+    "Llama 3.1 405B": (
+        "llama",
+        {"hidden_size": 16384, "intermediate_size": 53248, "num_hidden_layers": 126}
+        | {"num_attention_heads": 128, "num_key_value_heads": 8, "vocab_size": 128256}
+        | {"max_position_embeddings": 131072},
+    ),
+    "Qwen3 235B": (
+        "qwen3_moe",
+        {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 94}
+        | {"num_attention_heads": 64, "num_key_value_heads": 4, "head_dim": 128}
+        | {"num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 1536}
+        | {"max_position_embeddings": 40960, "max_window_layers": 94},
+    ),
+    "DeepSeek V3": ("deepseek_v3", {}),
+    "Kimi K2": (
+        "deepseek_v3",
+        {"n_routed_experts": 384, "num_attention_heads": 64, "vocab_size": 163840}
+        | {"n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
+        | {"max_position_embeddings": 131072},
+    ),
+    "gpt-oss 120B": ("gpt_oss", {}),
+    "Gemma 3n E4B": ("gemma3n_text", {}),
+    "Llama 4 Scout": (
+        "llama4_text",
+        {"max_position_embeddings": 10485760, "num_local_experts": 16, "vocab_size": 202048},
+    ),
+    "Qwen2.5 1M": (
+        "qwen2",
+        {"max_position_embeddings": 1010000, "sliding_window": 1010000, "vocab_size": 152064}
+        | {"dual_chunk_attention_config": {"chunk_size": 262144, "local_size": 8192}},
+    ),
+    "Mistral": ("mistral", {"rope_theta": 1e9, "sliding_window": None}),
+    "GPT-2": ("gpt2", {}),
+    "GPT-Neo": ("gpt_neo", {}),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sizes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, sizes = PUBLISHED[name]
+    config = CONFIGS[kind](**sizes)
+    with torch.device("meta"):
+        network = CAUSAL.from_config(config)
+    shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    stored = StoredTensors(shapes, 0)
+    monkeypatch.setattr(checkpoints, "stored_tensors", lambda *_, **__: stored)
+    require_sane(name, json.loads(config.to_json_string(use_diff=False)) | sizes)
+    require_stored(name, config, CAUSAL.from_config)
+
+
+def test_published_notes() -> None:
+    notes = {"audio_config": {"gradient_clipping": 1e10, "sampling_rate": 16000}}
+    require_sane("Gemma 3n", notes | {"max_pixels": 12845056, "global_step": 10**7})
 
 
 def test_numbers_that_are_no_sizes(policy_folder: Path, tmp_path: Path) -> None:
