@@ -91,7 +91,7 @@ _REPLACEMENTS: Final = (
 )
 
 
-_UNIT: Final = re.compile(r"(?<=[0-9}]) ([a-z]{4,}(?: [a-z]{4,})*)$")
+_UNIT: Final = re.compile(r"(?<=[0-9}]) ([a-z]{4,}(?: [a-z]{4,})*|(?:sq|cu)\. ?[a-z]{1,4})$")
 _HALF: Final = re.compile(r"(?<=[0-9])\s*([aApP])\.?\s?[mM]\.?$")
 
 
@@ -100,7 +100,9 @@ _STYLE: Final = re.compile(
     r"|text(?:bf|it|rm|sf|normal)?(?=\s*\{[^{}]*[\\$])))?\s*\{"
     r"|(?P<alone>\\displaystyle(?![a-zA-Z]))"
 )
-_INTRODUCTION: Final = re.compile(r"(?:=|\\approx(?![a-zA-Z])|approximately\s)\s*")
+_INTRODUCTION: Final = re.compile(
+    r"(?:=|\\(?:approx|Rightarrow|implies|therefore)(?![a-zA-Z])|approximately\s)\s*"
+)
 
 
 def bare(text: str) -> str:
@@ -173,7 +175,9 @@ def normalized(text: str) -> str:
     return text.strip()
 
 
-_NUMERAL: Final = re.compile(r"0*(?P<digits>[0-9A-Za-z]+)_\{?\(?(?P<base>[0-9]+)\)?\}?")
+_NUMERAL: Final = re.compile(
+    r"\(?0*(?P<digits>[0-9A-Za-z]+)\)?(?:_\{?\(?|\s?\(?(?:in\s?)?base\s?)(?P<base>[0-9]+)\)?\}?"
+)
 
 
 def numeral(text: str) -> tuple[str, str] | None:
