@@ -169,14 +169,20 @@ def _same_members(left: Node, right: Node) -> bool:
             return _same_in_order(several, other[0])
     names = [{member.name for member in each} for each in lists]
     for several, alone, members in ((*names, lists[0]), (*names[::-1], lists[1])):
-        if len(alone) == 1 and len(several) == len(members) and several == _numbered(alone, several):
+        if (
+            len(alone) == 1
+            and len(several) == len(members)
+            and several == _numbered(alone, several)
+        ):
             return _is_matched(*([replace(x, name=None) for x in each] for each in lists))
     if {None} in names and max(map(len, names)) > 1:  # x = 1, y = 2 and 1, 2
         return {left.kind, right.kind} == {"list"} and _same_nodes(*lists)
     return _is_matched(*lists)
 
 
-def _numbered(names: AbstractSet[Node | None], several: AbstractSet[Node | None]) -> AbstractSet[Node | None]:
+def _numbered(
+    names: AbstractSet[Node | None], several: AbstractSet[Node | None]
+) -> AbstractSet[Node | None]:
     """Return x_1, x_2, ... of x, as many as there are."""
     (name,) = names
     if name is None or name.kind != "symbol":
@@ -293,8 +299,6 @@ def _name(node: Node) -> tuple[Node | None, Node]:
         if _is_name(last) and len(node.parts) == 2:
             return last, first
         return (None, last) if len(node.parts) > 2 or _is_closed(first) else (None, node)
-    if operators == [r"\in"] and _is_name(first):
-        return first, last
     return _region_of_relation(node) or (None, node)
 
 
@@ -540,6 +544,8 @@ _FLIPPED: Final = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
 def _region_of_relation(relation: Node) -> tuple[Node, Node] | None:
     """Return the unknown of an inequality, and where it may be; None if that is not so plain."""
     operators, parts = relation.text.split(), relation.parts
+    if operators == [r"\in"] and _is_name(parts[0]):
+        return parts[0], _canonical(parts[1])
     if not all(operator in _FLIPPED for operator in operators):
         return None
     if len(parts) == 2:

@@ -72,8 +72,25 @@ def read(answer: str) -> Node:
     if numeral(spelt):
         digits, base = numeral(spelt) or ("", "")
         return Node("numeral", text=f"{digits}_{base}".casefold())
-    text = _TIMES.sub("*", _ANGLES.sub(r"\\langle \1\\rangle ", bare(answer)))
-    text = _PER.sub(r"\\text{\1/\2}", _ORDINARY.sub(r"\1", text))
+    text = bare(answer)
+    try:
+        return _read(text)
+    except Unreadable:
+        equation = _EQUATION.fullmatch(text)
+        if equation is None:
+            raise
+        name = Node("symbol", text=normalized(equation[1]))
+        return Node("relation", (name, _read(equation[2])), "=")
+
+
+# What cannot be read left of a sign of equality is a name: P(A | B) = 1/2.
+_EQUATION: Final = re.compile(r"((?:[^,;()=<>]|\([^()=<>]*\))+)(?<![!\\:])=([^=]+)")
+
+
+def _read(text: str) -> Node:
+    text = _TIMES.sub("*", _ANGLES.sub(r"\\langle \1\\rangle ", text))
+    text = _LABELLED.sub(r"\\text{\1}=", text)
+    text = _PER.sub(r"\\text{\1/\2}\3", _ORDINARY.sub(r"\1", text))
     try:
         tree = _Parser(_tokens(_without_thousands(text))).answer()
     except RecursionError as error:  # of a caller that stands deep already
@@ -111,10 +128,11 @@ _FURTHER: Final = re.compile(
 )
 _TIMES: Final = re.compile(r"(?<=[0-9])\s*x\s*(?=10\^)")  # 3.2 x 10^5
 _ANGLES: Final = re.compile(r"^(?:\\left)?<([^<>=]*,[^<>=]*?)(?:\\right\s?)?>$")  # <1, 2>
-_ORDINARY: Final = re.compile(r"(?<![\^_])\{([:=<>])\}")  # 3{:}1, set without spaces
+_LABELLED: Final = re.compile(r"^([A-Za-z]{3,}(?: [A-Za-z]+){0,4}):\s")  # Total: 5
+_ORDINARY: Final = re.compile(r"(?<![\^_])\{([:=<>+-])\}")  # 3{:}1, set without spaces
 _PER: Final = re.compile(
     r"\\[dt]?frac\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}"
-    r"\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}"
+    r"\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*((?:\^\{?[23]\}?)?)\s*\}"
 )
 
 
@@ -460,7 +478,9 @@ class _Parser:
     def _product(self) -> Node:
         left = self._power()
         while (token := self._next()) is not None:
-            if token.kind == "sign" and token.text in _TIMES_OR_BY:
+            if token.text == "/" and self._is_word_ahead():  # 18/day
+                left = self._with_unit(left)
+            elif token.kind == "sign" and token.text in _TIMES_OR_BY:
                 self._take()
                 right = self._signed_power()
                 if token.text == r"\times" and _is_vector(left) and _is_vector(right):
@@ -507,6 +527,10 @@ class _Parser:
         ahead = self._tokens[self._place : self._place + 3]
         kinds = [token.kind for token in ahead]
         return kinds == ["number", "sign", "number"] and ahead[1].text == "/"
+
+    def _is_word_ahead(self) -> bool:
+        ahead = self._tokens[self._place + 1 : self._place + 2]
+        return bool(ahead) and ahead[0].kind in ("text", "word")
 
     def _power(self) -> Node:
         return self._with_signs(self._primary())
@@ -767,6 +791,8 @@ class _Parser:
             return Node("set", tuple(found))
         if not found:
             raise Unreadable("nothing in brackets")
+        if opening == "[" and all(row.kind == "bracket" and row.text == "[]" for row in found):
+            return Node("matrix", tuple(Node("list", row.parts) for row in found))
         if len(found) == 1 and opening + closing in ("()", "[]"):
             return found[0]
         round_ones = opening + closing if opening != r"\<" else "()"

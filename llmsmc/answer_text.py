@@ -73,6 +73,7 @@ _DELIMITERS: Final = (
     ("'", "'"),
     ("\N{LEFT DOUBLE QUOTATION MARK}", "\N{RIGHT DOUBLE QUOTATION MARK}"),
 )
+_NOT: Final = re.compile(r"\\not\s*=")
 # \( \), \[ \] and dollars around formulae, but neither $5 nor \\[2pt].
 _FORMULA: Final = re.compile(r"(?<!\\)\\[()\[\]]|(?<!\\)\$(?=\S)([^$]*)(?<=[^\s\\])\$(?!\d)")
 _TEXT: Final = r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"
@@ -92,6 +93,7 @@ _REPLACEMENTS: Final = (
 
 
 _UNIT: Final = re.compile(r"(?<=[0-9}]) ([a-z]{4,}(?: [a-z]{4,})*|(?:sq|cu)\. ?[a-z]{1,4})$")
+_LENGTH: Final = re.compile(r"-?[0-9.,]+ [mgshlL](?:/(?:s|h|min))?")  # 5 m, and not 5m
 _HALF: Final = re.compile(r"(?<=[0-9])\s*([aApP])\.?\s?[mM]\.?$")
 
 
@@ -108,9 +110,12 @@ _INTRODUCTION: Final = re.compile(
 def bare(text: str) -> str:
     """Return an answer without what surrounds it, its symbols in LaTeX and its unit as text."""
     text = _RAISED.sub(lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
-    text = _unended(_FORMULA.sub(r"\1", text.translate(_SYMBOLS)))
+    text = _NOT.sub(r"\\ne ", text.translate(_SYMBOLS))
+    text = _unended(_FORMULA.sub(r"\1", text))
     while (inner := _unwrapped_once(text)) is not None:
         text = _unended(inner)
+    if _LENGTH.fullmatch(text):
+        text = text.replace(" ", r" \text{", 1) + "}"
     return _UNIT.sub(r" \\text{\1}", _HALF.sub(r" \\text{\1m}", text))
 
 
