@@ -7,7 +7,6 @@ equal if their values are. Every rule holds in both directions.
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -167,27 +166,22 @@ def _same_members(left: Node, right: Node) -> bool:
     for several, other, alone in ((lists[0], lists[1], left), (lists[1], lists[0], right)):
         if alone.kind == "list" and len(several) > 1 and len(other) == 1:
             return _same_in_order(several, other[0])
+    lists = _unnumbered(*lists), _unnumbered(*lists[::-1])
     names = [{member.name for member in each} for each in lists]
-    for several, alone, members in ((*names, lists[0]), (*names[::-1], lists[1])):
-        if (
-            len(alone) == 1
-            and len(several) == len(members)
-            and several == _numbered(alone, several)
-        ):
-            return _is_matched(*([replace(x, name=None) for x in each] for each in lists))
     if {None} in names and max(map(len, names)) > 1:  # x = 1, y = 2 and 1, 2
         return {left.kind, right.kind} == {"list"} and _same_nodes(*lists)
     return _is_matched(*lists)
 
 
-def _numbered(
-    names: AbstractSet[Node | None], several: AbstractSet[Node | None]
-) -> AbstractSet[Node | None]:
-    """Return x_1, x_2, ... of x, as many as there are."""
-    (name,) = names
-    if name is None or name.kind != "symbol":
-        return set()
-    return {replace(name, text=f"{name.text}_{index + 1}") for index in range(len(several))}
+def _unnumbered(members: list[_Member], others: Sequence[_Member]) -> list[_Member]:
+    """Return members that are called x_1, x_2, ... as x where others are called x."""
+    name = others[0].name if others else None
+    if name is None or name.kind != "symbol" or len(members) < 2:
+        return members
+    numbered = {replace(name, text=f"{name.text}_{index + 1}") for index in range(len(members))}
+    if {member.name for member in members} != numbered:
+        return members
+    return [replace(member, name=name) for member in members]
 
 
 def _same_nodes(left: Sequence[_Member], right: Sequence[_Member]) -> bool:
@@ -298,7 +292,8 @@ def _name(node: Node) -> tuple[Node | None, Node]:
             return first, last
         if _is_name(last) and len(node.parts) == 2:
             return last, first
-        return (None, last) if len(node.parts) > 2 or _is_closed(first) else (None, node)
+        computed = len(node.parts) > 2 or (_is_closed(first) and _is_closed(last))
+        return (None, last if computed else node)
     return _region_of_relation(node) or (None, node)
 
 

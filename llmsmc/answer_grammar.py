@@ -320,6 +320,8 @@ def _classified(kind: str, piece: str, spaced: bool) -> list[_Token]:
         return [_Token("run", piece, spaced)]
     if len(piece) > 1 and (unit_name(piece) or (spaced and len(piece) > 3)):
         return [_Token("word", piece, spaced)]
+    if len(piece) > 2 and piece.istitle():  # May 5
+        return [_Token("letter", piece, spaced)]
     letters = [_Token("letter", letter) for letter in piece]
     return [_Token("letter", piece[0], spaced), *letters[1:]]
 

@@ -25,6 +25,10 @@ MENTIONED = [
         "correct option",
         r"\text{TBD}",
         "answer letter",
+        "LETTER",
+        r"\ ",
+        r"\text{your final answer as a single integer}",
+        "answer in simplest form",
     ),
 ]
 """Contents of boxes that hold the place of an answer."""
