@@ -88,8 +88,13 @@ _EQUATION: Final = re.compile(r"((?:[^,;()=<>]|\([^()=<>]*\))+)(?<![!\\:])=([^=]
 
 
 def _read(text: str) -> Node:
+    label = _LABEL.match(text)
+    if label:
+        said = _read(text[label.end() :])
+        if "relation" in (said.kind, *(part.kind for part in said.parts)):
+            return said
+        return Node("relation", (Node("text", text=label[1].casefold()), said), "=")
     text = _TIMES.sub("*", _ANGLES.sub(r"\\langle \1\\rangle ", text))
-    text = _LABELLED.sub(r"\\text{\1}=", text)
     text = _PER.sub(r"\\text{\1/\2}\3", _ORDINARY.sub(r"\1", text))
     try:
         tree = _Parser(_tokens(_without_thousands(text))).answer()
@@ -128,7 +133,7 @@ _FURTHER: Final = re.compile(
 )
 _TIMES: Final = re.compile(r"(?<=[0-9])\s*x\s*(?=10\^)")  # 3.2 x 10^5
 _ANGLES: Final = re.compile(r"^(?:\\left)?<([^<>=]*,[^<>=]*?)(?:\\right\s?)?>$")  # <1, 2>
-_LABELLED: Final = re.compile(r"^([A-Za-z]{3,}(?: [A-Za-z]+){0,4}):\s")  # Total: 5
+_LABEL: Final = re.compile(r"([A-Za-z]{3,}(?: [A-Za-z]+){0,4}):\s")  # Total: 5
 _ORDINARY: Final = re.compile(r"(?<![\^_])\{([:=<>+-])\}")  # 3{:}1, set without spaces
 _PER: Final = re.compile(
     r"\\[dt]?frac\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}"

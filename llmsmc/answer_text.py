@@ -93,7 +93,8 @@ _REPLACEMENTS: Final = (
 
 
 _UNIT: Final = re.compile(r"(?<=[0-9}]) ([a-z]{4,}(?: [a-z]{4,})*|(?:sq|cu)\. ?[a-z]{1,4})$")
-_LENGTH: Final = re.compile(r"-?[0-9.,]+ [mgshlL](?:/(?:s|h|min))?")  # 5 m, and not 5m
+# 5 m, and not 5m
+_METRES: Final = re.compile(r"^(-?[0-9.,]+) ([mgshlL](?:/(?:s|h|min))?)((?:\^(?:[23]|\{[23]\}))?)$")
 _HALF: Final = re.compile(r"(?<=[0-9])\s*([aApP])\.?\s?[mM]\.?$")
 
 
@@ -114,8 +115,7 @@ def bare(text: str) -> str:
     text = _unended(_FORMULA.sub(r"\1", text))
     while (inner := _unwrapped_once(text)) is not None:
         text = _unended(inner)
-    if _LENGTH.fullmatch(text):
-        text = text.replace(" ", r" \text{", 1) + "}"
+    text = _METRES.sub(r"\1 \\text{\2}\3", text)
     return _UNIT.sub(r" \\text{\1}", _HALF.sub(r" \\text{\1m}", text))
 
 

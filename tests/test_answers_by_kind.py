@@ -518,6 +518,9 @@ KINDS = {
         18€ || 18
         €18 || 18
         £18 /= €18
+        3 m/s^2 || 3
+        3 m^2 || 3\text{ m}^2
+        12 m /= 12n
         1500 meters || 1500 m
         3\frac{1}{2} hours || 3.5 \text{ hours}
         72 degrees F || 72^\circ F
@@ -604,6 +607,10 @@ KINDS = {
         The answer is (B) || B
         Total: 18 /= 19
         Boys: 5 /= Girls: 5
+        Domain: x \ne 0 || x\ne 0
+        Solutions: x = 1, x = 2 || x=1,2
+        Vertex: (1,2) || (1,2)
+        y = -2x /= 3 = -2x
         Probability: 1/3 || \frac13
         Final answer: x = 5 || 5
         x_1 > 1 /= x > 1
@@ -908,6 +915,15 @@ def test_each_letter_is_taken_on_both_sides_of_zero_and_far_from_it(letter: str)
         ("x^2 = 4", r"x = \pm 2"),
         ("f(x) = 2x", "y = 2x"),
         ("]0,1[", "(0,1)"),
+        (r"x \notin \{1, 2\}", r"x \ne 1, 2"),
+        (r"x \in \mathbf{R}", r"x \in \mathbb{R}"),
+        ("Day 5", "5"),
+        (r"\text{Janet makes } 18", "18"),
+        ("x_1 = 1, x_2 = 2", "2, 1"),
+        ("C(10, 3)", "120"),
+        ("||v|| = 5", "5"),
+        (r"2\hat{i} + \hat{j}", "(2, 1)"),
+        ("1,500m", "1500"),
         (r"\cos n\pi", "(-1)^n"),
         ("x + C", "x"),
     ],
@@ -921,4 +937,5 @@ def test_what_is_held_to_differ_though_it_may_not(
 
 def test_what_is_held_to_be_equal_though_it_may_not() -> None:
     assert grade("5 apples", "5 oranges") == grade(r"5\text{ m}", "5") == "right"
+    assert grade("spy", "pys") == grade(r"\text{Boys: } 5", r"\text{Girls: } 5") == "right"
     assert grade("(1,2)", "1 < x < 2") == grade("(1,2)", "x=1, y=2") == "right"
