@@ -4,6 +4,7 @@ The structures are compared first, piece by piece; what is left are single expre
 equal if their values are. Every rule holds in both directions.
 """
 
+import functools
 import itertools
 import re
 from collections.abc import Callable, Sequence
@@ -644,10 +645,7 @@ def _joint(intervals: Sequence[Node], joined_by: str) -> Node | None:
     both = _overlap(intervals)
     if len(intervals) > 1 and (joined_by in ("and", r"\land") or (joined_by == "," and both)):
         return both
-    union = intervals[0]
-    for each in intervals[1:]:
-        union = Node("union", (union, each), r"\cup")
-    return union
+    return functools.reduce(lambda one, other: Node("union", (one, other), r"\cup"), intervals)
 
 
 def _overlap(intervals: Sequence[Node]) -> Node | None:

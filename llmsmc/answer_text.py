@@ -3,6 +3,7 @@
 Nothing here computes, and every pattern reads a text in time proportional to its length.
 """
 
+import functools
 import re
 import unicodedata
 from typing import Final
@@ -108,6 +109,7 @@ _INTRODUCTION: Final = re.compile(
 )
 
 
+@functools.lru_cache(maxsize=4096)
 def bare(text: str) -> str:
     """Return an answer without what surrounds it, its symbols in LaTeX and its unit as text."""
     text = _RAISED.sub(lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
@@ -168,6 +170,7 @@ def spoken(text: str) -> str:
     return re.sub(_TEXT, r"\1", bare(text)).strip()
 
 
+@functools.lru_cache(maxsize=4096)
 def normalized(text: str) -> str:
     r"""Return the one spelling of all answers that differ only in how they are set.
 
