@@ -4,6 +4,7 @@ The structures are compared first, piece by piece; what is left are single expre
 equal if their values are. Every rule holds in both directions.
 """
 
+import functools
 import itertools
 import re
 from collections.abc import Callable, Sequence
@@ -114,8 +115,10 @@ def _same_text(text: Node, other: Node) -> bool:
 
 
 def _is_product(text: Node) -> bool:
-    letters = "".join(part.text for part in text.parts)
-    return bool(letters) and letters.islower() and not set("aeiou") & set(letters)
+    return bool(text.parts) and {part.text for part in text.parts} <= _UNKNOWNS
+
+
+_UNKNOWNS: Final = set("kmnpqrstwxyz")
 
 
 def _same_numeral(numeral: Node, other: Node) -> bool:
@@ -151,6 +154,8 @@ class _Member:
 def _same_members(left: Node, right: Node) -> bool:
     if {left.kind, right.kind} == {"union", "set"}:
         return _same_region(left, right)
+    if {left.text, right.text} == {r"\land", r"\lor"}:
+        return False
     lists = _members(left), _members(right)
     sizes = [len(each) for each in lists]
     if any(member.node.kind == "dots" for each in lists for member in each):
@@ -162,10 +167,22 @@ def _same_members(left: Node, right: Node) -> bool:
     for several, other, alone in ((lists[0], lists[1], left), (lists[1], lists[0], right)):
         if alone.kind == "list" and len(several) > 1 and len(other) == 1:
             return _same_in_order(several, other[0])
+    lists = _unnumbered(*lists), _unnumbered(*lists[::-1])
     names = [{member.name for member in each} for each in lists]
     if {None} in names and max(map(len, names)) > 1:  # x = 1, y = 2 and 1, 2
         return {left.kind, right.kind} == {"list"} and _same_nodes(*lists)
     return _is_matched(*lists)
+
+
+def _unnumbered(members: list[_Member], others: Sequence[_Member]) -> list[_Member]:
+    """Return members that are called x_1, x_2, ... as x where others are called x."""
+    name = others[0].name if others else None
+    if name is None or name.kind != "symbol" or len(members) < 2:
+        return members
+    numbered = {replace(name, text=f"{name.text}_{index + 1}") for index in range(len(members))}
+    if {member.name for member in members} != numbered:
+        return members
+    return [replace(member, name=name) for member in members]
 
 
 def _same_nodes(left: Sequence[_Member], right: Sequence[_Member]) -> bool:
@@ -276,19 +293,33 @@ def _name(node: Node) -> tuple[Node | None, Node]:
             return first, last
         if _is_name(last) and len(node.parts) == 2:
             return last, first
-        return (None, last) if len(node.parts) > 2 or _is_closed(first) else (None, node)
-    if operators == [r"\in"] and _is_name(first):
-        return first, last
+        computed = len(node.parts) > 2 or (_is_closed(first) and _is_closed(last))
+        return (None, last if computed else node)
     return _region_of_relation(node) or (None, node)
 
 
 def _is_name(node: Node) -> bool:
     """Whether something can be the name of an unknown: a letter, f(x), AB or words."""
+    if node.kind == "product" and node.parts[0] == _PROBABILITY:
+        return node.parts[1].kind in ("relation", "union") or _is_name(node.parts[1])
     if node.kind in ("product", "bracket"):
         return all(_is_name(part) and part.kind != "text" for part in node.parts)
+    if node.kind == "call" and node.text == "abs":
+        return _has_length(node.parts[0])
     if node.kind == "call":
         return len(node.text.removesuffix("^-1").rstrip("'")) == 1
     return node.kind in ("symbol", "text") or node == Node("constant", text="i")
+
+
+_PROBABILITY: Final = Node("symbol", text="P")
+
+
+def _has_length(node: Node) -> bool:
+    """Return whether bars around something are its length or size: AB, a vector, a set."""
+    if node.kind == "product":
+        return all(map(_has_length, node.parts))
+    is_decorated = node.text.startswith(("vec ", "overline "))
+    return node.kind == "symbol" and (is_decorated or node.text[:1].isupper())
 
 
 def _same_member(left: _Member, right: _Member) -> bool:
@@ -509,8 +540,8 @@ _FLIPPED: Final = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
 def _region_of_relation(relation: Node) -> tuple[Node, Node] | None:
     """Return the unknown of an inequality, and where it may be; None if that is not so plain."""
     operators, parts = relation.text.split(), relation.parts
-    if operators == [r"\ne"] and _is_name(parts[0]) and _is_closed(parts[1]):
-        return parts[0], Node("union", (REALS, Node("set", parts[1:])), r"\setminus")
+    if operators == [r"\in"] and _is_name(parts[0]):
+        return parts[0], _canonical(parts[1])
     if not all(operator in _FLIPPED for operator in operators):
         return None
     if len(parts) == 2:
@@ -576,24 +607,45 @@ def _is_closed(node: Node) -> bool:
 
 
 def _alternatives_of_relations(node: Node) -> _Member | None:
-    """Return the one region of inequalities in the same unknown joined by `or` or by `and`.
+    r"""Return the one region of inequalities in the same unknown joined by `or` or by `and`.
 
-    A comma stands for `and` between two rays that overlap, else for `or`.
+    A comma stands for `and` between two rays that overlap, else for `or`. What the unknown is not
+    equal to, as in `x > 0, x \ne 1, 2`, is no part of it.
     """
-    if node.kind != "list" or not all(part.kind == "relation" for part in node.parts):
+    parts = node.parts if node.kind == "list" else (node,)
+    if not parts or parts[0].kind != "relation" or (len(parts) == 1 and parts[0].text != r"\ne"):
         return None
-    regions = [_region_of_relation(part) for part in node.parts]
+    excluded: list[Node] = []
+    regions: list[tuple[Node, Node] | None] = []
+    for part in itertools.chain.from_iterable(map(_signs, parts)):
+        if part.kind == "relation" and part.text == r"\ne":
+            name, point = part.parts
+            regions.append((name, REALS) if _is_name(name) else None)
+        elif excluded and part.kind != "relation":
+            point = part
+        else:
+            regions.append(_region_of_relation(part) if part.kind == "relation" else None)
+            continue
+        if not _is_closed(point):
+            return None
+        excluded.append(point)
     if not all(regions) or len({region[0] for region in regions if region}) > 1:
         return None
-    intervals = [region[1] for region in regions if region]
     name = regions[0][0] if regions[0] else None
+    region = _joint([region[1] for region in regions if region and region[1] != REALS], node.text)
+    if region is not None and excluded:
+        region = Node("union", (region, Node("set", tuple(excluded))), r"\setminus")
+    return None if region is None else _Member(name, region, node)
+
+
+def _joint(intervals: Sequence[Node], joined_by: str) -> Node | None:
+    """Return the union of intervals, or where two of them overlap that are joined by `and`."""
+    if not intervals:
+        return REALS
     both = _overlap(intervals)
-    if node.text == "and" or (node.text == "," and both is not None):
-        return None if both is None else _Member(name, both, node)
-    union = intervals[0]
-    for each in intervals[1:]:
-        union = Node("union", (union, each), r"\cup")
-    return _Member(name, union, node)
+    if len(intervals) > 1 and (joined_by in ("and", r"\land") or (joined_by == "," and both)):
+        return both
+    return functools.reduce(lambda one, other: Node("union", (one, other), r"\cup"), intervals)
 
 
 def _overlap(intervals: Sequence[Node]) -> Node | None:

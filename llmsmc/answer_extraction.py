@@ -55,11 +55,10 @@ def is_placeholder(text: str) -> bool:
     >>> [is_placeholder(each) for each in ("x", r"\emptyset", r"\text{no}", r"2, \ldots, 6", "<")]
     [False, False, False, False, False]
     """
-    text = text.strip()
-    if len(text) > _MAX_PLACEHOLDER:
+    if len(text.strip()) > _MAX_PLACEHOLDER:
         return False
     rest = _BLANK.sub("", _SETTING.sub("", text))
-    if not text or (rest != text and not rest.strip("()[]")):
+    if not text.strip() or (rest != text and not rest.strip("()[]")):
         return True
     return _PLACEHOLDER.fullmatch(_SEPARATORS.sub("", rest)) is not None
 
@@ -86,6 +85,7 @@ _PLACEHOLDER: Final = re.compile(
     r"(?:choice|letter|value)?(?:goes|comes|is)?(?:here|below)?"
     rf"|(?:your|the|my|{_WHICH})+(?:choice|option|letter|integer|fraction|text)(?:here)?"
     r"|(?:put|insert|enter|write|place|type)(?:it|this|that)?here"
+    rf"|{_WHOSE}{_WHICH}*answer(?:as|in|with|without|to)[a-z]*|letter"
     r"|placeholder|fillin|blank|tbd|todo|tobe(?:determined|found|filledin)",
     re.IGNORECASE,
 )
@@ -186,7 +186,7 @@ _AMOUNT: Final = (
     r"(?:\s?[$\u00a3\u00a5\u20ac\u20b9])?"
 )
 _AMOUNT_ALONE: Final = re.compile(rf"{_AMOUNT}[.!]?")
-_AMOUNT_AND_WORDS: Final = re.compile(rf"{_AMOUNT}[,;!]?\s+\(?(?P<words>[^\W\d_]{{2,}}.*)")
+_AMOUNT_AND_WORDS: Final = re.compile(rf"{_AMOUNT}[,;!]?\s+\(?(?P<words>[^\W\d_]{{2,}}[^=]*)")
 _NAMES: Final = (
     r"(?:pi|sqrt|a?(?:rc)?(?:sin|cos|tan)|cot|sec|csc|log|ln|exp|inf(?:inity)?|mod)(?![^\W\d_])"
 )

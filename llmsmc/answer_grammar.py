@@ -1,7 +1,7 @@
 r"""The structure of an answer: a tree of its lists, sets, pairs, relations and expressions.
 
     answer     := choice | words | numeral | members
-    members    := relation ((, | ; | and | or) relation)*
+    members    := relation ((, | ; | and | or | \land | \lor) relation)*
     relation   := union ((= | < | \le | > | \ge | \ne | \in) union)*
     union      := ratio ((\cup | \cap | \setminus) ratio)* [\pmod number]
     ratio      := sum (: sum)*
@@ -72,7 +72,30 @@ def read(answer: str) -> Node:
     if numeral(spelt):
         digits, base = numeral(spelt) or ("", "")
         return Node("numeral", text=f"{digits}_{base}".casefold())
-    text = _TIMES.sub("*", _ANGLES.sub(r"\\langle \1\\rangle ", bare(answer)))
+    text = bare(answer)
+    try:
+        return _read(text)
+    except Unreadable:
+        equation = _EQUATION.fullmatch(text)
+        if equation is None:
+            raise
+        name = Node("symbol", text=normalized(equation[1]))
+        return Node("relation", (name, _read(equation[2])), "=")
+
+
+# What cannot be read left of a sign of equality is a name: P(A | B) = 1/2.
+_EQUATION: Final = re.compile(r"((?:[^,;()=<>]|\([^()=<>]*\))+)(?<![!\\:])=([^=]+)")
+
+
+def _read(text: str) -> Node:
+    label = _LABEL.match(text)
+    if label:
+        said = _read(text[label.end() :])
+        if "relation" in (said.kind, *(part.kind for part in said.parts)):
+            return said
+        return Node("relation", (Node("text", text=label[1].casefold()), said), "=")
+    text = _TIMES.sub("*", _ANGLES.sub(r"\\langle \1\\rangle ", text))
+    text = _PER.sub(r"\\text{\1/\2}\3", _ORDINARY.sub(r"\1", text))
     try:
         tree = _Parser(_tokens(_without_thousands(text))).answer()
     except RecursionError as error:  # of a caller that stands deep already
@@ -110,6 +133,12 @@ _FURTHER: Final = re.compile(
 )
 _TIMES: Final = re.compile(r"(?<=[0-9])\s*x\s*(?=10\^)")  # 3.2 x 10^5
 _ANGLES: Final = re.compile(r"^(?:\\left)?<([^<>=]*,[^<>=]*?)(?:\\right\s?)?>$")  # <1, 2>
+_LABEL: Final = re.compile(r"([A-Za-z]{3,}(?: [A-Za-z]+){0,4}):\s")  # Total: 5
+_ORDINARY: Final = re.compile(r"(?<![\^_])\{([:=<>+-])\}")  # 3{:}1, set without spaces
+_PER: Final = re.compile(
+    r"\\[dt]?frac\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}"
+    r"\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*((?:\^\{?[23]\}?)?)\s*\}"
+)
 
 
 def _height(node: Node) -> int:
@@ -126,7 +155,7 @@ _CHOICE: Final = re.compile(
           | \((?P<inside>[A-H])\)\s(?=[^{}]*\}$) | (?P<before>[A-H])[.:)]\s(?=[^{}]*\}$) )
     | \((?P<plain>[A-H])\)(?=$|\s|\d|\$|\\(?![a-z])|\\(?:text|frac|dfrac|sqrt|quad|qquad))
     | (?P<open>[A-H])(?:[.:)](?=\s)|\)$)
-    )(?:\s|\\[ ,;:]|\\q?quad(?![a-z])|~|:)*""",
+    )(?!\s*(?:[+*/^_]|\\(?:cdot|times))|-)(?:\s|\\[ ,;:]|\\q?quad(?![a-z])|~|:)*""",
     re.VERBOSE,
 )
 
@@ -134,7 +163,7 @@ _CHOICE: Final = re.compile(
 
 _THOUSANDS: Final = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3}|, 0\d{2})+(?!,?\d)")
 _SPACED: Final = re.compile(r"(?<![\d.,])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?! ?[\d/])")
-_SURE: Final = re.compile(r"(?<=\d)(?:\{,\}|,\\!\s*|\\,|\\!)(?=\d{3}(?!\d))")
+_SURE: Final = re.compile(r"(?<=\d)(?:\{,\}|,\\!\s*|\\,|\\!|['\u2019])(?=\d{3}(?!\d))")
 
 
 def _without_thousands(text: str) -> str:
@@ -201,12 +230,12 @@ _SIGNS: Final = {
     **{"**": "^", "<=": r"\le", ">=": r"\ge", "!=": r"\ne", r"\%": "%", r"\$": "$"},
     **{"leq": r"\le", "leqslant": r"\le", "le": r"\le", "geq": r"\ge", "geqslant": r"\ge"},
     **{"ge": r"\ge", "ne": r"\ne", "neq": r"\ne", "lt": "<", "gt": ">", "in": r"\in"},
-    **{"cdot": "*", "times": "*", "ast": "*", "div": "/", "pm": r"\pm", "mp": r"\mp"},
+    **{"cdot": "*", "times": r"\times", "ast": "*", "div": "/", "pm": r"\pm", "mp": r"\mp"},
     **{"colon": ":", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]"},
     **{"langle": r"\<", "rangle": r"\>", "lvert": "|", "rvert": "|", "vert": "|", "mid": "mid"},
     **{"cup": r"\cup", "cap": r"\cap", "setminus": r"\setminus", "backslash": r"\setminus"},
-    **{"degree": r"\circ", "circ": r"\circ", "lor": "or", "vee": "or", "land": "and"},
-    **{"approx": r"\approx", "wedge": "and", "equiv": "=", "prime": "'"},
+    **{"degree": r"\circ", "circ": r"\circ", "lor": r"\lor", "vee": r"\lor"},
+    **{"approx": r"\approx", "land": r"\land", "wedge": r"\land", "equiv": "=", "prime": "'"},
     **{"mod": "mod", "bmod": "mod", "pmod": "mod"},
     **{name: name for name in ("lfloor", "rfloor", "lceil", "rceil")},
 }
@@ -220,12 +249,13 @@ FUNCTIONS: Final = {
     *("floor", "ceil", "abs", "cbrt", "sqrt"),
 }
 _RENAMED: Final = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log"}
+_VECTORS: Final = {"vec", "overrightarrow", "mathbf", "boldsymbol", "bm"}
 _GREEK: Final = set(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi "
     "rho sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell "
     "hbar".split()
 )
-_DECORATIONS: Final = {"overline", "vec", "hat", "bar", "tilde", "overrightarrow", "widehat"}
+_DECORATIONS: Final = {"overline", "hat", "bar", "tilde", "widehat"}
 _PLAIN: Final = {"pi", "infinity", "inf", *FUNCTIONS, *_RENAMED}  # known without a backslash
 NAMES: Final = {*_PLAIN, *(name for name in _GREEK if len(name) > 2)}
 
@@ -295,6 +325,8 @@ def _classified(kind: str, piece: str, spaced: bool) -> list[_Token]:
         return [_Token("run", piece, spaced)]
     if len(piece) > 1 and (unit_name(piece) or (spaced and len(piece) > 3)):
         return [_Token("word", piece, spaced)]
+    if len(piece) > 2 and piece.istitle():  # May 5
+        return [_Token("letter", piece, spaced)]
     letters = [_Token("letter", letter) for letter in piece]
     return [_Token("letter", piece[0], spaced), *letters[1:]]
 
@@ -340,13 +372,14 @@ def _text_tokens(content: str, spaced: bool) -> list[_Token]:
     return [_Token("text", said, spaced)] if said else []
 
 
-_INTRODUCTION: Final = re.compile(r"(?:\bis|=|:)$")  # the answer is
+_INTRODUCTION: Final = re.compile(r"(?:\bis|=|:|^approximately|^about)$")  # the answer is
 _JOINED: Final = re.compile(r"([a-z]+),?\s(and|or)")
 _MODULO: Final = re.compile(r"\(mod ([0-9]+)\)")
 
 # ------------------------------------------------------------------------------------------- parser
 
 _RELATIONS: Final = {"=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx"}
+_JOINING: Final = {"and", "or", r"\land", r"\lor"}
 _CLOSING: Final = {"(": ")]", "[": ")]", r"\{": (r"\}",), r"\<": (r"\>", ">")}
 _MATRICES: Final = {
     "matrix",
@@ -393,12 +426,15 @@ class _Parser:
         separators = set[str]()
         while not self._at(*closing) and self._next() is not None:
             found.append(self._relation())
-            if not self._at(",", ";", "and", "or"):
+            if not self._at(",", ";", *_JOINING):
                 break
             separators.add(self._take().text)
             if self._at("and", "or"):  # 1, 2, and 3
                 separators.add(self._take().text)
-        self._separators = "or" if "or" in separators else "and" if "and" in separators else ","
+        joining = separators & _JOINING
+        if len(joining) > 1:
+            raise Unreadable("and beside or")
+        self._separators = joining.pop() if joining else ","
         return found
 
     def _relation(self) -> Node:
@@ -406,6 +442,8 @@ class _Parser:
         while self._at(*_RELATIONS):
             operators.append(self._take().text)
             parts.append(self._union())
+        if not operators and _is_point(parts[0]):  # A(1, 2) is A = (1, 2)
+            parts, operators = [*parts[0].parts], ["="]
         return Node("relation", tuple(parts), " ".join(operators)) if operators else parts[0]
 
     def _union(self) -> Node:
@@ -447,11 +485,15 @@ class _Parser:
     def _product(self) -> Node:
         left = self._power()
         while (token := self._next()) is not None:
-            if token.kind == "sign" and token.text in "*/":
+            if token.text == "/" and self._is_word_ahead():  # 18/day
+                left = self._with_unit(left)
+            elif token.kind == "sign" and token.text in _TIMES_OR_BY:
                 self._take()
                 right = self._signed_power()
-                kind = "quotient" if token.text == "/" else "product"
-                left = Node(kind, (left, right))
+                if token.text == r"\times" and _is_vector(left) and _is_vector(right):
+                    left = Node("call", (left, right), "cross")
+                else:
+                    left = Node("quotient" if token.text == "/" else "product", (left, right))
             elif token.kind in ("text", "word") or self._at_currency():
                 left = self._with_unit(left)
             elif self._starts_primary(token):
@@ -492,6 +534,10 @@ class _Parser:
         ahead = self._tokens[self._place : self._place + 3]
         kinds = [token.kind for token in ahead]
         return kinds == ["number", "sign", "number"] and ahead[1].text == "/"
+
+    def _is_word_ahead(self) -> bool:
+        ahead = self._tokens[self._place + 1 : self._place + 2]
+        return bool(ahead) and ahead[0].kind in ("text", "word")
 
     def _power(self) -> Node:
         return self._with_signs(self._primary())
@@ -699,6 +745,8 @@ class _Parser:
         if name in ("mathbb", "R", "Bbb"):
             letter = "R" if name == "R" else self._raw_argument()
             return Node("symbol", text=f"\\{letter}")
+        if name in _VECTORS:
+            return self._vector(is_bold=name not in ("vec", "overrightarrow"))
         if name in _DECORATIONS:
             return Node("symbol", text=f"{name} {self._raw_argument()}")
         if name in ("angle", "triangle", "measuredangle"):
@@ -712,6 +760,14 @@ class _Parser:
         if name in _STYLES:
             return self._argument()
         raise Unreadable(name)
+
+    def _vector(self, is_bold: bool) -> Node:
+        """Return letters with an arrow, or what is in bold, which is a vector if it is a letter."""
+        if not is_bold:
+            return Node("symbol", text=f"vec {self._raw_argument()}")
+        found = self._argument()
+        is_letter = found.kind in ("symbol", "constant") and len(found.text) == 1
+        return Node("symbol", text=f"vec {found.text}") if is_letter else found
 
     def _bracket(self, token: _Token) -> Node:
         opening = token.text
@@ -742,6 +798,8 @@ class _Parser:
             return Node("set", tuple(found))
         if not found:
             raise Unreadable("nothing in brackets")
+        if opening == "[" and all(row.kind == "bracket" and row.text == "[]" for row in found):
+            return Node("matrix", tuple(Node("list", row.parts) for row in found))
         if len(found) == 1 and opening + closing in ("()", "[]"):
             return found[0]
         round_ones = opening + closing if opening != r"\<" else "()"
@@ -814,11 +872,11 @@ class _Parser:
         found: list[str] = []
         while (token := self._next()) is not None:
             following = self._tokens[self._place + 1 : self._place + 2]
-            if token.text in ("*", "/") and following and following[0].kind == "number":
+            if token.text in _TIMES_OR_BY and following and following[0].kind == "number":
                 break  # 4 cm * 5 cm
             if (
                 token.kind in ("text", "word", "letter")
-                or token.text in "^/{}-*"
+                or token.text in (*"^/{}-*", r"\times")
                 or (token.kind == "number" and found[-1:] in (["^"], ["{"]))
             ):
                 if closing and token.text == closing:
@@ -868,11 +926,28 @@ class _Parser:
 
 _INVERSE: Final = ("^", "{", "-", "1", "}", "(")
 _STYLES: Final = {
-    *("mathbf", "mathit", "mathcal", "boldsymbol", "bm", "boxed", "fbox", "underline"),
+    *("mathit", "mathcal", "boxed", "fbox", "underline"),
     *("text", "textbf", "textit", "textrm", "textsf", "mathrm", "emph"),
 }
 _FRACTIONS: Final = ("frac", "dfrac", "tfrac", "cfrac")
 _INFIX: Final = ("over", "choose")
+_TIMES_OR_BY: Final = ("*", r"\times", "/")
+
+
+def _is_point(node: Node) -> bool:
+    """Return whether a piece is a capital letter with a pair beside it."""
+    if node.kind != "product":
+        return False
+    name, pair = node.parts
+    is_name = name.kind == "symbol" and name.text[:1].isupper()
+    return is_name and pair.kind == "bracket" and pair.text == "()"
+
+
+def _is_vector(node: Node) -> bool:
+    r"""Return whether a letter with an arrow or in bold, such as `\vec a`, is in an expression."""
+    if node.kind == "symbol":
+        return node.text.startswith("vec ")
+    return any(map(_is_vector, node.parts))
 
 
 def _quotient(top: Node, bottom: Node) -> Node:
@@ -931,6 +1006,6 @@ def _number(text: str) -> Node:
 
 
 def _as_product(spelt: str) -> tuple[Node, ...]:
-    """Return the letters of a word as factors, should it be a product: lower case, no vowel."""
+    """Return the letters of a short word as factors, should it be a product."""
     letters = tuple(Node("symbol", text=letter) for letter in spelt)
     return letters if spelt.isascii() and spelt.isalpha() and len(spelt) < 5 else ()

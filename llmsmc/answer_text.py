@@ -3,6 +3,7 @@
 Nothing here computes, and every pattern reads a text in time proportional to its length.
 """
 
+import functools
 import re
 import unicodedata
 from typing import Final
@@ -73,6 +74,7 @@ _DELIMITERS: Final = (
     ("'", "'"),
     ("\N{LEFT DOUBLE QUOTATION MARK}", "\N{RIGHT DOUBLE QUOTATION MARK}"),
 )
+_NOT: Final = re.compile(r"\\not\s*=")
 # \( \), \[ \] and dollars around formulae, but neither $5 nor \\[2pt].
 _FORMULA: Final = re.compile(r"(?<!\\)\\[()\[\]]|(?<!\\)\$(?=\S)([^$]*)(?<=[^\s\\])\$(?!\d)")
 _TEXT: Final = r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"
@@ -91,7 +93,9 @@ _REPLACEMENTS: Final = (
 )
 
 
-_UNIT: Final = re.compile(r"(?<=[0-9}]) ([a-z]{4,}(?: [a-z]{4,})*)$")
+_UNIT: Final = re.compile(r"(?<=[0-9}]) ([a-z]{4,}(?: [a-z]{4,})*|(?:sq|cu)\. ?[a-z]{1,4})$")
+# 5 m, and not 5m
+_METRES: Final = re.compile(r"^(-?[0-9.,]+) ([mgshlL](?:/(?:s|h|min))?)((?:\^(?:[23]|\{[23]\}))?)$")
 _HALF: Final = re.compile(r"(?<=[0-9])\s*([aApP])\.?\s?[mM]\.?$")
 
 
@@ -100,15 +104,20 @@ _STYLE: Final = re.compile(
     r"|text(?:bf|it|rm|sf|normal)?(?=\s*\{[^{}]*[\\$])))?\s*\{"
     r"|(?P<alone>\\displaystyle(?![a-zA-Z]))"
 )
-_INTRODUCTION: Final = re.compile(r"(?:=|\\approx(?![a-zA-Z])|approximately\s)\s*")
+_INTRODUCTION: Final = re.compile(
+    r"(?:=|\\(?:approx|Rightarrow|implies|therefore)(?![a-zA-Z])|approximately\s)\s*"
+)
 
 
+@functools.lru_cache(maxsize=4096)
 def bare(text: str) -> str:
     """Return an answer without what surrounds it, its symbols in LaTeX and its unit as text."""
     text = _RAISED.sub(lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
-    text = _unended(_FORMULA.sub(r"\1", text.translate(_SYMBOLS)))
+    text = _NOT.sub(r"\\ne ", text.translate(_SYMBOLS))
+    text = _unended(_FORMULA.sub(r"\1", text))
     while (inner := _unwrapped_once(text)) is not None:
         text = _unended(inner)
+    text = _METRES.sub(r"\1 \\text{\2}\3", text)
     return _UNIT.sub(r" \\text{\1}", _HALF.sub(r" \\text{\1m}", text))
 
 
@@ -161,6 +170,7 @@ def spoken(text: str) -> str:
     return re.sub(_TEXT, r"\1", bare(text)).strip()
 
 
+@functools.lru_cache(maxsize=4096)
 def normalized(text: str) -> str:
     r"""Return the one spelling of all answers that differ only in how they are set.
 
@@ -173,7 +183,9 @@ def normalized(text: str) -> str:
     return text.strip()
 
 
-_NUMERAL: Final = re.compile(r"0*(?P<digits>[0-9A-Za-z]+)_\{?\(?(?P<base>[0-9]+)\)?\}?")
+_NUMERAL: Final = re.compile(
+    r"\(?0*(?P<digits>[0-9A-Za-z]+)\)?(?:_\{?\(?|\s?\(?(?:in\s?)?base\s?)(?P<base>[0-9]+)\)?\}?"
+)
 
 
 def numeral(text: str) -> tuple[str, str] | None:

@@ -94,8 +94,8 @@ def unit(text: str) -> str | None:
     found, power = "", ""
     text = _DEGREES.sub("", text.replace("^ -", "^-"))
     for word in re.findall(rf"[a-zA-Z.]+|[0-9]+|[/%{''.join(CURRENCIES)}-]", text):
-        if word.casefold() in _POWERS:
-            power = _POWERS[word.casefold()]
+        if word.rstrip(".").casefold() in _POWERS:
+            power = _POWERS[word.rstrip(".").casefold()]
         elif word.isdigit():
             power = word
         elif word in ("/", "per"):

@@ -74,7 +74,7 @@ def grade(answer: str | None, reference: str | None) -> Verdict:
         return "no answer"
     if max(len(answer), len(reference)) > MAX_ANSWER_LENGTH:
         return "right" if answer.strip() == reference.strip() else "unreadable"
-    spelt = _normalized(answer), _normalized(reference)
+    spelt = normalized(answer), normalized(reference)
     if spelt[0] == spelt[1]:
         return "right"
     if not all(spelt):
@@ -129,7 +129,7 @@ def _is_same_by_comparison(answer: str, other: str) -> bool:
     trees = _tree(answer), _tree(other)
     if trees[0] is not None and trees[1] is not None:
         with suppress(Unreadable):
-            return _normalized(answer) == _normalized(other) or same(trees[0], trees[1])
+            return normalized(answer) == normalized(other) or same(trees[0], trees[1])
     return equivalent(answer, other) and equivalent(other, answer)
 
 
@@ -149,9 +149,6 @@ def _tree(answer: str) -> Node | None:
         return read(answer)
     except Unreadable:
         return None
-
-
-_normalized = functools.lru_cache(maxsize=4096)(normalized)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -25,6 +25,10 @@ MENTIONED = [
         "correct option",
         r"\text{TBD}",
         "answer letter",
+        "LETTER",
+        r"\ ",
+        r"\text{your final answer as a single integer}",
+        "answer in simplest form",
     ),
 ]
 """Contents of boxes that hold the place of an answer."""
@@ -82,6 +86,15 @@ def test_a_box_that_says_little_is_an_answer(content: str) -> None:
         (r"\boxed{\boxed{3} \boxed{}}", "3"),
         (r"\boxed{4} and \boxed{5", "4"),
         (r"\boxed{5", None),
+        (r"{\boxed{5}", "5"),
+        (r"\boxed{5\}", None),
+        (r"<think>maybe \boxed{4}</think> So \boxed{5}", "5"),
+        (r"<think>so \boxed{4}</think> I will put it in \boxed{}", "4"),
+        (r"print(f'\\boxed{{{answer}}}') gives \boxed{12}", "12"),
+        (r"print(f'\\boxed{{{answer}}}')", None),
+        (r"\boxed{42}<|im_end|>", "42"),
+        ("```\n\\boxed{5}\n```", "5"),
+        (r"$\boxed{\{1, \{2\}\}}$", r"\{1, \{2\}\}"),
         (r"\boxedx{5}", None),
         (r"\fboxsep{5}", None),
     ],
@@ -179,6 +192,7 @@ HEADINGS = [
 ]
 
 LINES = {
+    **{"$5 + $3 = $8": "$5 + $3 = $8", "5 apples + 3 pears = 8": "5 apples + 3 pears = 8"},
     **{"18 \u2705": "18", '"18"': "18", "2 and a half": "2 and a half"},
     **{"Result: 18": "18", "18 and that is all": "18"},
     **{"72 clips, altogether.": "72", "**18**": "18", "__18__": "18", "`18`": "18", "*18*": "18"},

@@ -477,6 +477,339 @@ KINDS = {
         5\text{ red and }3\text{ blue} || 3\text{ blue}, 5\text{ red}
         4\text{ cm} \times 5\text{ cm} || 20
     """,
+    "units as models write them": r"""
+        18\text{ dollars per day} || 18
+        90 degrees || 90^\circ
+        5.4 cents || 5.4 \text{ cents}
+        \frac{270}{7}^\circ || \frac{270}7\text{ degrees}
+        864 \text{ square inches} || 864 \mbox{ inches}^2
+        864 in² || 864 \mbox{ inches}^2
+        864 sq. in. || 864 \mbox{ inches}^2
+        2 hours || 2
+        \approx 3.14 || 3.14
+        USD 5 || \$5
+        5 \frac{\text{m}}{\text{s}} || 5 m/s
+        5\ \mathrm{m/s} || 5 meters per second
+        x \approx 2.5 || 2.5
+        \text{approximately } 5 || 5
+        \text{18 dollars} || 18
+        18 \text{ dollars } || 18
+        18\,\text{dollars}. || \$18
+        18 \text{ (dollars)} || 18
+        18 dollars /= 18 cents
+        5.4\text{ cents} /= 5.4\text{ dollars}
+        2 hours /= 2 minutes
+        5\text{ km/h} /= 5\text{ m/s}
+        5 \frac{\text{m}}{\text{s}} || 5\text{ m/s}
+        5 \frac{\text{m}}{\text{s}^2} || 5\text{ m/s}^2
+        5\text{ m/s} || 5 m/s
+        5 m || 5\text{ m}
+        5 m/s || 5
+        \text{about }5 || 5
+        5 sq. ft || 5\text{ ft}^2
+        5 sq. ft. || 5 \text{ square feet}
+        5 cu. cm || 5 cm^3
+        5 sq. ft /= 5 sq. m
+        \text{Number of eggs: } 18 || 18
+        18 eggs || 18
+        18 eggs per day || 18
+        18/day || 18
+        18 USD || 18
+        18€ || 18
+        €18 || 18
+        £18 /= €18
+        3 m/s^2 || 3
+        3 m^2 || 3\text{ m}^2
+        12 m /= 12n
+        1500 meters || 1500 m
+        3\frac{1}{2} hours || 3.5 \text{ hours}
+        72 degrees F || 72^\circ F
+        5 m || 5
+        5 m || 5 meters
+        5 m || 5m
+        5 m /= 5 cm
+        5 m/s || 5\text{ m/s}
+        5 m/s /= 5 km/h
+        5 m^2 || 5m^2
+        -5 m || -5 meters
+        1,500 m || 1500
+        18/day /= 18/week
+        \$18/hour || 18
+        1/cm || 1\text{ per cm}
+        \text{sq. m} /= \text{sq. ft}
+        5\text{ sq. m} /= 5\text{ sq. ft}
+        5\text{ sq. m} || 5\text{ m}^2
+    """,
+    "names of what is asked for": r"""
+        \text{The answer is } 18 || 18
+        x_1 = 1, x_2 = -2 || 1,-2
+        x_1 = 1, x_2 = -2 || x=1,-2
+        P(1,2) || (1,2)
+        A(1, 2), B(3, 4) || (1,2),(3,4)
+        \text{Area} = 5\text{ cm}^2 || 5
+        \text{Area} = 5 || 5
+        P(X=2)=\frac{1}{4} || 1/4
+        P(A \cap B) = 0.25 || 1/4
+        |AB|=5 || 5
+        x_1=1, x_2=-2 /= 1,2
+        x_1=1, x_2=-2 /= x=1
+        x_1=1, x_2=-2 /= x_1=-2, x_2=1
+        x_1=1, x_2=-2 /= y=1,-2
+        x_1=1, y_1=2 /= x=1,2
+        a_1=1, a_2=3 /= a_1=3, a_2=1
+        A(1,2) /= (2,1)
+        A(1,2) /= B(1,2)
+        A(1,2) /= A(2,1)
+        |AB| = 5 /= |CD| = 5
+        |AB| = 5 /= 6
+        |x| = 5 /= 5
+        |x-1| = 5 /= 5
+        \text{Day } 5 /= \text{Day } 6
+        x_1=1,x_2=2 || x=2,1
+        x_1=1,x_2=2,x_3=3 || x=1,2,3
+        x_1=1,x_3=2 /= x=1,2
+        |S| = 12 || 12
+        P(A|B) = 1/3 || 1/3
+        P(A \mid B) = 1/3 || 1/3
+        P(A) = 1/3 || 1/3
+        P(1+r) = 5 /= 5
+        F(x,y)=x+y || x+y
+        P(0,0) || (0,0)
+        A(1,2) || A = (1,2)
+        A\left(1, 2\right) || (1,2)
+        M(1.5, 2) || (3/2, 2)
+        A(1,2),B(3,4) /= (3,4),(1,2)
+        P_1(1,2) || (1,2)
+        3A(1,2) /= (1,2)
+        N(0,1) /= N(0,2)
+        A(1,2,3) || (1,2,3)
+        P(A|B) = \frac{1}{3} || \frac13
+        P(A \mid B) = 1/3 || P(A\mid B)=\frac{1}{3}
+        P(A \mid B) = 1/3 /= P(B\mid A)=\frac{1}{3}
+        P(A \mid B) = 1/3 /= 1/4
+        \operatorname{Var}(X) = 2 || 2
+        \operatorname{Cov}(X,Y) = 2 || 2
+        E[X] = 3 || 3
+        E(X) = 3 || 3
+        [ABC] = 12 || 12
+        3 \star 4 = 5 || 5
+        3 \star 4 = 5 /= 6
+        1, 2 ? x = 5 /= 5
+        \deg f = 5 || 5
+        \text{Total} = \$18 || 18
+        Total = 18 || 18
+        Total: 18 || 18
+        \text{Total cost: } \$18 || \$18
+        |x| \le 1 || -1\le x\le 1
+        |x|<1 /= -1\le x\le 1
+        |x| > 2 || x<-2 or x>2
+        |x-3| < 2 || (1,5)
+        The answer is (B) || B
+        Total: 18 /= 19
+        Boys: 5 /= Girls: 5
+        Domain: x \ne 0 || x\ne 0
+        Solutions: x = 1, x = 2 || x=1,2
+        Vertex: (1,2) || (1,2)
+        y = -2x /= 3 = -2x
+        Probability: 1/3 || \frac13
+        Final answer: x = 5 || 5
+        x_1 > 1 /= x > 1
+        x_1 = 1 /= x = 1
+        x_1 = 1 || 1
+        March 41 /= Marhc 41
+        May 5 /= Amy 5
+        May 5 || 5 May
+        Box 4 /= Bxo 4
+        Day 5 /= Day 6
+        Total = 18 || \text{Total} = 18
+        Area = 18 || 18
+        Area = 18 /= Perimeter = 18
+        P(X = 2) = 1/4 /= 1/2
+        P(X>2) = 1/4 || 0.25
+        P(A \cup B)=1/4 || 0.25
+        |F| = 5 || 5
+        |F|=5 /= F=5
+    """,
+    "marks and spaces": r"""
+        $$\frac{14}{3}$$ || 14/3
+        \(\frac{14}{3}\) || \dfrac{14}3
+        \[ \frac{14}{3} \] || 4\frac{2}{3}
+        (52)_8 || 52_8
+        52 \text{ (base 8)} || 52_8
+        52_{\text{8}} || 52_8
+        3{:}1 || 3:1
+        1'000 || 1000
+        1'234'567 || 1,234,567
+        \displaystyle\frac{1}{2} || 1/2
+        5\quad || 5
+        \Rightarrow 5 || 5
+        \therefore x = 5 || 5
+        52_8 /= 52_9
+        52_8 /= 25_8
+        1'000 /= 100
+        1'000 /= 1
+        f(1'000) || f(1000)
+        3{=}3 || 3=3
+        x{=}3 || 3
+        101_2 || 101 base 2
+        101 in base 2 /= 101_3
+        \Rightarrow 5 /= 6
+        12’345 || 12345
+        f'100 || f'100
+        5'10'' /= 510
+        {-}3 || -3
+        [[1,2],[3,4]] || \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}
+        5'000'000 || 5{,}000{,}000
+        x{+}1 || x+1
+        x^{+} /= x
+        [[1,2],[3,4]] /= [[1,3],[2,4]]
+        [[1,2],[3,4]] || [[1, 2], [3, 4]]
+        [[1,2,3]] || \begin{bmatrix}1&2&3\end{bmatrix}
+        [(1,2),(3,4)] /= [[1,2],[3,4]]
+    """,
+    "references as models write them": r"""
+        4 2/3 || 14/3
+        (r,\theta)=\left(3,\frac{\pi}{2}\right) || (3,\frac{\pi}{2})
+        **Evelyn** || \text{Evelyn}
+        \angle ABC = 90^\circ || 90^\circ
+        \sqrt{117} || 3\sqrt{13}
+        x_{1}=1 \text{ and } x_{2}=-2 || x = 1, -2
+        15 percent || 15\%
+        \cot(x) || \cot x
+        East || \text{east}
+        x \in \left(3, 4\right] || (3,4]
+        (C)\ 5 || 5
+        \boxed{\text{(C)}} || C
+        \$32348.00 || \$32,\!348
+        -2, 1 \pm \sqrt{5} || \{1\pm\sqrt{5},-2\}
+        2x + 3 || y = 2x + 3
+        6.72 × 10⁻⁵ || .0000672
+        (a,b,c) = (6,31,-1) || (6,31,-1)
+        \text{No solution} || no solution
+        8n²+4n+1 || 8n^2 + 4n + 1
+        (x, y) = (1, 2) || (1,2)
+        \{(1,2),(3,4)\} || (3,4),(1,2)
+        AB = 5 || 5
+        \frac{1}{3}:\frac{2}{3} || 1:2
+        \text{ } 5 || 5
+        5\% \text{ of the students} || 5\%
+        (7, 5) || (7,5).
+    """,
+    "what is excluded": r"""
+        (0, 36) \setminus \{9\} || (0,9) \cup (9,36)
+        x \neq 0 || (-\infty,0)\cup(0,\infty)
+        x \ne 1, 2 || x \neq 1 \text{ and } x \neq 2
+        x \neq 1, x\neq 2 || (-\infty,1)\cup(1,2)\cup(2,\infty)
+        x \ne \pm 1 || x\ne 1, x\ne -1
+        x\ne 1,2 /= x\ne1
+        x\ne 1,2 /= x=1,2
+        x\ne 1,2 /= x\ne 1,3
+        x\ne 1 /= 1
+        A\setminus B /= B\setminus A
+        x \ge 0, x \ne 1 || [0,1)\cup(1,\infty)
+        x\in\mathbb{R}, x\ne 1 || x\ne 1
+        \mathbb{R}\setminus\{1,2\} || x\ne 1,2
+        x\ne 1\text{ and } 2 || x \ne 2, 1
+        x \neq 1, x\neq 2 /= x \neq 1
+        x \ne -1, 1 || x\ne \pm 1
+        x\ne 1,2 /= y\ne 1,2
+        \mathbb{R} \setminus \{0\} || x \ne 0
+        (-\infty,0)\cup(0,\infty) || \mathbb{R}\setminus\{0\}
+        x \not= 1 || x \ne 1
+        x \not= 1 /= 1
+        x \ne 1 /= x \ne -1
+        x\ne 1, x\ne 2 || x \ne 2, x\ne 1
+        x\ne 1 || \mathbb{R}\setminus\{1\}
+        x\ne y || y \ne x
+        x > 0, x \ne 1 || (0,1)\cup(1,\infty)
+        x>0 \text{ and } x\ne 1 || 0<x<1 \text{ or } x>1
+        x>0, x\ne 1 /= x>0
+        x \in (0, 5), x \ne 1 || (0,1)\cup(1,5)
+        n \ne 0, m \ne 0 || m \ne 0, n\ne 0
+        n \ne 0, m \ne 0 /= n\ne 0
+    """,
+    "propositions, vectors and words of consonants": r"""
+        |\overrightarrow{AB}| = 5 || 5
+        |\vec{a}| = 5 || 5
+        q \land p || p \land q
+        \vec a\cdot\vec b || \vec b\cdot\vec a
+        \mathbf{a}\cdot\mathbf{b} || \vec a\cdot\vec b
+        rgb /= bgr
+        gbr /= rgb
+        hjk /= kjh
+        \vec a\cdot\vec b /= \vec a\times\vec b
+        \vec a\times\vec b /= \vec b\times\vec a
+        \mathbf a\cdot\mathbf b /= \mathbf a\times\mathbf b
+        \mathbf{u}\times\mathbf{v} /= \mathbf{v}\times\mathbf{u}
+        p\land q /= p\lor q
+        p\wedge q /= p\vee q
+        p \to q /= q \to p
+        \neg p /= p
+        p \implies q /= p \iff q
+        \mathbf{i}+\mathbf{j} /= \mathbf{i}-\mathbf{j}
+        |\vec a| = 5 /= |\vec b| = 5
+        p \lor q || q \lor p
+        p \land q || p \text{ and } q
+        x>1 \lor x<-1 || (-\infty,-1)\cup(1,\infty)
+        x>1 \land x<3 || (1,3)
+        x>1 \land x<3 /= x>1 \lor x<3
+        |\vec{AB}| = 3 || 3
+        \|\vec v\| = 5 || 5
+        \mathbf{x}=5 || 5
+        \mathbf{v}=(1,2) || (1,2)
+        \vec v = (1,2) || \mathbf v = (1,2)
+        2\mathbf{x}+1 || 2x+1
+        \mathbf{i}+2\mathbf{j} || \vec i + 2\vec j
+        \overrightarrow{AB} || \vec{AB}
+        \overrightarrow{AB} /= \overrightarrow{BA}
+        mn || nm
+        \|\vec{v}\| = \sqrt{5} || \sqrt5
+        p \land q \lor r /= p \lor q \land r
+        p \land q \lor r || p \land q \lor r
+        x>0 \land x<1 || 0<x<1
+        \vec a\times\vec b /= \vec a\vec b
+        \vec a+\vec b || \vec b+\vec a
+    """,
+    "near misses of references": r"""
+        \$18.90 /= \$18.09
+        1 4/5 /= 4/5
+        Evelyn /= Evelyne
+        3\sqrt{13} /= \sqrt{39}
+        1,-2 /= -1,2
+        11\sqrt2 /= \sqrt{22}
+        15\% /= 0.0015
+        x^3+3x-6 /= x^3+3x+6
+        1\pm\sqrt{19} /= 1+\sqrt{19}
+        2k+2 /= 2k+1
+        \begin{pmatrix}1&2\\3&4\end{pmatrix} /= (1,2,3,4)
+        3\le x\le 4 /= 3<x\le4
+        \text{(C)} /= \text{(E)}
+        10,080 /= 10.080
+        864 ft^2 /= 864 in^2
+        x<2 \text{ or } x>3 /= 2<x<3
+        137\frac12 /= 137/2
+        .0000672 /= .00000672
+        a=6, b=31 /= (31,6)
+        9:30 AM /= 9:30 PM
+        \text{(C)}+1 /= (C)
+        f'(1) /= f(1)
+        \log_2 8 /= \log_8 2
+        (1,2),(3,4) /= (1,2,3,4)
+        x > 1 /= x<1
+        \sin^2 x /= \sin x^2
+        5! /= 5
+        \text{increasing} /= \text{decreasing}
+        \frac{a}{b} /= \frac{b}{a}
+        \triangle ABC /= \triangle ABD
+        1,2,3 /= (3,2,1)
+        \arcsin x /= \sin x
+        a_{n+1} /= a_{n-1}
+        A \subset B /= B \subset A
+        \text{III} /= \text{II}
+        x + y /= x - y
+        \#5 /= \#6
+        \sqrt{2}+\sqrt{3} /= \sqrt{5}
+    """,
 }
 ROWS = [
     pytest.param(*row.strip().split(sign), sign == " || ", id=f"{kind}: {row.strip()}")
@@ -582,6 +915,15 @@ def test_each_letter_is_taken_on_both_sides_of_zero_and_far_from_it(letter: str)
         ("x^2 = 4", r"x = \pm 2"),
         ("f(x) = 2x", "y = 2x"),
         ("]0,1[", "(0,1)"),
+        (r"x \notin \{1, 2\}", r"x \ne 1, 2"),
+        (r"x \in \mathbf{R}", r"x \in \mathbb{R}"),
+        ("Day 5", "5"),
+        (r"\text{Janet makes } 18", "18"),
+        ("x_1 = 1, x_2 = 2", "2, 1"),
+        ("C(10, 3)", "120"),
+        ("||v|| = 5", "5"),
+        (r"2\hat{i} + \hat{j}", "(2, 1)"),
+        ("1,500m", "1500"),
         (r"\cos n\pi", "(-1)^n"),
         ("x + C", "x"),
     ],
@@ -595,4 +937,5 @@ def test_what_is_held_to_differ_though_it_may_not(
 
 def test_what_is_held_to_be_equal_though_it_may_not() -> None:
     assert grade("5 apples", "5 oranges") == grade(r"5\text{ m}", "5") == "right"
+    assert grade("spy", "pys") == grade(r"\text{Boys: } 5", r"\text{Girls: } 5") == "right"
     assert grade("(1,2)", "1 < x < 2") == grade("(1,2)", "x=1, y=2") == "right"
