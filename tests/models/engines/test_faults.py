@@ -7,6 +7,7 @@ import contextlib
 import copy
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cache, partial
@@ -334,3 +335,20 @@ def test_the_others_go_on(
     server.fault = lambda number, body: (200, {}, content)
     with pytest.raises(ServerError, match="no answer that can be used"):
         SelfConsistency(2).run(model, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("choices", [], "choices is not what vLLM answers there. Got []; accepted: at least 1 item"),
+        ("choices", {}, "Got []; accepted: a valid list"),
+        ("usage", 3, "usage is not what vLLM answers there. Got 3; accepted: "),
+        ("usage", {"prompt_tokens": -3}, "Got -3; accepted: greater than or equal to 0"),
+    ],
+)
+def test_what_is_accepted_is_said_in_plain_words(key: str, value: Any, said: str) -> None:
+    engine = Vllm("markov")
+    with pytest.raises(ServerError) as caught:
+        engine.read(VLLM | {key: value})
+    assert said in str(caught.value)
+    assert not re.search("should|validation", str(caught.value))
