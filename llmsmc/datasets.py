@@ -185,7 +185,8 @@ def _example(row: dict[str, Any], default_id: str, where: str) -> Example:
     if not isinstance(question, str) or answer is None:
         raise InputError(
             "An example has a question (or problem) and an answer (or solution). Got "
-            f"{_fields(row)} at {where}; accepted: a text as question, a text or a number as answer."
+            f"{_fields(row)} at {where}; accepted: a text as question, a text or a number as "
+            "answer."
         )
     reference = _answer_in(str(answer)) if is_solution else str(answer).strip()
     if not reference:

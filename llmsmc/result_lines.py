@@ -14,6 +14,7 @@ class CostLine(TypedDict):
     generated_tokens: int
     scored_tokens: int
     model_calls: int
+    failures: NotRequired[dict[str, int]]
 
 
 class ResultLine(TypedDict):

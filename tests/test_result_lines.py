@@ -83,6 +83,8 @@ LINES: dict[str, bytes] = {
     "an error that is a list": line(error=["x"]),
     "rules in a list": line(selected=["mode"]),
     "rules that are no truths": line(selected={"mode": 1}),
+    "failures in a list": line(cost=GOOD["cost"] | {"failures": ["400"]}),
+    "failures that are no numbers": line(cost=GOOD["cost"] | {"failures": {"400": "many"}}),
     "a cost in part": line(cost={"generated_tokens": 1, "model_calls": 1}),
 }
 

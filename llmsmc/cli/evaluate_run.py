@@ -106,6 +106,12 @@ def _print_report(figures: dict[str, Any], path: Path) -> None:
         heading = f"{num_errors} of {count} questions failed{counted}:"
         screen.print(console.foreign(heading, "yellow"))
         screen.print(errors_table(figures["errors"]))
+    if figures["failures"]:
+        num_failed = sum(kind["count"] for kind in figures["failures"])
+        particles = "1 particle" if num_failed == 1 else f"{num_failed} particles"
+        heading = f"{particles} failed at a server, with weight zero among the others:"
+        screen.print(console.foreign(heading, "yellow"))
+        screen.print(errors_table(figures["failures"]))
     for each in figures["not_compared"]:
         remark = f"{each['id']}: counted as wrong, could not be compared ({each['grading']})"
         screen.print(console.foreign(remark, "yellow"))

@@ -205,7 +205,10 @@ def test_an_odd_value_fails_its_particle_or_does_not_matter(kind: str, saying: S
     for what, saying.answer in [("nothing", good), *answers]:
         row = Row(tuple(b"[]"), 100, seed=0)
         saying.run(draw_rows(saying, engine, [row], limits))
-        assert all(number >= 0 for number in asdict(row.cost).values()), what
+        cost = asdict(row.cost)
+        reasons, has_failed = cost.pop("failures"), row.reason == FAILED
+        assert sum(reasons.values()) == cost["failed_particles"] == has_failed
+        assert all(number >= 0 for number in cost.values()), what
         if row.reason == FAILED:
             failed += 1
             assert what != "nothing" and row.ids == [] and row.log_probs == []
@@ -340,7 +343,7 @@ def test_the_others_go_on(
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("choices", [], "choices is not what vLLM answers there. Got []; accepted: at least 1 item"),
+        ("choices", [], "choices is not what vLLM answers there. Got []; accepted: at least 1 it"),
         ("choices", {}, "Got []; accepted: a valid list"),
         ("usage", 3, "usage is not what vLLM answers there. Got 3; accepted: "),
         ("usage", {"prompt_tokens": -3}, "Got -3; accepted: greater than or equal to 0"),
