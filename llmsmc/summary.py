@@ -127,8 +127,9 @@ def _truncation(posterior: Posterior) -> str | None:
     if not is_dead(posterior):
         probability = float(posterior.normalized_weights[posterior.truncated].sum())
         share = f", with {probability:.1%} of the probability"
+    were = "was cut off before it" if count == 1 else "were cut off before they"
     return (
-        f"{count} of {total} particles were cut off before they had finished{share}: more steps "
+        f"{count} of {total} particles {were} had finished{share}: more steps "
         "or more tokens a step would let them end."
     )
 
@@ -141,7 +142,7 @@ def _failures(posterior: Posterior) -> str | None:
     return (
         f"A server gave no usable answer {times}: those particles have weight zero, and the "
         "rest stands for all, as if failing had nothing to do with what they would have said."
-        + "".join(f" {number} x: {message}" for message, number in _commonest(posterior))
+        + "".join(f"\n  {number} x {message}" for message, number in _commonest(posterior))
     )
 
 

@@ -118,7 +118,8 @@ def _print_report(figures: dict[str, Any], path: Path) -> None:
     screen.print(console.foreign(f"Results: {path}", "dim"))
     again = "the same command with --retry-errors tries them again; without it, it does not"
     if num_errors == count:
-        print_error(f"all {count} questions failed, so that there is no result; {again}")
+        which = "the only question" if count == 1 else f"all {count} questions"
+        print_error(f"{which} failed, so that there is no result; {again}")
         raise typer.Exit(FAILURE)
     if num_errors:
         screen.print(console.foreign(f"Failed questions: {again}.", "dim"))
