@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from llmsmc.failures import Failures, since, together
 
@@ -50,7 +51,7 @@ class Cost:
 
     def __add__(self, other: "Cost") -> "Cost":
         """Return the cost of both: sums, and the larger of the two peaks."""
-        both = {
+        both: dict[str, Any] = {
             "peak_memory_bytes": max(self.peak_memory_bytes, other.peak_memory_bytes),
             "failures": together(self.failures, other.failures),
         }
@@ -68,7 +69,7 @@ class Cost:
     def since(self, earlier: "Cost", seconds: float) -> "Cost":
         """Return the cost since `earlier`, of a run that has taken so many seconds."""
         before = vars(earlier)
-        kept = {
+        kept: dict[str, Any] = {
             "peak_memory_bytes": self.peak_memory_bytes,
             "seconds": seconds,
             "failures": since(self.failures, earlier.failures),
