@@ -269,7 +269,7 @@ def _attributes(posteriors: Sequence[Posterior]) -> dict[str, Any]:
             "log_evidence_standard_error": np.nan if error is None else error,
             "effective_sample_size": posterior.effective_sample_size,
             "num_truncated": summary.num_truncated(posterior),
-            **asdict(posterior.cost),
+            **{name: n for name, n in asdict(posterior.cost).items() if name != "failures"},
         }
         for name, value in values.items():
             found.setdefault(name, []).append(value)

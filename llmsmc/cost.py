@@ -1,6 +1,10 @@
 """What a run has cost."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmsmc.failures import Failures, since, together
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Cost:
         prompt_tokens: tokens that servers have been sent as prompts.
         cached_tokens: the part of them that a server had cached, as far as it says.
         failed_particles: particles that a server could not go on with.
+        failures: why it could not, by kind: the first message of each, and how many there were.
     """
 
     generated_tokens: int = 0
@@ -34,13 +39,28 @@ class Cost:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     failed_particles: int = 0
+    failures: Failures = field(default_factory=dict)
+
+    @classmethod
+    def of_failures(cls, errors: Iterable[Exception]) -> "Cost":
+        """Return the cost of particles that have failed, each with its error."""
+        failures = Failures()
+        for error in errors:
+            failures = together(failures, {str(error): 1})
+        return cls(failed_particles=sum(failures.values()), failures=failures)
 
     def __add__(self, other: "Cost") -> "Cost":
         """Return the cost of both: sums, and the larger of the two peaks."""
-        sums = {name: value + getattr(other, name) for name, value in vars(self).items()}
-        return Cost(
-            **sums | {"peak_memory_bytes": max(self.peak_memory_bytes, other.peak_memory_bytes)}
-        )
+        both: dict[str, Any] = {
+            "peak_memory_bytes": max(self.peak_memory_bytes, other.peak_memory_bytes),
+            "failures": together(self.failures, other.failures),
+        }
+        sums = {
+            name: value + getattr(other, name)
+            for name, value in vars(self).items()
+            if name not in both
+        }
+        return Cost(**sums, **both)
 
     def __sub__(self, earlier: "Cost") -> "Cost":
         """Return the cost since `earlier`; the peak stays."""
@@ -49,6 +69,12 @@ class Cost:
     def since(self, earlier: "Cost", seconds: float) -> "Cost":
         """Return the cost since `earlier`, of a run that has taken so many seconds."""
         before = vars(earlier)
-        rest = {name: value - before[name] for name, value in vars(self).items()}
-        rest["peak_memory_bytes"], rest["seconds"] = self.peak_memory_bytes, seconds
-        return Cost(**rest)
+        kept: dict[str, Any] = {
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "seconds": seconds,
+            "failures": since(self.failures, earlier.failures),
+        }
+        rest = {
+            name: value - before[name] for name, value in vars(self).items() if name not in kept
+        }
+        return Cost(**rest, **kept)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -10,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from llmsmc.characters import one_line
 from llmsmc.errors import InputError
 from llmsmc.grading import extract_answer
 from llmsmc.hub_datasets import HUB_SETS, download
@@ -144,13 +146,21 @@ def _rows(path: Path, text: str) -> Iterator[_Row]:
         where = f"line {number} of {path.name}"
         try:
             row = json.loads(line)
+        except json.JSONDecodeError as error:
+            got = f"no JSON at character {error.pos + 1} of {where} ({error.msg})"
+            raise _no_object(got) from error
         except (ValueError, RecursionError) as error:
-            raise InputError(f"A data set is a file of JSON lines. Got at {where}: {error}.") from (
-                error
-            )
+            raise _no_object(f"something else at {where} ({error})") from error
         if not isinstance(row, dict):
-            raise InputError(f"A line holds an object. Got a {type(row).__name__} at {where}.")
+            raise _no_object(f"{_shown(row)} at {where}")
         yield number, where, row
+
+
+def _no_object(got: str) -> InputError:
+    return InputError(
+        f"A data set is a file of JSON lines. Got {got}; accepted: an object a line, with a "
+        "question (or problem) and an answer (or solution)."
+    )
 
 
 def _examples(name: str, rows: Iterable[_Row]) -> Iterator[Example]:
@@ -174,8 +184,9 @@ def _example(row: dict[str, Any], default_id: str, where: str) -> Example:
         answer = None
     if not isinstance(question, str) or answer is None:
         raise InputError(
-            "An example has a question (or problem) and an answer. Got the keys "
-            f"{', '.join(row) or 'none'} at {where}; accepted: texts, and numbers as answers."
+            "An example has a question (or problem) and an answer (or solution). Got "
+            f"{_fields(row)} at {where}; accepted: a text as question, a text or a number as "
+            "answer."
         )
     reference = _answer_in(str(answer)) if is_solution else str(answer).strip()
     if not reference:
@@ -192,6 +203,16 @@ def _example(row: dict[str, Any], default_id: str, where: str) -> Example:
         level=_level(lowered.get("level")),
         family=family if isinstance(family, str) else None,
     )
+
+
+def _fields(row: dict[str, Any]) -> str:
+    """Return the first fields of a row as they are named in an error."""
+    fields = [f"{one_line(key, 30)} = {_shown(value)}" for key, value in islice(row.items(), 6)]
+    return ", ".join(fields + ["..."] * (len(row) > 6)) or "no fields"
+
+
+def _shown(value: Any) -> str:
+    return one_line(reprlib.repr(value), 60)
 
 
 def _answer_in(solution: str) -> str:

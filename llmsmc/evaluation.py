@@ -2,18 +2,18 @@
 
 import hashlib
 import math
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Final
+from typing import Any
 
 from llmsmc import clock, summary
 from llmsmc.cost import Cost
 from llmsmc.datasets import Example
 from llmsmc.errors import DegenerateWeightsError, ServerError
+from llmsmc.failures import kind_of
 from llmsmc.grading import NOT_COMPARED, grade
 from llmsmc.inference import Algorithm
 from llmsmc.loading import shared
@@ -168,8 +168,8 @@ def _graded(example: Example, posterior: Posterior) -> Result:
 def summarize(results: Sequence[Result]) -> dict[str, Any]:
     """Return the figures of all results, at least one, and of each level by itself.
 
-    What was counted as wrong without having been compared is listed as well, and so are the errors
-    of the questions that failed, by kind.
+    What was counted as wrong without having been compared is listed as well, and so are, by kind,
+    the errors of the questions that failed, and those of single particles that failed at a server.
     """
     levels = sorted({result["level"] for result in results} - {None}, key=lambda key: str(key))
     return {
@@ -179,6 +179,7 @@ def summarize(results: Sequence[Result]) -> dict[str, Any]:
             for level in levels
         ],
         "errors": errors_by_kind(results),
+        "failures": failures_by_kind(results),
         "not_compared": [
             {key: result[key] for key in ("id", "grading", "answer", "reference")}
             for result in results
@@ -193,17 +194,26 @@ def errors_by_kind(results: Iterable[Result]) -> list[dict[str, Any]]:
     Of one kind are errors that say the same up to numbers and what is in quotes. Each kind has the
     number of them, the first message in full, and the ids of the questions.
     """
+    return _by_kind((each["error"], 1, each["id"]) for each in results if each["error"] is not None)
+
+
+def failures_by_kind(results: Iterable[Result]) -> list[dict[str, Any]]:
+    """Return why particles failed in results, as `errors_by_kind` does why questions failed."""
+    return _by_kind(
+        (message, count, each["id"])
+        for each in results
+        for message, count in each["cost"].get("failures", {}).items()
+    )
+
+
+def _by_kind(found: Iterable[tuple[str, int, str]]) -> list[dict[str, Any]]:
+    """Return what is found together by kind: messages, how many of them, and of which question."""
     kinds: dict[str, dict[str, Any]] = {}
-    for result in results:
-        if (message := result["error"]) is not None:
-            kind = _VARYING.sub("_", message.partition(" Got ")[0])
-            found = kinds.setdefault(kind, {"count": 0, "message": message, "ids": []})
-            found["count"] += 1
-            found["ids"].append(result["id"])
-    return sorted(kinds.values(), key=lambda found: -int(found["count"]))
-
-
-_VARYING: Final = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|[0-9]+")
+    for message, count, name in found:
+        kind = kinds.setdefault(kind_of(message), {"count": 0, "message": message, "ids": []})
+        kind["count"] += count
+        kind["ids"] += [name] * (name not in kind["ids"])
+    return sorted(kinds.values(), key=lambda kind: -int(kind["count"]))
 
 
 def _figures(results: Sequence[Result]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ class CostLine(TypedDict):
     generated_tokens: int
     scored_tokens: int
     model_calls: int
+    failures: NotRequired[dict[str, int]]
 
 
 class ResultLine(TypedDict):
@@ -43,13 +44,14 @@ class Manifest(TypedDict):
 
 
 _RANGES: Final = {
-    "probability": (0.0, 1.0 + 1e-9),
-    "probability_correct": (0.0, 1.0 + 1e-9),
+    "probability": (0, 1),
+    "probability_correct": (0, 1),
     "truncated": (0, 2**63),
     "num_particles": (1, 2**63),
     "seconds": (0.0, 1e12),
 }
-"""Key -> the smallest and the largest number that it may be."""
+"""Key -> the smallest and the largest number that it may be, up to rounding."""
+_ROUNDING: Final = 1e-9
 
 
 def parse_results(path: Path, content: bytes) -> list[dict[str, Any]]:
@@ -111,7 +113,7 @@ def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
 def _beyond(result: dict[str, Any]) -> str | None:
     """Return which number is too small or too large."""
     for key, (smallest, largest) in _RANGES.items():
-        if result[key] is not None and not smallest <= result[key] <= largest:
+        if result[key] is not None and not smallest <= result[key] <= largest + _ROUNDING:
             return f"{key} is {shown(result[key])}; accepted: {smallest} to {largest}"
     cut, count = result["truncated"], result["num_particles"]
     if (cut is None) != (count is None) or (cut or 0) > (count or 0):

@@ -76,7 +76,8 @@ def loads(text: str | bytes) -> Any:
 
     Raises:
         ValueError: it is not strictly JSON: no UTF-8, a number that is none or that no machine
-            has, the same key twice; or it is nested more than `MAX_DEPTH` levels deep.
+            has, the same key twice; or it is nested more than `MAX_DEPTH` levels deep. Says what
+            is wrong, and at which character or byte.
     """
     try:
         value = json.loads(
@@ -85,6 +86,10 @@ def loads(text: str | bytes) -> Any:
             parse_constant=_number,
             parse_float=_number,
         )
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON at character {error.pos + 1} ({error.msg})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is no UTF-8 at byte {error.start + 1}") from error
     except RecursionError as error:
         raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep") from error
     if depth(value) > MAX_DEPTH:

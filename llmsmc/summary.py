@@ -9,6 +9,7 @@ from llmsmc.genealogy import num_surviving
 from llmsmc.grading import equivalent
 from llmsmc.posterior import NO_ANSWER, Posterior, answer_labels
 
+_MAX_KINDS = 5  # of failures that a warning names
 _COLLAPSED = 1.5  # an effective sample size that is as good as one particle
 
 
@@ -126,8 +127,9 @@ def _truncation(posterior: Posterior) -> str | None:
     if not is_dead(posterior):
         probability = float(posterior.normalized_weights[posterior.truncated].sum())
         share = f", with {probability:.1%} of the probability"
+    were = "was cut off before it" if count == 1 else "were cut off before they"
     return (
-        f"{count} of {total} particles were cut off before they had finished{share}: more steps "
+        f"{count} of {total} particles {were} had finished{share}: more steps "
         "or more tokens a step would let them end."
     )
 
@@ -140,7 +142,14 @@ def _failures(posterior: Posterior) -> str | None:
     return (
         f"A server gave no usable answer {times}: those particles have weight zero, and the "
         "rest stands for all, as if failing had nothing to do with what they would have said."
+        + "".join(f"\n  {number} x {message}" for message, number in _commonest(posterior))
     )
+
+
+def _commonest(posterior: Posterior) -> list[tuple[str, int]]:
+    """Return the commonest reasons for which particles failed, with their numbers."""
+    found = posterior.cost.failures.items()
+    return sorted(found, key=lambda each: -each[1])[:_MAX_KINDS]
 
 
 def _collapse(posterior: Posterior) -> str | None:

@@ -79,7 +79,7 @@ def test_a_run_on_text() -> None:
 
 def test_warnings_are_shown() -> None:
     cut_off = solutions.posterior(answering("7", "8"), [1, 2], num_cut_off=1)
-    assert "1 of 2 particles were cut off" in read(cut_off).text
+    assert "1 of 2 particles was cut off" in read(cut_off).text
 
 
 def test_the_dead() -> None:

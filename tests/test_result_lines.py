@@ -84,6 +84,8 @@ LINES: dict[str, bytes] = {
     "an error that is a list": line(error=["x"]),
     "rules in a list": line(selected=["mode"]),
     "rules that are no truths": line(selected={"mode": 1}),
+    "failures in a list": line(cost=GOOD["cost"] | {"failures": ["400"]}),
+    "failures that are no numbers": line(cost=GOOD["cost"] | {"failures": {"400": "many"}}),
     "a cost in part": line(cost={"generated_tokens": 1, "model_calls": 1}),
 }
 
@@ -92,6 +94,26 @@ LINES: dict[str, bytes] = {
 def folder(tmp_path: Path) -> Path:
     EvaluationFolder(tmp_path, CONFIG)
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (line()[:40] + b"\n", "at line 2 of .*: it is no JSON at character [0-9]+ .Unterm"),
+        (b"\x1b[31m\xff\n", "at line 2 of .*: it is no UTF-8 at byte 6"),
+        (line(probability=7), "probability is 7; accepted: 0 to 1[.] "),
+        (line(probability=1 + 1e-8), "probability is 1.00000001; accepted: 0 to 1[.] "),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_said(folder: Path, wrong: bytes, said: str) -> None:
+    (folder / "results.jsonl").write_bytes(line(id="a/0") + wrong)
+    with pytest.raises(InputError, match=said):
+        EvaluationFolder(folder, CONFIG)
+
+
+def test_the_rounding_of_a_probability_is_none(folder: Path) -> None:
+    (folder / "results.jsonl").write_bytes(line(probability=1 + 1e-10))
+    assert EvaluationFolder(folder, CONFIG).done == {"a/1"}
 
 
 @pytest.mark.parametrize("case", LINES)

@@ -56,7 +56,7 @@ def test_an_ordinary_run_has_no_warnings() -> None:
 
 def test_truncation_is_said() -> None:
     (warning,) = summary.warnings(posterior(answering("7", "8", None), [1, 2, 1], num_cut_off=1))
-    assert warning.startswith("1 of 3 particles were cut off")
+    assert warning.startswith("1 of 3 particles was cut off before it had finished")
     assert "with 25.0% of the probability" in warning
 
 

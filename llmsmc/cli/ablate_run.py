@@ -116,7 +116,8 @@ def ablate(
         screen.print(console.foreign(f"Page: {page}", "dim"))
     count = made["total"]["num_runs"]
     if count and count == made["total"]["num_errors"]:
-        print_error(f"all {count} runs failed, so that there is no result")
+        which = "the only run" if count == 1 else f"all {count} runs"
+        print_error(f"{which} failed, so that there is no result")
         raise typer.Exit(FAILURE)
 
 

@@ -12,7 +12,7 @@ from llmsmc.cli.console import foreign
 
 def cells_table(report: Report) -> Table:
     """Return a table of the cells; the page has all of their figures."""
-    titles = ("n", "accuracy", "P(right)", "log score", "ECE", "tokens", "seconds", "errors")
+    titles = ("n", "accuracy", "P(right)", "log\nscore", "ECE", "tokens", "seconds", "errors")
     table = _table(["cell"], list(titles))
     for cell in report["cells"]:
         table.add_row(foreign(cell["label"]), *_cells(cell["figures"]))
@@ -46,11 +46,11 @@ def plan_table(study: Study) -> Table:
 
 
 def _table(texts: list[str], numbers: list[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)  # fits into 80 columns
     for title in texts:
-        table.add_column(title, min_width=24)
+        table.add_column(title, min_width=12, overflow="fold")
     for title in numbers:
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     return table
 
 

@@ -202,4 +202,4 @@ def _truth(
 
 
 def _warning(message: str) -> Text:
-    return Text(f"* {message}", style="yellow")
+    return foreign(f"* {message}", "yellow")

@@ -9,6 +9,7 @@
 
 import contextlib
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterator
 from typing import Any, Final
@@ -17,6 +18,7 @@ import typer
 import typer.core
 
 from llmsmc.characters import printable
+from llmsmc.cli import console
 from llmsmc.errors import InputError, LlmsmcError
 
 FAILURE: Final = 1
@@ -64,5 +66,12 @@ def reported(debug: bool) -> Iterator[None]:
 
 
 def print_error(message: str) -> None:
-    """Print the error, with nothing in it that a terminal could act upon."""
-    typer.echo(f"llmsmc: error: {printable(' '.join(message.split()))}", err=True)
+    """Print the error, with nothing in it that a terminal could act upon.
+
+    It is one line, which is broken between words where somebody reads it on a terminal.
+    """
+    text = f"llmsmc: error: {printable(' '.join(message.split()))}"
+    screen = console.progress()
+    if screen.is_terminal:  # words that are longer than a line, such as paths, stay in one piece
+        text = textwrap.fill(text, screen.width, break_long_words=False, break_on_hyphens=False)
+    typer.echo(text, err=True)

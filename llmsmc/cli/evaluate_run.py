@@ -102,13 +102,20 @@ def _print_report(figures: dict[str, Any], path: Path) -> None:
         heading = f"{num_errors} of {count} questions failed{counted}:"
         screen.print(console.foreign(heading, "yellow"))
         screen.print(errors_table(figures["errors"]))
+    if figures["failures"]:
+        num_failed = sum(kind["count"] for kind in figures["failures"])
+        particles = "1 particle" if num_failed == 1 else f"{num_failed} particles"
+        heading = f"{particles} failed at a server, with weight zero among the others:"
+        screen.print(console.foreign(heading, "yellow"))
+        screen.print(errors_table(figures["failures"]))
     for each in figures["not_compared"]:
         remark = f"{each['id']}: counted as wrong, could not be compared ({each['grading']})"
         screen.print(console.foreign(remark, "yellow"))
     screen.print(console.foreign(f"Results: {path}", "dim"))
     again = "the same command with --retry-errors tries them again; without it, it does not"
     if num_errors == count:
-        print_error(f"all {count} questions failed, so that there is no result; {again}")
+        which = "the only question" if count == 1 else f"all {count} questions"
+        print_error(f"{which} failed, so that there is no result; {again}")
         raise typer.Exit(FAILURE)
     if num_errors:
         screen.print(console.foreign(f"Failed questions: {again}.", "dim"))

@@ -26,12 +26,12 @@ def evaluation_table(figures: dict[str, Any]) -> Table:
 
 
 def errors_table(errors: list[dict[str, Any]]) -> Table:
-    """Return a table of the errors by kind: how many, the first of them, and of which question."""
+    """Return a table of errors by kind: how many, the first of them, and of which question."""
     table = Table.grid(padding=(0, 1))
     table.add_column(justify="right")
     table.add_column()
     for kind in errors[:_MAX_KINDS]:
-        others = f" and {kind['count'] - 1} more" if kind["count"] > 1 else ""
+        others = f" and {len(kind['ids']) - 1} more" if len(kind["ids"]) > 1 else ""
         said = kind["message"]
         said = said if len(said) <= _MAX_MESSAGE else f"{said[:_MAX_MESSAGE]}..."
         message = foreign(f"{said} ({kind['ids'][0]}{others})")

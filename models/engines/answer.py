@@ -3,6 +3,7 @@
 Each engine states the fields that it reads; those it does not read are passed over.
 """
 
+import re
 import reprlib
 from collections.abc import Iterable
 from typing import Annotated, Any, Final, TypeVar
@@ -30,6 +31,9 @@ LogProbs = Annotated[list[LogProb], Field(fail_fast=True)]
 Logit = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
 Pair = Annotated[tuple[Logit, Logit], Field(strict=False)]  # JSON has lists
 
+_ACCEPTED: Final = re.compile(r"^(Input|List|Tuple) should (be|have) | after validation, not .*")
+"""What stands around that which is accepted in the words of pydantic."""
+
 _short = reprlib.Repr()
 _short.maxlevel, _short.maxlist, _short.maxstring = 2, 4, 60
 
@@ -56,7 +60,7 @@ def parsed(kind: type[A], answer: Any, engine: str) -> A:
     place = ".".join(map(str, first["loc"])) or "it"
     if first["type"] == "missing":
         raise unreadable(engine, f"{place} is missing", first["input"])
-    accepted = first["msg"].removeprefix("Input should be ")
+    accepted = _ACCEPTED.sub("", first["msg"])
     raise ServerError(
         f"{place} is not what {engine} answers there. Got {short(first['input'])}; accepted: "
         f"{accepted}",

@@ -184,7 +184,14 @@ class Client:
             before_sleep=self._count,
             reraise=True,
         )
-        answer: Any = await retrying(attempt)
+        try:
+            answer: Any = await retrying(attempt)
+        except ServerError as error:
+            tries = retrying.statistics["attempt_number"]
+            if tries > 1 and begun is not None:
+                spent = f"; it was asked {tries} times in {self._loop.time() - begun:.3g} s."
+                error.args = (str(error).removesuffix(".") + spent,)
+            raise
         try:
             return read(answer)
         except ServerError as error:

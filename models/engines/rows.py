@@ -156,7 +156,7 @@ class Row:
         """Give up: nothing that was drawn of this step is kept."""
         self.ids, self.log_probs = [], []
         self.reason, self.error = FAILED, error
-        self.cost += Cost(failed_particles=1)
+        self.cost += Cost.of_failures([error])
 
     def add(self, drawn: Drawn, limits: Limits) -> None:
         """Take what has been drawn, up to where the step ends.

@@ -71,7 +71,8 @@ def resolve(name_or_path: str | Path) -> str:
     on_the_hub = _HUB_NAME.fullmatch(name) and not isinstance(name_or_path, Path)
     if (name and Path(name).is_dir()) or on_the_hub:
         return name
-    raise InputError(f"There is no such model. {_got_and_accepted(name)}")
+    hint = " The address of a server begins with http:// or https://." if ":" in name else ""
+    raise InputError(f"There is no such model. {_got_and_accepted(name)}{hint}")
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,7 @@ def _names_of_tensors(source: str) -> Iterator[None]:
             raise TensorsError(source, "its network", got, report.names) from error
 
 
+_MAX_REASON: Final = 300  # characters of what other libraries say of an error
 GENERIC_TOKENIZERS: Final = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """Classes that do what tokenizer.json says and nothing else."""
 
@@ -304,8 +306,9 @@ def loading_errors(source: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        message = f"This model cannot be loaded: {reason} {_got_and_accepted(source)}"
+        reason = " ".join(str(error).split())
+        reason = reason.rstrip(".") if len(reason) <= _MAX_REASON else f"{reason[:_MAX_REASON]}..."
+        message = f"This model cannot be loaded: {reason}. {_got_and_accepted(source)}"
         raise InputError(message) from error
 
 

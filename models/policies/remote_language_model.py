@@ -245,7 +245,7 @@ class RemoteLanguageModel:
             for ids, answer in zip(distinct, answers, strict=True)
         }
         failed = {
-            ids
+            ids: answer
             for ids, answer in zip(distinct, answers, strict=True)
             if isinstance(answer, ServerError)
         }
@@ -260,8 +260,8 @@ class RemoteLanguageModel:
             prompt_tokens=positions,
             model_calls=len(distinct),
             policy_seconds=time.perf_counter() - begun,
-            failed_particles=sum(ids in failed for ids in texts),
         )
+        cost += Cost.of_failures(failed[ids] for ids in texts if ids in failed)
         return TokenScores(log_probs, log_probs, CacheRows.none(len(rows))), cost
 
     def _followed(self, rule: StepRule) -> StepAutomaton | CountAutomaton:

@@ -184,8 +184,8 @@ class RemoteRewardModel(Memoryless):
             raise errors[0]
         known = dict(zip(jobs, answers, strict=True))
         log_odds = [known.get(solution, []) for solution in solutions]
-        failed = sum(isinstance(each, ServerError) for each in log_odds)
-        cost += Cost(reward_seconds=time.perf_counter() - begun, failed_particles=failed)
+        cost += Cost.of_failures(each for each in log_odds if isinstance(each, ServerError))
+        cost += Cost(reward_seconds=time.perf_counter() - begun)
         return log_odds, CacheRows.none(len(solutions)), cost
 
     def _asked(

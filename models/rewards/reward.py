@@ -152,7 +152,7 @@ def scores_or_fault(
         scores.append(score)
     if len(values) != len(steps):
         counted = f"more than {len(steps)}" if len(values) > len(steps) else str(len(values))
-        return f"{counted} scores for {len(steps)} steps"
+        return f"{counted} scores for {len(steps)} {'step' if len(steps) == 1 else 'steps'}"
     return scores
 
 

@@ -41,7 +41,7 @@ def test_the_report_says_it_all() -> None:
             "First step.",
         ),
         *("0.881", "in the policy", "1.00  50%", "0.50  25%", "1.50"),
-        *("everything else", "Warnings", "1 of 4 particles were cut off"),
+        *("everything else", "Warnings", "1 of 4 particles was cut off"),
     ):
         assert part in text
 

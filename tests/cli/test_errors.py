@@ -1,5 +1,6 @@
 """What cannot be used is answered with one line that says so, before any model is loaded."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from llmsmc import loading, settings
+from llmsmc.characters import printable
+from llmsmc.cli.errors import print_error
 from tests.cli.conftest import Command, error_line
 
 QUESTION = "What is 3 + 4?"
@@ -29,6 +32,7 @@ QUESTION = "What is 3 + 4?"
         (["solve", QUESTION, "--quantization", "int3"], "Got 'int3'; accepted: 'none', 'int8'"),
         (["solve", QUESTION, "--policy", "./nowhere"], "There is no such model. Got './nowhere'"),
         (["solve", QUESTION, "--reward", "./nowhere"], "There is no such model. Got './nowhere'"),
+        (["solve", QUESTION, "--policy", "localhost:8000/v1"], "server begins with http://"),
         (["solve", QUESTION, "--aggregation", "sum"], "Got 'sum'; accepted: 'product'"),
         (["solve", QUESTION, "--temperature", "-1"], "Got -1.0; accepted: 0 <= temperature"),
         (["solve", QUESTION, "--temperature", "nan"], "Got nan"),
@@ -53,6 +57,38 @@ def test_one_line(
     monkeypatch.setattr(settings, "resolve", resolve_nothing_embedded)
     monkeypatch.setattr(loading, "LanguageModel", None)  # must not be loaded
     assert said in error_line(command(*arguments))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 132])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "A step has a number of tokens. Got 'tokens:zero'; accepted: tokens:64 and the like.",
+        "The tensors of /tmp/a are not those of Qwen2ForCausalLM. " * 3,
+        f"Got '/{'folder/' * 40}x'; accepted: another folder, or the same one later.",
+        "\u8a9e" * 90 + " and \x1b[31mred\x1b[0m words [bold]here[/bold] :smile:",
+    ],
+)
+def test_a_terminal_breaks_errors_between_words(
+    monkeypatch: pytest.MonkeyPatch, message: str, width: int
+) -> None:
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    print_error(message)
+    lines, line = screen.getvalue().splitlines(), f"llmsmc: error: {printable(message).strip()}"
+    assert " ".join(lines) == line
+    assert all(len(each) <= width or " " not in each for each in lines)
+    assert width == 132 or len(lines) > 1
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    print_error(message)
+    assert stream.getvalue() == f"{line}\n"
 
 
 def resolve_nothing_embedded(name: str) -> str:

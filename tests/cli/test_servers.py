@@ -210,3 +210,40 @@ def test_a_guided_filter_needs_a_local_proposal(server: FakeServer, command: Com
     """Which is told before the server is asked anything, or a tokenizer loaded."""
     result = command("solve", "1?", "--policy", server.url, "--algorithm", "guided")
     assert "proposal=" in error_line(result) and server.headers == []
+
+
+def test_why_particles_failed_is_said(
+    tokenizer: PreTrainedTokenizerFast, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def some(number: int, body: Json) -> Any:
+        if number % 4 == 1:
+            return (
+                400,
+                {},
+                {"error": {"message": f"Request {number} of {KEY} was \x1b[31mflagged."}},
+            )
+        if number % 4 == 2:
+            return 200, {}, {"choices": []}
+        choice = {"message": {"content": "\\boxed{3}"}, "finish_reason": "stop"}
+        return 200, {}, {"choices": [choice]}
+
+    arguments = ["--algorithm", "self-consistency", "--particles", "8"]
+    said = ("400, Request 1 of *** was", "choices is not what")
+    with serving("chat", tokenizer, some) as server:
+        arguments += ["--policy", server.url]
+        solved = command("solve", "1 + 2?", *arguments, "--out", "run.json")
+        evaluated = command("eval", "minimath-dev", "--limit", "3", *arguments, "--out", "runs")
+    for result, times, both in ((solved, 4, 2), (evaluated, 12, 6)):
+        text = " ".join(result.stdout.split())
+        assert result.exit_code == 0, result.output
+        assert text.count(f"{both} x") == 2 and all(text.count(each) == 1 for each in said[1:])
+        assert "of *** was" in text and KEY not in result.output and "\x1b" not in result.output
+        assert f"{times} times" in text or f"{times} particles failed" in text
+    cost = json.loads(Path("run.json").read_text())["cost"]
+    assert sorted(cost["failures"].values()) == [2, 2] and cost["failed_particles"] == 4
+    figures = json.loads(Path("runs/summary.json").read_text())
+    assert [kind["count"] for kind in figures["failures"]] == [6, 6]
+    assert all(len(kind["ids"]) == 3 for kind in figures["failures"])
+    assert figures["errors"] == []
+    again = command("eval", "minimath-dev", "--limit", "3", *arguments, "--out", "runs")
+    assert again.stdout == evaluated.stdout

@@ -99,6 +99,7 @@ def test_tries_end_together(ask: Ask) -> None:
     error, tries = ask(silence, timeout=0.25, retry_for=0.6)
     assert 0.5 < time.monotonic() - begun < 0.6 + SLACK
     assert error.is_down and 2 <= tries <= 3
+    assert f" s; it was asked {tries} times in 0.6" in str(error)
 
 
 def test_the_first_try_has_its_whole_time(ask: Ask) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cache, partial
@@ -204,7 +205,10 @@ def test_an_odd_value_fails_its_particle_or_does_not_matter(kind: str, saying: S
     for what, saying.answer in [("nothing", good), *answers]:
         row = Row(tuple(b"[]"), 100, seed=0)
         saying.run(draw_rows(saying, engine, [row], limits))
-        assert all(number >= 0 for number in asdict(row.cost).values()), what
+        cost = asdict(row.cost)
+        reasons, has_failed = cost.pop("failures"), row.reason == FAILED
+        assert sum(reasons.values()) == cost["failed_particles"] == has_failed
+        assert all(number >= 0 for number in cost.values()), what
         if row.reason == FAILED:
             failed += 1
             assert what != "nothing" and row.ids == [] and row.log_probs == []
@@ -334,3 +338,20 @@ def test_the_others_go_on(
     server.fault = lambda number, body: (200, {}, content)
     with pytest.raises(ServerError, match="no answer that can be used"):
         SelfConsistency(2).run(model, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("choices", [], "choices is not what vLLM answers there. Got []; accepted: at least 1 it"),
+        ("choices", {}, "Got []; accepted: a valid list"),
+        ("usage", 3, "usage is not what vLLM answers there. Got 3; accepted: "),
+        ("usage", {"prompt_tokens": -3}, "Got -3; accepted: greater than or equal to 0"),
+    ],
+)
+def test_what_is_accepted_is_said_in_plain_words(key: str, value: Any, said: str) -> None:
+    engine = Vllm("markov")
+    with pytest.raises(ServerError) as caught:
+        engine.read(VLLM | {key: value})
+    assert said in str(caught.value)
+    assert not re.search("should|validation", str(caught.value))

@@ -124,6 +124,15 @@ def test_models_that_do_not_exist(name: str) -> None:
         RewardModel.from_pretrained(name)
 
 
+@pytest.mark.parametrize(("key", "value"), [("num_hidden_layers", -1), ("hidden_size", "many")])
+def test_what_others_say_is_a_sentence(
+    key: str, value: object, policy_folder: Path, tmp_path: Path
+) -> None:
+    folder = copied(policy_folder, tmp_path / "wrong", **{key: value})
+    with pytest.raises(InputError, match=r"cannot be loaded: .*[^.]\. Got '/"):
+        LanguageModel.from_pretrained(folder)
+
+
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be loaded"):
         LanguageModel.from_pretrained(tmp_path)
