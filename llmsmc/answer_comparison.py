@@ -632,10 +632,10 @@ def _alternatives_of_relations(node: Node) -> _Member | None:
     if not all(regions) or len({region[0] for region in regions if region}) > 1:
         return None
     name = regions[0][0] if regions[0] else None
-    region = _joint([region[1] for region in regions if region and region[1] != REALS], node.text)
-    if region is not None and excluded:
-        region = Node("union", (region, Node("set", tuple(excluded))), r"\setminus")
-    return None if region is None else _Member(name, region, node)
+    joint = _joint([region[1] for region in regions if region and region[1] != REALS], node.text)
+    if joint is not None and excluded:
+        joint = Node("union", (joint, Node("set", tuple(excluded))), r"\setminus")
+    return None if joint is None else _Member(name, joint, node)
 
 
 def _joint(intervals: Sequence[Node], joined_by: str) -> Node | None:
