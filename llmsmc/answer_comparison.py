@@ -619,8 +619,8 @@ def _alternatives_of_relations(node: Node) -> _Member | None:
     regions: list[tuple[Node, Node] | None] = []
     for part in itertools.chain.from_iterable(map(_signs, parts)):
         if part.kind == "relation" and part.text == r"\ne":
-            name, point = part.parts
-            regions.append((name, REALS) if _is_name(name) else None)
+            unknown, point = part.parts
+            regions.append((unknown, REALS) if _is_name(unknown) else None)
         elif excluded and part.kind != "relation":
             point = part
         else:
