@@ -631,11 +631,11 @@ def _alternatives_of_relations(node: Node) -> _Member | None:
         excluded.append(point)
     if not all(regions) or len({region[0] for region in regions if region}) > 1:
         return None
-    unknown = regions[0][0] if regions[0] else None
     joint = _joint([region[1] for region in regions if region and region[1] != REALS], node.text)
     if joint is not None and excluded:
         joint = Node("union", (joint, Node("set", tuple(excluded))), r"\setminus")
-    return None if joint is None else _Member(unknown, joint, node)
+    name_of_all = regions[0][0] if regions[0] else None
+    return None if joint is None else _Member(name_of_all, joint, node)
 
 
 def _joint(intervals: Sequence[Node], joined_by: str) -> Node | None:
