@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Final
 
-from llmsmc.algorithms import ALGORITHMS
+from llmsmc.solving.algorithms import ALGORITHMS
 
 UNBIASED: Final = (
     "weighted-best-of-n",
@@ -66,7 +66,7 @@ def problem(arguments: argparse.Namespace) -> tuple[str, str]:
     """Return the question and its answer."""
     if arguments.problem is not None:
         return arguments.problem, arguments.answer
-    from llmsmc.datasets import sample_problem
+    from llmsmc.evaluation.datasets import sample_problem
 
     drawn = sample_problem(arguments.level, 0)
     return drawn.question, drawn.answer

@@ -14,9 +14,9 @@ from typing import Final
 
 from benchmarks.coverage import is_solved
 from llmsmc.models import LanguageModel
-from llmsmc.models.minimath.arithmetic import Exact
 from llmsmc.models.minimath.datasets import load
 from llmsmc.models.minimath.problem import STEP_SEPARATOR, Problem
+from llmsmc.models.minimath.world.arithmetic import Exact
 
 POLICIES: Final = ("minimath-policy", "minimath-policy-small")
 

@@ -21,14 +21,14 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from llmsmc.genealogy import variance_of_mean_over_lags
-from llmsmc.history import Merged
+from llmsmc.core.genealogy import variance_of_mean_over_lags
+from llmsmc.core.history import Merged
+from llmsmc.core.state_space_model import Observations, StateSpaceModel
 from llmsmc.inference import CoalescingFilter, multinomial, systematic
-from llmsmc.inference.population import Population
-from llmsmc.inference.run import Run
+from llmsmc.inference.loop.population import Population
+from llmsmc.inference.loop.run import Run
 from llmsmc.models import HiddenMarkov, TabularLanguageModel
-from llmsmc.posterior import Posterior
-from llmsmc.state_space_model import Observations, StateSpaceModel
+from llmsmc.results.posterior import Posterior
 from llmsmc.testing.instances import table_without_end
 from llmsmc.testing.replicates import z_scores
 

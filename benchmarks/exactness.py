@@ -19,6 +19,7 @@ from typing import Any, Final
 import torch
 
 from benchmarks import wrong_variants
+from llmsmc.core.randomness import RandomStreams
 from llmsmc.errors import InputError
 from llmsmc.inference import (
     Adaptive,
@@ -43,11 +44,10 @@ from llmsmc.inference import (
     stratified,
     systematic,
 )
-from llmsmc.inference.conditional_run import Chains, draw_references, sweep
-from llmsmc.inference.reference import RememberedPaths
-from llmsmc.inference.run import Run
+from llmsmc.inference.loop.run import Run
+from llmsmc.inference.mcmc.conditional_smc import Chains, draw_references, sweep
+from llmsmc.inference.mcmc.reference import RememberedPaths
 from llmsmc.models import TabularLanguageModel
-from llmsmc.randomness import RandomStreams
 from llmsmc.testing import Instance, exact_instances, replicate
 from llmsmc.testing.instances import of_table, table_without_end
 

@@ -20,11 +20,11 @@ from statistics import median
 from typing import Final
 
 from benchmarks.hostile_strings import fixed, random_strings
-from llmsmc.answer_grammar import read
-from llmsmc.answer_text import bare, normalized
-from llmsmc.datasets import load_file
-from llmsmc.grading import COMPARISON_SECONDS, extract_answer, grade
-from llmsmc.grading_pool import POOL
+from llmsmc.evaluation.datasets import load_file
+from llmsmc.grading.grades import COMPARISON_SECONDS, extract_answer, grade
+from llmsmc.grading.grammar import read
+from llmsmc.grading.pool import POOL
+from llmsmc.grading.text import bare, normalized
 
 SETS: Final = {
     "MATH-500": "math500.jsonl",

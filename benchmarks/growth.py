@@ -25,7 +25,7 @@ from benchmarks import footprint, where_time_goes
 from benchmarks.embedded import embedded_models, outcomes, questions_of
 from benchmarks.positions import counted
 from benchmarks.random_models import endless, question_of, random_models
-from llmsmc.cost import Cost
+from llmsmc.core.cost import Cost
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import LanguageModel, Reasoning, RewardModel, SharedLanguageModel, SharedReward
 

@@ -3,7 +3,7 @@
     python -m benchmarks.memory --particles 16 --tokens 1024
 
 prints the tables of docs/run_the_paper.md from the formula of
-`llmsmc.models.networks.memory_needs`, in GiB.
+`llmsmc.models.pretrained.memory_needs`, in GiB.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from transformers import LlamaConfig, Qwen2Config
 
-from llmsmc.models.networks.memory_needs import ModelSize, model_size
+from llmsmc.models.pretrained.memory_needs import ModelSize, model_size
 
 GIB: Final = 2**30
 KINDS: Final = ("none", "int8", "nf4", "nf4-double")

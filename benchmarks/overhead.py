@@ -24,15 +24,15 @@ from torch import Tensor
 
 from benchmarks.stopwatch import Stopwatch
 from llmsmc import StateSpaceModel
-from llmsmc.cost import Cost
+from llmsmc.core.cost import Cost
 from llmsmc.inference import BootstrapFilter, systematic
 from llmsmc.models import LanguageModel
-from llmsmc.models.caches.cache_rows import CacheRows, Memory
-from llmsmc.models.networks.ragged import padded_rows
-from llmsmc.models.policies.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.stopping import STOP
+from llmsmc.models.caches.handles import CacheRows, Memory
+from llmsmc.models.caches.ragged import padded_rows
+from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
 from llmsmc.models.reasoning.model import Reasoning
 from llmsmc.models.rewards.reward import Memoryless, Reading, Solution, Steps
+from llmsmc.models.text.stopping import STOP
 
 PARTICLES: Final = 64
 STEPS: Final = 12

@@ -12,7 +12,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 
 from benchmarks.embedded import embedded_models
-from llmsmc.datasets import sample_problem
+from llmsmc.evaluation.datasets import sample_problem
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import Reasoning
 

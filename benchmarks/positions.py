@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from benchmarks.embedded import embedded_models, outcomes, questions_of
-from llmsmc.cost import Cost
+from llmsmc.core.cost import Cost
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import Reasoning, SharedLanguageModel, SharedReward
 from llmsmc.models.policies.policy import Policy

@@ -7,8 +7,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.embedded import embedded_models
 from llmsmc.models import LanguageModel, Reasoning, RewardModel
-from llmsmc.models.conventions.prm_head import Qwen2ForProcessRewardModel
-from llmsmc.models.policies.stopping import TokenCount
+from llmsmc.models.rewards.conventions.prm_head import Qwen2ForProcessRewardModel
+from llmsmc.models.text.stopping import TokenCount
 
 CONTEXT: Final = 2048
 QUESTION: Final = "Let a = 7 + 4 * 12. Let b = a - 9. What is b?"

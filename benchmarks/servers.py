@@ -33,9 +33,9 @@ from benchmarks.server_process import (
     running,
     vllm,
 )
-from llmsmc.datasets import load
-from llmsmc.evaluation import Result
-from llmsmc.grading import grade
+from llmsmc.evaluation.datasets import load
+from llmsmc.evaluation.runner import Result
+from llmsmc.grading.grades import grade
 from llmsmc.inference import SelfConsistency
 from llmsmc.models import (
     LanguageModel,
@@ -44,9 +44,9 @@ from llmsmc.models import (
     RemoteRewardModel,
     RewardModel,
 )
-from llmsmc.models.conventions.qwen import MARKER
-from llmsmc.models.networks.pretrained import load_plain_tokenizer, resolve
 from llmsmc.models.policies.policy import Policy
+from llmsmc.models.pretrained.loading import load_plain_tokenizer, resolve
+from llmsmc.models.rewards.conventions.qwen import MARKER
 
 QUESTION = "Ann has 3 apples. She buys 4 more. Then she buys 5 more. How many has she?"
 POLICY, REWARD = "minimath-policy", "minimath-reward"

@@ -14,9 +14,10 @@ import torch
 
 from benchmarks.embedded import embedded_models, questions_of
 from benchmarks.stopwatch import Stopwatch
-from llmsmc.inference import BootstrapFilter, bootstrap_filter
+from llmsmc.inference import BootstrapFilter
+from llmsmc.inference.filters import bootstrap_filter
 from llmsmc.models import Reasoning
-from llmsmc.models.policies.step_batch import StepBatch
+from llmsmc.models.policies.decoding.step_batch import StepBatch
 from llmsmc.models.rewards import reward_model
 
 POLICY, REWARD = "policy network", "reward network"

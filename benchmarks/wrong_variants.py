@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from llmsmc.core.weights import effective_sample_size, log_evidence, uniform
 from llmsmc.inference import (
     Adaptive,
     Algorithm,
@@ -18,19 +19,18 @@ from llmsmc.inference import (
     Resampled,
     TemperedSMC,
     TwistedFilter,
-    conditional_resamplers,
     multinomial,
     systematic,
 )
-from llmsmc.inference.population import Population
-from llmsmc.inference.propagation import extend
-from llmsmc.inference.resamplers import multinomial_rows
-from llmsmc.inference.run import Run
+from llmsmc.inference.loop.population import Population
+from llmsmc.inference.loop.propagation import extend
+from llmsmc.inference.loop.run import Run
+from llmsmc.inference.resampling import conditional_resamplers
+from llmsmc.inference.resampling.resamplers import multinomial_rows
 from llmsmc.models import TabularLanguageModel
 from llmsmc.testing import Instance, exact_instances
 from llmsmc.testing.guided_models import GuidedTable
 from llmsmc.testing.instances import guided_table, of_table
-from llmsmc.weights import effective_sample_size, log_evidence, uniform
 
 
 def algorithms() -> Iterator[tuple[str, Algorithm, Instance]]:

@@ -13,7 +13,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llmsmc.posterior import Posterior
+    from llmsmc.results.posterior import Posterior
 
 
 class LlmsmcError(Exception):

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from llmsmc import Posterior, StateSpaceModel
+from llmsmc.core.state_space_model import Observations, Truncated
 from llmsmc.inference import BootstrapFilter
-from llmsmc.inference.driver import Stepwise
-from llmsmc.inference.in_blocks import InBlocks
-from llmsmc.inference.resamplers import Resampler
+from llmsmc.inference.loop.loop import Stepwise
+from llmsmc.inference.resampling.blockwise import InBlocks
+from llmsmc.inference.resampling.resamplers import Resampler
 from llmsmc.models import TabularLanguageModel
-from llmsmc.state_space_model import Observations, Truncated
 from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
 
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import torch
 
-from llmsmc.cost import Cost
-from llmsmc.history import StepRecord
+from llmsmc.core.cost import Cost
+from llmsmc.core.history import StepRecord
+from llmsmc.core.weights import as_log_weights, effective_sample_size, log_evidence
 from llmsmc.models.reasoning.particles import EOS, MAX_STEPS, ReasoningParticles
-from llmsmc.posterior import Guarantee, Posterior
-from llmsmc.weights import as_log_weights, effective_sample_size, log_evidence
+from llmsmc.results.estimates import Guarantee
+from llmsmc.results.posterior import Posterior
 
 
 def population(solutions: Sequence[Sequence[str]], num_cut_off: int = 0) -> ReasoningParticles:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from llmsmc import inference
-from llmsmc.algorithms import ALGORITHMS
 from llmsmc.inference import Algorithm, TemperedSMC
+from llmsmc.solving.algorithms import ALGORITHMS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "algorithms.md"
 EXPORTED = {name: getattr(inference, name) for name in inference.__all__}

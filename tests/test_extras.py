@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from llmsmc import InputError, LlmsmcError
+from llmsmc.core.extras import optional
 from llmsmc.errors import MissingExtraError
-from llmsmc.extras import optional
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

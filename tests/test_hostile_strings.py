@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.hostile_strings import FRAGMENTS, fixed
-from llmsmc import grading
-from llmsmc.grading import equivalence_classes, extract_answer, grade
-from llmsmc.worker_pool import MAX_WAITING, START_UP_SECONDS
+from llmsmc.core.worker_pool import MAX_WAITING, START_UP_SECONDS
+from llmsmc.grading import grades as grading
+from llmsmc.grading.grades import equivalence_classes, extract_answer, grade
 
 COUNT = int(os.environ.get("LLMSMC_HOSTILE_STRINGS", "40"))
 LONGEST = grading.MAX_SECONDS * MAX_WAITING + 2 * START_UP_SECONDS  # on a machine that is busy

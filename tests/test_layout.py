@@ -14,14 +14,14 @@ import pytest
 import llmsmc
 import llmsmc.inference
 import llmsmc.models
-import llmsmc.models.conventions
+import llmsmc.models.rewards.conventions
 
 ROOT = Path(__file__).resolve().parent.parent
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 
 packages = pytest.mark.parametrize(
     "package",
-    [llmsmc, llmsmc.models, llmsmc.models.conventions, llmsmc.inference],
+    [llmsmc, llmsmc.models, llmsmc.models.rewards.conventions, llmsmc.inference],
     ids=lambda package: package.__name__,
 )
 

@@ -15,7 +15,7 @@ from benchmarks.server_process import (
     running,
     vllm,
 )
-from llmsmc.models.networks.pretrained import resolve
+from llmsmc.models.pretrained.loading import resolve
 
 PYTHON = os.environ.get(PYTHON_VARIABLE, "")
 LLAMA = [os.environ.get(name, "") for name in LLAMA_VARIABLES]

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from benchmarks.embedded import questions_of
 from benchmarks.engine.random_model import random_model
-from llmsmc.models.networks.pretrained import resolve
+from llmsmc.models.pretrained.loading import resolve
 
 WARM_UP: Final = {"particles": 2, "max_steps": 2}
 """What is done once before anything counts."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from llmsmc.models.networks.pretrained import load_tokenizer, resolve
+from llmsmc.models.pretrained.loading import load_tokenizer, resolve
 
 
 def random_model(folder: Path) -> Path:

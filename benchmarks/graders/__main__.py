@@ -18,8 +18,8 @@ from typing import Any, Final
 from benchmarks.graders.pairs import Pair, read_pairs
 from benchmarks.page import put_into
 from benchmarks.peers.environments import python_of
-from llmsmc.grading import grade
-from llmsmc.grading_pool import POOL
+from llmsmc.grading.grades import grade
+from llmsmc.grading.pool import POOL
 
 PEERS: Final = ("math_verify", "lm_eval", "lighteval")
 NOT_COMPARED: Final = ("error", "timeout")

@@ -21,12 +21,12 @@ import torch
 
 from benchmarks.peers import languages
 from benchmarks.peers.environments import python_of
+from llmsmc.core.randomness import RandomStreams
 from llmsmc.inference import Adaptive, BootstrapFilter, ParticleGibbs, multinomial, systematic
-from llmsmc.inference.conditional_run import Chains, draw_references, sweep
-from llmsmc.inference.reference import Trajectories
-from llmsmc.inference.run import Run
+from llmsmc.inference.loop.run import Run
+from llmsmc.inference.mcmc.conditional_smc import Chains, draw_references, sweep
+from llmsmc.inference.mcmc.reference import Trajectories
 from llmsmc.models import LinearGaussian
-from llmsmc.randomness import RandomStreams
 from llmsmc.testing import Instance, replicate
 from llmsmc.testing.instances import of_table
 

@@ -24,10 +24,10 @@ PACKAGES = {
 
 OTHERS = {
     "llmsmc": {
-        "llmsmc.answer_extraction": ["extract_answer"],
-        "llmsmc.grading": ["equivalent", "grade"],
+        "llmsmc.grading.extraction": ["extract_answer"],
+        "llmsmc.grading.grades": ["equivalent", "grade"],
     },
-    "llmsmc.inference": {"llmsmc.inference.driver": ["Stepwise"]},
+    "llmsmc.inference": {"llmsmc.inference.loop.loop": ["Stepwise"]},
 }
 """Public names that a package leaves in their modules."""
 

@@ -5,15 +5,15 @@ from functools import cache
 from types import NoneType
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
-from llmsmc.algorithms import parse_algorithm
-from llmsmc.checks import require_choice, require_count
-from llmsmc.configuration import Configuration, configuration
-from llmsmc.datasets import Dataset
+from llmsmc.core.checks import require_choice, require_count
 from llmsmc.defaults import DEFAULT_SELECTION
 from llmsmc.errors import InputError
+from llmsmc.evaluation.configuration import Configuration, configuration
+from llmsmc.evaluation.datasets import Dataset
 from llmsmc.inference import Algorithm
-from llmsmc.settings import Settings
-from llmsmc.typed import mismatch, shown
+from llmsmc.solving.algorithms import parse_algorithm
+from llmsmc.solving.settings import Settings
+from llmsmc.storage.typed import mismatch, shown
 
 EQUAL: Final = "equal"
 """In place of a number of particles: as many as cost the tokens of the budget."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from llmsmc.ablations.figures import MIN_IN_BIN
 from llmsmc.ablations.labels import labels
 from llmsmc.ablations.report import Report
-from llmsmc.extras import optional
-from llmsmc.plots import GREY, plain
+from llmsmc.core.extras import optional
+from llmsmc.results.plots import GREY, plain
 
 if TYPE_CHECKING:
     import matplotlib.figure

@@ -20,7 +20,7 @@ import numpy as np
 from llmsmc.ablations.cell import Cell
 from llmsmc.ablations.intervals import Values, mean_and_error
 from llmsmc.errors import InputError
-from llmsmc.evaluation import Result
+from llmsmc.evaluation.runner import Result
 
 NUM_BINS: Final = 10
 MIN_IN_BIN: Final = 5  # runs, of which a share is shown

@@ -13,11 +13,11 @@ from urllib.parse import quote
 from llmsmc.ablations import drawing
 from llmsmc.ablations.figures import MIN_IN_BIN
 from llmsmc.ablations.report import Report
-from llmsmc.characters import one_line, printable
 from llmsmc.errors import InputError
-from llmsmc.files import unwritable, write_json
-from llmsmc.storage import check_format, loads, read_bytes
-from llmsmc.typed import mismatch
+from llmsmc.storage.characters import one_line, printable
+from llmsmc.storage.json_files import unwritable, write_json
+from llmsmc.storage.strict_files import check_format, loads, read_bytes
+from llmsmc.storage.typed import mismatch
 
 INDEX = "index.md"
 

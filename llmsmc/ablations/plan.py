@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from llmsmc.ablations.cell import KEYS, Cell, make_cell
-from llmsmc.checks import require_choice, require_count
+from llmsmc.core.checks import require_choice, require_count
 from llmsmc.errors import InputError
 
 RULES: Final = ("greater", "no less", "equal")

@@ -13,7 +13,7 @@ from typing import Any
 
 from llmsmc.ablations.work import Unit, Worker
 from llmsmc.errors import LlmsmcError
-from llmsmc.evaluation import Result
+from llmsmc.evaluation.runner import Result
 
 Finding = tuple[Unit, Result]
 

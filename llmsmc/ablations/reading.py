@@ -59,10 +59,10 @@ from typing import Any, Final, NotRequired, TypedDict, get_type_hints
 
 from llmsmc.ablations.cell import EQUAL, KEYS, make_cell
 from llmsmc.ablations.plan import Comparison, Plan, Size, distinct
-from llmsmc.characters import one_line
-from llmsmc.checks import require_choice, require_count
+from llmsmc.core.checks import require_choice, require_count
 from llmsmc.errors import InputError
-from llmsmc.typed import described, mismatch, shown
+from llmsmc.storage.characters import one_line
+from llmsmc.storage.typed import described, mismatch, shown
 
 _PLANS: Final = files("llmsmc.ablations") / "plans"
 _TEXTS: Final = ("title", "figure", "claim", "caution")

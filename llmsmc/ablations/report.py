@@ -10,9 +10,9 @@ from typing import Any, Final
 from llmsmc.ablations.comparing import Row, compare, together
 from llmsmc.ablations.figures import all_failed, figures, is_right
 from llmsmc.ablations.plan import Plan
-from llmsmc.algorithms import describe_algorithm
-from llmsmc.files import versions
-from llmsmc.storage import FORMAT
+from llmsmc.solving.algorithms import describe_algorithm
+from llmsmc.storage.json_files import versions
+from llmsmc.storage.strict_files import FORMAT
 
 Report = dict[str, Any]
 

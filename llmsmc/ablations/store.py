@@ -1,6 +1,6 @@
 """The results of all cells, one folder for each configuration and seed.
 
-A folder is that of `llmsmc eval` (`llmsmc.evaluation_folder`), named by the hash of its
+A folder is that of `llmsmc eval` (`llmsmc.evaluation.folder`), named by the hash of its
 configuration, so that a cell which several ablations have in common is run once.
 """
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 from llmsmc.ablations.cell import Cell
 from llmsmc.ablations.figures import Runs
-from llmsmc.datasets import Dataset, Example
-from llmsmc.evaluation import Result
-from llmsmc.evaluation_folder import EvaluationFolder, folder_of
-from llmsmc.folder_lock import lock_folder
+from llmsmc.evaluation.datasets import Dataset, Example
+from llmsmc.evaluation.folder import EvaluationFolder, folder_of
+from llmsmc.evaluation.runner import Result
+from llmsmc.storage.folder_lock import lock_folder
 
 
 class Store:

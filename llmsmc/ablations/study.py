@@ -12,8 +12,8 @@ from llmsmc.ablations.labels import labels
 from llmsmc.ablations.plan import Plan
 from llmsmc.ablations.store import Store
 from llmsmc.ablations.work import Unit, blocks
-from llmsmc.datasets import Dataset, Example
 from llmsmc.errors import InputError
+from llmsmc.evaluation.datasets import Dataset, Example
 
 Complete = Callable[[Sequence[Unit]], None]
 """Runs units and adds their results to the store."""

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from llmsmc.ablations.cell import BLOCK, Cell, unselected
-from llmsmc.algorithms import needs_proposal, needs_reward
-from llmsmc.datasets import Example
-from llmsmc.evaluation import Result, evaluate_missing, runner
+from llmsmc.evaluation.datasets import Example
+from llmsmc.evaluation.runner import Result, evaluate_missing, runner
 from llmsmc.inference import Algorithm
-from llmsmc.loading import load_policy, load_proposal, load_reward, named_key
-from llmsmc.settings import Settings
+from llmsmc.solving.algorithms import needs_proposal, needs_reward
+from llmsmc.solving.loading import load_policy, load_proposal, load_reward, named_key
+from llmsmc.solving.settings import Settings
 
 
 @dataclass(frozen=True, eq=False)

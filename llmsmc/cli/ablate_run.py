@@ -21,9 +21,9 @@ from llmsmc.cli.ablation_table import cells_table, comparisons_table, plan_table
 from llmsmc.cli.errors import FAILURE, INTERRUPTED, print_error
 from llmsmc.cli.progress import progress_bar
 from llmsmc.cli.quiet import quiet_libraries
-from llmsmc.datasets import load
 from llmsmc.errors import InputError
-from llmsmc.files import check_writable, unwritable, write_json
+from llmsmc.evaluation.datasets import load
+from llmsmc.storage.json_files import check_writable, unwritable, write_json
 
 
 def parse_seeds(text: str | None) -> tuple[int, ...] | None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from llmsmc.settings import Settings
-from llmsmc.step_text import parse_step, parse_thinking
+from llmsmc.solving.settings import Settings
+from llmsmc.solving.step_notation import parse_step, parse_thinking
 
 
 def chosen_settings(given: Mapping[str, Any]) -> Settings:

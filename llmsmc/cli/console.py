@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-from llmsmc.characters import printable
+from llmsmc.storage.characters import printable
 
 
 def results() -> Console:

@@ -13,12 +13,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from llmsmc import summary
 from llmsmc.cli.console import foreign
-from llmsmc.grading import equivalent
+from llmsmc.grading.grades import equivalent
 from llmsmc.models.minimath.checker import NOTHING_STATED, Verdict
-from llmsmc.posterior import Posterior
-from llmsmc.summary import AnswerEstimate
+from llmsmc.results import summary
+from llmsmc.results.posterior import Posterior
+from llmsmc.results.summary import AnswerEstimate
 
 NOTHING: Final = "-"
 MAX_ANSWERS: Final = 8

@@ -17,9 +17,9 @@ from typing import Any, Final
 import typer
 import typer.core
 
-from llmsmc.characters import printable
 from llmsmc.cli import console
 from llmsmc.errors import InputError, LlmsmcError
+from llmsmc.storage.characters import printable
 
 FAILURE: Final = 1
 MISUSE: Final = 2

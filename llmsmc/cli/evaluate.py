@@ -88,15 +88,15 @@ def evaluate(
     given = dict(locals())
     with reported(debug):
         with console.waiting("Starting"):
-            from llmsmc.algorithms import parse_algorithm
+            from llmsmc.solving.algorithms import parse_algorithm
 
             chosen = parse_algorithm(algorithm, particles)
 
             from llmsmc.cli import evaluate_run
             from llmsmc.cli.chosen_settings import chosen_settings
             from llmsmc.cli.quiet import quiet_libraries
-            from llmsmc.datasets import load, load_file
             from llmsmc.errors import InputError
+            from llmsmc.evaluation.datasets import load, load_file
 
             quiet_libraries(debug)
             settings = chosen_settings(given)

@@ -11,14 +11,14 @@ from llmsmc.cli import console
 from llmsmc.cli.errors import FAILURE, INTERRUPTED, print_error
 from llmsmc.cli.evaluation_table import errors_table, evaluation_table
 from llmsmc.cli.progress import progress_bar
-from llmsmc.configuration import configuration
-from llmsmc.datasets import Dataset
-from llmsmc.evaluation import Result, block_size, evaluate_missing, runner
-from llmsmc.evaluation_folder import EvaluationFolder, folder_of
-from llmsmc.folder_lock import lock_folder
+from llmsmc.evaluation.configuration import configuration
+from llmsmc.evaluation.datasets import Dataset
+from llmsmc.evaluation.folder import EvaluationFolder, folder_of
+from llmsmc.evaluation.runner import Result, block_size, evaluate_missing, runner
 from llmsmc.inference import Algorithm
-from llmsmc.loading import loaded
-from llmsmc.settings import Settings
+from llmsmc.solving.loading import loaded
+from llmsmc.solving.settings import Settings
+from llmsmc.storage.folder_lock import lock_folder
 
 
 def evaluate(

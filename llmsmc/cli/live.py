@@ -11,10 +11,11 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from llmsmc import summary
 from llmsmc.cli.console import foreign, is_animated
 from llmsmc.cli.display import bar
-from llmsmc.posterior import NO_ANSWER, Posterior
+from llmsmc.results import summary
+from llmsmc.results.estimates import NO_ANSWER
+from llmsmc.results.posterior import Posterior
 
 MAX_ANSWERS = 5
 MAX_GLIMPSE = 300  # characters

@@ -72,18 +72,18 @@ def solve(
     with reported(debug):
         text = read_question(question, sample_problem)
         if out is not None:
-            from llmsmc.files import check_writable
+            from llmsmc.storage.json_files import check_writable
 
             check_writable(out)
         with console.waiting("Starting"):
-            from llmsmc.algorithms import parse_algorithm
+            from llmsmc.solving.algorithms import parse_algorithm
 
             chosen = parse_algorithm(algorithm, particles)
 
             from llmsmc.cli import solve_run
             from llmsmc.cli.chosen_settings import chosen_settings
             from llmsmc.cli.quiet import quiet_libraries
-            from llmsmc.datasets import sample_problem as draw
+            from llmsmc.evaluation.datasets import sample_problem as draw
 
         quiet_libraries(debug)
         settings = chosen_settings(given)

@@ -7,22 +7,22 @@ from typing import Any
 
 import typer
 
-from llmsmc import summary
-from llmsmc.algorithms import describe_algorithm
 from llmsmc.cli import console, display
 from llmsmc.cli.errors import INTERRUPTED, print_error
 from llmsmc.cli.live import live_view
-from llmsmc.cost import Cost
+from llmsmc.core.cost import Cost
 from llmsmc.errors import DegenerateWeightsError
-from llmsmc.files import write_json
+from llmsmc.evaluation.run_record import run_record
 from llmsmc.inference import Algorithm
 from llmsmc.models import Reasoning
 from llmsmc.models.minimath.checker import check_steps
 from llmsmc.models.minimath.problem import Problem
-from llmsmc.posterior import Posterior
-from llmsmc.run_record import run_record
-from llmsmc.settings import Settings
-from llmsmc.solving import reasoning
+from llmsmc.results import summary
+from llmsmc.results.posterior import Posterior
+from llmsmc.solving.algorithms import describe_algorithm
+from llmsmc.solving.settings import Settings
+from llmsmc.solving.solver import reasoning
+from llmsmc.storage.json_files import write_json
 
 
 @dataclass

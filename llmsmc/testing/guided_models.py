@@ -6,8 +6,8 @@ import pyro.distributions as dist
 import torch
 from torch import Generator, Tensor
 
+from llmsmc.core.state_space_model import Observations
 from llmsmc.models import HiddenMarkov, LinearGaussian, TabularLanguageModel
-from llmsmc.state_space_model import Observations
 
 
 class GuidedTable(TabularLanguageModel):

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from llmsmc.core.state_space_model import Observations, StateSpaceModel
 from llmsmc.models import TabularLanguageModel
-from llmsmc.state_space_model import Observations, StateSpaceModel
 from llmsmc.testing.guided_models import GuidedHiddenMarkov, GuidedLinearGaussian, GuidedTable
 
 

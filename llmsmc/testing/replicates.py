@@ -11,9 +11,9 @@ from torch import Tensor
 
 from llmsmc.errors import DegenerateWeightsError
 from llmsmc.inference import Algorithm, CoalescingFilter, IslandFilter, TemperedSMC, WeightedBestOfN
-from llmsmc.inference.driver import Stepwise
-from llmsmc.inference.in_blocks import InBlocks
-from llmsmc.posterior import Posterior
+from llmsmc.inference.loop.loop import Stepwise
+from llmsmc.inference.resampling.blockwise import InBlocks
+from llmsmc.results.posterior import Posterior
 from llmsmc.testing.instances import Instance
 
 ROUNDING: Final = 1e-12

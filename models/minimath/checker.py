@@ -22,9 +22,9 @@ from fractions import Fraction
 from itertools import combinations
 from math import gcd
 
-from llmsmc.models.minimath.expressions import Chain, evaluate, find_chains
-from llmsmc.models.minimath.facts import Facts, Subject
 from llmsmc.models.minimath.problem import Problem
+from llmsmc.models.minimath.world.expressions import Chain, evaluate, find_chains
+from llmsmc.models.minimath.world.facts import Facts, Subject
 
 NOTHING_STATED = "states nothing that can be checked"
 LONGEST_STEP = 2000

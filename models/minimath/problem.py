@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from random import Random
 
-from llmsmc.models.minimath.arithmetic import Calculator, Exact
-from llmsmc.models.minimath.facts import Facts
 from llmsmc.models.minimath.families import FAMILIES, World
+from llmsmc.models.minimath.world.arithmetic import Calculator, Exact
+from llmsmc.models.minimath.world.facts import Facts
 
 LEVELS: dict[int, tuple[int, ...]] = {1: (1, 2), 2: (3, 4), 3: (6, 7), 4: (10, 11), 5: (15, 16)}
 """Level -> numbers of calculating steps; the answer line is one step more."""

@@ -10,9 +10,9 @@ from typing import Any, Final
 from huggingface_hub import hf_hub_download
 from transformers import PreTrainedModel
 
+from llmsmc.core.extras import optional
 from llmsmc.errors import InputError
-from llmsmc.extras import optional
-from llmsmc.models.networks.checkpoints import (
+from llmsmc.models.pretrained.checkpoints import (
     FEW,
     StoredTensors,
     bound_of,
@@ -21,7 +21,7 @@ from llmsmc.models.networks.checkpoints import (
     read_headers,
     require_same_tensors,
 )
-from llmsmc.models.networks.pretrained import loading_errors
+from llmsmc.models.pretrained.loading import loading_errors
 
 WEIGHTS: Final = "adapter_model.safetensors"
 CONFIG: Final = "adapter_config.json"

@@ -21,10 +21,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from llmsmc.cost import Cost
+from llmsmc.core.cost import Cost
 from llmsmc.models.caches.attention import Attention
 from llmsmc.models.caches.row_cache import RowCache
-from llmsmc.models.networks.pretrained import (
+from llmsmc.models.policies.adapters import with_adapter
+from llmsmc.models.policies.decoding.step_batch import StepBatch
+from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
+from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores, score
+from llmsmc.models.policies.policy import Demands
+from llmsmc.models.policies.step_by_step import require_step_by_step
+from llmsmc.models.pretrained.loading import (
     Placement,
     at_revision,
     context_length,
@@ -33,18 +39,12 @@ from llmsmc.models.networks.pretrained import (
     require_embedded,
     resolve,
 )
-from llmsmc.models.networks.quantization import quantization_method
-from llmsmc.models.networks.tolerance import cached_tolerance
-from llmsmc.models.policies.adapters import with_adapter
-from llmsmc.models.policies.constraint import Constraint, TokenMask
-from llmsmc.models.policies.policy import Demands
-from llmsmc.models.policies.step_batch import StepBatch
-from llmsmc.models.policies.step_by_step import require_step_by_step
-from llmsmc.models.policies.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.stopping import Automaton, StepRule
-from llmsmc.models.policies.thinking import Thinking
-from llmsmc.models.policies.token_scoring import ScoreRequest, TokenScores, score
-from llmsmc.models.policies.vocabulary import Vocabulary, eos_ids_of
+from llmsmc.models.pretrained.quantization import quantization_method
+from llmsmc.models.pretrained.tolerance import cached_tolerance
+from llmsmc.models.text.constraint import Constraint, TokenMask
+from llmsmc.models.text.stopping import Automaton, StepRule
+from llmsmc.models.text.thinking import Thinking
+from llmsmc.models.text.vocabulary import Vocabulary, eos_ids_of
 
 
 class LanguageModel:

@@ -11,13 +11,13 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from llmsmc.cost import Cost
+from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.policies.constraint import Constraint, TokenMask
-from llmsmc.models.policies.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.stopping import Automaton, StepRule
-from llmsmc.models.policies.thinking import Thinking
-from llmsmc.models.policies.token_scoring import ScoreRequest, TokenScores
+from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
+from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores
+from llmsmc.models.text.constraint import Constraint, TokenMask
+from llmsmc.models.text.stopping import Automaton, StepRule
+from llmsmc.models.text.thinking import Thinking
 
 
 @dataclass(frozen=True)

@@ -22,25 +22,25 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from llmsmc.cost import Cost
+from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.cache_rows import CacheRows
-from llmsmc.models.engines.chat import Bytes, Chat
-from llmsmc.models.engines.client import MAX_ANSWER_BYTES, TIMEOUT, Client
-from llmsmc.models.engines.engine import Capabilities, ScoringEngine
-from llmsmc.models.engines.probe import probe
-from llmsmc.models.engines.requirements import missing, require
-from llmsmc.models.engines.rows import Limits, Row, draw_rows
-from llmsmc.models.networks.pretrained import load_config, load_tokenizer, resolve
-from llmsmc.models.networks.ragged import padded_rows
-from llmsmc.models.policies.constraint import Constraint, TokenMask
+from llmsmc.models.caches.handles import CacheRows
+from llmsmc.models.caches.ragged import padded_rows
+from llmsmc.models.policies.decoding.sampling import UniformTable
+from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
+from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores
 from llmsmc.models.policies.policy import Demands
-from llmsmc.models.policies.sampling import UniformTable
-from llmsmc.models.policies.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.stopping import Automaton, CountAutomaton, StepAutomaton, StepRule
-from llmsmc.models.policies.thinking import Thinking
-from llmsmc.models.policies.token_scoring import ScoreRequest, TokenScores
-from llmsmc.models.policies.vocabulary import Vocabulary, eos_ids_of
+from llmsmc.models.policies.requirements import missing, require
+from llmsmc.models.pretrained.loading import load_config, load_tokenizer, resolve
+from llmsmc.models.servers.chat import Bytes, Chat
+from llmsmc.models.servers.client import MAX_ANSWER_BYTES, TIMEOUT, Client
+from llmsmc.models.servers.engine import Capabilities, ScoringEngine
+from llmsmc.models.servers.probe import probe
+from llmsmc.models.servers.rows import Limits, Row, draw_rows
+from llmsmc.models.text.constraint import Constraint, TokenMask
+from llmsmc.models.text.stopping import Automaton, CountAutomaton, StepAutomaton, StepRule
+from llmsmc.models.text.thinking import Thinking
+from llmsmc.models.text.vocabulary import Vocabulary, eos_ids_of
 
 UNBOUNDED: Final = 2**31  # tokens of a context of which nothing is known
 

@@ -2,10 +2,10 @@
 
 import torch
 
-from llmsmc.cost import Cost
-from llmsmc.models.caches.cache_rows import CacheRows, join
+from llmsmc.core.cost import Cost
+from llmsmc.models.caches.handles import CacheRows, join
+from llmsmc.models.policies.decoding.token_scoring import ScoreRequest
 from llmsmc.models.policies.policy import Policy
-from llmsmc.models.policies.token_scoring import ScoreRequest
 from llmsmc.models.reasoning.particles import ReasoningParticles, padded
 
 

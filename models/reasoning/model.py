@@ -22,29 +22,29 @@ from jaxtyping import Bool, Float64
 from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid
 
-from llmsmc.checks import require_count
-from llmsmc.cost import Cost
+from llmsmc.core.checks import require_count
+from llmsmc.core.cost import Cost
+from llmsmc.core.state_space_model import StateSpaceModel
 from llmsmc.errors import InputError
-from llmsmc.models.networks.memory_use import peak_memory_bytes
-from llmsmc.models.policies.constraint import Constraint
+from llmsmc.models.policies.decoding.sampling import UniformTable
+from llmsmc.models.policies.decoding.step_tokens import StepTokens
 from llmsmc.models.policies.policy import Demands, Policy, require_same_tokens
-from llmsmc.models.policies.sampling import UniformTable
-from llmsmc.models.policies.step_tokens import StepTokens
-from llmsmc.models.policies.stopping import StepRule, step_rule
-from llmsmc.models.policies.thinking import Thinking, answer_steps
-from llmsmc.models.reasoning.cuts import complete_steps, end_where_they_must
-from llmsmc.models.reasoning.endings import Endings
+from llmsmc.models.pretrained.memory_use import peak_memory_bytes
+from llmsmc.models.reasoning.compiled_thinking import Thoughts, thoughts
 from llmsmc.models.reasoning.experts import score_by_expert
+from llmsmc.models.reasoning.finish_reasons import Endings
 from llmsmc.models.reasoning.particles import ReasoningParticles, appended, concatenate
 from llmsmc.models.reasoning.rewinding import rewound
+from llmsmc.models.reasoning.segmentation import complete_steps, end_where_they_must
 from llmsmc.models.reasoning.splicing import spliced, with_scores
+from llmsmc.models.reasoning.step_sampling import Writing
 from llmsmc.models.reasoning.step_scores import StepScores, newest_log_odds
-from llmsmc.models.reasoning.thoughts import Thoughts, thoughts
-from llmsmc.models.reasoning.writing import Writing
 from llmsmc.models.rewards.aggregation import AGGREGATIONS, Aggregation, aggregation
 from llmsmc.models.rewards.reward import Reward
 from llmsmc.models.rewards.reward_function import Scoring, as_reward
-from llmsmc.state_space_model import StateSpaceModel
+from llmsmc.models.text.constraint import Constraint
+from llmsmc.models.text.stopping import StepRule, step_rule
+from llmsmc.models.text.thinking import Thinking, answer_steps
 
 Found = TypeVar("Found")
 

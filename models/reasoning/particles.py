@@ -21,10 +21,10 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from llmsmc.errors import InputError
-from llmsmc.grading import equivalence_classes, extract_answer
-from llmsmc.models.caches.cache_rows import CacheRows, JointRows, Memory, join_memories
-from llmsmc.models.policies.thinking import answer_text
-from llmsmc.serialization import SAVED
+from llmsmc.grading.grades import equivalence_classes, extract_answer
+from llmsmc.models.caches.handles import CacheRows, JointRows, Memory, join_memories
+from llmsmc.models.text.thinking import answer_text
+from llmsmc.storage.serialization import SAVED
 
 FINISH_REASONS: Final = (None, "eos", "answer", "length", "max_steps", "failed")
 """Why a particle is not extended any more, by its code: it goes on; the model ended the text; it

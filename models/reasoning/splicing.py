@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from llmsmc.models.policies.decoding.token_scoring import TokenScores
 from llmsmc.models.policies.policy import Policy
-from llmsmc.models.policies.token_scoring import TokenScores
 from llmsmc.models.reasoning.particles import NO_STEP, ReasoningParticles, appended
 from llmsmc.models.reasoning.step_texts import told
 

@@ -33,7 +33,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from llmsmc.checks import require_choice
+from llmsmc.core.checks import require_choice
 from llmsmc.models.rewards.reward import Reading
 
 LogOdds = Float64[Tensor, "N K"]

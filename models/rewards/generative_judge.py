@@ -22,17 +22,16 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from llmsmc.checks import require_count
-from llmsmc.cost import Cost
+from llmsmc.core.checks import require_count
+from llmsmc.core.cost import Cost
+from llmsmc.core.randomness import RandomStreams
 from llmsmc.errors import InputError
-from llmsmc.models.caches.cache_rows import CacheRows, Memory
-from llmsmc.models.networks.ragged import padded_rows
-from llmsmc.models.policies.chat import chat_ids, checked_text, neutralized
+from llmsmc.models.caches.handles import CacheRows, Memory
+from llmsmc.models.caches.ragged import padded_rows
+from llmsmc.models.policies.decoding.sampling import UniformTables
+from llmsmc.models.policies.decoding.step_tokens import StepRequest
+from llmsmc.models.policies.decoding.token_scoring import ScoreRequest
 from llmsmc.models.policies.language_model import LanguageModel
-from llmsmc.models.policies.sampling import UniformTables
-from llmsmc.models.policies.step_tokens import StepRequest
-from llmsmc.models.policies.stopping import EOS, STOP, Delimiter
-from llmsmc.models.policies.token_scoring import ScoreRequest
 from llmsmc.models.rewards.reward import (
     Memoryless,
     Reading,
@@ -42,7 +41,8 @@ from llmsmc.models.rewards.reward import (
     cost_of_reading,
 )
 from llmsmc.models.rewards.reward_ensemble import log_odds_of_mean
-from llmsmc.randomness import RandomStreams
+from llmsmc.models.text.chat import chat_ids, checked_text, neutralized
+from llmsmc.models.text.stopping import EOS, STOP, Delimiter
 
 INSTRUCTION: Final = (
     "Here are a problem and the first steps of a solution.\n\n"

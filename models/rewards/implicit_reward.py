@@ -24,14 +24,14 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from llmsmc.cost import Cost
+from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.caches.cache_rows import CacheRows, JointRows, Memory, join_memories
-from llmsmc.models.networks.ragged import padded_rows
-from llmsmc.models.policies.chat import neutralized
+from llmsmc.models.caches.handles import CacheRows, JointRows, Memory, join_memories
+from llmsmc.models.caches.ragged import padded_rows
+from llmsmc.models.policies.decoding.token_scoring import ScoreRequest
 from llmsmc.models.policies.language_model import LanguageModel
-from llmsmc.models.policies.token_scoring import ScoreRequest
 from llmsmc.models.rewards.reward import Reading, Solution, Steps, checked_steps, cost_of_reading
+from llmsmc.models.text.chat import neutralized
 
 COEFFICIENT: Final = 0.001  # that of EurusPRM
 SEPARATOR: Final = "\n\n"

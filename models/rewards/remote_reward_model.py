@@ -17,17 +17,13 @@ from typing import Annotated, Any, Final, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from llmsmc.checks import require_choice
-from llmsmc.cost import Cost
+from llmsmc.core.checks import require_choice
+from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.cache_rows import CacheRows, Memory
-from llmsmc.models.conventions.convention import REMEMBERED, Convention, Layout
-from llmsmc.models.conventions.recognition import CONVENTIONS, convention_class, made
-from llmsmc.models.engines.answer import Answer, Pair, parsed, unreadable
-from llmsmc.models.engines.client import MAX_ANSWER_BYTES, TIMEOUT, Client
-from llmsmc.models.engines.engine import Capabilities, LabelEngine
-from llmsmc.models.engines.probe import probe
-from llmsmc.models.networks.pretrained import load_plain_tokenizer, resolve
+from llmsmc.models.caches.handles import CacheRows, Memory
+from llmsmc.models.pretrained.loading import load_plain_tokenizer, resolve
+from llmsmc.models.rewards.conventions.convention import REMEMBERED, Convention, Layout
+from llmsmc.models.rewards.conventions.recognition import CONVENTIONS, convention_class, made
 from llmsmc.models.rewards.reward import (
     READINGS,
     Memoryless,
@@ -37,6 +33,10 @@ from llmsmc.models.rewards.reward import (
     checked_steps,
 )
 from llmsmc.models.rewards.reward_model import architecture_of, require_temperature
+from llmsmc.models.servers.answer import Answer, Pair, parsed, unreadable
+from llmsmc.models.servers.client import MAX_ANSWER_BYTES, TIMEOUT, Client
+from llmsmc.models.servers.engine import Capabilities, LabelEngine
+from llmsmc.models.servers.probe import probe
 
 POOLED: Final = ("qwen", "trl")
 """Conventions with two labels, which are read from pooled tokens."""

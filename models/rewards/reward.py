@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, runtime_checkable
 
-from llmsmc.cost import Cost
+from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.cache_rows import Memory
+from llmsmc.models.caches.handles import Memory
 
 Steps = tuple[str, ...]
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
-from llmsmc.cost import Cost
-from llmsmc.models.caches.cache_rows import CacheRows, Memory
+from llmsmc.core.cost import Cost
+from llmsmc.models.caches.handles import CacheRows, Memory
 from llmsmc.models.caches.row_cache import RowCache, gather
 from llmsmc.models.caches.row_selection import RowSelection
 from llmsmc.models.rewards.length_groups import length_groups

@@ -20,10 +20,10 @@ from jaxtyping import Float64
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from llmsmc.checks import require_choice
-from llmsmc.cost import Cost
+from llmsmc.core.checks import require_choice
+from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.cache_rows import JointRows, Memory
+from llmsmc.models.caches.handles import JointRows, Memory
 from llmsmc.models.rewards.reward import (
     Reading,
     Reward,

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from llmsmc.cost import Cost
+from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.caches.cache_rows import CacheRows, Memory
+from llmsmc.models.caches.handles import CacheRows, Memory
 from llmsmc.models.rewards.reward import (
     READINGS,
     Memoryless,

@@ -19,16 +19,15 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from llmsmc.checks import require_choice
-from llmsmc.cost import Cost
+from llmsmc.core.checks import require_choice
+from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, NumericalError
 from llmsmc.models.caches.attention import Attention
-from llmsmc.models.caches.cache_rows import CacheRows, Memory
+from llmsmc.models.caches.handles import CacheRows, Memory
+from llmsmc.models.caches.ragged import padded_rows
 from llmsmc.models.caches.row_cache import RowCache
 from llmsmc.models.caches.row_selection import RowSelection
-from llmsmc.models.conventions.convention import Convention
-from llmsmc.models.conventions.recognition import CONVENTIONS, convention_class, made
-from llmsmc.models.networks.pretrained import (
+from llmsmc.models.pretrained.loading import (
     Placement,
     context_length,
     load_plain_tokenizer,
@@ -36,7 +35,8 @@ from llmsmc.models.networks.pretrained import (
     require_embedded,
     resolve,
 )
-from llmsmc.models.networks.ragged import padded_rows
+from llmsmc.models.rewards.conventions.convention import Convention
+from llmsmc.models.rewards.conventions.recognition import CONVENTIONS, convention_class, made
 from llmsmc.models.rewards.reward import READINGS, Reading, Solution, Steps, checked_steps
 from llmsmc.models.rewards.reward_batch import (
     ScoringRequest,

@@ -6,7 +6,7 @@ from typing import Any
 from llmsmc.ablations.cell import make_cell
 from llmsmc.ablations.comparing import Row
 from llmsmc.ablations.figures import Runs
-from llmsmc.cost import Cost
+from llmsmc.core.cost import Cost
 
 
 def result(correct: bool, probability_correct: float = 0.5, **values: Any) -> dict[str, Any]:

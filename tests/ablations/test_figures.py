@@ -14,7 +14,7 @@ from llmsmc.ablations.page import write_page
 from llmsmc.ablations.reading import read_plan
 from llmsmc.ablations.report import report
 from llmsmc.cli.ablation_table import cells_table
-from llmsmc.datasets import Dataset
+from llmsmc.evaluation.datasets import Dataset
 from tests.ablations.runs import result, row, runs
 from tests.ablations.test_hostile_plans import MORE
 from tests.ablations.test_plan import PLAN

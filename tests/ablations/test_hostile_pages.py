@@ -18,10 +18,10 @@ from llmsmc.ablations.comparing import Row
 from llmsmc.ablations.page import index_of, page_text, summary_of, write_page
 from llmsmc.ablations.reading import read_plan
 from llmsmc.ablations.report import report
-from llmsmc.characters import printable
+from llmsmc.storage.characters import printable
 from tests.ablations.test_hostile_plans import MORE
 from tests.ablations.test_plan import PLAN
-from tests.test_result_lines import GOOD
+from tests.evaluation.test_result_lines import GOOD
 
 HOSTILE = (
     "[x](javascript:alert(1))",

@@ -14,8 +14,8 @@ from llmsmc.ablations.page import page_text
 from llmsmc.ablations.plan import Plan
 from llmsmc.ablations.reading import load_plan, read_plan
 from llmsmc.ablations.report import report
-from llmsmc.datasets import Dataset
 from llmsmc.errors import InputError
+from llmsmc.evaluation.datasets import Dataset
 from tests.ablations.test_plan import PLAN
 from tests.hostile import VALUES, mutants
 

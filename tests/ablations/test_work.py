@@ -4,9 +4,9 @@ import pytest
 
 from llmsmc.ablations.cell import make_cell, unselected
 from llmsmc.ablations.work import Unit, Worker
-from llmsmc.datasets import Example
 from llmsmc.errors import InputError
-from llmsmc.settings import Settings
+from llmsmc.evaluation.datasets import Example
+from llmsmc.solving.settings import Settings
 
 
 def test_a_policy_on_a_server_is_not_quantized_to_propose() -> None:

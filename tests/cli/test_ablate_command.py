@@ -16,7 +16,7 @@ from llmsmc.ablations.reading import names
 from llmsmc.ablations.report import MEASURED
 from llmsmc.ablations.store import Store
 from llmsmc.cli import ablate_run
-from llmsmc.datasets import load_file
+from llmsmc.evaluation.datasets import load_file
 from tests.cli.conftest import Command, error_line
 
 ROOT = Path(__file__).resolve().parent.parent.parent

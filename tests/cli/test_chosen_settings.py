@@ -10,9 +10,9 @@ import pytest
 from llmsmc.cli.chosen_settings import chosen_settings
 from llmsmc.cli.evaluate import evaluate
 from llmsmc.cli.solve import solve
-from llmsmc.models.policies.stopping import TokenCount
-from llmsmc.models.policies.thinking import Thinking
-from llmsmc.settings import Settings
+from llmsmc.models.text.stopping import TokenCount
+from llmsmc.models.text.thinking import Thinking
+from llmsmc.solving.settings import Settings
 
 COMMANDS = (solve, evaluate)
 NAMES = {field.name for field in fields(Settings)}

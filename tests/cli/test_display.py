@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, RenderableType
 
-from llmsmc.characters import printable
 from llmsmc.cli import console
 from llmsmc.cli.display import report
 from llmsmc.cli.live import LiveView, live_view
 from llmsmc.models.minimath.checker import NOTHING_STATED, Verdict
-from llmsmc.posterior import Posterior
+from llmsmc.results.posterior import Posterior
+from llmsmc.storage.characters import printable
 from tests.solutions import answering, population, posterior
 
 NASTY = "[bold red]x[/bold red] [/nothing] \x1b]0;title\x07 \x1b[2J \u202e :smile: {0} %s"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from llmsmc import loading, settings
-from llmsmc.characters import printable
 from llmsmc.cli.errors import print_error
+from llmsmc.solving import loading, settings
+from llmsmc.storage.characters import printable
 from tests.cli.conftest import Command, error_line
 
 QUESTION = "What is 3 + 4?"
@@ -93,7 +93,7 @@ def test_a_terminal_breaks_errors_between_words(
 
 def resolve_nothing_embedded(name: str) -> str:
     """Accept the embedded models whether or not they are there."""
-    from llmsmc.models.networks.pretrained import resolve
+    from llmsmc.models.pretrained.loading import resolve
 
     return name if name.startswith("minimath-") else resolve(name)
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from llmsmc.cli import evaluate_run
-from llmsmc.configuration import Configuration
-from llmsmc.datasets import Example
-from llmsmc.evaluation import runner, summarize
-from llmsmc.evaluation_folder import EvaluationFolder
-from llmsmc.folder_lock import lock_folder
+from llmsmc.evaluation.configuration import Configuration
+from llmsmc.evaluation.datasets import Example
+from llmsmc.evaluation.folder import EvaluationFolder
+from llmsmc.evaluation.runner import runner, summarize
+from llmsmc.storage.folder_lock import lock_folder
 from tests.cli.conftest import Command, error_line
 
 ROOT = Path(__file__).resolve().parents[2]

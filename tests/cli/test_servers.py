@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from llmsmc.models.engines import client
+from llmsmc.models.servers import client
 from tests.cli.conftest import Command, error_line
-from tests.models.engines.fake_servers import FakeServer, Json, serving
+from tests.models.servers.fake_servers import FakeServer, Json, serving
 
 KEY = "sk-never-written-4711"
 

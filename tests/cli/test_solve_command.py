@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from llmsmc import files
 from llmsmc.cli import solve_run
 from llmsmc.errors import DegenerateWeightsError, NumericalError
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import RewardModel
-from llmsmc.posterior import Posterior
+from llmsmc.results.posterior import Posterior
+from llmsmc.storage import json_files as files
 from tests.cli.conftest import Command, error_line
 from tests.solutions import answering, posterior
 

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
+from llmsmc.core.randomness import RandomStreams
 from llmsmc.inference import Adaptive, BootstrapFilter, IslandFilter, multinomial, systematic
-from llmsmc.inference.conditional_run import Chains, sweep
-from llmsmc.inference.reference import RememberedPaths
-from llmsmc.inference.run import Run
+from llmsmc.inference.loop.run import Run
+from llmsmc.inference.mcmc.conditional_smc import Chains, sweep
+from llmsmc.inference.mcmc.reference import RememberedPaths
 from llmsmc.models import TabularLanguageModel
-from llmsmc.randomness import RandomStreams
 from tests.replicates import check_unbiased, replicates
 from tests.toys import prefix_scores
 

@@ -15,10 +15,10 @@ from benchmarks.wrong_variants import (
     fates,
     ratio_increments,
 )
+from llmsmc.core.randomness import RandomStreams
 from llmsmc.inference import Adaptive, BootstrapFilter, multinomial, systematic
-from llmsmc.inference.resamplers import Resampled, Resampler
+from llmsmc.inference.resampling.resamplers import Resampled, Resampler
 from llmsmc.models import TabularLanguageModel
-from llmsmc.randomness import RandomStreams
 from tests.replicates import Replicates, replicates
 from tests.statistics import MAX_Z, z_score, z_scores
 from tests.toys import early_stopper, table_without_end

@@ -22,9 +22,9 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from llmsmc.models.conventions.prm_head import Qwen2ForProcessRewardModel
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.policies.policy import Policy
+from llmsmc.models.rewards.conventions.prm_head import Qwen2ForProcessRewardModel
 from llmsmc.models.rewards.reward_model import RewardModel
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<extra_0>"]

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from llmsmc import InputError, check_model
+from llmsmc.core.randomness import RandomStreams
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import StochasticVolatility
-from llmsmc.randomness import RandomStreams
 from tests.statistics import MAX_Z
 
 

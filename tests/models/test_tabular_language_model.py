@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmsmc import InputError, check_model
+from llmsmc.core.randomness import RandomStreams
 from llmsmc.models import TabularLanguageModel
-from llmsmc.randomness import RandomStreams
 from tests.statistics import MAX_Z_OF_MANY, z_scores
 from tests.toys import (
     TABLE_INSTANCE_EVIDENCE,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from benchmarks.parameters import draws_of_nuts, exact
 from llmsmc import InputError, StateSpaceModel
+from llmsmc.core.particles import components
 from llmsmc.models import (
     HiddenMarkov,
     LinearGaussian,
@@ -24,7 +25,6 @@ from llmsmc.models import (
     TabularLanguageModel,
     to_pyro,
 )
-from llmsmc.particles import components
 from tests.statistics import MAX_Z, z_score
 
 HALF = torch.tensor(0.5, dtype=torch.float64)

@@ -19,7 +19,7 @@ from transformers import (
     Qwen2ForTokenClassification,
 )
 
-from llmsmc.models.conventions.value_head import LlamaForPrmModel, Qwen2ForPrmModel
+from llmsmc.models.rewards.conventions.value_head import LlamaForPrmModel, Qwen2ForPrmModel
 from tests.models.conftest import CORPUS, make_reward_network, tiny_config
 
 LLAMA_SPLIT = (

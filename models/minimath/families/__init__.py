@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Protocol, runtime_checkable
 
-from llmsmc.models.minimath.arithmetic import Calculator
-from llmsmc.models.minimath.facts import Facts
 from llmsmc.models.minimath.families.chains import Chain
 from llmsmc.models.minimath.families.equations import Equations
 from llmsmc.models.minimath.families.number_theory import DivisorSum
 from llmsmc.models.minimath.families.rates import Stock
 from llmsmc.models.minimath.families.sequences import Recurrence
 from llmsmc.models.minimath.families.stories import Story
+from llmsmc.models.minimath.world.arithmetic import Calculator
+from llmsmc.models.minimath.world.facts import Facts
 
 
 @runtime_checkable

@@ -6,8 +6,8 @@
 from dataclasses import dataclass
 from random import Random
 
-from llmsmc.models.minimath.arithmetic import Calculator, Exact
-from llmsmc.models.minimath.facts import Facts
+from llmsmc.models.minimath.world.arithmetic import Calculator, Exact
+from llmsmc.models.minimath.world.facts import Facts
 
 UNKNOWNS = "xyzuvwpqr"
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from math import gcd
 from random import Random
 
-from llmsmc.models.minimath.arithmetic import Calculator
-from llmsmc.models.minimath.facts import Facts
+from llmsmc.models.minimath.world.arithmetic import Calculator
+from llmsmc.models.minimath.world.facts import Facts
 
 LABELS = "ABCDEFGH"
 LARGEST = 199

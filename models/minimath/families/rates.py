@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from random import Random
 
-from llmsmc.models.minimath.arithmetic import Calculator, Exact
-from llmsmc.models.minimath.facts import Facts, Subject
+from llmsmc.models.minimath.world.arithmetic import Calculator, Exact
+from llmsmc.models.minimath.world.facts import Facts, Subject
 
 MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September")
 PLACES = {"shop": "boxes", "farm": "eggs", "tank": "litres", "library": "books"}

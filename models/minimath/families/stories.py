@@ -7,8 +7,8 @@ apples times 2.``
 from dataclasses import dataclass
 from random import Random
 
-from llmsmc.models.minimath.arithmetic import Calculator, Exact
-from llmsmc.models.minimath.facts import Facts, Subject
+from llmsmc.models.minimath.world.arithmetic import Calculator, Exact
+from llmsmc.models.minimath.world.facts import Facts, Subject
 
 PEOPLE = ("Ann", "Ben", "Cal", "Dan", "Eve", "Fay", "Gus", "Hal", "Ida", "Jan", "Kim", "Leo")
 THINGS = ("apples", "books", "coins", "pens", "shells", "stamps")

@@ -24,8 +24,8 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
-from llmsmc.models.conventions.prm_head import Qwen2ForProcessRewardModel
 from llmsmc.models.minimath.training.corpus import IGNORED, Example
+from llmsmc.models.rewards.conventions.prm_head import Qwen2ForProcessRewardModel
 
 NUM_FREQUENCIES = 6
 """Of the highest ones, which tell one position from the next."""

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from llmsmc.models.minimath.arithmetic import Exact, Misconceived, Rates
 from llmsmc.models.minimath.datasets import TRAIN, set_of
 from llmsmc.models.minimath.families import FAMILIES
 from llmsmc.models.minimath.problem import STEP_SEPARATOR, Problem, draw_problem
+from llmsmc.models.minimath.world.arithmetic import Exact, Misconceived, Rates
 
 IGNORED = -100
 """Label of a token that carries no loss, as in torch and transformers."""

@@ -8,8 +8,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from llmsmc.errors import InputError
-from llmsmc.storage import loads, read_bytes
-from llmsmc.typed import mismatch
+from llmsmc.storage.strict_files import loads, read_bytes
+from llmsmc.storage.typed import mismatch
 
 
 def read_lines(path: Path, kind: Any) -> list[Any]:

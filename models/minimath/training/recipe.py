@@ -36,8 +36,6 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from llmsmc.models.conventions.prm_head import Qwen2ForProcessRewardModel
-from llmsmc.models.minimath.arithmetic import Rates
 from llmsmc.models.minimath.families import FAMILIES
 from llmsmc.models.minimath.problem import STEP_SEPARATOR, Problem
 from llmsmc.models.minimath.tokenizer import STEP_MARKER, train_tokenizer
@@ -71,6 +69,8 @@ from llmsmc.models.minimath.training.reward import (
     synthetic_examples,
 )
 from llmsmc.models.minimath.training.samples import sample_solutions, training_problems
+from llmsmc.models.minimath.world.arithmetic import Rates
+from llmsmc.models.rewards.conventions.prm_head import Qwen2ForProcessRewardModel
 
 Draw = Callable[[Random, float], Example]
 """Draws an example, given how far the training has come, in [0, 1]."""

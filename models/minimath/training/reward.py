@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, smooth_l1_loss
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen2ForCausalLM
 
-from llmsmc.models.conventions.prm_head import Qwen2ForProcessRewardModel
-from llmsmc.models.minimath.arithmetic import Calculator, Exact, Misconceived, Rates
 from llmsmc.models.minimath.checker import num_correct_steps
 from llmsmc.models.minimath.problem import Problem
 from llmsmc.models.minimath.tokenizer import STEP_MARKER, SYSTEM_PROMPT
@@ -33,6 +31,8 @@ from llmsmc.models.minimath.training.corpus import (
     prompt_ids,
     token_id,
 )
+from llmsmc.models.minimath.world.arithmetic import Calculator, Exact, Misconceived, Rates
+from llmsmc.models.rewards.conventions.prm_head import Qwen2ForProcessRewardModel
 
 ERRORFUL = Rates(
     carry=(0.6, 0.4), borrow=(0.6, 0.4), product=(0.55, 0.3), quotient=(0.5, 0.3), slip=0.1

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from llmsmc.models.caches.attention import Attention
-from llmsmc.models.caches.cache_rows import CacheRows, join
+from llmsmc.models.caches.handles import CacheRows, join
 from llmsmc.models.caches.row_cache import RowCache, concatenate, gather
 from llmsmc.models.caches.row_layer import BLOCK, RowLayer
 from llmsmc.models.caches.row_selection import RowSelection

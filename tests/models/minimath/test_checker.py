@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmsmc.models.minimath.arithmetic import Misconceived
 from llmsmc.models.minimath.checker import NOTHING_STATED, check_steps, num_correct_steps
 from llmsmc.models.minimath.families import FAMILIES
 from llmsmc.models.minimath.families.chains import Chain, Definition
@@ -16,6 +15,7 @@ from llmsmc.models.minimath.families.rates import Event, Stock
 from llmsmc.models.minimath.families.sequences import Recurrence
 from llmsmc.models.minimath.families.stories import Relation, Story
 from llmsmc.models.minimath.problem import LEVELS, Problem, draw_problem
+from llmsmc.models.minimath.world.arithmetic import Misconceived
 
 CHAIN = Problem(
     "",

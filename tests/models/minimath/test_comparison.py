@@ -5,13 +5,13 @@ from random import Random
 import pytest
 import torch
 
-from llmsmc.models.conventions.prm_head import Qwen2ForProcessRewardModel
-from llmsmc.models.minimath.arithmetic import Rates
 from llmsmc.models.minimath.tokenizer import train_tokenizer
 from llmsmc.models.minimath.training.comparison import compare_first
 from llmsmc.models.minimath.training.corpus import IGNORED, Example, Mixture
 from llmsmc.models.minimath.training.policy import Size, new_policy
 from llmsmc.models.minimath.training.reward import new_reward_model, synthetic_examples
+from llmsmc.models.minimath.world.arithmetic import Rates
+from llmsmc.models.rewards.conventions.prm_head import Qwen2ForProcessRewardModel
 
 LAYER = 2
 

@@ -2,10 +2,10 @@
 
 from random import Random
 
-from llmsmc.models.minimath.arithmetic import Misconceived, Rates
 from llmsmc.models.minimath.checker import num_correct_steps
 from llmsmc.models.minimath.problem import draw_problem
 from llmsmc.models.minimath.training.reward import Late
+from llmsmc.models.minimath.world.arithmetic import Misconceived, Rates
 
 HOPELESS = Rates(
     carry=(1.0, 1.0), borrow=(1.0, 1.0), product=(1.0, 1.0), quotient=(1.0, 1.0), slip=1.0

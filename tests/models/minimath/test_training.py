@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 
 from llmsmc.errors import InputError
 from llmsmc.models import LanguageModel, RewardModel
-from llmsmc.models.minimath.arithmetic import Misconceived, Rates
 from llmsmc.models.minimath.checker import num_correct_steps
 from llmsmc.models.minimath.datasets import TRAIN, set_of
 from llmsmc.models.minimath.problem import draw_problem
@@ -26,6 +25,7 @@ from llmsmc.models.minimath.training.measure import auroc, discrimination, step_
 from llmsmc.models.minimath.training.policy import NextToken, Size, new_policy
 from llmsmc.models.minimath.training.recipe import NAMES, STAGES, brief, run
 from llmsmc.models.minimath.training.reward import labelled
+from llmsmc.models.minimath.world.arithmetic import Misconceived, Rates
 
 TINY = Size(hidden=32, intermediate=64, layers=2, heads=2, key_value_heads=1)
 

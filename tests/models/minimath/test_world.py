@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmsmc.models.minimath.arithmetic import Exact, Misconceived, Rates
 from llmsmc.models.minimath.families import FAMILIES
 from llmsmc.models.minimath.problem import LEVELS, draw_problem
+from llmsmc.models.minimath.world.arithmetic import Exact, Misconceived, Rates
 
 STEPS = {1: (2, 3), 2: (4, 5), 3: (7, 8), 4: (11, 12), 5: (15, 17)}
 """Steps of a reference solution, the answer line among them, one more or less by the family."""

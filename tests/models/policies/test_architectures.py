@@ -15,9 +15,9 @@ from llmsmc.inference import Adaptive, BootstrapFilter, systematic
 from llmsmc.models import LanguageModel, Reasoning
 from llmsmc.models.caches.attention import Attention
 from llmsmc.models.caches.row_layer import RowLayer, Slots
-from llmsmc.models.networks.pretrained import context_length
-from llmsmc.models.networks.tolerance import CACHED_TOLERANCE
-from llmsmc.models.policies.chat import chat_ids, chat_text
+from llmsmc.models.pretrained.loading import context_length
+from llmsmc.models.pretrained.tolerance import CACHED_TOLERANCE
+from llmsmc.models.text.chat import chat_ids, chat_text
 from tests.models.architectures import ARCHITECTURES, WINDOW, save_policy, tokenizer_of
 
 QUESTION = "What is 3 + 4?"

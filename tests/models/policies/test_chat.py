@@ -8,10 +8,10 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from llmsmc import InputError
-from llmsmc.models.policies import chat
-from llmsmc.models.policies.chat import chat_ids, chat_text
-from llmsmc.template_pool import POOL, SCRIPT
-from llmsmc.worker_pool import WorkerPool
+from llmsmc.core.worker_pool import WorkerPool
+from llmsmc.models.text import chat
+from llmsmc.models.text.chat import chat_ids, chat_text
+from llmsmc.models.text.template_pool import POOL, SCRIPT
 from tests.models.architectures import tokenizer_of
 
 ASKED = [{"role": "user", "content": "Whät is\n{{ 1 + 1 }} \\boxed{?}\u2028"}]

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmsmc import InputError
-from llmsmc.models.policies.constraint import TokenMask, WithoutText, WithoutTokens
-from llmsmc.models.policies.stopping import StepAutomaton
+from llmsmc.models.text.constraint import TokenMask, WithoutText, WithoutTokens
+from llmsmc.models.text.stopping import StepAutomaton
 
 PIECES = [b"", b"a", b"b", b"ab", b"ba", b"aab", b"bb", b" a"]
 

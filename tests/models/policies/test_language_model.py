@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from llmsmc import InputError, NumericalError
-from llmsmc.models.caches.cache_rows import CacheRows
+from llmsmc.models.caches.handles import CacheRows
+from llmsmc.models.policies.decoding.sampling import UniformTable
+from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
 from llmsmc.models.policies.language_model import LanguageModel
-from llmsmc.models.policies.sampling import UniformTable
-from llmsmc.models.policies.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.stopping import EOS, LENGTH, STOP, Delimiter, TokenCount
+from llmsmc.models.text.stopping import EOS, LENGTH, STOP, Delimiter, TokenCount
 
 QUESTION = "What is 3 + 4?"
 
@@ -101,7 +101,7 @@ def test_compaction_changes_nothing(
     policy: LanguageModel, fraction: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = first_step(policy, 16)
-    monkeypatch.setattr("llmsmc.models.policies.token_loop.MIN_ACTIVE_FRACTION", fraction)
+    monkeypatch.setattr("llmsmc.models.policies.decoding.token_loop.MIN_ACTIVE_FRACTION", fraction)
     drawn = first_step(policy, 16)
     assert rows(drawn) == rows(expected)
     torch.testing.assert_close(drawn.log_probs, expected.log_probs, rtol=0.0, atol=1e-5)
@@ -153,7 +153,7 @@ def test_shared_rows_that_were_set_aside_are_their_own(
     policy: LanguageModel, fraction: float, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some stop in a row in which others go on: what is cached of them must stay."""
-    monkeypatch.setattr("llmsmc.models.policies.token_loop.MIN_ACTIVE_FRACTION", fraction)
+    monkeypatch.setattr("llmsmc.models.policies.decoding.token_loop.MIN_ACTIVE_FRACTION", fraction)
     for seed in range(12):
         drawn, _ = policy.sample_step(
             StepRequest(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from llmsmc import InputError
-from llmsmc.models.policies.regular_expression import RegularExpression
-from llmsmc.models.policies.token_pieces import token_pieces
+from llmsmc.models.text.regular_expression import RegularExpression
+from llmsmc.models.text.token_pieces import token_pieces
 from tests.models.policies.test_stopping import follow
 
 PATTERNS = [

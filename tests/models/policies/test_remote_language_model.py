@@ -32,12 +32,12 @@ from llmsmc.models import (
     WholeAnswer,
     WithoutText,
 )
-from llmsmc.models.engines import client
-from llmsmc.models.policies.stopping import Automaton, Delimiter, StepAutomaton, StepRule
-from llmsmc.models.policies.thinking import ThinkingRule
-from llmsmc.summary import warnings
-from tests.models.engines.fake_servers import FakeServer, Fault, Json, serving
-from tests.models.engines.markov import markov_policy
+from llmsmc.models.servers import client
+from llmsmc.models.text.stopping import Automaton, Delimiter, StepAutomaton, StepRule
+from llmsmc.models.text.thinking import ThinkingRule
+from llmsmc.results.summary import warnings
+from tests.models.servers.fake_servers import FakeServer, Fault, Json, serving
+from tests.models.servers.markov import markov_policy
 
 QUESTION = "What is 12 plus 30?"
 ENGINES = ["vllm", "sglang", "llama.cpp"]

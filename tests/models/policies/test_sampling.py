@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from llmsmc.models.policies.sampling import CHUNK, UniformTable, invert
+from llmsmc.models.policies.decoding.sampling import CHUNK, UniformTable, invert
 
 
 def test_frequencies() -> None:

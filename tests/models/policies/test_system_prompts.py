@@ -6,8 +6,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from llmsmc.errors import InputError
-from llmsmc.models.policies.chat import chat_text
-from llmsmc.models.policies.vocabulary import Vocabulary
+from llmsmc.models.text.chat import chat_text
+from llmsmc.models.text.vocabulary import Vocabulary
 from tests.models.conftest import tokenizer  # noqa: F401 - a fixture
 
 ALTERNATE = (

@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmsmc.cost import Cost
-from llmsmc.grading import boxed_answer
+from llmsmc.core.cost import Cost
+from llmsmc.grading.grades import boxed_answer
 from llmsmc.models import Reasoning
-from llmsmc.models.caches.cache_rows import CacheRows
+from llmsmc.models.caches.handles import CacheRows
+from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
+from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores
 from llmsmc.models.policies.policy import Demands
-from llmsmc.models.policies.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.stopping import EOS, LENGTH, STOP, Automaton, StepRule
-from llmsmc.models.policies.thinking import put_forced
-from llmsmc.models.policies.token_scoring import ScoreRequest, TokenScores
 from llmsmc.models.reasoning.particles import FINISH_REASONS, NO_STEP, ReasoningParticles
 from llmsmc.models.rewards.reward_function import RewardFunction
+from llmsmc.models.text.stopping import EOS, LENGTH, STOP, Automaton, StepRule
+from llmsmc.models.text.thinking import put_forced
 from llmsmc.testing import Instance
 
 Ids = tuple[int, ...]

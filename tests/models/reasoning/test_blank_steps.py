@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 from torch import Generator, Tensor
 
 from llmsmc import Posterior, check_model
+from llmsmc.core.randomness import RandomStreams
+from llmsmc.core.weights import uniform
 from llmsmc.errors import InputError
 from llmsmc.inference import (
     Adaptive,
@@ -39,22 +41,20 @@ from llmsmc.inference import (
     stratified,
     systematic,
 )
-from llmsmc.inference.conditional_run import Chains, draw_references, sweep
-from llmsmc.inference.killing_resampler import killing
-from llmsmc.inference.population import Population
-from llmsmc.inference.reference import RememberedPaths
-from llmsmc.inference.resamplers import residual
-from llmsmc.inference.run import Run
+from llmsmc.inference.loop.population import Population
+from llmsmc.inference.loop.run import Run
+from llmsmc.inference.mcmc.conditional_smc import Chains, draw_references, sweep
+from llmsmc.inference.mcmc.reference import RememberedPaths
+from llmsmc.inference.resampling.killing import killing
+from llmsmc.inference.resampling.resamplers import residual
 from llmsmc.models import Reasoning
-from llmsmc.models.policies.regular_expression import RegularExpression
-from llmsmc.models.policies.stopping import WholeAnswer
-from llmsmc.models.policies.thinking import Thinking
 from llmsmc.models.reasoning import step_texts
 from llmsmc.models.reasoning.particles import NO_STEP, ReasoningParticles
-from llmsmc.randomness import RandomStreams
-from llmsmc.serialization import encode
+from llmsmc.models.text.regular_expression import RegularExpression
+from llmsmc.models.text.stopping import WholeAnswer
+from llmsmc.models.text.thinking import Thinking
+from llmsmc.storage.serialization import encode
 from llmsmc.testing import replicate
-from llmsmc.weights import uniform
 from tests.models.reasoning.enumerated import Language, TablePolicy, language
 from tests.statistics import MAX_Z_OF_MANY, p_value_of_law
 

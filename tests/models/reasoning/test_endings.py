@@ -7,9 +7,9 @@ import torch
 
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import Reasoning
-from llmsmc.models.policies import stopping
-from llmsmc.models.reasoning.endings import Endings
+from llmsmc.models.reasoning.finish_reasons import Endings
 from llmsmc.models.reasoning.particles import ANSWER, UNFINISHED
+from llmsmc.models.text import stopping
 from tests.models.conftest import local
 from tests.models.reasoning.test_reasoning import model  # noqa: F401 - a fixture
 

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from llmsmc import InputError
-from llmsmc.grading import boxed_answer
+from llmsmc.grading.grades import boxed_answer
 from llmsmc.inference import (
     Adaptive,
     BootstrapFilter,
@@ -29,9 +29,9 @@ from llmsmc.inference import (
     systematic,
 )
 from llmsmc.models import LanguageModel, Reasoning
-from llmsmc.models.policies.regular_expression import RegularExpression
-from llmsmc.models.policies.thinking import Thinking
 from llmsmc.models.reasoning.particles import FINISH_REASONS, ReasoningParticles, concatenate
+from llmsmc.models.text.regular_expression import RegularExpression
+from llmsmc.models.text.thinking import Thinking
 from tests.statistics import MAX_Z, z_score
 
 TOKENS = ["<eos>", "a", ".", "\n\n", "<", "/t>", "\\boxed{", "1}", "b\n\n<", "2}"]

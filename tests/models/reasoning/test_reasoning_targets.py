@@ -19,9 +19,9 @@ from llmsmc.inference import (
     TemperedSMC,
     systematic,
 )
-from llmsmc.models.caches.cache_rows import CacheRows
+from llmsmc.models.caches.handles import CacheRows
+from llmsmc.models.policies.decoding.token_scoring import ScoreRequest
 from llmsmc.models.policies.language_model import LanguageModel
-from llmsmc.models.policies.token_scoring import ScoreRequest
 from llmsmc.models.reasoning.model import Reasoning
 from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.rewards.reward_function import as_reward
@@ -73,7 +73,7 @@ def test_scored_tokens_are_those_of_an_uncached_pass(
     model: Reasoning, cached: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "llmsmc.models.policies.token_scoring.MAX_LOGITS", 5_000
+        "llmsmc.models.policies.decoding.token_scoring.MAX_LOGITS", 5_000
     )  # two tokens at once
     particles, policy = grown(model, 8, 2), model.policy
     going_on = (~particles.finished).nonzero().squeeze(1)[[0, 1, 1]]

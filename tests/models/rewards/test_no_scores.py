@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from llmsmc import DegenerateWeightsError
-from llmsmc.cost import Cost
+from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import LanguageModel, Reasoning, RewardEnsemble
-from llmsmc.models.caches.cache_rows import CacheRows, Memory
+from llmsmc.models.caches.handles import CacheRows, Memory
 from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.rewards.aggregation import AGGREGATIONS
 from llmsmc.models.rewards.reward import Memoryless, Reading, Solution, Steps

@@ -21,11 +21,11 @@ from llmsmc.models import (
     SharedLanguageModel,
     SharedReward,
 )
-from llmsmc.models.caches.cache_rows import CacheRows
-from llmsmc.models.engines import client
+from llmsmc.models.caches.handles import CacheRows
 from llmsmc.models.rewards.reward import Reward, Solution
+from llmsmc.models.servers import client
 from tests.models.conftest import saved
-from tests.models.engines.fake_servers import FakeServer, Json
+from tests.models.servers.fake_servers import FakeServer, Json
 from tests.models.tiny_rewards import model_of, tokenizers_of
 
 QUESTION = "What is 12 plus 30?"

@@ -9,10 +9,10 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from llmsmc import InputError, NumericalError
-from llmsmc.models.caches.cache_rows import CacheRows
-from llmsmc.models.conventions.prm_head import Qwen2ForProcessRewardModel
-from llmsmc.models.conventions.qwen import QwenConvention
+from llmsmc.models.caches.handles import CacheRows
 from llmsmc.models.rewards import reward_batch
+from llmsmc.models.rewards.conventions.prm_head import Qwen2ForProcessRewardModel
+from llmsmc.models.rewards.conventions.qwen import QwenConvention
 from llmsmc.models.rewards.reward import Solution
 from llmsmc.models.rewards.reward_model import RewardModel
 

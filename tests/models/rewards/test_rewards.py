@@ -20,9 +20,9 @@ from llmsmc.models import (
     RewardModel,
     fit_temperature,
 )
-from llmsmc.models.caches.cache_rows import CacheRows
-from llmsmc.models.policies.stopping import TokenCount
+from llmsmc.models.caches.handles import CacheRows
 from llmsmc.models.rewards.reward import Reward, Solution
+from llmsmc.models.text.stopping import TokenCount
 from tests.models.conftest import WIDE, make_reward_network
 from tests.models.tiny_rewards import logits_of
 

@@ -1,0 +1,1 @@
+"""Particle filters, and tempering of whole paths."""

@@ -1,0 +1,72 @@
+r"""The auxiliary particle filter: who is resampled is decided with an eye on what comes.
+
+With a guess $\eta(x_{t-1}, y_t)$ at the likelihood of what follows a particle,
+
+$$v^n = w_{t-1}^n \, \eta^n, \qquad A^n \sim \text{resample}(v), \qquad
+w_\text{out}^n = v_\text{out}^n / \eta^{A^n},$$
+
+and then a step as in the guided filter, or the bootstrap filter where the model has no proposal.
+The weights w, not v, are carried: the guess is undone as soon as it has served, so that
+$\sum_n w_t^n$ is unbiased for $p(y_{0:t})$ whatever the guess, as long as it is positive.
+
+References:
+    1. Pitt, Shephard (1999). Filtering via simulation: auxiliary particle filters.
+    2. Johansen, Doucet (2008). A note on auxiliary particle filters.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from llmsmc.core.weights import LogWeights, on_host
+from llmsmc.errors import InputError
+from llmsmc.inference.loop.loop import Stepwise
+from llmsmc.inference.loop.population import Population, resample
+from llmsmc.inference.loop.propagation import add_potentials, begin_guided, extend_guided, going_on
+from llmsmc.inference.loop.run import Run
+from llmsmc.inference.resampling.adaptive import Adaptive
+from llmsmc.inference.resampling.resamplers import Resampler
+from llmsmc.results.estimates import Guarantee
+
+
+@dataclass(frozen=True)
+class AuxiliaryFilter(Stepwise):
+    """Settings of the auxiliary filter, beside those of `Stepwise`; the model can look ahead.
+
+    Attributes:
+        resampler: the scheme; whether to resample is decided by the weights with the guess.
+    """
+
+    guarantee: ClassVar[Guarantee] = "unbiased evidence"
+
+    resampler: Resampler = Adaptive()
+
+    def begin(self, run: Run) -> Population:
+        """Draw the initial particles and weigh them."""
+        if not run.model.can_look_ahead():
+            raise InputError(
+                f"An auxiliary filter looks ahead. Got {type(run.model).__name__}, which does not; "
+                "accepted: models with `log_lookahead`, or the bootstrap filter."
+            )
+        return begin_guided(run, self.num_particles)
+
+    def step(self, run: Run, t: int, population: Population) -> Population:
+        """Advance the particles that have not finished by one step."""
+        # Resample by the weights with the guess, and undo it.
+        mask = going_on(run.model, population.particles, population.log_weights)
+        guess = on_host(run.model.log_lookahead(t - 1, population.particles, run.y(t)))
+        guessed = add_potentials(population.log_weights, guess, mask, t - 1)
+        parents = resample(run, t, replace(population, log_weights=guessed), self.resampler)
+        guess = torch.where(mask, guess, 0.0)[parents.ancestors]
+        parents = replace(parents, log_weights=undone(parents.log_weights, guess))
+        # Advance
+        return extend_guided(run, t, parents)
+
+
+def undone(log_weights: LogWeights, guess: Tensor) -> LogWeights:
+    """Divide the weights by the guess; a weight of zero stays zero."""
+    alive = log_weights > -math.inf
+    return torch.where(alive, log_weights - guess, -math.inf)

@@ -1,0 +1,51 @@
+r"""The guided particle filter: propose with an eye on the observation, and weigh for it.
+
+$$A^n \sim \text{resample}(w_{t-1}), \qquad x_t^n \sim q_t(\cdot \mid x_{t-1}^{A^n}, y_t), \qquad
+w_t^n = w_\text{out}^n \; \frac{p(x_t^n \mid x_{t-1}^{A^n}) \; p(y_t \mid x_t^n)}
+{q_t(x_t^n \mid x_{t-1}^{A^n}, y_t)}.$$
+
+The target is that of the bootstrap filter, and $\sum_n w_t^n$ is unbiased for $p(y_{0:t})$ as long
+as q is positive wherever the numerator is.
+
+Reference: Doucet, Godsill, Andrieu (2000). On sequential Monte Carlo sampling methods for Bayesian
+filtering.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from llmsmc.errors import InputError
+from llmsmc.inference.loop.loop import Stepwise
+from llmsmc.inference.loop.population import Population, resample
+from llmsmc.inference.loop.propagation import begin_guided, extend_guided
+from llmsmc.inference.loop.run import Run
+from llmsmc.inference.resampling.adaptive import Adaptive
+from llmsmc.inference.resampling.resamplers import Resampler
+from llmsmc.results.estimates import Guarantee
+
+
+@dataclass(frozen=True)
+class GuidedFilter(Stepwise):
+    """Settings of the guided filter, beside those of `Stepwise`; the model defines `proposal`.
+
+    Attributes:
+        resampler: the scheme; it decides whether to resample, too.
+    """
+
+    guarantee: ClassVar[Guarantee] = "unbiased evidence"
+
+    resampler: Resampler = Adaptive()
+
+    def begin(self, run: Run) -> Population:
+        """Draw the initial particles from the proposal and weigh them."""
+        if not run.model.can_propose():
+            raise InputError(
+                f"A guided filter draws from a proposal. Got {type(run.model).__name__}, which "
+                "defines none; accepted: models with `proposal`, or the bootstrap filter."
+            )
+        return begin_guided(run, self.num_particles)
+
+    def step(self, run: Run, t: int, population: Population) -> Population:
+        """Resample, and advance the particles that have not finished by one step."""
+        parents = resample(run, t, population, self.resampler)
+        return extend_guided(run, t, parents)

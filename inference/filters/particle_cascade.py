@@ -1,0 +1,284 @@
+r"""The particle cascade: each particle decides alone how many children it has, and none waits.
+
+Particles arrive one at a time at step t. The k-th, of weight $w_t^k$, is compared with the average
+of those that have arrived there so far, itself included:
+
+$$\bar w_t^k = \frac{1}{k} \sum_{j \le k} w_t^j, \qquad R_t^k = w_t^k / \bar w_t^k .$$
+
+If $R_t^k < 1$, it has one child, of weight $\bar w_t^k$, with probability $R_t^k$, and else none.
+If $R_t^k \ge 1$, it has $M = \lfloor R_t^k \rfloor$ or $\lceil R_t^k \rceil$ children of weight
+$w_t^k / M$: the smaller number where those before it had more than $\min(K, k - 1)$ children in
+all. Either way the expected weight of the children is that of the parent, whatever has arrived and
+in whatever order; and so it is with any other number of children that what came before decides. So,
+of K particles launched with weight 1,
+
+$$\hat Z_t = \frac{1}{K} \sum_k w_t^k$$
+
+is unbiased for $p(y_{0:t})$, and it is so after any number of launches: one can stop where one
+likes, as long as that does not depend on what was found.
+
+Particles are launched in waves. A wave goes through all steps before the next one is launched; its
+particles arrive one after the other, but are drawn and weighed as one batch. Models keep caches for
+one wave at a time, however many there are.
+
+Two things keep the number of particles near K, where the rule alone has let a few uneven weights
+grow into tens of thousands of particles. A wave arrives at each step in random order: in the order
+of their parents children have weights that rise, each above the average of those before it. And
+once a step has 2 K children, each of those that follow has one at most.
+
+Reference: Paige, Wood, Doucet, Teh (2014). Asynchronous anytime sequential Monte Carlo.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
+from typing import ClassVar, Final, NamedTuple, get_args
+
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Generator, Tensor
+
+from llmsmc.core import clock
+from llmsmc.core.checks import require_choice, require_count
+from llmsmc.core.cost import Cost
+from llmsmc.core.particles import concatenate, take
+from llmsmc.core.randomness import RandomStreams, draw_seed
+from llmsmc.core.state_space_model import Observations, StateSpaceModel, Truncated
+from llmsmc.errors import DegenerateWeightsError
+from llmsmc.inference.loop.algorithm import Staged
+from llmsmc.inference.loop.loop import num_steps, settled, summary
+from llmsmc.inference.loop.population import Population
+from llmsmc.inference.loop.propagation import begin, extend
+from llmsmc.inference.loop.run import Run
+from llmsmc.inference.resampling.resamplers import uniforms
+from llmsmc.results.estimates import Guarantee
+from llmsmc.results.posterior import Posterior
+
+CROWD: Final = 2
+"""Where a step has so many times K children, those that follow have one at most."""
+
+
+@dataclass(frozen=True)
+class ParticleCascade(Staged):
+    """Settings of the particle cascade.
+
+    Attributes:
+        num_particles: K, the particles that are launched; at the end there are about as many.
+        wave: how many of them are launched at a time.
+        truncated: what becomes of particles that are cut off unfinished.
+        record: whether the posterior keeps the population of every step, for `trajectories`.
+    """
+
+    guarantee: ClassVar[Guarantee] = "unbiased evidence"
+
+    num_particles: int
+    _: KW_ONLY
+    wave: int = 16
+    truncated: Truncated = "keep"
+    record: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        require_count("num_particles", self.num_particles)
+        require_count("wave", self.wave)
+        require_choice("truncated", self.truncated, get_args(Truncated))
+
+    def stages(
+        self, model: StateSpaceModel, observations: Observations | None, *, seed: int | None
+    ) -> Iterator[Callable[[], Posterior]]:
+        """Yield after every wave what makes the posterior of those launched so far.
+
+        Each has unbiased evidence. Where all of them have died, nothing is yielded.
+
+        Raises:
+            DegenerateWeightsError: all particles of all waves have weight zero; carries the
+                posterior.
+        """
+        run = Run(model, observations, RandomStreams(seed))
+        horizon = num_steps(model, observations)
+        queues: list[Queue] = []
+        waves: list[tuple[Arrivals, ...]] = []
+        num_launched, before, seconds = 0, run.model.cost(), 0.0
+        is_alive = False
+        while num_launched < self.num_particles:
+            started = clock.seconds()
+            size = min(self.wave, self.num_particles - num_launched)
+            num_launched += size
+            waves.append(tuple(self._cascade(run, len(waves), size, horizon, queues)))
+            is_alive |= waves[-1][-1].is_alive
+            seconds += clock.seconds() - started
+            cost = run.model.cost().since(before, seconds)
+            posterior = partial(joined, run, waves, num_launched, self.record, cost)
+            if is_alive:
+                yield posterior
+        if not is_alive:
+            found = posterior()
+            raise DegenerateWeightsError(
+                f"All {num_launched} particles have died, at step {len(found.history) - 1} "
+                "at the latest.",
+                found,
+            )
+
+    def _cascade(
+        self, run: Run, number: int, size: int, horizon: int | None, queues: "list[Queue]"
+    ) -> "Iterator[Arrivals]":
+        """Launch a wave, and let it go through the steps; yield it as it arrives at each."""
+        generator = run.generator(number, "wave")
+        run = replace(run, streams=RandomStreams(draw_seed(generator)))
+        t, population = 0, begin(run, size)
+        # Launched with weight 1: what is divided by K is the sum, when it is known.
+        population = _times(population, math.log(size))
+        while True:
+            if t == len(queues):
+                queues.append(Queue())
+            population, is_last, truncated = settled(run, t, horizon, population, self.truncated)
+            kept = run.model.record(population.particles)
+            num_finished = run.num_finished(population.particles)
+            yield Arrivals(replace(population, particles=kept), num_finished, is_last, truncated)
+            if is_last:
+                return
+            # Siblings side by side would have weights that rise: each would be above those before.
+            order = torch.randperm(len(truncated), generator=run.generator(t, "arrival"))
+            children = queues[t].branch(
+                population.log_weights[order], self.num_particles, run.generator(t, "branch")
+            )
+            children = children._replace(ancestors=order[children.ancestors])
+            if not len(children.ancestors):
+                return
+            t += 1
+            population = extend(run, t, descended(population, children))
+
+
+class Arrivals(NamedTuple):
+    """What of a wave arrives at a step.
+
+    Attributes:
+        population: as it is kept; the ancestors are places in the wave at the step before.
+        num_finished: how many of the particles have finished.
+        is_last: whether they go no further.
+        truncated: the particles that are cut off there.
+    """
+
+    population: Population
+    num_finished: int
+    is_last: bool
+    truncated: Bool[Tensor, " N"]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the wave has arrived at its end, with a particle that has a weight."""
+        return self.is_last and bool((self.population.log_weights > -math.inf).any())
+
+
+class Children(NamedTuple):
+    """The children of the particles that arrive together, those of one parent side by side."""
+
+    ancestors: Int64[Tensor, " M"]
+    log_weights: Float64[Tensor, " M"]
+
+
+@dataclass
+class Queue:
+    """What is known at a step of the particles that have arrived there.
+
+    Attributes:
+        num_arrived: how many they are.
+        log_total: the log of the sum of their weights.
+        num_children: how many children they have had.
+    """
+
+    num_arrived: int = 0
+    log_total: Tensor = field(default_factory=lambda: torch.tensor(-math.inf).double())
+    num_children: int = 0
+
+    def branch(
+        self, log_weights: Float64[Tensor, " N"], num_launched: int, generator: Generator
+    ) -> Children:
+        """Let particles arrive one after the other, and return their children."""
+        first, size = self.num_arrived, len(log_weights)
+        # The running average, after each of the arrivals
+        log_totals = torch.cat([self.log_total[None], log_weights]).logcumsumexp(0)[1:]
+        log_averages = log_totals - torch.arange(first + 1, first + size + 1).double().log()
+        ratios = torch.where(log_weights > -math.inf, log_weights - log_averages, -math.inf).exp()
+        # Below the average: one child or none
+        numbers = (uniforms(size, generator) < ratios).long()
+        # Above: a decision on the sum of those before it, so one after the other
+        is_above = ratios >= 1
+        numbers[is_above] = 0
+        born = (self.num_children + numbers.cumsum(0))[is_above].tolist()
+        places, above = is_above.nonzero().squeeze(1).tolist(), ratios[is_above].tolist()
+        more, chosen = 0, []
+        for place, ratio, others in zip(places, above, born, strict=True):
+            num_before = others + more
+            too_many = num_before > min(num_launched, first + place)
+            number = math.floor(ratio) if too_many else math.ceil(ratio)
+            chosen.append(min(number, max(CROWD * num_launched - num_before, 1)))
+            more += chosen[-1]
+        numbers[is_above] = torch.tensor(chosen, dtype=torch.long)
+        shares = torch.where(is_above, log_weights - numbers.double().log(), log_averages)
+        # Those that arrive next
+        self.num_arrived, self.log_total = first + size, log_totals[-1]
+        self.num_children += int(numbers.sum())
+        ancestors = torch.arange(size).repeat_interleave(numbers)
+        return Children(ancestors, shares[ancestors])
+
+
+def descended(population: Population, children: Children) -> Population:
+    """Return the children, in the states of their parents."""
+    ancestors, log_weights = children
+    return Population(take(population.particles, ancestors), log_weights, ancestors, True)
+
+
+def joined(
+    run: Run, waves: Sequence[tuple[Arrivals, ...]], num_launched: int, keeps: bool, cost: Cost
+) -> Posterior:
+    """Return the posterior of all waves together, of K particles launched.
+
+    A wave that has finished early stays as it is while others go on.
+    """
+    history, recorded = [], []
+    offsets = [0] * len(waves)  # of each wave among the particles of the step before
+    for t in range(max(map(len, waves))):
+        present = [(offsets[w], _at(wave, t)) for w, wave in enumerate(waves)]
+        parts = [(offset, arrivals) for offset, arrivals in present if arrivals is not None]
+        population = Population(
+            concatenate([arrivals.population.particles for _, arrivals in parts]),
+            torch.cat([arrivals.population.log_weights for _, arrivals in parts])
+            - math.log(num_launched),
+            torch.cat([arrivals.population.ancestors + offset for offset, arrivals in parts]),
+            resampled=t > 0,
+        )
+        num_finished = sum(arrivals.num_finished for _, arrivals in parts)
+        history.append(summary(t, population, num_finished))
+        recorded.append(population.particles)
+        sizes = [0 if a is None else len(a.population.log_weights) for _, a in present]
+        offsets = [sum(sizes[:w]) for w in range(len(waves))]
+    return Posterior(
+        algorithm=ParticleCascade.__name__,
+        guarantee=ParticleCascade.guarantee,
+        seed=run.streams.seed,
+        particles=population.particles,
+        log_weights=population.log_weights,
+        log_evidence=history[-1].log_evidence,
+        history=tuple(history),
+        cost=cost,
+        truncated=torch.cat([arrivals.truncated for _, arrivals in parts]),
+        recorded=tuple(recorded) if keeps else None,
+        metadata={"model": type(run.model).__name__, "num_launched": num_launched},
+    )
+
+
+def _at(wave: tuple[Arrivals, ...], t: int) -> Arrivals | None:
+    """Return what of a wave is there at step t; None once it has died out."""
+    if t < len(wave):
+        return wave[t]
+    last = wave[-1]
+    if not last.is_last:
+        return None
+    places = torch.arange(len(last.truncated))
+    return last._replace(population=replace(last.population, ancestors=places))
+
+
+def _times(population: Population, log_factor: float) -> Population:
+    return replace(population, log_weights=population.log_weights + log_factor)

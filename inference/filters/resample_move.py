@@ -1,0 +1,73 @@
+r"""The resample-move filter: a bootstrap filter whose resampled particles are moved apart.
+
+$$A^n \sim \text{resample}(w_{t-1}), \qquad
+\tilde x_{0:t-1}^n \sim K_{t-1}(\cdot \mid x_{0:t-1}^{A^n}), \qquad
+x_t^n \sim \text{transition}(t, \tilde x_{t-1}^n), \qquad
+w_t^n = w_\text{out}^n \; p(y_t \mid x_t^n).$$
+
+The kernel K leaves the law of the path given y_0, ..., y_{t-1} as it is, so the weights stay, and
+$\sum_n w_t^n$ is unbiased as in the bootstrap filter; copies become different particles again.
+
+Reference: Gilks, Berzuini (2001). Following a moving target: Monte Carlo inference for dynamic
+Bayesian models.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from llmsmc.core.checks import require_count
+from llmsmc.inference.loop.loop import Stepwise
+from llmsmc.inference.loop.population import Population, resample
+from llmsmc.inference.loop.propagation import begin, extend
+from llmsmc.inference.loop.run import Run
+from llmsmc.inference.moves.move import Move
+from llmsmc.inference.moves.regenerate_suffix import RegenerateSuffix
+from llmsmc.inference.resampling.adaptive import Adaptive
+from llmsmc.inference.resampling.resamplers import Resampler
+from llmsmc.results.estimates import Guarantee
+
+
+@dataclass(frozen=True)
+class ResampleMove(Stepwise):
+    """Settings of the resample-move filter, beside those of `Stepwise`.
+
+    Nothing is recorded for `trajectories`: a move changes the past of a particle.
+
+    Attributes:
+        resampler: the scheme; it decides whether to resample, too.
+        move: the kernel.
+        num_moves: how often it is applied after each resampling.
+    """
+
+    guarantee: ClassVar[Guarantee] = "unbiased evidence"
+
+    resampler: Resampler = Adaptive()
+    move: Move = RegenerateSuffix()
+    num_moves: int = 1
+    record: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        require_count("num_moves", self.num_moves)
+
+    def begin(self, run: Run) -> Population:
+        """Draw the initial particles and weigh them."""
+        self.move.check(run)
+        return begin(run, self.num_particles)
+
+    def step(self, run: Run, t: int, population: Population) -> Population:
+        """Resample, move, and advance the particles that have not finished by one step."""
+        parents, rate = resample(run, t, population, self.resampler), None
+        if parents.resampled:
+            parents, rate = self._moved(run, t, parents)
+        return replace(extend(run, t, parents), acceptance_rate=rate, previous=parents.particles)
+
+    def _moved(self, run: Run, t: int, parents: Population) -> tuple[Population, float]:
+        """Move the particles of step t - 1; also the share of moves that were accepted."""
+        rates = []
+        for number in range(self.num_moves):
+            generator = run.generator(t, f"move/{number}")
+            parents, accepted = self.move(run, t - 1, parents, generator=generator)
+            rates.append(float(accepted.double().mean()))
+        return parents, sum(rates) / len(rates)

@@ -1,0 +1,91 @@
+r"""The twisted filter: intermediate targets that know what is still to come.
+
+With a twist $\psi_t(x_t) > 0$, a guess at the likelihood of everything after step t, the targets
+on the way are $\gamma_t \psi_t$, and the weights of a step are
+
+$$w_t = w_{t-1} \; G_t(x_t) \, \frac{\psi_t(x_t)}{\psi_{t-1}(x_{t-1})}.$$
+
+Where a path ends there is nothing more to guess: $\psi = 1$ from the step on in which it has
+finished, and at the last step the twist is divided out. The final target is therefore the same
+as that of the bootstrap filter, and the evidence unbiased for it, whatever the twist. With the
+perfect one, $\psi_t = \mathbb{E}[G_{t+1} \cdots G_T \mid x_t]$, and a proposal that is twisted
+as well, the evidence has no variance.
+
+The evidence of the steps on the way is that of their twisted targets.
+
+References:
+    1. Whiteley, Lee (2014). Twisted particle filters.
+    2. Zhao, Brekelmans, Makhzani, Grosse (2024). Probabilistic inference in language models via
+       twisted sequential Monte Carlo. arXiv 2404.17546.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from llmsmc.errors import InputError
+from llmsmc.inference.loop.loop import Stepwise
+from llmsmc.inference.loop.population import Population, resample
+from llmsmc.inference.loop.propagation import add_potentials, begin_guided, extend_guided
+from llmsmc.inference.loop.run import Run
+from llmsmc.inference.resampling.adaptive import Adaptive
+from llmsmc.inference.resampling.resamplers import Resampler
+from llmsmc.results.estimates import Guarantee
+
+
+@dataclass(frozen=True)
+class TwistedFilter(Stepwise):
+    """Settings of the twisted filter, beside those of `Stepwise`; the model defines `log_twist`.
+
+    Attributes:
+        resampler: the scheme; whether to resample is decided by the twisted weights.
+    """
+
+    guarantee: ClassVar[Guarantee] = "unbiased evidence"
+
+    resampler: Resampler = Adaptive()
+
+    def begin(self, run: Run) -> Population:
+        """Draw the initial particles, weigh and twist them."""
+        if not run.model.can_twist():
+            raise InputError(
+                f"A twisted filter looks ahead to the end. Got {type(run.model).__name__}, which "
+                "does not; accepted: models with `log_twist`, or the bootstrap filter."
+            )
+        population = begin_guided(run, self.num_particles)
+        return twisted(population, log_twist(run, 0, population), 0)
+
+    def step(self, run: Run, t: int, population: Population) -> Population:
+        """Resample, advance, and exchange the old twist for the new one."""
+        parents = resample(run, t, population, self.resampler)
+        before = log_twist(run, t - 1, parents)
+        extended = extend_guided(run, t, parents)
+        return twisted(extended, log_twist(run, t, extended) - before, t)
+
+    def conclude(self, run: Run, t: int, population: Population) -> Population:
+        """Divide out the twist of the particles that are cut off."""
+        return twisted(population, -log_twist(run, t, population), t)
+
+
+def twisted(population: Population, log_factor: Float64[Tensor, " N"], t: int) -> Population:
+    """Multiply the weights of the particles that are alive."""
+    alive = population.log_weights > -math.inf
+    log_weights = add_potentials(population.log_weights, log_factor, alive, t)
+    return replace(population, log_weights=log_weights)
+
+
+def log_twist(run: Run, t: int, population: Population) -> Float64[Tensor, " N"]:
+    """Return the log-twist of each particle: 0 where nothing comes after it."""
+    count = len(population.log_weights)
+    if run.observations is not None and t + 1 == len(run.observations):
+        return torch.zeros(count, dtype=torch.float64)
+    going_on = ~run.model.finished(population.particles).cpu()
+    if not bool(going_on.any()):
+        return torch.zeros(count, dtype=torch.float64)
+    values: Any = run.model.log_twist(t, population.particles, run.observations)
+    nothing = torch.zeros(count, dtype=torch.float64)
+    return add_potentials(nothing, values, going_on & (population.log_weights > -math.inf), t)

@@ -1,0 +1,76 @@
+"""What an algorithm is."""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from llmsmc.core.state_space_model import Observations, StateSpaceModel
+from llmsmc.results.estimates import Guarantee
+from llmsmc.results.posterior import Posterior
+
+
+class Algorithm(ABC):
+    """Settings, a guarantee, and two ways to run; the algorithms are frozen dataclasses."""
+
+    @property
+    @abstractmethod
+    def guarantee(self) -> Guarantee:
+        """What the algorithm promises."""
+
+    @abstractmethod
+    def iterate(
+        self,
+        model: StateSpaceModel,
+        observations: Observations | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Iterator[Posterior]:
+        """Yield the posterior after every step; the last one is that of `run`."""
+
+    def run(
+        self,
+        model: StateSpaceModel,
+        observations: Observations | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Posterior:
+        """Return the posterior of the model given the observations.
+
+        Args:
+            model: what is inferred.
+            observations: y_0, ..., y_{T-1}, None where one is missing. Without any the run ends
+                when all particles have finished, or after `model.max_steps` steps.
+            seed: repeats a run bit for bit; without one, every run is a new one.
+        """
+        return deque(self.iterate(model, observations, seed=seed), maxlen=1).pop()
+
+
+class Staged(Algorithm):
+    """An algorithm whose posteriors on the way are not made unless somebody asks for them."""
+
+    @abstractmethod
+    def stages(
+        self, model: StateSpaceModel, observations: Observations | None, *, seed: int | None
+    ) -> Iterator[Callable[[], Posterior]]:
+        """Run; yield at each stage what makes its posterior, if it is called before going on."""
+
+    def iterate(
+        self,
+        model: StateSpaceModel,
+        observations: Observations | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Iterator[Posterior]:
+        """Yield the posterior of every stage; the last one is that of `run`."""
+        for posterior in self.stages(model, observations, seed=seed):
+            yield posterior()
+
+    def run(
+        self,
+        model: StateSpaceModel,
+        observations: Observations | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Posterior:
+        """Return the posterior of the last stage; see `Algorithm.run`."""
+        return deque(self.stages(model, observations, seed=seed), maxlen=1).pop()()

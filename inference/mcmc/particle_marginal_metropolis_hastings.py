@@ -1,0 +1,179 @@
+r"""Particle marginal Metropolis-Hastings: the posterior of parameters, with estimated evidence.
+
+A chain moves from $\theta$ to $\theta' \sim h(\cdot \mid \theta)$, runs a filter there, and accepts
+with probability
+
+$$\min\Bigl(1, \frac{\hat Z(\theta') \, p(\theta') \, h(\theta \mid \theta')}
+{\hat Z(\theta) \, p(\theta) \, h(\theta' \mid \theta)}\Bigr).$$
+
+The estimate of the current parameters is kept, not made anew; since it is unbiased and never
+negative, the law of the chain is the exact posterior of the parameters, for any number of
+particles. Here h is a random walk on the parameters without their constraints, whose covariance is
+learned in the warm-up and fixed after it.
+
+The particles of the posterior are the parameters, `{name: [M, ...]}`. No evidence is estimated
+over the parameters: the log-evidence is 0.
+
+Reference: Andrieu, Doucet, Holenstein (2010). Particle Markov chain Monte Carlo methods, section
+2.4.2.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from llmsmc.core.checks import require_count
+from llmsmc.core.genealogy import batches_of
+from llmsmc.core.priors import Prior
+from llmsmc.core.randomness import RandomStreams, draw_seed
+from llmsmc.core.state_space_model import Observations, StateSpaceModel
+from llmsmc.core.weights import uniform
+from llmsmc.errors import DegenerateWeightsError, InputError
+from llmsmc.inference.filters.bootstrap_filter import BootstrapFilter
+from llmsmc.inference.loop.algorithm import Algorithm
+from llmsmc.inference.loop.loop import summary
+from llmsmc.inference.loop.population import Population
+from llmsmc.inference.mcmc.unconstrained import Parameters, parameter_posterior
+from llmsmc.inference.resampling.resamplers import uniforms
+from llmsmc.results.estimates import Guarantee
+from llmsmc.results.posterior import Posterior
+
+
+@dataclass(frozen=True)
+class ParticleMarginalMetropolisHastings(Algorithm):
+    """Settings of the chain.
+
+    Attributes:
+        prior: the laws of the parameters, by the names of attributes of the model.
+        num_iterations: M, states of the chain that count.
+        num_warmup: states before these, by which the random walk is adapted.
+        inner: the filter that estimates the evidence, without bias.
+        scale: standard deviation of the random walk, before it is adapted.
+    """
+
+    guarantee: ClassVar[Guarantee] = "invariant"
+
+    prior: Prior
+    num_iterations: int = 1000
+    num_warmup: int = 200
+    inner: Algorithm = BootstrapFilter(100, record=False)
+    scale: float | int = 0.3
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        require_count("num_iterations", self.num_iterations)
+        require_count("num_warmup", self.num_warmup, minimum=0)
+        Parameters(self.prior)
+        if self.inner.guarantee != "unbiased evidence":
+            raise InputError(
+                "The evidence is estimated without bias. Got an inner algorithm that promises "
+                f"{self.inner.guarantee!r}; accepted: one that promises 'unbiased evidence'."
+            )
+        if not 0 < self.scale < math.inf:
+            raise InputError(f"scale is a length. Got {self.scale!r}; accepted: finite, above 0.")
+
+    def iterate(
+        self,
+        model: StateSpaceModel,
+        observations: Observations | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Iterator[Posterior]:
+        """Yield the posterior of the parameters after each iteration that counts."""
+        streams, parameters = RandomStreams(seed), Parameters(self.prior)
+        started, cost_before = time.perf_counter(), model.cost()
+        state = self._first(model, observations, parameters, streams)
+        factor = self.scale * torch.eye(state.vector.shape[1], dtype=torch.float64)
+        visited: list[Tensor] = []
+        num_accepted = 0
+        for number in range(-self.num_warmup, self.num_iterations):
+            generator = streams.generator(number, "iteration")
+            noise = torch.randn(state.vector.shape, generator=generator, dtype=torch.float64)
+            proposed = self._state(
+                model, observations, parameters, state.vector + noise @ factor.T, generator
+            )
+            chance = float(uniforms(1, generator).log())
+            is_accepted = chance < proposed.log_target - state.log_target
+            state = proposed if is_accepted else state
+            visited.append(state.vector)
+            if number == -1:
+                factor = adapted(torch.cat(visited)[self.num_warmup // 2 :], factor)
+                visited = []
+            if number < 0:
+                continue
+            num_accepted += is_accepted
+            found = parameters.values(torch.cat(visited))
+            rate, count = num_accepted / len(visited), len(visited)
+            population = Population(
+                found, uniform(count), torch.arange(count), acceptance_rate=rate
+            )
+            cost = replace(model.cost() - cost_before, seconds=time.perf_counter() - started)
+            history = (summary(0, population, 0),)
+            posterior = parameter_posterior(self, streams.seed, model, population, history, cost)
+            yield replace(posterior, batches=batches_of(count))
+
+    def _first(
+        self,
+        model: StateSpaceModel,
+        observations: Observations | None,
+        parameters: Parameters,
+        streams: RandomStreams,
+    ) -> "ChainState":
+        """Begin with the best of some draws from the prior."""
+        generator = streams.generator(0, "initial")
+        draws = parameters.draw(8, generator)
+        states = [
+            self._state(model, observations, parameters, draw[None], generator) for draw in draws
+        ]
+        best = max(states, key=lambda state: state.log_target)
+        if best.log_target == -math.inf:
+            raise InputError(
+                "A chain begins where the observations are possible. Got evidence 0 at all of 8 "
+                "draws from the prior; accepted: a prior nearer to the observations, or more "
+                "particles."
+            )
+        return best
+
+    def _state(
+        self,
+        model: StateSpaceModel,
+        observations: Observations | None,
+        parameters: Parameters,
+        vector: Tensor,
+        generator: torch.Generator,
+    ) -> "ChainState":
+        """Estimate the evidence at a vector of parameters."""
+        values = {name: value[0] for name, value in parameters.values(vector).items()}
+        seed = draw_seed(generator)
+        try:
+            changed = model.with_parameters(values)
+            log_evidence = self.inner.run(changed, observations, seed=seed).log_evidence
+        except DegenerateWeightsError:
+            log_evidence = -math.inf
+        return ChainState(vector, float(parameters.log_density(vector)) + log_evidence)
+
+
+@dataclass(frozen=True, eq=False)
+class ChainState:
+    """Where the chain is, and the estimate that it came with."""
+
+    vector: Tensor
+    log_target: float
+
+
+def adapted(vectors: Tensor, factor: Tensor) -> Tensor:
+    """Return a root of the covariance that suits a random walk on the law of the vectors.
+
+    Reference: Roberts, Gelman, Gilks (1997): 2.38 squared over the dimension.
+    """
+    size = vectors.shape[1]
+    if len(vectors) < 4 * size or len(torch.unique(vectors, dim=0)) <= size + 1:
+        return factor
+    covariance = torch.cov(vectors.T).reshape(size, size) * 2.38**2 / size
+    root: Tensor = torch.linalg.cholesky(covariance + 1e-10 * torch.eye(size))
+    return root

@@ -1,0 +1,126 @@
+"""The references of conditional runs: K paths that are kept while all others are drawn anew."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from llmsmc.core.particles import concatenate, num_particles, take
+from llmsmc.core.weights import on_host
+from llmsmc.inference.loop.run import Run
+
+
+@runtime_checkable
+class References(Protocol):
+    """K paths x'_0, ..., x'_T."""
+
+    def at(self, run: Run, t: int) -> Any:
+        """Return the states x'_t, a population of K; the last ones of those that have finished."""
+        ...
+
+    def behind(
+        self, run: Run, t: int, particles: Any, owners: Int64[Tensor, " M"]
+    ) -> tuple[Float64[Tensor, " M"], Any]:
+        r"""Continue other pasts by these paths, from step t on.
+
+        Args:
+            run: the run.
+            t: the first step that is taken from the references.
+            particles: M states of step t - 1.
+            owners: which of the K paths continues each of them.
+
+        Returns:
+            For each of them the log of $\gamma(x_{0:t-1}, x'_{t:T}) / \gamma(x_{0:t-1})$, up to a
+            constant for each path; and the M new paths, where states remember them.
+        """
+        ...
+
+    def continued(
+        self, t: int, states: Any, paths: Any, numbers: Int64[Tensor, " K"]
+    ) -> "References":
+        """Give each path the past that has been chosen for it.
+
+        Args:
+            t: the first step that stays as it is.
+            states: the K states of step t - 1, each of which ends a past.
+            paths: what `behind` returned.
+            numbers: which of `paths` each reference becomes; -1 for those that keep their past.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class RememberedPaths:
+    """The references of a model whose states remember their path.
+
+    Attributes:
+        paths: the last states.
+    """
+
+    paths: Any
+
+    def at(self, run: Run, t: int) -> Any:
+        """Return the paths up to step t."""
+        return run.model.rewind(self.paths, torch.full((num_particles(self.paths),), t + 1))
+
+    def behind(
+        self, run: Run, t: int, particles: Any, owners: Int64[Tensor, " M"]
+    ) -> tuple[Float64[Tensor, " M"], Any]:
+        """Score the whole of each new path: its future depends on all of its past."""
+        model = run.model
+        spliced = model.splice(particles, t, take(self.paths, owners))
+        last = int(model.num_steps(self.paths).max()) - 1
+        log_ratio = on_host(model.log_prior(spliced)) - on_host(model.log_prior(particles))
+        possible = log_ratio > -math.inf
+        before = run.path_log_likelihood(t - 1, particles)
+        log_ratio = log_ratio + run.surviving_log_likelihood(last, spliced, since=t) - before
+        return _possible(run, particles, log_ratio.masked_fill(~possible, -math.inf)), spliced
+
+    def continued(
+        self, t: int, states: Any, paths: Any, numbers: Int64[Tensor, " K"]
+    ) -> "RememberedPaths":
+        """Take the paths spliced onto the pasts that were chosen."""
+        size = len(numbers)
+        kept = numbers < 0
+        if bool(kept.all()):
+            return self
+        rows = torch.where(kept, torch.arange(size), size + numbers)
+        return RememberedPaths(take(concatenate([self.paths, paths]), rows))
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectories:
+    """The references of a Markov model.
+
+    Attributes:
+        states: x'_0, ..., x'_T, each a population of K.
+    """
+
+    states: tuple[Any, ...]
+
+    def at(self, run: Run, t: int) -> Any:
+        """Return the states at step t."""
+        return self.states[min(t, len(self.states) - 1)]
+
+    def behind(
+        self, run: Run, t: int, particles: Any, owners: Int64[Tensor, " M"]
+    ) -> tuple[Float64[Tensor, " M"], Any]:
+        """Score the next step: what comes after it does not depend on the past."""
+        state = take(self.states[t], owners)
+        log_ratio = on_host(run.model.log_transition(t, particles, state))
+        return _possible(run, particles, log_ratio + run.log_likelihood(t, particles, state)), None
+
+    def continued(
+        self, t: int, states: Any, paths: Any, numbers: Int64[Tensor, " K"]
+    ) -> "Trajectories":
+        """Put the states in place; those before them are told by the ancestors."""
+        return Trajectories((*self.states[: t - 1], states, *self.states[t:]))
+
+
+def _possible(run: Run, particles: Any, log_ratio: Tensor) -> Float64[Tensor, " M"]:
+    """Nothing comes after a path that has finished; an impossible past is no better."""
+    finished = run.model.finished(particles).cpu()
+    return torch.where(finished | log_ratio.isnan(), -math.inf, log_ratio)

@@ -1,0 +1,123 @@
+"""Unknown parameters of a model: attributes of it, with a prior, and without constraints.
+
+Kernels move the parameters as a vector of real numbers, to which each is mapped by the transform
+of its support.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float64
+from torch import Generator, Tensor
+from torch.distributions import Distribution, biject_to
+from torch.distributions.transforms import Transform
+
+from llmsmc.core.cost import Cost
+from llmsmc.core.history import StepRecord
+from llmsmc.core.priors import Prior, check_prior
+from llmsmc.core.randomness import sample
+from llmsmc.core.state_space_model import StateSpaceModel
+from llmsmc.errors import InputError
+from llmsmc.inference.loop.algorithm import Algorithm
+from llmsmc.inference.loop.population import Population
+from llmsmc.results.posterior import Posterior
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters with their prior.
+
+    Attributes:
+        prior: the law of each.
+    """
+
+    prior: Prior
+
+    def __post_init__(self) -> None:
+        """Check the prior."""
+        check_prior(self.prior)
+
+    @cached_property
+    def _transforms(self) -> dict[str, Transform]:
+        try:
+            return {name: biject_to(law.support) for name, law in self.prior.items()}
+        except NotImplementedError as error:
+            raise InputError(
+                "Parameters are moved as real numbers. Got a prior with another support: "
+                f"{dict(self.prior)!r}; accepted: continuous laws."
+            ) from error
+
+    @cached_property
+    def _shapes(self) -> dict[str, torch.Size]:
+        return {name: law.batch_shape + law.event_shape for name, law in self.prior.items()}
+
+    def draw(self, count: int, generator: Generator) -> Float64[Tensor, "M D"]:
+        """Draw vectors from the prior; consumes `generator`."""
+        values = {name: sample(law, (count,), generator) for name, law in self.prior.items()}
+        columns = [
+            transform.inv(values[name].double()).reshape(count, -1)
+            for name, transform in self._transforms.items()
+        ]
+        return torch.cat(columns, dim=1)
+
+    def values(self, vectors: Float64[Tensor, "M D"]) -> dict[str, Tensor]:
+        """Return the parameters of M vectors, each `[M, ...]`."""
+        found, start = {}, 0
+        for name, transform in self._transforms.items():
+            size = self._size(name)
+            columns = vectors[:, start : start + size]
+            found[name] = transform(columns.reshape(len(vectors), *self._free_shape(name)))
+            start += size
+        return found
+
+    def log_density(self, vectors: Float64[Tensor, "M D"]) -> Float64[Tensor, " M"]:
+        """Return the log of the prior density of the vectors."""
+        total, start = torch.zeros(len(vectors), dtype=torch.float64), 0
+        for name, transform in self._transforms.items():
+            size = self._size(name)
+            free = vectors[:, start : start + size].reshape(len(vectors), *self._free_shape(name))
+            value = transform(free)
+            density = self.prior[name].log_prob(value).double() + _volume(
+                transform, free, value, self.prior[name]
+            )
+            total = total + density.reshape(len(vectors), -1).sum(1)
+            start += size
+        return total
+
+    def _free_shape(self, name: str) -> torch.Size:
+        shape: torch.Size = self._transforms[name].inverse_shape(self._shapes[name])
+        return shape
+
+    def _size(self, name: str) -> int:
+        return self._free_shape(name).numel()
+
+
+def parameter_posterior(
+    algorithm: Algorithm,
+    seed: int,
+    model: StateSpaceModel,
+    population: Population,
+    history: tuple[StepRecord, ...],
+    cost: Cost,
+) -> Posterior:
+    """Return weighted parameters, `{name: [M, ...]}`, as a posterior."""
+    return Posterior(
+        algorithm=type(algorithm).__name__,
+        guarantee=algorithm.guarantee,
+        seed=seed,
+        particles=population.particles,
+        log_weights=population.log_weights,
+        log_evidence=history[-1].log_evidence,
+        history=history,
+        cost=cost,
+        truncated=torch.zeros(len(population.log_weights), dtype=torch.bool),
+        metadata={"model": type(model).__name__},
+    )
+
+
+def _volume(transform: Transform, free: Tensor, value: Tensor, law: Distribution) -> Tensor:
+    """Return the log of the change of volume, in the shape of the law's log-density."""
+    change: Tensor = transform.log_abs_det_jacobian(free, value)
+    extra = change.dim() - (value.dim() - len(law.event_shape))
+    return change.sum(tuple(range(-extra, 0))) if extra > 0 else change

@@ -1,0 +1,1 @@
+"""Kernels that leave a target as it is."""

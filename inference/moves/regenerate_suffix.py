@@ -1,0 +1,74 @@
+r"""Regenerate a suffix: rewind to a step, draw on from the model, accept by what is likelier.
+
+A path x of L steps is cut behind its first k steps, k uniform in 0..L-1, and drawn anew from
+there, up to the step t that it is in. The new path x' of L' steps is accepted with probability
+
+$$\min\Bigl(1, \; \frac{L}{L'} \prod_{s \ge k} \frac{p(y_s \mid x'_{0:s})}{p(y_s \mid x_{0:s})}
+\Bigr):$$
+
+the transition cancels, since the suffix is drawn from it, and so does the prefix. This is the
+independence sampler of Metropolis and Hastings, with a random block.
+
+Reference: Hastings (1970). Monte Carlo sampling methods using Markov chains and their applications.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Generator, Tensor
+
+from llmsmc.core.particles import num_particles, take, where
+from llmsmc.errors import InputError
+from llmsmc.inference.loop.population import Population
+from llmsmc.inference.loop.run import Run
+from llmsmc.inference.moves.move import Moved
+from llmsmc.inference.resampling.resamplers import uniforms
+
+
+@dataclass(frozen=True)
+class RegenerateSuffix:
+    """The move, for models whose states remember their path and can be rewound."""
+
+    def check(self, run: Run) -> None:
+        """Raise `InputError` unless the states can be rewound."""
+        if not run.model.can_rewind():
+            raise InputError(
+                "A suffix is regenerated behind a prefix. Got "
+                f"{type(run.model).__name__}, whose states cannot be rewound; accepted: models "
+                "with `rewind`, `num_steps` and `path_log_likelihood`."
+            )
+
+    def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
+        """Move each particle of step t; consumes `generator`."""
+        model, old = run.model, population.particles
+        num_steps = model.num_steps(old)
+        kept = (uniforms(len(num_steps), generator) * num_steps).long()
+        new = regenerated(run, t, old, kept, generator)
+        log_ratio = run.surviving_log_likelihood(t, new) - run.path_log_likelihood(t, old)
+        new_num_steps = model.num_steps(new)
+        log_ratio = log_ratio + num_steps.log() - new_num_steps.log()
+        # A dead particle stays so; a path without a step could not be cut on the way back.
+        possible = (population.log_weights > -math.inf) & (new_num_steps > 0)
+        accepted = possible & (uniforms(len(num_steps), generator).log() < log_ratio)
+        return Moved(replace(population, particles=where(accepted, new, old)), accepted)
+
+
+def regenerated(
+    run: Run, t: int, particles: Any, kept: Int64[Tensor, " N"], generator: Generator
+) -> Any:
+    """Return the paths behind their first `kept` steps drawn anew, up to step t or their end."""
+    model = run.model
+    new, s = model.rewind(particles, kept), int(kept.min())
+    while s <= t and not bool(model.finished(new).all()):
+        going_on = (kept <= s) & ~model.finished(new).cpu()
+        rows = going_on.nonzero().squeeze(1)
+        if len(rows):
+            extended = model.sample_transition(s, take(new, rows), generator=generator)
+            place = torch.zeros(num_particles(new), dtype=torch.int64)
+            place[rows] = torch.arange(len(rows))
+            new = where(going_on, take(extended, place), new)
+        s += 1
+    return new

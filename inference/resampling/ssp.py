@@ -1,0 +1,47 @@
+r"""The Srinivasan sampling process: offspring are rounded down or up, negatively associated.
+
+Of two particles whose expected numbers of offspring are not whole, one is made whole by moving
+mass between them, up or down at random so that both keep their expectations; the other goes on.
+The particles meet as in a knock-out tournament, so that all pairs of a round are done at once.
+
+References:
+    1. Srinivasan (2001). Distributions on level-sets with applications to approximation
+       algorithms.
+    2. Gerber, Chopin, Whiteley (2019). Negative association, ordering and convergence of
+       resampling methods, algorithm 1.
+"""
+
+import torch
+from jaxtyping import Float64
+from torch import Generator, Tensor
+
+from llmsmc.core.weights import scaled
+from llmsmc.inference.resampling.resamplers import Resampled, equally_weighted, uniforms
+
+
+def ssp(
+    log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
+) -> Resampled:
+    r"""Give particle n $\lfloor M W^n \rfloor$ or $\lceil M W^n \rceil$ offspring."""
+    weights = scaled(log_weights)
+    size = num_offspring or len(weights)
+    expected = weights * size / weights.sum()
+    whole = expected.floor()
+    fractions = expected - whole
+    players = fractions.nonzero().squeeze(1)
+    while len(players) > 1:
+        bye = players[len(players) // 2 * 2 :]
+        first, second = players[0 : len(players) - len(bye) : 2], players[1::2]
+        a, b = fractions[first], fractions[second]
+        total = a + b
+        up = total > 1  # then one of them becomes one, else one becomes zero
+        # The probability that `first` takes what there is to take.
+        chance = torch.where(up, (1 - b) / (2 - total), a / total)
+        first_wins = uniforms(len(first), generator) < chance
+        winner = torch.where(first_wins, first, second)
+        loser = torch.where(first_wins, second, first)
+        fractions[winner] = torch.where(up, 1.0, total)
+        fractions[loser] = torch.where(up, total - 1, 0.0)
+        players = torch.cat([torch.where(up, loser, winner), bye])
+    copies = (whole + fractions.round()).long()
+    return equally_weighted(torch.arange(len(weights)).repeat_interleave(copies), log_weights)

@@ -1,0 +1,1 @@
+"""Baselines and search: what is not inference of the posterior."""

@@ -1,0 +1,65 @@
+"""Beam search over steps: the best partial solutions are kept, each continued in several ways.
+
+Of K unfinished particles the K / M with the likeliest paths are kept, M copies of each, and drawn
+on from there; finished ones keep their places. In the end the likeliest path is taken. There is no
+law of which this is a sample, and no evidence: the log-evidence of the posterior is that of the
+final scores.
+
+Reference: Snell, Lee, Xu, Kumar (2024). Scaling LLM test-time compute optimally can be more
+effective than scaling model parameters. arXiv 2408.03314.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from llmsmc.core.checks import require_count
+from llmsmc.inference.loop import independent_runs
+from llmsmc.inference.loop.loop import Stepwise
+from llmsmc.inference.loop.population import Population, descended
+from llmsmc.inference.loop.run import Run
+from llmsmc.inference.search.best_of_n import the_best
+from llmsmc.results.estimates import Guarantee
+
+
+@dataclass(frozen=True)
+class BeamSearch(Stepwise):
+    """Settings of beam search, beside those of `Stepwise`; for models that remember their path.
+
+    Attributes:
+        beam_width: M, continuations of each particle that is kept.
+    """
+
+    guarantee: ClassVar[Guarantee] = "heuristic"
+
+    beam_width: int = 4
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        require_count("beam_width", self.beam_width)
+
+    def begin(self, run: Run) -> Population:
+        """Draw the initial particles."""
+        return independent_runs.begin(run, self.num_particles)
+
+    def step(self, run: Run, t: int, population: Population) -> Population:
+        """Keep the best of those that go on, and continue each in several ways."""
+        scores = run.path_log_likelihood(t - 1, population.particles)
+        active = (~run.model.finished(population.particles).cpu()).nonzero().squeeze(1)
+        ancestors = torch.arange(self.num_particles)
+        ancestors[active] = active[best(scores[active], self.beam_width)]
+        return independent_runs.step(run, t, descended(population, ancestors))
+
+    def conclude(self, run: Run, t: int, population: Population) -> Population:
+        """Take the likeliest path."""
+        return the_best(run, t, population)
+
+
+def best(scores: Float64[Tensor, " K"], copies: int) -> Int64[Tensor, " K"]:
+    """Return the best of K, each as often as `copies` says, K in all; the first of equals first."""
+    order = scores.argsort(descending=True, stable=True)
+    return order.repeat_interleave(copies)[: len(scores)]

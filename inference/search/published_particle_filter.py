@@ -1,0 +1,85 @@
+r"""The particle filter of the paper as its code has it, for reproduction, with its defects named.
+
+Every particle of step t is weighed by the odds of the score of its whole prefix,
+$w_t \propto r / (1 - r)$ with $r = A(r_1, \dots, r_t)$, r clipped to [1e-7, 1 - 1e-7]; all are
+resampled at every step by independent draws. What it does otherwise than a filter:
+
+1. scores of prefixes serve as increments, so that the scores of early steps count again and again
+   (with `product`, that of step k to the power T - k + 1);
+2. finished particles are weighed anew at every later step, so that what finishes early gains;
+3. after all have finished there is one more resampling, in which the best may be lost;
+4. with `selection="sample"` the weights that have just been used for it are used once more.
+
+Its target has no name, and there is no evidence: the log-evidence of the posterior is 0.
+
+Reference: Puri et al. (2025). A probabilistic inference approach to inference-time scaling of LLMs
+using particle-based Monte Carlo methods. arXiv 2502.01618, algorithm 1 and the released code.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final, Literal, get_args
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from llmsmc.core.checks import require_choice
+from llmsmc.core.weights import log_evidence
+from llmsmc.inference.loop import independent_runs
+from llmsmc.inference.loop.loop import Stepwise
+from llmsmc.inference.loop.population import Population, resample
+from llmsmc.inference.loop.run import Run
+from llmsmc.inference.resampling.resamplers import multinomial
+from llmsmc.inference.search.best_of_n import point_mass
+from llmsmc.results.estimates import Guarantee
+
+Selection = Literal["argmax", "sample"]
+"""How the answer is selected: the best final score, or a draw by the final weights."""
+
+CLIP: Final = 1e-7
+
+
+@dataclass(frozen=True)
+class PublishedParticleFilter(Stepwise):
+    """Settings of the published filter, beside those of `Stepwise`.
+
+    For models that remember their path.
+
+    Attributes:
+        selection: "argmax" gives all weight to the best final score; "sample" keeps the weights.
+    """
+
+    guarantee: ClassVar[Guarantee] = "heuristic"
+
+    selection: Selection = "argmax"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        require_choice("selection", self.selection, get_args(Selection))
+
+    def begin(self, run: Run) -> Population:
+        """Draw the initial particles and weigh them."""
+        population = independent_runs.begin(run, self.num_particles)
+        return replace(population, log_weights=self._weights(run, 0, population))
+
+    def step(self, run: Run, t: int, population: Population) -> Population:
+        """Resample, advance, and weigh all particles by their prefixes."""
+        parents = resample(run, t, population, multinomial)
+        extended = independent_runs.step(run, t, parents)
+        return replace(extended, log_weights=self._weights(run, t, extended))
+
+    def conclude(self, run: Run, t: int, population: Population) -> Population:
+        """Resample once more, and select."""
+        drawn = resample(run, t + 1, population, multinomial)
+        lineage = replace(drawn, ancestors=population.ancestors[drawn.ancestors])
+        log_weights = self._weights(run, t, lineage)
+        if self.selection == "argmax":
+            log_weights = point_mass(log_weights)
+        return replace(lineage, log_weights=log_weights)
+
+    def _weights(self, run: Run, t: int, population: Population) -> Float64[Tensor, " N"]:
+        """Return the logarithms of the normalised odds."""
+        score = run.path_log_likelihood(t, population.particles).exp()
+        log_weights = torch.logit(score, eps=CLIP)
+        return log_weights - log_evidence(log_weights)

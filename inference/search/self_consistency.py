@@ -1,0 +1,35 @@
+"""Self-consistency: N independent runs and a vote, whatever the likelihood says.
+
+The particles are exact draws from the prior, all of the same weight. With one particle this is a
+plain sample from the model.
+
+Reference: Wang et al. (2023). Self-consistency improves chain of thought reasoning in language
+models.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from llmsmc.inference.loop import independent_runs
+from llmsmc.inference.loop.loop import Stepwise
+from llmsmc.inference.loop.population import Population
+from llmsmc.inference.loop.run import Run
+from llmsmc.results.estimates import Guarantee
+
+
+@dataclass(frozen=True)
+class SelfConsistency(Stepwise):
+    """Settings of self-consistency; it never evaluates a potential.
+
+    They are those of `Stepwise`: `num_particles`, `truncated` and `record`.
+    """
+
+    guarantee: ClassVar[Guarantee] = "heuristic"
+
+    def begin(self, run: Run) -> Population:
+        """Draw the initial particles."""
+        return independent_runs.begin(run, self.num_particles)
+
+    def step(self, run: Run, t: int, population: Population) -> Population:
+        """Advance the particles that have not finished by one step."""
+        return independent_runs.step(run, t, population)

@@ -1,0 +1,1 @@
+"""What everything else is made of: weights, populations, distributions, random numbers, models."""

@@ -1,0 +1,338 @@
+"""Laws: a distribution, or a tree of distributions whose components are independent.
+
+A tree of laws is a tuple, list, named tuple, dict or dataclass of laws. What is drawn from it is
+the same tree with a tensor in place of each distribution, and its log-density is the sum of those
+of the components.
+
+Particles stand side by side by broadcasting: the law of a component is one of N particles if it
+depends on any of them, and else, as it has too few dimensions, the law of each.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution, constraints
+
+from llmsmc.core import randomness
+from llmsmc.core.particles import children, components, is_tree, map_populations
+from llmsmc.errors import InputError
+
+Law = Any
+"""A distribution, or a tree of laws."""
+
+_NORMAL = (
+    torch.distributions.MultivariateNormal,
+    torch.distributions.LowRankMultivariateNormal,
+)
+
+
+def sample(law: Law, num_particles: int, previous: Any = None, *, generator: Generator) -> Any:
+    """Draw N states; consumes `generator`.
+
+    Args:
+        law: of a single particle if there are no previous states, else as the module says.
+        num_particles: N.
+        previous: the N states before, made of the same components; None if there are none.
+        generator: of the random numbers.
+    """
+
+    def draw(law: Distribution, previous: Any) -> Tensor:
+        return randomness.sample(law, _missing_batch(law, num_particles, previous), generator)
+
+    return _mapped(draw, law, previous)
+
+
+def mode(law: Law, num_particles: int, previous: Any = None) -> Any:
+    """Return the most probable states, in N copies or given the N previous ones.
+
+    Raises:
+        InputError: a distribution has no mode.
+    """
+
+    def choose(law: Distribution, previous: Any) -> Tensor:
+        value = most_probable(law)
+        shape = _missing_batch(law, num_particles, previous)
+        return value.expand(*shape, *value.shape).clone()
+
+    return _mapped(choose, law, previous)
+
+
+def batched(law: Law, num_particles: int, previous: Any = None) -> Law:
+    """Return the laws of N states, where the laws of a single particle are those of each."""
+
+    def expand(law: Distribution, previous: Any) -> Distribution:
+        shape = _missing_batch(law, num_particles, previous)
+        return law.expand(shape + law.batch_shape) if shape else law
+
+    return _mapped(expand, law, previous)
+
+
+def most_probable(law: Distribution) -> Tensor:
+    """Return the mode of a distribution, `batch_shape + event_shape`.
+
+    Raises:
+        InputError: it has none.
+    """
+    try:
+        return law.mode
+    except NotImplementedError as error:
+        raise InputError(
+            f"A greedy run follows the modes of the laws. Got a {type(law).__name__}, which has "
+            "none; accepted: distributions with a `mode`, or models with `mode_transition`."
+        ) from error
+
+
+def log_density(law: Law, state: Any) -> Tensor:
+    """Return the log-density of each of the N states, `[N]`, summed over the components."""
+    densities = [
+        law.log_prob(value).reshape(len(value), -1).sum(1)
+        for _, (law, value) in components(law, state)
+    ]
+    return _sum(densities)
+
+
+def log_density_of_observation(law: Law, y: Any, num_particles: int, t: int) -> Tensor:
+    """Return log p(y_t), `[N]`, for N independent laws of the whole of y_t.
+
+    Raises:
+        InputError: y_t, or a component of it, is no value of its law.
+    """
+    densities = []
+    for name, part, value in observed(law, y, t):
+        step = f"step {t}{name and f' ({name})'}"
+        try:
+            density = validated_log_prob(part, value)
+        except (ValueError, RuntimeError) as error:  # how torch says that y is no value of the law
+            raise InputError(
+                f"The observation of {step} is no value of its law. Got {value.tolist()!r}; "
+                f"accepted: event shape {tuple(part.event_shape)}, {part.support}; None in place "
+                "of it, or of single numbers of it, where they are missing."
+            ) from error
+        is_one_number = density.dim() == 0
+        densities.append(
+            density.expand(num_particles)
+            if is_one_number
+            else density.reshape(num_particles, -1).sum(1)
+        )
+    return _sum(densities) if densities else torch.zeros(num_particles, dtype=torch.float64)
+
+
+def validated_log_prob(law: Distribution, value: Tensor) -> Tensor:
+    """Return the log-density of a value that is sure to be one of the law's.
+
+    `torch.compile` turns the checks of all laws off that are made from then on.
+
+    Raises:
+        ValueError: it is no value of the law.
+    """
+    if value.dtype == torch.bool:  # torch subtracts, which Booleans refuse
+        value = value.to(torch.get_default_dtype())
+    law._validate_sample(value)
+    density: Tensor = law.log_prob(value)
+    return density
+
+
+def observed(law: Law, y: Any, t: int) -> Iterator[tuple[str, Distribution, Tensor]]:
+    """Yield the components of y_t that are not None, which says that they are missing.
+
+    Single numbers of a component may be None as well, or NaN where its law takes that for missing.
+
+    Yields:
+        The name of the component, as in `llmsmc.core.particles.components`; the law of what is
+        there of it; its value.
+
+    Raises:
+        InputError: y_t is not made of the components of its law, or is more than one y_t.
+    """
+    if y is None:
+        return
+    if is_tree(law):
+        for name, part in children(law).items():
+            for rest, distribution, value in observed(part, _parts(law, y, t)[name], t):
+                yield f"{name}.{rest}" if rest else str(name), distribution, value
+        return
+    value, present = with_gaps(y)
+    num_event_dims = len(law.event_shape) + max(len(law.batch_shape) - 1, 0)
+    if value.dim() > num_event_dims:
+        raise InputError(
+            f"An observation is a single y_t. Got shape {tuple(value.shape)} at step {t}, for an "
+            f"observation law with batch shape {tuple(law.batch_shape)} and event shape "
+            f"{tuple(law.event_shape)}; accepted: at most {num_event_dims} dimensions."
+        )
+    if accepts_nan(law):
+        present = ~value.isnan() if present is None else present & ~value.isnan()
+    if present is None or bool(present.any()) or not _fits(law, value):
+        yield "", *in_part(law, value, present)
+
+
+def with_gaps(y: Any, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor | None]:
+    """Return an observation as a tensor, and which of its numbers are there; None for all.
+
+    Numbers that are missing, written as None or masked in an array of NumPy, get the value of one
+    that is there.
+
+    Raises:
+        InputError: it is not made of numbers, or its rows are of different lengths.
+    """
+    if isinstance(y, Tensor):
+        return y.to(dtype or y.dtype), None
+    plain = y
+    if hasattr(y, "__array__"):  # of NumPy or pandas
+        plain = np.asanyarray(y)
+        if plain.dtype == object or isinstance(plain, np.ma.MaskedArray):
+            plain = plain.tolist()
+    try:
+        if isinstance(plain, np.ndarray):
+            return torch.tensor(plain, dtype=dtype), None  # a copy, as some may not be written to
+        shape = _shape(plain)
+        numbers = list(_numbers(plain, shape))
+        there = [number for number in numbers if number is not None]
+        filled = [there[0] if number is None else number for number in numbers] if there else [0.0]
+        if any(isinstance(number, complex) for number in there):
+            raise ValueError("complex numbers")
+        values = torch.as_tensor(filled, dtype=dtype).expand(math.prod(shape)).reshape(shape)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(
+            f"An observation is made of numbers. Got {y!r}; accepted: a number, or a tensor, an "
+            "array or lists of them with rows of one length; None where they are missing."
+        ) from error
+    if len(there) == len(numbers):
+        return values, None
+    return values, torch.tensor([number is not None for number in numbers]).reshape(shape)
+
+
+def _shape(y: Any) -> tuple[int, ...]:
+    if isinstance(y, list | tuple):
+        return (len(y), *_shape(next((part for part in y if part is not None), 0.0)))
+    return np.shape(y)
+
+
+def _numbers(y: Any, shape: tuple[int, ...]) -> Iterator[Any]:
+    """Yield the numbers of nested lists; a None stands for all the numbers that it is in place of.
+
+    Raises:
+        ValueError: they are of another shape.
+    """
+    if y is None:
+        yield from [None] * math.prod(shape)
+    elif isinstance(y, list | tuple) and shape[:1] == (len(y),):
+        for part in y:
+            yield from _numbers(part, shape[1:])
+    elif isinstance(y, list | tuple) or np.shape(y) != shape:
+        raise ValueError("rows of different lengths")
+    else:
+        yield from y.reshape(-1).tolist() if shape else [y]
+
+
+def accepts_nan(law: Distribution) -> bool:
+    """Return whether the law takes NaN for a number that is missing."""
+    while hasattr(law, "base_dist"):
+        law = law.base_dist
+    return isinstance(law, dist.NanMaskedNormal | dist.NanMaskedMultivariateNormal)
+
+
+def in_part(
+    law: Distribution, value: Tensor, present: Tensor | None
+) -> tuple[Distribution, Tensor]:
+    """Return the law of the numbers that are there, and a value of it.
+
+    That is the marginal of a multivariate normal law; of independent numbers, the law in which
+    those that are missing have density one. A value of another shape than the law's comes back with
+    the law, which refuses it.
+
+    Raises:
+        InputError: the numbers depend on each other in another way.
+    """
+    if present is None or bool(present.all()) or not _fits(law, value):
+        return law, value
+    if not bool(present.any()):
+        return dist.Unit(torch.zeros(law.batch_shape)), torch.empty(0)
+    base, num_dims = law, 0
+    while isinstance(base, torch.distributions.Independent):
+        base, num_dims = base.base_dist, num_dims + base.reinterpreted_batch_ndims
+    if base.event_shape == ():
+        filled = torch.where(present, value, value[present].reshape(-1)[0])
+        return dist.Independent(dist.MaskedDistribution(base, present), num_dims), filled
+    if isinstance(base, _NORMAL):
+        rows = present.reshape(-1, present.shape[-1])
+        covariance = base.covariance_matrix
+        if bool((rows == rows[0]).all()):
+            kept = rows[0].nonzero().squeeze(1)
+            covariance = covariance.index_select(-2, kept).index_select(-1, kept)
+            marginal = dist.MultivariateNormal(base.loc.index_select(-1, kept), covariance)
+            return dist.Independent(marginal, num_dims), value.index_select(-1, kept)
+        gaps = torch.where(present, value.to(base.loc.dtype), torch.nan)
+        return dist.Independent(_NanMasked(base.loc, covariance), num_dims), gaps
+    raise InputError(
+        f"Numbers of an observation can be missing where they are independent, or normal. Got "
+        f"{int((~present).sum())} of {present.numel()} missing, of a {type(base).__name__}; "
+        "accepted: laws of single numbers with `to_event`, MultivariateNormal; None in place of "
+        "the whole observation."
+    )
+
+
+def _fits(law: Distribution, value: Tensor) -> bool:
+    """Return whether the value has the shape of one of the law, up to broadcasting of the batch."""
+    batch, event = value.shape[: value.dim() - len(law.event_shape)], law.event_shape
+    sizes = zip(reversed(batch), reversed(law.batch_shape), strict=False)
+    return value.shape[len(batch) :] == event and all(
+        one == other or 1 in (one, other) for one, other in sizes
+    )
+
+
+class _AnyNumber(constraints.Constraint):
+    """Numbers, and NaN."""
+
+    event_dim = 1
+
+    def check(self, value: Tensor) -> Tensor:
+        return torch.ones(value.shape[:-1], dtype=torch.bool, device=value.device)
+
+
+class _NanMasked(dist.NanMaskedMultivariateNormal):
+    """A multivariate normal law that takes NaN for missing when it checks its values, too."""
+
+    support = _AnyNumber()  # type: ignore[assignment]
+
+
+def _parts(law: Law, y: Any, t: int) -> dict[Any, Any]:
+    """Return the components of y_t by the names that the law gives them."""
+    named = children(law)
+    if isinstance(y, Mapping):
+        parts = dict(y)
+    elif is_tree(y):
+        parts = children(y)
+    else:
+        parts = dict(enumerate(y)) if isinstance(y, Sequence | Tensor | np.ndarray) else {}
+    if all(isinstance(name, int) for name in parts) and not isinstance(law, dict):
+        parts = dict(zip(named, parts.values(), strict=False)) if len(parts) == len(named) else {}
+    if parts.keys() != named.keys():
+        raise InputError(
+            f"An observation has the components of its law. Got {y!r} at step {t}; accepted: "
+            f"{list(named)}, each of which may be None where it is missing."
+        )
+    return parts
+
+
+def _mapped(function: Callable[..., Any], law: Law, previous: Any) -> Any:
+    """Apply `function` to the distributions, each with the component of the previous states."""
+    if previous is None or not is_tree(law):
+        return map_populations(lambda part: function(part, previous), law)
+    return map_populations(function, law, previous)
+
+
+def _missing_batch(law: Distribution, num_particles: int, previous: Any) -> tuple[int, ...]:
+    """Return `(N,)` where the law is that of a single particle."""
+    if previous is None:
+        return (num_particles,)
+    shape = law.batch_shape + law.event_shape
+    return (num_particles,) if isinstance(previous, Tensor) and len(shape) < previous.dim() else ()
+
+
+def _sum(densities: list[Tensor]) -> Tensor:
+    return sum(densities[1:], densities[0])

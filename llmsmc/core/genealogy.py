@@ -1,0 +1,246 @@
+r"""Who descends from whom, and the variance that this reveals in a single run.
+
+`ancestors[t][n]` is the index, among the particles of step t-1, of the parent of particle n of
+step t. With $E_n$ the index of particle n's forefather at some earlier step and
+$\bar\varphi = \sum_n W^n \varphi^n$,
+
+$$S(\varphi) = \sum_j \Bigl( \sum_{n : E_n = j} W^n (\varphi^n - \bar\varphi) \Bigr)^2$$
+
+estimates the variance of $\bar\varphi$. With $S_1 = \sum_j (\sum_{n : E_n = j} W^n)^2$ over the
+families of the first step, and k - 1 resamplings since,
+
+$$\hat V = 1 - \Bigl(\frac{N}{N - 1}\Bigr)^k (1 - S_1)$$
+
+estimates the relative variance of the evidence, which is the variance of its logarithm where that
+is small: $\mathbb{E}[\hat Z^2 \hat V]$ is the variance of $\hat Z$, for multinomial resampling.
+
+**Where equal particles are merged** families blur, and what looks like a few of them may be many
+draws. Let particle n of step t stand for $c_n$ draws, $D_n = \sum W (\varphi - \bar\varphi)$ be the
+sum over its descendants at the end, and $U_n$ the sum of the squares that its draws would have, if
+each of its children had chosen one of them at random,
+
+$$U_n = \frac{D_n^2}{c_n} + \Bigl(1 - \frac{1}{c_n}\Bigr) \sum_{m \text{ child of } n} U_m.$$
+
+Draws that branch together share a number of offspring, $N_g$ for the group g of the particles of
+one state (or, for multinomial resampling, of all of them), so that what one has more the others
+have less: a covariance $-D_i D_j / N_g$ for each pair. Hence
+
+$$V = \sum_n U^0_n - \frac{(\sum_n D^0_n)^2 - \sum_n U^0_n}{N - 1} - \sum_t \sum_{g}
+\frac{1}{N_g} \Bigl[ \Bigl(\sum_{n \in g} D^t_n\Bigr)^2 - \sum_{n \in g} U^t_n \Bigr],$$
+
+which is S with the factor N / (N - 1) where nothing is merged. With $\varphi - \bar\varphi = 1$
+it is the relative variance of the evidence.
+
+References:
+    1. Chan, Lai (2013). A general theory of particle filters in hidden Markov models.
+    2. Olsson, Douc (2019). Numerically stable online estimation of variance in particle filters.
+    3. Lee, Whiteley (2018). Variance estimation in the particle filter.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from llmsmc.core.history import Merged
+
+
+def lineages(ancestors: Sequence[Int64[Tensor, " _"]]) -> Int64[Tensor, "T N"]:
+    """Return, for each step, the index there of the forefather of each final particle."""
+    return torch.stack(list(_backwards(ancestors))[::-1])
+
+
+def num_surviving(ancestors: Sequence[Int64[Tensor, " _"]]) -> list[int]:
+    """Return how many particles of each step have descendants at the end."""
+    return [len(forefathers.unique()) for forefathers in lineages(ancestors)]
+
+
+def variance_of_mean(
+    probabilities: Float64[Tensor, " N"],
+    values: Float64[Tensor, "N K"],
+    forefathers: Int64[Tensor, " N"],
+) -> Float64[Tensor, " K"]:
+    """Return S for K functions at once; `values` of particles of weight zero do not count."""
+    weights = probabilities[:, None]
+    weighted = torch.where(weights > 0, weights * values, 0.0)
+    centred = weighted - weights * weighted.sum(0)
+    families = torch.zeros(int(forefathers.max()) + 1, values.shape[1], dtype=values.dtype)
+    return families.index_add(0, forefathers, centred).square().sum(0)
+
+
+def variance_of_mean_over_lags(
+    probabilities: Float64[Tensor, " N"],
+    values: Float64[Tensor, "N K"],
+    ancestors: Sequence[Int64[Tensor, " _"]],
+) -> Float64[Tensor, " K"]:
+    """Return the largest S over all earlier steps at which to divide the particles into families.
+
+    At the first step this is the estimator of Chan and Lai; it is void once all particles share
+    one forefather there. Later steps, the fixed lags of Olsson and Douc, miss the randomness
+    before them. Both errors are downwards, hence the maximum.
+    """
+    largest = torch.zeros(values.shape[1], dtype=values.dtype)
+    last = None
+    for forefathers in _backwards(ancestors):
+        if last is not None and torch.equal(forefathers, last):
+            continue
+        if len(forefathers) > 1 and bool((forefathers == forefathers[0]).all()):
+            break
+        largest = largest.maximum(variance_of_mean(probabilities, values, forefathers))
+        last = forefathers
+    return largest
+
+
+def variance_after_merging(
+    contributions: Float64[Tensor, "N K"],
+    ancestors: Sequence[Int64[Tensor, " _"]],
+    merged: Sequence[Merged],
+) -> Float64[Tensor, "T K"]:
+    """Return V, and below it the variance that is left once the first t steps are given.
+
+    Args:
+        contributions: W (phi - mean) of each final particle, or W for the evidence.
+        ancestors: of the particles of each step.
+        merged: what each step has merged.
+    """
+    sums, squares = contributions, contributions.square() / _column(merged[-1].multiplicities)
+    shared, rows = torch.zeros_like(contributions[0]), list[Tensor]()
+    for t in range(len(ancestors) - 1, 0, -1):
+        parents, before = ancestors[t], merged[t - 1]
+        groups = before.kinds if before.branches_evenly else torch.zeros_like(before.kinds)
+        mine = groups[parents]
+        size = int(groups.max()) + 1
+        offspring = _column(mine.bincount(merged[t].multiplicities, minlength=size).long())
+        # The draws of a group are those of one law, given the step before.
+        pairs = _pairs(sums, squares, mine, size)
+        rows.append(squares.sum(0) - (pairs / offspring.clamp(min=1)).sum(0) - shared)
+        counts = _column(before.multiplicities)
+        sums = _grouped(sums, parents, len(counts))
+        squares = sums.square() / counts + (1 - 1 / counts) * _grouped(
+            squares, parents, len(counts)
+        )
+        pairs = _pairs(sums, squares, groups, size)
+        shared = shared + torch.where(offspring > 0, pairs / offspring.clamp(min=1), 0.0).sum(0)
+    num_draws = int(merged[0].multiplicities.sum())
+    total = squares.sum(0)
+    rows.append(total - (sums.sum(0).square() - total) / max(num_draws - 1, 1) - shared)
+    return torch.stack(rows[::-1])
+
+
+def variance_of_mean_after_merging(
+    probabilities: Float64[Tensor, " N"],
+    values: Float64[Tensor, "N K"],
+    ancestors: Sequence[Int64[Tensor, " _"]],
+    merged: Sequence[Merged],
+    max_weights: Sequence[float],
+) -> Float64[Tensor, " K"]:
+    """Return the largest V over all numbers of first steps that are given.
+
+    It is the largest for the reasons of `variance_of_mean_over_lags`. NaN where nothing can be
+    learned: where it comes out as nothing for values that differ; and for values that are all the
+    same, where all particles have one forefather who was not the only one of his step with a
+    weight, though not all of one state had one, so that the values may be of a step of which a
+    single state is left.
+
+    Args:
+        probabilities: of the final particles.
+        values: of K functions at them; those of particles of weight zero do not count.
+        ancestors: of the particles of each step.
+        merged: what each step has merged.
+        max_weights: the largest normalised weight of each step.
+    """
+    weights = probabilities[:, None]
+    weighted = torch.where(weights > 0, weights * values, 0.0)
+    centred = weighted - weights * weighted.sum(0)
+    variance = variance_after_merging(centred, ancestors, merged).amax(0)
+    alive = values[probabilities > 0]
+    constant = (alive == alive[0]).all(0)
+    met = any(len(step.kinds) > int(step.kinds.max()) + 1 for step in merged)
+    is_void = met and any(
+        bool((row == row[0]).all()) and not math.isclose(max_weight, 1)
+        for row, max_weight in zip(_backwards(ancestors), reversed(max_weights), strict=True)
+    )
+    known = torch.where(constant, not is_void, variance > 0)
+    return torch.where(known, torch.where(constant, 0.0, variance), math.nan)
+
+
+def relative_variance_of_evidence_after_merging(
+    probabilities: Float64[Tensor, " N"],
+    ancestors: Sequence[Int64[Tensor, " _"]],
+    merged: Sequence[Merged],
+) -> float:
+    """Return V for the evidence, which may be below zero; NaN where it is void."""
+    roots = lineages(ancestors)[0]
+    if bool((roots == roots[0]).all()) and int(merged[0].multiplicities[roots[0]]) == 1:
+        return math.nan
+    return float(variance_after_merging(probabilities[:, None], ancestors, merged)[0, 0])
+
+
+def variance_between_batches(
+    probabilities: Float64[Tensor, " N"],
+    values: Float64[Tensor, "N K"],
+    batches: Int64[Tensor, " N"],
+) -> Float64[Tensor, " K"]:
+    """Return the variance of the mean that the batch means of Markov chains reveal.
+
+    It is S over A batches, times A / (A - 1) for the mean that is estimated too; zero for A = 1.
+    """
+    count = int(batches.max()) + 1
+    return variance_of_mean(probabilities, values, batches) * count / max(count - 1, 1)
+
+
+def batches_of(num_states: int) -> Int64[Tensor, " M"]:
+    """Return in which batch each of M successive states of a chain is: sqrt(M) batches of sqrt(M).
+
+    Reference: Flegal, Jones (2010). Batch means and spectral variance estimators in MCMC.
+    """
+    return torch.arange(num_states) // math.ceil(math.sqrt(num_states))
+
+
+def relative_variance_of_evidence(
+    probabilities: Float64[Tensor, " N"],
+    ancestors: Sequence[Int64[Tensor, " _"]],
+    num_resamplings: int,
+) -> float:
+    """Return V, which may be below zero; NaN where it is void.
+
+    It is for a single particle, and where all have one forefather, of whom nothing can be learned.
+    """
+    size, roots = len(probabilities), lineages(ancestors)[0]
+    if size == 1 or bool((roots == roots[0]).all()):
+        return math.nan
+    shares = torch.zeros(size, dtype=torch.float64).index_add(0, roots, probabilities)
+    remainder = 1 - float(shares.square().sum())
+    return 1 - (size / (size - 1)) ** (num_resamplings + 1) * remainder
+
+
+def _backwards(ancestors: Sequence[Int64[Tensor, " _"]]) -> Iterator[Int64[Tensor, " N"]]:
+    """Yield the forefathers of the final particles at the last step, the one before, ..."""
+    forefathers = torch.arange(len(ancestors[-1]))
+    yield forefathers
+    for parents in reversed(ancestors[1:]):
+        forefathers = parents[forefathers]
+        yield forefathers
+
+
+def _column(counts: Int64[Tensor, " N"]) -> Float64[Tensor, "N 1"]:
+    return counts.double()[:, None]
+
+
+def _grouped(
+    rows: Float64[Tensor, "N K"], groups: Int64[Tensor, " N"], size: int
+) -> Float64[Tensor, "G K"]:
+    """Return the sum of the rows of each group."""
+    return rows.new_zeros(size, rows.shape[1]).index_add(0, groups, rows)
+
+
+def _pairs(
+    sums: Float64[Tensor, "N K"],
+    squares: Float64[Tensor, "N K"],
+    groups: Int64[Tensor, " N"],
+    size: int,
+) -> Float64[Tensor, "G K"]:
+    """Return the sum over the pairs of different draws of each group."""
+    return _grouped(sums, groups, size).square() - _grouped(squares, groups, size)

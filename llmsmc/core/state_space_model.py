@@ -1,0 +1,302 @@
+r"""State-space models: what there is to infer.
+
+$$x_0 \sim \text{initial}, \qquad x_t \sim \text{transition}(t, x_{t-1}), \qquad
+y_t \sim \text{observation}(t, x_t)$$
+
+A model is three methods that return laws: distributions, or trees of distributions whose
+components are independent given the previous state (`llmsmc.core.distributions`). The algorithms do
+not call these three but the methods built on them (`sample_initial`, `sample_transition`,
+`log_likelihood`, ...), which a model may override instead, when its laws are not distributions.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from llmsmc.core import distributions as laws
+from llmsmc.core.cost import Cost
+from llmsmc.core.distributions import Law
+from llmsmc.core.particles import components, num_particles
+from llmsmc.core.priors import with_attributes
+from llmsmc.errors import InputError
+
+Observations = Sequence[Any] | Tensor | NDArray[Any]
+"""The observations y_0, y_1, ..., any of which may be None where it is missing."""
+
+Truncated = Literal["keep", "reject"]
+"""What becomes of the particles that a run without observations cuts off unfinished.
+
+* `keep`: they stay with the weights they have; the target is that of the last step.
+* `reject`: they get weight zero; the target is conditioned on finishing, and the evidence is that
+  of the finished particles alone.
+"""
+
+
+class StateSpaceModel:
+    """A state-space model with N particles side by side in the first dimension.
+
+    A state is a tensor `[N, ...]`, a tuple, named tuple, dict or dataclass of states, or anything
+    else that `llmsmc.core.particles` can gather.
+
+    >>> import pyro.distributions as dist
+    >>> class LocalLevel(StateSpaceModel):
+    ...     def initial(self):
+    ...         return dist.Normal(0.0, 1.0)
+    ...
+    ...     def transition(self, t, previous):
+    ...         return dist.Normal(previous, 0.5)
+    ...
+    ...     def observation(self, t, state):
+    ...         return dist.Normal(state, 1.0)
+
+    Attributes:
+        max_steps: number of steps of a run without observations; None if only `finished` ends it.
+        remembers_path: whether a state contains its whole past, so that the model can give the
+            likelihood of all steps at once, in `path_log_likelihood`.
+    """
+
+    max_steps: int | None = None
+    remembers_path: bool = False
+
+    # What a model is.
+
+    def initial(self) -> Law:
+        """Return the law of x_0, of a single particle."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `initial`.")
+
+    def transition(self, t: int, previous: Any) -> Law:
+        """Return the law of x_t given the N states x_{t-1}; t >= 1."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `transition`.")
+
+    def observation(self, t: int, state: Any) -> Law:
+        """Return the law of y_t given the N states x_t."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `observation`.")
+
+    def finished(self, state: Any) -> Bool[Tensor, " N"]:
+        """Return which particles are complete: no longer extended, nor weighed again."""
+        return torch.zeros(num_particles(state), dtype=torch.bool)
+
+    def log_likelihood(self, t: int, previous: Any, state: Any, y: Any) -> Tensor:
+        """Return log p(y_t given x_t) for each particle, `[N]`; `previous` is None at t = 0.
+
+        As it stands: the log-density of `observation`, summed over components and dimensions of y,
+        and zero where y, or a component of it, is None, an observation that is missing. Override it
+        in place of `observation` where the likelihood has no observation, or sees the previous
+        state as well.
+        """
+        count = num_particles(state)
+        if y is None:
+            return torch.zeros(count, dtype=torch.float64)
+        return laws.log_density_of_observation(self.observation(t, state), y, count, t)
+
+    # What some algorithms can use besides.
+
+    def proposal(self, t: int, previous: Any, y: Any) -> Law:
+        """Return a law of x_t that knows y_t; `previous` is None at t = 0, for a single particle.
+
+        It is positive wherever the product of transition and likelihood is.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `proposal`.")
+
+    def log_lookahead(self, t: int, state: Any, y: Any) -> Tensor:
+        """Return the log of a guess at how likely y is, which is y_{t+1}, after the N states x_t.
+
+        The guess decides who is resampled, never what is estimated; it is positive wherever the
+        likelihood of what comes can be.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `log_lookahead`.")
+
+    def log_twist(self, t: int, state: Any, observations: Observations | None) -> Tensor:
+        """Return the log of a guess at how likely all that comes after step t is, `[N]`.
+
+        It is positive wherever that can be; a twisted filter corrects for it at the end.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `log_twist`.")
+
+    # What the algorithms call.
+
+    def with_parameters(self, values: Mapping[str, Tensor]) -> "StateSpaceModel":
+        """Return a copy of the model with other values of its parameters.
+
+        As it stands, these are attributes of the model.
+
+        Raises:
+            InputError: the model has no parameter of one of the names.
+        """
+        return with_attributes(self, values)
+
+    def given(self, observations: Observations | None) -> "StateSpaceModel":
+        """Return the model as a run on these observations uses it.
+
+        As it stands, itself: only a model whose states depend on the observations needs to know
+        them.
+        """
+        return self
+
+    def sample_initial(self, num_particles: int, *, generator: Generator) -> Any:
+        """Draw N particles x_0; consumes `generator`."""
+        return laws.sample(self.initial(), num_particles, generator=generator)
+
+    def sample_transition(self, t: int, previous: Any, *, generator: Generator) -> Any:
+        """Draw x_t for each of the N particles x_{t-1}; consumes `generator`."""
+        law, count = self.transition(t, previous), num_particles(previous)
+        return laws.sample(law, count, previous, generator=generator)
+
+    def propose(
+        self, t: int, previous: Any, y: Any, num_particles: int, *, generator: Generator
+    ) -> tuple[Any, Tensor]:
+        """Draw x_t from the proposal; consumes `generator`.
+
+        Returns:
+            The N states x_t, and `[N]` the log of transition over proposal density at each.
+        """
+        law = self.proposal(t, previous, y)
+        state = laws.sample(law, num_particles, previous, generator=generator)
+        return state, self.log_transition(t, previous, state) - laws.log_density(law, state)
+
+    def log_transition(self, t: int, previous: Any, state: Any) -> Tensor:
+        """Return the log-density of x_t given x_{t-1}, `[N]`; at t = 0 that of `initial`."""
+        law = self.initial() if previous is None else self.transition(t, previous)
+        return laws.log_density(law, state)
+
+    def can_propose(self) -> bool:
+        """Return whether the model defines a proposal, as a law or by `propose`."""
+        mine, base = type(self), StateSpaceModel
+        return mine.proposal is not base.proposal or mine.propose is not base.propose
+
+    def can_look_ahead(self) -> bool:
+        """Return whether the model defines a lookahead."""
+        return type(self).log_lookahead is not StateSpaceModel.log_lookahead
+
+    def can_twist(self) -> bool:
+        """Return whether the model defines a twist."""
+        return type(self).log_twist is not StateSpaceModel.log_twist
+
+    def mode_initial(self, num_particles: int) -> Any:
+        """Return N copies of the most probable x_0."""
+        return laws.mode(self.initial(), num_particles)
+
+    def mode_transition(self, t: int, previous: Any) -> Any:
+        """Return the most probable x_t for each of the N particles x_{t-1}."""
+        return laws.mode(self.transition(t, previous), num_particles(previous), previous)
+
+    def coordinates(self, state: Any) -> Any:
+        """Return the real numbers that the N states are made from, a tree of tensors `[N, ...]`.
+
+        As it stands: the states.
+        """
+        return state
+
+    def at_coordinates(self, t: int, previous: Any, coordinates: Any) -> Any:
+        """Return the N states x_t that are made from these numbers, given x_{t-1}."""
+        return coordinates
+
+    def path_log_likelihood(self, t: int, state: Any, observations: Observations | None) -> Tensor:
+        """Return the sum over s = 0..t of the log-likelihoods of step s, `[N]`.
+
+        Called only on models that declare `remembers_path`. Particles that finished earlier
+        count the steps up to that one, and t may lie beyond the last step of all.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `path_log_likelihood`.")
+
+    def survives(self, t: int, state: Any, since: int = 0) -> Bool[Tensor, " N"]:
+        """Return which paths of step t had a likelihood above zero after each of their steps.
+
+        A filter loses the others on the way, and so do the moves of a filter. As it stands all of
+        them: a likelihood of zero that later steps cannot mend is that of the path, too. For
+        models that remember the path.
+
+        Args:
+            t: the step; it may lie beyond the last step of all.
+            state: the paths.
+            since: number of first steps that are known to have been survived.
+        """
+        return torch.ones(num_particles(state), dtype=torch.bool)
+
+    def num_steps(self, state: Any) -> Tensor:
+        """Return how many steps each path has, `[N]`; for models that can be rewound."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `num_steps`.")
+
+    def rewind(self, state: Any, num_steps: Tensor) -> Any:
+        """Return the paths after their first `num_steps[n]` steps, unfinished where steps went.
+
+        From there `sample_transition` goes on, at t = 0 too. For models that remember the path.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `rewind`.")
+
+    def splice(self, state: Any, t: int, references: Any) -> Any:
+        """Return the paths x_0, ..., x_{t-1}, each continued by the steps from t on of another.
+
+        For models that remember the path; a path that has finished has no continuation, which
+        `log_prior` says by `-inf`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `splice`.")
+
+    def check_splice(self) -> None:
+        """Raise `InputError` if `splice` cannot be carried out; asked before a run begins."""
+
+    def log_prior(self, state: Any) -> Tensor:
+        """Return the log-probability of each path, `[N]`; for models that remember the path."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `log_prior`.")
+
+    def identities(self, state: Any) -> Sequence[Hashable]:
+        """Return N keys, equal where states are the same in all that the future depends on.
+
+        As it stands, for tensors and trees of them: the values.
+        """
+        columns = []
+        for _, (values,) in components(state):
+            if not isinstance(values, Tensor):
+                raise InputError(
+                    f"Identical particles are told by their keys. Got states of type "
+                    f"{type(values).__name__}; accepted: tensors, trees of them, or models with "
+                    "`identities`."
+                )
+            columns.append([tuple(row) for row in values.reshape(len(values), -1).tolist()])
+        return list(zip(*columns, strict=True))
+
+    def can_rewind(self) -> bool:
+        """Return whether the model defines `rewind`."""
+        return type(self).rewind is not StateSpaceModel.rewind
+
+    def truncated(self, particles: Any) -> Bool[Tensor, " N"]:
+        """Return which particles a run without observations has cut off at its last step.
+
+        These are the unfinished ones, if the model can finish at all; else the horizon is its
+        natural end.
+        """
+        if not self.can_finish():
+            return torch.zeros(num_particles(particles), dtype=torch.bool)
+        return ~self.finished(particles)
+
+    def failed(self, particles: Any) -> Bool[Tensor, " N"]:
+        """Return which particles could not be drawn, and so have weight zero: none by default."""
+        return torch.zeros(num_particles(particles), dtype=torch.bool)
+
+    def can_fail(self) -> bool:
+        """Return whether the model says of some particles that they could not be drawn."""
+        return type(self).failed is not StateSpaceModel.failed
+
+    def can_finish(self) -> bool:
+        """Return whether the model says of some states that they are finished."""
+        return type(self).finished is not StateSpaceModel.finished
+
+    def record(self, particles: Any) -> Any:
+        """Return the population to be kept in the posterior, without caches and the like."""
+        return particles
+
+    def give_up(self, particles: Any) -> Any:
+        """Return the particles, to be extended for the last time: caches of theirs may be used up.
+
+        Who extends others that share a cache with them gets the same, if at the price of computing
+        again what was cached.
+        """
+        return particles
+
+    def cost(self) -> Cost:
+        """Return what the model has cost so far, over all its runs."""
+        return Cost()

@@ -1,0 +1,1 @@
+"""An algorithm on a set of questions, and the files of its results."""

@@ -1,0 +1,252 @@
+"""Running an algorithm over a set of questions, one result a question, and what they amount to."""
+
+import hashlib
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from llmsmc.core import clock
+from llmsmc.core.cost import Cost
+from llmsmc.core.failures import kind_of
+from llmsmc.errors import DegenerateWeightsError, ServerError
+from llmsmc.evaluation.datasets import Example
+from llmsmc.grading.grades import NOT_COMPARED, grade
+from llmsmc.inference import Algorithm
+from llmsmc.models.batching.scheduler import run_together
+from llmsmc.results import summary
+from llmsmc.results.posterior import Posterior
+from llmsmc.solving.loading import shared
+from llmsmc.solving.settings import Settings
+from llmsmc.solving.solver import answered, reasoning
+
+Result = dict[str, Any]
+"""What is written about one question, as it stands in a JSON file."""
+
+Run = Callable[[Example, int], Posterior]
+"""Runs the algorithm on an example with a seed."""
+
+
+def runner(
+    models: Settings, algorithm: Algorithm, in_flight: int = 1, tokens_meanwhile: int = 0
+) -> Run:
+    """Return the function that runs the algorithm on an example.
+
+    Args:
+        models: the settings, with models that are loaded.
+        algorithm: how to solve it.
+        in_flight: how many examples are to be under way at a time; several share the models.
+        tokens_meanwhile: how many tokens of the others are drawn while steps of some are scored.
+
+    Raises:
+        InputError: the policy does not take the system prompt, so that all examples would fail.
+    """
+    if models.system is not None and not isinstance(models.policy, str | Path):
+        _ = models.policy.prompt_ids("What is 1 + 1?", models.system, models.thinking)
+    if in_flight > 1:
+        models = shared(models, tokens_meanwhile)
+
+    def run(example: Example, seed: int) -> Posterior:
+        posterior = algorithm.run(reasoning(example.question, models, algorithm), seed=seed)
+        return answered(posterior, models)
+
+    return run
+
+
+def evaluate_missing(
+    examples: Sequence[Example], run: Run, seed: int, in_flight: int, done: Collection[str]
+) -> Iterator[Result]:
+    """Yield the result of each example that is not done, as they come.
+
+    Examples that run one at a time know nothing of each other, so those that are done are left out.
+    Several at a time share batches, in which what is done is run once more.
+
+    Raises:
+        ServerError: a server is down, so that no example can be run any more.
+    """
+    if in_flight > 1:
+        return evaluate_together(examples, run, seed, in_flight, done)
+    return evaluate_each((each for each in examples if each.id not in done), run, seed)
+
+
+def evaluate_each(examples: Iterable[Example], run: Run, seed: int) -> Iterator[Result]:
+    """Yield the result of each example; one that fails counts as wrong.
+
+    Raises:
+        ServerError: a server is down, so that no example can be run any more.
+    """
+    for example in examples:
+        yield result_of(example, run, seed_of(seed, example.id))
+
+
+def evaluate_together(
+    examples: Sequence[Example], run: Run, seed: int, in_flight: int, done: Collection[str] = ()
+) -> Iterator[Result]:
+    """Yield the result of each example that is not done, as they come; several run at a time.
+
+    What is computed together may differ in its last bits from what is computed alone. So that an
+    evaluation can be taken up again bit for bit, examples run in blocks that do not depend on what
+    is done: a block of which something is missing is run once more.
+    """
+    size = block_size(in_flight)
+    for start in range(0, len(examples), size):
+        block = examples[start : start + size]
+        missing = {example.id for example in block}.difference(done)
+        if not missing:
+            continue
+        tasks = [partial(result_of, each, run, seed_of(seed, each.id)) for each in block]
+        for _, result in run_together(tasks, in_flight):
+            if isinstance(result, Exception):
+                raise result
+            if result["id"] in missing:
+                yield result
+                missing.remove(result["id"])
+            if not missing:
+                break
+
+
+def block_size(in_flight: int) -> int:
+    """Return how many examples are run together at most, so many of them at a time."""
+    return 8 * in_flight
+
+
+def seed_of(seed: int, example_id: str) -> int:
+    """Return the seed of an example, which depends neither on its place nor on the others."""
+    digest = hashlib.blake2b(f"{seed}/{example_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def result_of(example: Example, run: Run, seed: int) -> Result:
+    """Return the result of one example, with the error if there was one."""
+    started = clock.seconds()
+    posterior: Posterior | None = None
+    error = None
+    try:
+        posterior = run(example, seed)
+    except DegenerateWeightsError as failure:
+        posterior, error = failure.posterior, _line(failure)
+    except ServerError as failure:
+        if failure.is_down:
+            raise
+        error = _line(failure)
+    except Exception as failure:  # whatever it is, the other questions can still be asked
+        error = _line(failure)
+    result = asdict(example) | {"reference": example.answer, "seed": seed}
+    result |= {"answer": None, "correct": False, "grading": None, "probability": 0.0}
+    result |= {"probability_correct": 0.0, "selected": {}}
+    result |= {"log_evidence": None, "truncated": None, "num_steps": None, "num_particles": None}
+    if posterior is not None:
+        result |= _graded(example, posterior)
+    cost = Cost() if posterior is None else posterior.cost
+    seconds = clock.seconds() - started if posterior is None else cost.seconds
+    return result | {"seconds": seconds, "cost": asdict(cost), "error": error}
+
+
+def _graded(example: Example, posterior: Posterior) -> Result:
+    estimates = summary.answer_estimates(posterior)
+    answer = summary.leading_answer(estimates)
+    selected = posterior.metadata.get("selected", {})
+    if selected:
+        answer = selected[posterior.metadata["selection"]]
+    verdicts = {each: grade(each, example.answer) for each in {answer, *selected.values()}}
+    return {
+        "answer": answer,
+        "correct": verdicts[answer] == "right",
+        "grading": verdicts[answer],
+        "probability": math.fsum(e.probability for e in estimates if e.answer == answer),
+        "selected": {rule: verdicts[each] == "right" for rule, each in selected.items()},
+        "probability_correct": summary.probability_of(example.answer, estimates),
+        "log_evidence": posterior.log_evidence,
+        "truncated": summary.num_truncated(posterior),
+        "num_steps": len(posterior.history),
+        "num_particles": posterior.num_particles,
+    }
+
+
+def summarize(results: Sequence[Result]) -> dict[str, Any]:
+    """Return the figures of all results, at least one, and of each level by itself.
+
+    What was counted as wrong without having been compared is listed as well, and so are, by kind,
+    the errors of the questions that failed, and those of single particles that failed at a server.
+    """
+    levels = sorted({result["level"] for result in results} - {None}, key=lambda key: str(key))
+    return {
+        "overall": _figures(results),
+        "levels": [
+            {"level": level} | _figures([each for each in results if each["level"] == level])
+            for level in levels
+        ],
+        "errors": errors_by_kind(results),
+        "failures": failures_by_kind(results),
+        "not_compared": [
+            {key: result[key] for key in ("id", "grading", "answer", "reference")}
+            for result in results
+            if result.get("grading") in NOT_COMPARED
+        ],
+    }
+
+
+def errors_by_kind(results: Iterable[Result]) -> list[dict[str, Any]]:
+    """Return the errors in results, those of one kind together, the commonest kind first.
+
+    Of one kind are errors that say the same up to numbers and what is in quotes. Each kind has the
+    number of them, the first message in full, and the ids of the questions.
+    """
+    return _by_kind((each["error"], 1, each["id"]) for each in results if each["error"] is not None)
+
+
+def failures_by_kind(results: Iterable[Result]) -> list[dict[str, Any]]:
+    """Return why particles failed in results, as `errors_by_kind` does why questions failed."""
+    return _by_kind(
+        (message, count, each["id"])
+        for each in results
+        for message, count in each["cost"].get("failures", {}).items()
+    )
+
+
+def _by_kind(found: Iterable[tuple[str, int, str]]) -> list[dict[str, Any]]:
+    """Return what is found together by kind: messages, how many of them, and of which question."""
+    kinds: dict[str, dict[str, Any]] = {}
+    for message, count, name in found:
+        kind = kinds.setdefault(kind_of(message), {"count": 0, "message": message, "ids": []})
+        kind["count"] += count
+        kind["ids"] += [name] * (name not in kind["ids"])
+    return sorted(kinds.values(), key=lambda kind: -int(kind["count"]))
+
+
+def _figures(results: Sequence[Result]) -> dict[str, Any]:
+    """Return what is reported of a group of results; None where there is nothing to average.
+
+    A question that failed counts as wrong beside others; where all of them failed, it says nothing
+    of the algorithm.
+    """
+    count = len(results)
+    num_errors = sum(result["error"] is not None for result in results)
+    accuracy, standard_error, probability_correct = None, None, None
+    if num_errors < count:
+        accuracy = fmean(bool(result["correct"]) for result in results)
+        standard_error = math.sqrt(accuracy * (1 - accuracy) / count)
+        probability_correct = fmean(result["probability_correct"] for result in results)
+    ran = [result for result in results if result["num_particles"]]
+    return {
+        "num_problems": count,
+        "accuracy": accuracy,
+        "standard_error": standard_error,
+        "probability_correct": probability_correct,
+        "tokens": fmean(result["cost"]["generated_tokens"] for result in results),
+        "seconds": fmean(result["seconds"] for result in results),
+        "truncated": fmean(each["truncated"] / each["num_particles"] for each in ran)
+        if ran
+        else None,
+        "num_errors": num_errors,
+        "num_no_answer": sum(result.get("grading") == "no answer" for result in results),
+        "num_not_compared": sum(result.get("grading") in NOT_COMPARED for result in results),
+    }
+
+
+def _line(error: Exception) -> str:
+    """Return the error on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,1 @@
+"""What a run leaves behind: the posterior, its summary, plots and exports."""

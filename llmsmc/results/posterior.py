@@ -1,0 +1,107 @@
+"""The result of a run: a weighted population with its estimates, plots, exports and files."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmsmc.errors import InputError
+from llmsmc.results.estimates import WeightedParticles
+from llmsmc.storage import serialization
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Posterior(WeightedParticles):
+    """What a run leaves behind: N weighted particles that stand for the target, and their history.
+
+    The attributes and the estimates are those of `WeightedParticles`.
+    """
+
+    def save(self, path: str | Path) -> None:
+        """Write the posterior into the folder `path`, as JSON and safetensors.
+
+        Raises:
+            InputError: it cannot be written; what was saved there before is there still.
+        """
+        serialization.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, types: Iterable[type] = ()) -> "Posterior":
+        """Read a posterior; `types` are the dataclasses of your own that its particles use.
+
+        Raises:
+            InputError: there is none, or its parts do not fit together; says what is wrong.
+        """
+        posterior = serialization.load(path, types)
+        if not isinstance(posterior, cls):
+            raise InputError(f"{path} holds a {type(posterior).__name__}; accepted: a Posterior.")
+        return posterior
+
+    def to_arviz(
+        self,
+        num_draws: int | None = None,
+        seed: int = 0,
+        *,
+        resample: bool = True,
+        others: Sequence[WeightedParticles] = (),
+    ) -> Any:
+        """Return the posterior as ArviZ data, resampled to draws of equal weight.
+
+        Args:
+            num_draws: draws of each chain; by default as many as it has particles.
+            seed: of the resampling.
+            resample: if not, draws are the particles, and their weights are in `sample_stats`.
+            others: posteriors of further runs, whose chains are put beside those of this one.
+
+        Returns:
+            An `xarray.DataTree`; before version 1 of ArviZ an `arviz.InferenceData`. Its groups are
+            described in `llmsmc.results.arviz_data`.
+        """
+        from llmsmc.results import arviz_data
+
+        return arviz_data.to_arviz(
+            [self, *others], num_draws=num_draws, seed=seed, resample=resample
+        )
+
+    def plot_ess(self, ax: "matplotlib.axes.Axes | None" = None) -> "matplotlib.axes.Axes":
+        """Draw the effective sample size of each step; return the axes."""
+        from llmsmc.results import plots
+
+        return plots.plot_ess(self, ax)
+
+    def plot_evidence(self, ax: "matplotlib.axes.Axes | None" = None) -> "matplotlib.axes.Axes":
+        """Draw the log-evidence up to each step, with its standard error; return the axes."""
+        from llmsmc.results import plots
+
+        return plots.plot_evidence(self, ax)
+
+    def plot_genealogy(self, ax: "matplotlib.axes.Axes | None" = None) -> "matplotlib.axes.Axes":
+        """Draw who descends from whom; return the axes."""
+        from llmsmc.results import plots
+
+        return plots.plot_genealogy(self, ax)
+
+    def plot_answers(
+        self, ax: "matplotlib.axes.Axes | None" = None, *, max_answers: int = 10
+    ) -> "matplotlib.axes.Axes":
+        """Draw the probabilities of the answers, for models of text; return the axes."""
+        from llmsmc.results import plots
+
+        return plots.plot_answers(self, ax, max_answers=max_answers)
+
+    def _repr_html_(self) -> str:
+        """Return the summary that notebooks display."""
+        from llmsmc.results import notebook as html_summary
+
+        return html_summary.html_summary(self)
+
+    def __repr__(self) -> str:
+        """Show what fits on a line."""
+        return (
+            f"Posterior({self.algorithm}, {self.num_particles} particles, "
+            f"{len(self.history)} steps, log_evidence={self.log_evidence:.4f}, "
+            f"effective_sample_size={self.effective_sample_size:.1f})"
+        )

@@ -1,0 +1,180 @@
+"""What people want to know of a finished run, above all on text, read from its posterior."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from llmsmc.core.genealogy import num_surviving
+from llmsmc.grading.grades import equivalent
+from llmsmc.results.estimates import NO_ANSWER, WeightedParticles, answer_labels
+
+_MAX_KINDS = 5  # of failures that a warning names
+_COLLAPSED = 1.5  # an effective sample size that is as good as one particle
+
+
+@dataclass(frozen=True)
+class AnswerEstimate:
+    """An answer, its probability, and the standard error of that; None where there is none."""
+
+    answer: str
+    probability: float
+    standard_error: float | None
+
+
+def is_dead(posterior: WeightedParticles) -> bool:
+    """Return whether all particles have weight zero."""
+    return posterior.effective_sample_size == 0.0
+
+
+def has_spread(posterior: WeightedParticles) -> bool:
+    """Return whether the population has anything to say about its own error.
+
+    A single particle, or one with all the weight, has not.
+    """
+    return posterior.effective_sample_size > 1.0 + 1e-9
+
+
+def log_evidence_error(posterior: WeightedParticles) -> float | None:
+    """Return the standard error of the log-evidence, from the genealogy; None where unknown."""
+    if posterior.guarantee != "unbiased evidence" or is_dead(posterior):
+        return None
+    variance = posterior.log_evidence_variance
+    return math.sqrt(variance) if variance >= 0 else None
+
+
+def acceptance_rate(posterior: WeightedParticles) -> float | None:
+    """Return the mean acceptance rate of the moves; None where none were made."""
+    rates = [r.acceptance_rate for r in posterior.history if r.acceptance_rate is not None]
+    return sum(rates) / len(rates) if rates else None
+
+
+def answer_estimates(posterior: WeightedParticles) -> list[AnswerEstimate]:
+    """Return the law of the answer, most probable first; empty if all particles are dead."""
+    if is_dead(posterior):
+        return []
+    labels = answer_labels(posterior.particles)
+    probabilities = posterior.marginal(lambda particles: labels)
+    errors = posterior.standard_error(lambda particles: labels)
+    spread = has_spread(posterior)
+    return [
+        AnswerEstimate(str(answer), probability, errors[answer] if spread else None)
+        for answer, probability in probabilities.items()
+    ]
+
+
+def leading_answer(estimates: Iterable[AnswerEstimate]) -> str | None:
+    """Return the most probable of the answers that were given."""
+    return next((each.answer for each in estimates if each.answer != NO_ANSWER), None)
+
+
+def probability_of(reference: str, estimates: Iterable[AnswerEstimate]) -> float:
+    """Return the probability of all answers that say the same as `reference`."""
+    given = (each for each in estimates if each.answer != NO_ANSWER)
+    return math.fsum(each.probability for each in given if equivalent(each.answer, reference))
+
+
+def best_solution(posterior: WeightedParticles) -> Any:
+    """Return the particle of largest weight among those that give the leading answer.
+
+    Without any answer, the particle of largest weight.
+    """
+    answer = leading_answer(answer_estimates(posterior))
+    if answer is None:
+        return posterior.best()
+    labels = answer_labels(posterior.particles)
+    log_weights = posterior.log_weights.tolist()
+    indices = [n for n, label in enumerate(labels) if label == answer]
+    return posterior.particles[max(indices, key=lambda n: log_weights[n])]
+
+
+def num_truncated(posterior: WeightedParticles) -> int:
+    """Return how many particles were cut off before they had finished."""
+    return int(posterior.truncated.sum())
+
+
+def warnings(posterior: WeightedParticles) -> list[str]:
+    """Return what should keep a reader from trusting the run, in plain words."""
+    found = [
+        _failures(posterior),
+        _truncation(posterior),
+        _collapse(posterior),
+        _common_ancestor(posterior),
+    ]
+    return [warning for warning in found if warning is not None]
+
+
+def percent(probability: float) -> str:
+    """Return a probability in percent, without making a small one none."""
+    return "<0.1%" if 0 < probability < 0.0005 else f"{probability:.1%}"
+
+
+def cost_record(posterior: WeightedParticles) -> dict[str, Any]:
+    """Return the cost as it would stand in a JSON file, with the seconds outside of the models."""
+    cost = posterior.cost
+    other = max(cost.seconds - cost.policy_seconds - cost.reward_seconds, 0.0)
+    return asdict(cost) | {
+        "other_seconds": other,
+        "tokens_per_second": cost.generated_tokens / cost.seconds if cost.seconds > 0 else 0.0,
+    }
+
+
+def _truncation(posterior: WeightedParticles) -> str | None:
+    count, total = num_truncated(posterior), posterior.num_particles
+    if not count:
+        return None
+    share = ""
+    if not is_dead(posterior):
+        probability = float(posterior.normalized_weights[posterior.truncated].sum())
+        share = f", with {probability:.1%} of the probability"
+    were = "was cut off before it" if count == 1 else "were cut off before they"
+    return (
+        f"{count} of {total} particles {were} had finished{share}: more steps "
+        "or more tokens a step would let them end."
+    )
+
+
+def _failures(posterior: WeightedParticles) -> str | None:
+    count = posterior.cost.failed_particles
+    if not count:
+        return None
+    times = "once" if count == 1 else f"{count} times"
+    return (
+        f"A server gave no usable answer {times}: those particles have weight zero, and the "
+        "rest stands for all, as if failing had nothing to do with what they would have said."
+        + "".join(f"\n  {number} x {message}" for message, number in _commonest(posterior))
+    )
+
+
+def _commonest(posterior: WeightedParticles) -> list[tuple[str, int]]:
+    """Return the commonest reasons for which particles failed, with their numbers."""
+    found = posterior.cost.failures.items()
+    return sorted(found, key=lambda each: -each[1])[:_MAX_KINDS]
+
+
+def _collapse(posterior: WeightedParticles) -> str | None:
+    """Say where a run that approximates a law has rested on a single particle."""
+    if posterior.guarantee == "heuristic" or posterior.num_particles == 1:
+        return None
+    sizes = {record.step: record.effective_sample_size for record in posterior.history}
+    steps = [step for step, size in sizes.items() if 0 < size < _COLLAPSED]
+    if not steps:
+        return None
+    where = ", ".join(str(step + 1) for step in steps[:5]) + (", ..." if len(steps) > 5 else "")
+    return (
+        f"The effective sample size fell to about 1 at step {where}: the result rests on a single "
+        "particle there. More particles, or a less decisive reward, would help."
+    )
+
+
+def _common_ancestor(posterior: WeightedParticles) -> str | None:
+    if posterior.num_particles == 1 or len(posterior.history) < 2:
+        return None
+    surviving = num_surviving([record.ancestors for record in posterior.history])
+    if surviving[0] > 1:
+        return None
+    last = max(step for step, count in enumerate(surviving) if count == 1)
+    return (
+        f"All particles descend from a single one of step {last + 1}: what was random up to there "
+        "is not in the standard errors, which are too small."
+    )

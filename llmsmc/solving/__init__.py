@@ -1,0 +1,1 @@
+"""From a question and settings to an answer."""

@@ -1,0 +1,229 @@
+"""Algorithms as they are written in one line: `NAME[:key=value,...]`.
+
+The keys are the fields of the algorithm's settings. A field that takes a resampler is given by the
+name of a scheme; where the algorithm's own is `Adaptive`, it is wrapped in that, and the threshold
+is the key `ess_threshold`.
+"""
+
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
+from typing import Any, Final, Literal, get_args, get_origin
+
+from llmsmc import inference
+from llmsmc.core.checks import require_choice
+from llmsmc.defaults import DEFAULT_NUM_PARTICLES
+from llmsmc.errors import InputError
+from llmsmc.inference import Adaptive, Algorithm, Resampler
+
+ALGORITHMS: Final = {
+    "greedy": "Greedy",
+    "self-consistency": "SelfConsistency",
+    "best-of-n": "BestOfN",
+    "weighted-best-of-n": "WeightedBestOfN",
+    "beam-search": "BeamSearch",
+    "dvts": "DiverseVerifierTreeSearch",
+    "bootstrap": "BootstrapFilter",
+    "guided": "GuidedFilter",
+    "auxiliary": "AuxiliaryFilter",
+    "twisted": "TwistedFilter",
+    "resample-move": "ResampleMove",
+    "tempered": "TemperedSMC",
+    "particle-gibbs": "ParticleGibbs",
+    "islands": "IslandFilter",
+    "coalescing": "CoalescingFilter",
+    "cascade": "ParticleCascade",
+    "entropic": "EntropicFilter",
+    "published": "PublishedParticleFilter",
+}
+"""Name in one line -> name in `llmsmc.inference`."""
+
+RESAMPLERS: Final = ("multinomial", "residual", "stratified", "systematic", "ssp", "killing")
+
+_UNREWARDED: Final = ("Greedy", "SelfConsistency")
+_PROPOSING: Final = ("GuidedFilter",)
+_THRESHOLD: Final = "ess_threshold"
+_WORDS_OF_BOOL: Final = {"true": True, "yes": True, "1": True} | dict.fromkeys(
+    ["false", "no", "0"], False
+)
+
+
+def parse_algorithm(text: str, num_particles: int | None = None) -> Algorithm:
+    """Return the algorithm that the line describes.
+
+    Args:
+        text: `NAME[:key=value,...]`.
+        num_particles: N, for algorithms that have it; None if it is left to the line, or to the
+            default where the line does not say it.
+
+    Raises:
+        InputError: the name, a key or a value is not known, or N is said twice.
+
+    >>> parse_algorithm("self-consistency:num_particles=8")
+    SelfConsistency(num_particles=8, truncated='keep', record=True)
+    """
+    name, _, options = text.partition(":")
+    require_choice("algorithm", name, ALGORITHMS)
+    algorithm: type[Any] = getattr(inference, ALGORITHMS[name])
+    annotations = typing.get_type_hints(algorithm)
+    accepted = settable(algorithm, annotations)
+    given = _split(name, options, accepted)
+    values = {
+        key: convert(key, value, annotations[key])
+        for key, value in given.items()
+        if key in annotations
+    }
+    if _is_adaptive(algorithm) and given.keys() & {"resampler", _THRESHOLD}:
+        threshold = convert(_THRESHOLD, given.get(_THRESHOLD, "0.5"), float)
+        values["resampler"] = Adaptive(values.get("resampler", Adaptive().resampler), threshold)
+    if "num_particles" in accepted:
+        values["num_particles"] = _count(values.get("num_particles"), num_particles)
+    made = algorithm(**values)
+    assert isinstance(made, Algorithm)
+    return made
+
+
+def settable(algorithm: type[Any], annotations: dict[str, Any]) -> list[str]:
+    """Return the keys that a line can give for an algorithm."""
+    names = [field.name for field in _fields(algorithm) if _converter(annotations[field.name])]
+    return [*names, _THRESHOLD] if _is_adaptive(algorithm) else names
+
+
+def convert(name: str, text: str, annotation: Any) -> Any:
+    """Return the value that `text` stands for in a field of that annotation.
+
+    Raises:
+        InputError: the text stands for no such value.
+    """
+    converter = _converter(annotation)
+    assert converter is not None, f"{name}: {annotation} is not settable"
+    return converter(name, text)
+
+
+def describe_algorithm(algorithm: Algorithm) -> dict[str, Any]:
+    """Return the name and the settings of an algorithm as they would stand in a JSON file."""
+    names = {cls: name for name, cls in ALGORITHMS.items()}
+    description: dict[str, Any] = {
+        "name": names.get(type(algorithm).__name__, type(algorithm).__name__)
+    }
+    for field in _fields(type(algorithm)):
+        value = getattr(algorithm, field.name)
+        if isinstance(value, Adaptive):
+            description[field.name] = _name_of(value.resampler)
+            description[_THRESHOLD] = value.ess_threshold
+        elif value is None or isinstance(value, bool | int | float | str):
+            description[field.name] = value
+        else:
+            description[field.name] = _name_of(value)
+    return description
+
+
+def default_description(algorithm: Algorithm) -> dict[str, Any]:
+    """Return those parts of its description that are as they are if nothing is said of them."""
+    cls = type(algorithm)
+    required = [
+        each.name for each in _fields(cls) if each.default is each.default_factory is MISSING
+    ]
+    description = describe_algorithm(cls(**{name: getattr(algorithm, name) for name in required}))
+    return {key: value for key, value in description.items() if key not in ("name", *required)}
+
+
+def needs_reward(algorithm: Algorithm) -> bool:
+    """Return whether an algorithm ever asks for a likelihood."""
+    return type(algorithm).__name__ not in _UNREWARDED
+
+
+def needs_proposal(algorithm: Algorithm) -> bool:
+    """Return whether an algorithm cannot do without a proposal."""
+    return type(algorithm).__name__ in _PROPOSING
+
+
+def _split(name: str, options: str, accepted: list[str]) -> dict[str, str]:
+    """Return the keys and values of `key=value,...`."""
+    given: dict[str, str] = {}
+    for option in filter(None, options.split(",")):
+        key, equals, value = (part.strip() for part in option.partition("="))
+        if key not in accepted:
+            raise InputError(
+                f"{name} has no option of that name. Got {key!r}; accepted: {', '.join(accepted)}."
+            )
+        if not equals or not value or key in given:
+            raise InputError(
+                f"An option of {name} is given once, with its value. Got {option!r}; accepted: "
+                f"{key}=VALUE."
+            )
+        given[key] = value
+    return given
+
+
+def _count(in_line: int | None, beside: int | None) -> int:
+    """Return N, which may be said in the line, beside it, or not at all."""
+    if in_line is not None and beside is not None and in_line != beside:
+        raise InputError(
+            "The number of particles is said twice, and differently. Got num_particles="
+            f"{in_line} and {beside} particles; accepted: either of them."
+        )
+    return next((n for n in (in_line, beside) if n is not None), DEFAULT_NUM_PARTICLES)
+
+
+def _converter(annotation: Any) -> Callable[[str, str], Any] | None:
+    """Return the function that reads values of that annotation; None if a line cannot give any."""
+    if annotation is Resampler:
+        return _resampler
+    if annotation is bool:
+        return _bool
+    if annotation in (int, float):
+        return lambda name, text: _number(name, text, annotation)
+    if annotation is str:
+        return lambda name, text: text
+    if get_origin(annotation) is Literal:
+        return lambda name, text: _choice(name, text, get_args(annotation))
+    if get_origin(annotation) in (types.UnionType, typing.Union):
+        return _optional(get_args(annotation))
+    return None
+
+
+def _optional(members: tuple[Any, ...]) -> Callable[[str, str], Any] | None:
+    others = [_converter(member) for member in members if member is not types.NoneType]
+    if len(others) == len(members) or len(others) != 1 or others[0] is None:
+        return None
+    other = others[0]
+    return lambda name, text: None if text == "none" else other(name, text)
+
+
+def _number(name: str, text: str, kind: type[int] | type[float]) -> int | float:
+    try:
+        return kind(text)
+    except ValueError as error:
+        noun = "an integer" if kind is int else "a number"
+        raise InputError(f"{name} is {noun}. Got {text!r}; accepted: {noun}.") from error
+
+
+def _bool(name: str, text: str) -> bool:
+    require_choice(name, text.lower(), _WORDS_OF_BOOL)
+    return _WORDS_OF_BOOL[text.lower()]
+
+
+def _choice(name: str, text: str, choices: tuple[str, ...]) -> str:
+    require_choice(name, text, choices)
+    return text
+
+
+def _is_adaptive(algorithm: type[Any]) -> bool:
+    """Return whether the resampler of an algorithm decides whether to resample."""
+    return any(isinstance(field.default, Adaptive) for field in _fields(algorithm))
+
+
+def _resampler(name: str, text: str) -> Resampler:
+    require_choice(name, text, RESAMPLERS)
+    scheme: Resampler = getattr(inference, text)
+    return scheme
+
+
+def _name_of(value: Any) -> str:
+    return getattr(value, "__name__", None) or repr(value)
+
+
+def _fields(algorithm: type[Any]) -> tuple[Field[Any], ...]:
+    return tuple(field for field in fields(algorithm) if field.init)

@@ -1,0 +1,197 @@
+"""The models of the settings, loaded: in this process, or reached behind a server."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from llmsmc.errors import InputError
+from llmsmc.inference import Algorithm
+from llmsmc.models import LanguageModel, RewardModel
+from llmsmc.models.batching.shared import SharedLanguageModel, SharedReward
+from llmsmc.models.policies.policy import Policy
+from llmsmc.models.rewards.reward import Reward
+from llmsmc.models.rewards.reward_function import as_reward
+from llmsmc.models.servers.address import same_server
+from llmsmc.models.servers.key import checked_key
+from llmsmc.solving.algorithms import needs_proposal, needs_reward
+from llmsmc.solving.settings import Settings, is_address
+
+Keys = Callable[[Settings, str], str | None]
+"""From the settings and "policy" or "reward" to the key of the server that it runs on."""
+
+_OPENAI: Final = "https://api.openai.com/v1"
+
+
+def given_key(settings: Settings, role: str) -> str | None:
+    """Return the key of a server that whoever has the keys has named; None if there is none.
+
+    Keys stand in the environment and nowhere else, and each is for one address: first that of
+    `named_key`; then LLMSMC_POLICY_API_KEY and LLMSMC_REWARD_API_KEY; then LLMSMC_API_KEY, which is
+    the policy's where that is on a server, and else the reward's.
+    """
+    key = named_key(settings, role) or _variable(f"LLMSMC_{role.upper()}_API_KEY")
+    if key is not None:
+        return key
+    address = str(getattr(settings, role))
+    first = str(settings.policy) if is_address(settings.policy) else address
+    return _variable("LLMSMC_API_KEY") if same_server(first, address) else None
+
+
+def named_key(settings: Settings, role: str) -> str | None:
+    """Return the key of a server that a file may have named: one that is said to be for there.
+
+    LLMSMC_API_KEYS has ADDRESS=KEY for each, with blanks between them. OPENAI_API_KEY is the key of
+    the address of OpenAI.
+
+    Raises:
+        InputError: LLMSMC_API_KEYS has something else in it.
+    """
+    address = str(getattr(settings, role))
+    for number, entry in enumerate(os.environ.get("LLMSMC_API_KEYS", "").split(), start=1):
+        place, _, key = entry.partition("=")
+        if not is_address(place) or not key:
+            raise InputError(
+                "LLMSMC_API_KEYS has an address and its key, with = between them, for each server. "
+                f"Got something else as number {number}; accepted: http://host:port/v1=KEY."
+            )
+        if same_server(place, address):
+            return key
+    return _variable("OPENAI_API_KEY") if same_server(address, _OPENAI) else None
+
+
+def _variable(name: str) -> str | None:
+    """Return the key in a variable of the environment; None where that is missing or blank."""
+    text = os.environ.get(name, "")
+    try:
+        return checked_key(text) if text.strip() else None
+    except InputError as error:
+        raise InputError(f"{name} cannot be used. {error}") from None
+
+
+def load_policy(settings: Settings, key: Keys = given_key) -> Policy:
+    """Return the language model of the settings, loaded; `key` finds that of its server."""
+    if not isinstance(settings.policy, str | Path):
+        return settings.policy
+    if is_address(settings.policy):
+        from llmsmc.models import RemoteLanguageModel
+
+        return RemoteLanguageModel(
+            str(settings.policy),
+            settings.policy_model,
+            tokenizer=settings.policy_tokenizer,
+            api_key=key(settings, "policy"),
+            **_limits(settings),
+        )
+    return _language_model(settings, settings.quantization)
+
+
+def _limits(settings: Settings) -> dict[str, Any]:
+    """Return what a server is given of time and room, as far as it is said."""
+    said = {
+        "timeout": settings.request_seconds,
+        "retry_for": settings.retry_seconds,
+        "max_answer_bytes": settings.max_answer_bytes,
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def load_reward(settings: Settings, key: Keys = given_key) -> Reward:
+    """Return the reward of the settings, loaded; `key` finds that of its server."""
+    if not isinstance(settings.reward, str | Path):
+        if settings.reward_calibration != 1:
+            raise InputError(
+                "A reward that is loaded already has its own temperature. Got reward_calibration="
+                f"{settings.reward_calibration!r}; accepted: the name of a reward model, or "
+                "RewardModel(..., calibration=)."
+            )
+        return as_reward(settings.reward)
+    if is_address(settings.reward):
+        from llmsmc.models import RemoteRewardModel
+
+        return RemoteRewardModel(
+            str(settings.reward),
+            settings.reward_model,
+            settings.reward_convention,
+            tokenizer=settings.reward_tokenizer,
+            calibration=settings.reward_calibration,
+            api_key=key(settings, "reward"),
+            **_limits(settings),
+        )
+    return RewardModel.from_pretrained(
+        settings.reward,
+        settings.reward_convention,
+        device=settings.reward_device or settings.device,
+        dtype=settings.dtype,
+        quantization=settings.reward_quantization,
+        calibration=settings.reward_calibration,
+    )
+
+
+def check_proposal(settings: Settings) -> None:
+    """Raise `InputError` if there is nothing to make a proposal of."""
+    if not isinstance(settings.proposal, str):
+        return
+    if is_address(settings.policy):
+        raise InputError(
+            "A policy on a server is not quantized once more to propose steps. Got "
+            f"proposal={settings.proposal!r} beside policy={settings.policy!r}; accepted: a "
+            "LanguageModel with the same tokens as proposal=, from Python."
+        )
+    if not isinstance(settings.policy, str | Path):
+        raise InputError(
+            "A policy that is loaded already is not quantized once more. Got "
+            f"proposal={settings.proposal!r}; accepted: a LanguageModel."
+        )
+
+
+def load_proposal(settings: Settings) -> Policy:
+    """Return the language model that guided algorithms draw from, loaded.
+
+    Raises:
+        InputError: there is nothing to make it of.
+    """
+    if not isinstance(settings.proposal, str):
+        return settings.proposal
+    check_proposal(settings)
+    return _language_model(settings, settings.proposal)
+
+
+def _language_model(settings: Settings, quantization: str | None) -> LanguageModel:
+    assert isinstance(settings.policy, str | Path), "checked by check_proposal"
+    return LanguageModel.from_pretrained(
+        settings.policy,
+        quantization=quantization,
+        device=settings.device,
+        dtype=settings.dtype,
+        double_quantization=settings.double_quantization and quantization in ("nf4", "fp4"),
+        device_map=settings.device_map,
+        adapter=settings.adapter,
+        revision=settings.policy_revision,
+    )
+
+
+def loaded(settings: Settings, algorithm: Algorithm) -> Settings:
+    """Return the settings with what models the algorithm needs in place of their names."""
+    if needs_proposal(algorithm):
+        settings = replace(settings, proposal=load_proposal(settings))
+    if needs_reward(algorithm):
+        settings = replace(settings, reward=load_reward(settings), reward_calibration=1.0)
+    return replace(settings, policy=load_policy(settings))
+
+
+def shared(settings: Settings, tokens_meanwhile: int = 0) -> Settings:
+    """Return the settings with models that runs can share in the place of those that are loaded.
+
+    For `tokens_meanwhile` see `SharedReward`.
+    """
+    policy, proposal, reward = settings.policy, settings.proposal, settings.reward
+    if isinstance(policy, LanguageModel):
+        settings = replace(settings, policy=SharedLanguageModel(policy))
+    if isinstance(proposal, LanguageModel):
+        settings = replace(settings, proposal=SharedLanguageModel(proposal))
+    if not isinstance(reward, str | Path):
+        own = SharedReward(as_reward(reward), tokens_meanwhile=tokens_meanwhile)
+        settings = replace(settings, reward=own)
+    return settings

@@ -1,0 +1,227 @@
+"""Which models reason, and how: everything that can be said of a run but its algorithm."""
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from llmsmc.core.checks import require_choice, require_count, require_seconds
+from llmsmc.defaults import (
+    DEFAULT_AGGREGATION,
+    DEFAULT_MAX_STEPS,
+    DEFAULT_MAX_TOKENS_PER_STEP,
+    DEFAULT_POLICY,
+    DEFAULT_PROPOSAL,
+    DEFAULT_QUANTIZATION,
+    DEFAULT_REWARD,
+    DEFAULT_SELECTION,
+    DEFAULT_STEP,
+    DEFAULT_TEMPERATURE,
+)
+from llmsmc.errors import InputError
+from llmsmc.models.policies.policy import Policy
+from llmsmc.models.pretrained.loading import DTYPES, resolve
+from llmsmc.models.pretrained.quantization import QUANTIZATIONS
+from llmsmc.models.rewards.aggregation import aggregation
+from llmsmc.models.rewards.conventions.recognition import CONVENTIONS
+from llmsmc.models.rewards.reward import Reward
+from llmsmc.models.rewards.reward_function import Scoring, as_reward
+from llmsmc.models.servers.address import root_of
+from llmsmc.models.text.stopping import StepRule, step_rule
+from llmsmc.models.text.thinking import Thinking
+from llmsmc.solving.selection import SELECTIONS
+from llmsmc.solving.step_notation import step_text
+
+_LOADED_HERE: Final = {
+    "policy": [
+        "quantization",
+        "double_quantization",
+        "adapter",
+        "policy_revision",
+        "device_map",
+    ],
+    "reward": ["reward_quantization", "reward_device"],
+}
+"""Settings that say how a model is loaded in this process."""
+
+_OF_REQUESTS: Final = ("request_seconds", "retry_seconds", "max_answer_bytes")
+"""Settings that say how much time and room a server is given."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which models reason, and how.
+
+    Attributes:
+        policy: the language model: a name, a folder, the address of a server (http://...), or one
+            that is loaded already.
+        reward: the process reward model, likewise; any other reward; or a function of the question
+            and the steps that returns their scores.
+        quantization: of the weights of the policy: None (or "none"), "int8", "nf4" or "fp4".
+        proposal: what guided algorithms draw from: the quantization of the policy there, or a
+            language model that is loaded already.
+        aggregation: how the scores of the steps make that of the solution.
+        inverse_temperature: the exponent of the score.
+        policy_inverse_temperature: the exponent of the law of the policy at temperature 1; None for
+            the law at the sampling temperature itself.
+        temperature: at which steps are drawn.
+        max_steps: number of steps after which solutions are cut off.
+        max_tokens_per_step: number of tokens at which a step is cut off.
+        step: where a step ends: a delimiter, a number of tokens, or a rule.
+        thinking: what is known of the thinking of a policy that thinks before it answers.
+        system: a system prompt; by default what the chat template provides.
+        device: where the models run; by default the CUDA device if there is one, else the CPU.
+        reward_convention: the layout on which a reward model given by name was trained; by default
+            the one that is recognised.
+        reward_quantization: of the weights of a reward model given by name.
+        reward_device: where it runs; by default on `device`.
+        dtype: the precision of the models given by name: "float32", "bfloat16" or "float16"; by
+            default single on the CPU, else that of the checkpoint.
+        device_map: how the layers of the policy are spread over several devices ("auto"), in place
+            of `device`.
+        double_quantization: whether the scales of 4-bit weights of the policy are quantised too.
+        adapter: a PEFT adapter of the policy, a folder or a name on the hub.
+        policy_revision: branch, tag or commit of a policy on the hub.
+        reward_calibration: the temperature by which its log-odds are divided: above 1 it is less
+            sure of itself than it was trained to be, below 1 more.
+        selection: the rule by which one answer is selected (see `llmsmc.solving.selection`).
+        policy_model: the name of the policy on its server; None if that has a single model.
+        policy_tokenizer: whose tokenizer it has; by default that of its name on the server.
+        reward_model: the same of a reward model on a server.
+        reward_tokenizer: the same of a reward model on a server.
+        request_seconds: that one answer of a server may take; by default 300.
+        retry_seconds: for which a server that does not answer is asked again; by default 600.
+        max_answer_bytes: how large an answer of a server may be; by default 32 MiB.
+    """
+
+    policy: str | Path | Policy = DEFAULT_POLICY
+    reward: str | Path | Reward | Scoring = DEFAULT_REWARD
+    quantization: str | None = DEFAULT_QUANTIZATION
+    proposal: str | Policy = DEFAULT_PROPOSAL
+    aggregation: str = DEFAULT_AGGREGATION
+    inverse_temperature: float | int = 1.0
+    policy_inverse_temperature: float | int | None = None
+    temperature: float | int = DEFAULT_TEMPERATURE
+    max_steps: int = DEFAULT_MAX_STEPS
+    max_tokens_per_step: int = DEFAULT_MAX_TOKENS_PER_STEP
+    step: str | int | StepRule = DEFAULT_STEP
+    thinking: Thinking | None = None
+    system: str | None = None
+    device: str | None = None
+    reward_convention: str | None = None
+    reward_quantization: str | None = None
+    reward_device: str | None = None
+    dtype: str | None = None
+    device_map: str | dict[str, Any] | None = None
+    double_quantization: bool = False
+    adapter: str | Path | None = None
+    policy_revision: str | None = None
+    reward_calibration: float | int = 1.0
+    selection: str = DEFAULT_SELECTION
+    policy_model: str | None = None
+    policy_tokenizer: str | None = None
+    reward_model: str | None = None
+    reward_tokenizer: str | None = None
+    request_seconds: float | int | None = None
+    retry_seconds: float | int | None = None
+    max_answer_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check everything that can be checked before a model is loaded."""
+        require_choice("quantization", self.quantization or "none", QUANTIZATIONS)
+        require_choice("reward_quantization", self.reward_quantization or "none", QUANTIZATIONS)
+        if self.reward_convention is not None:
+            require_choice("reward_convention", self.reward_convention, CONVENTIONS)
+        if isinstance(self.proposal, str):
+            require_choice("proposal", self.proposal, QUANTIZATIONS)
+        require_choice("selection", self.selection, SELECTIONS)
+        require_count("max_steps", self.max_steps)
+        require_count("max_tokens_per_step", self.max_tokens_per_step)
+        aggregation(self.aggregation)
+        step_rule(self.step)
+        if self.dtype is not None:
+            require_choice("dtype", self.dtype, DTYPES)
+        if self.double_quantization:
+            require_choice("quantization", self.quantization, ("nf4", "fp4"))
+        for name in ("temperature", "inverse_temperature", "policy_inverse_temperature"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise InputError(
+                    f"{name} is a number. Got {value!r}; accepted: 0 <= {name} < infinity."
+                )
+        if not 0 < self.reward_calibration < math.inf:
+            raise InputError(
+                f"A temperature is positive. Got reward_calibration={self.reward_calibration!r}; "
+                "accepted: 0 < reward_calibration < infinity."
+            )
+        self._check_limits()
+        self._check_models()
+
+    def _check_limits(self) -> None:
+        """Check what servers are given of time and room."""
+        on_server = is_address(self.policy) or is_address(self.reward)
+        for name in _OF_REQUESTS:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not on_server:
+                raise InputError(
+                    f"{name} has no effect without a server. Got {value!r}; accepted: None, or the "
+                    "address of a server as policy or reward."
+                )
+            if name == "max_answer_bytes":
+                require_count(name, value)
+            else:
+                require_seconds(name, value, may_be_zero=name == "retry_seconds")
+
+    def _check_models(self) -> None:
+        """Check the names of models and the addresses of servers, and what is said beside them."""
+        for role, model in (("policy", self.policy), ("reward", self.reward)):
+            if not isinstance(model, str | Path):
+                continue
+            on_server = [f"{role}_model", f"{role}_tokenizer"]
+            here = _LOADED_HERE[role]
+            if is_address(model):
+                root_of(str(model))
+            else:
+                resolve(model)
+            for name in here if is_address(model) else on_server:
+                value = getattr(self, name)
+                if value not in (None, "none", False):
+                    place = "by a server" if is_address(model) else "in this process"
+                    raise InputError(
+                        f"{name} has no effect on a model that is run {place}. Got {value!r} "
+                        f"beside {role}={str(model)!r}; accepted: either of them."
+                    )
+
+    def config(self) -> dict[str, Any]:
+        """Return the settings as they would stand in a JSON file, those that decide the result.
+
+        A run may be taken up again with more patience.
+        """
+        names = [field.name for field in fields(self) if field.name not in _OF_REQUESTS]
+        config: dict[str, Any] = {name: getattr(self, name) for name in names}
+        for role in ("policy", "reward", "proposal"):
+            model = config[role]
+            named = str(model) if isinstance(model, str | Path) else None
+            config[role] = named or (as_reward(model) if role == "reward" else model).name
+        quantization = self.quantization
+        if not isinstance(self.policy, str | Path):
+            quantization = self.policy.quantization
+        adapter = None if self.adapter is None else str(self.adapter)
+        return config | {
+            "quantization": quantization or "none",
+            "step": step_text(self.step),
+            "thinking": None if self.thinking is None else self.thinking.config(),
+            "adapter": adapter,
+        }
+
+    def default_config(self) -> dict[str, Any]:
+        """Return the same of settings of which nothing has been said."""
+        thinking = None if self.thinking is None else self.thinking.default_config()
+        return Settings().config() | {"thinking": thinking}
+
+
+def is_address(model: object) -> bool:
+    """Return whether a model is given by the address of a server."""
+    return isinstance(model, str) and model.startswith(("http://", "https://"))

@@ -1,0 +1,164 @@
+"""From a question to the posterior of its answer."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any
+
+from llmsmc.core.checks import require_choice, require_count
+from llmsmc.defaults import DEFAULT_ALGORITHM, DEFAULT_IN_FLIGHT, DEFAULT_STEP
+from llmsmc.errors import InputError
+from llmsmc.inference import Algorithm
+from llmsmc.models import Reasoning, WholeAnswer
+from llmsmc.models.batching.scheduler import run_together
+from llmsmc.models.policies.policy import Policy
+from llmsmc.models.text.stopping import StepRule, step_rule
+from llmsmc.results.posterior import Posterior
+from llmsmc.solving.algorithms import needs_proposal, needs_reward, parse_algorithm
+from llmsmc.solving.loading import (
+    check_proposal,
+    load_policy,
+    load_proposal,
+    load_reward,
+    loaded,
+    shared,
+)
+from llmsmc.solving.selection import selected_answers
+from llmsmc.solving.settings import Settings
+
+
+def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reasoning:
+    """Return the state-space model of a question, loading what the algorithm needs.
+
+    The question is checked before the reward model is loaded.
+    """
+    if needs_proposal(algorithm):
+        check_proposal(settings)
+    policy = load_policy(settings)
+    model = Reasoning(
+        policy,
+        None,
+        question,
+        aggregation=settings.aggregation,
+        inverse_temperature=settings.inverse_temperature,
+        policy_inverse_temperature=settings.policy_inverse_temperature,
+        temperature=settings.temperature,
+        max_steps=settings.max_steps,
+        max_tokens_per_step=settings.max_tokens_per_step,
+        step=_step(settings, policy),
+        thinking=settings.thinking,
+        system=settings.system,
+    )
+    if needs_proposal(algorithm):
+        model = replace(model, proposal_policy=load_proposal(settings))
+    return replace(model, reward=load_reward(settings)) if needs_reward(algorithm) else model
+
+
+def _step(settings: Settings, policy: Policy) -> str | int | StepRule:
+    """Return where a step ends: by default with the answer, where it cannot be continued."""
+    is_default = step_rule(settings.step) == step_rule(DEFAULT_STEP)
+    return WholeAnswer() if policy.whole_answers_only and is_default else settings.step
+
+
+def answered(posterior: Posterior, settings: Settings) -> Posterior:
+    """Return the posterior with what each rule of selection makes of it in its metadata."""
+    selected = selected_answers(posterior, settings.aggregation)
+    return replace(
+        posterior,
+        metadata=posterior.metadata | {"selection": settings.selection, "selected": selected},
+    )
+
+
+def solve(
+    question: str,
+    algorithm: str | Algorithm = DEFAULT_ALGORITHM,
+    seed: int | None = None,
+    particles: int | None = None,
+    **settings: Any,
+) -> Posterior:
+    """Return the posterior of the solutions of a question; `.answers()` is that of the answer.
+
+    ```python
+    posterior = llmsmc.solve("Ann has 3 apples. She buys 4 more. How many has she?", seed=0)
+    posterior.answers()  # {answer: probability}
+    ```
+
+    Args:
+        question: the question.
+        algorithm: `NAME[:key=value,...]` as on the command line, or an algorithm.
+        seed: repeats a run; without one, every run is a new one.
+        particles: number of particles, for an algorithm given by name.
+        settings: the fields of `Settings`. For many questions, load the models once and pass
+            them as `policy=` and `reward=`.
+
+    Raises:
+        InputError: the question or a setting cannot be used.
+        DegenerateWeightsError: no particle is left with a weight; carries the posterior.
+    """
+    chosen, method = _chosen(algorithm, particles, settings)
+    return method.run(reasoning(question, chosen, method), seed=seed)
+
+
+def solve_many(
+    questions: Iterable[str],
+    algorithm: str | Algorithm = DEFAULT_ALGORITHM,
+    seed: int | None = None,
+    particles: int | None = None,
+    *,
+    in_flight: int = DEFAULT_IN_FLIGHT,
+    tokens_meanwhile: int = 0,
+    **settings: Any,
+) -> Iterator[tuple[int, Posterior | Exception]]:
+    """Yield the posterior of each question with its number, as they come, or its error.
+
+    Several questions are under way at a time and share the batches of the models, which is faster
+    than one after the other; see `llmsmc.models.batching.scheduler`.
+
+    ```python
+    for number, posterior in llmsmc.solve_many(questions, seed=0):
+        print(questions[number], posterior.answers())
+    ```
+
+    Args:
+        questions: the questions; question n is solved with the seed `seed` + n.
+        algorithm: as in `solve`.
+        seed: repeats all runs bit for bit, given the same questions, `in_flight` and
+            `tokens_meanwhile`.
+        particles: as in `solve`.
+        in_flight: how many questions are under way at a time.
+        tokens_meanwhile: how many tokens of other questions are drawn while steps are scored, in a
+            thread of its own; see `llmsmc.models.SharedReward`.
+        settings: the fields of `Settings`. The models are loaded once.
+
+    Raises:
+        InputError: a setting cannot be used.
+    """
+    chosen, method = _chosen(algorithm, particles, settings)
+    require_count("in_flight", in_flight)
+    require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
+    models = shared(loaded(chosen, method), tokens_meanwhile)
+
+    def run(number: int, question: str) -> Posterior:
+        own = None if seed is None else seed + number
+        return method.run(reasoning(question, models, method), seed=own)
+
+    tasks = (partial(run, number, question) for number, question in enumerate(questions))
+    return run_together(tasks, in_flight)
+
+
+def _chosen(
+    algorithm: str | Algorithm, particles: int | None, settings: dict[str, Any]
+) -> tuple[Settings, Algorithm]:
+    """Return the settings and the algorithm that a caller means."""
+    accepted = [field.name for field in fields(Settings)]
+    for name in settings:
+        require_choice("The name of a setting", name, ["algorithm", "seed", "particles", *accepted])
+    chosen = Settings(**settings)
+    if isinstance(algorithm, str):
+        algorithm = parse_algorithm(algorithm, particles)
+    elif particles is not None:
+        raise InputError(
+            f"An algorithm has its own number of particles. Got particles={particles!r} beside "
+            f"{algorithm!r}; accepted: either of them."
+        )
+    return chosen, algorithm

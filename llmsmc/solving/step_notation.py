@@ -1,0 +1,73 @@
+r"""Step rules as they are written on the command line and in files.
+
+`\n\n` is a delimiter, with the escapes `\n`, `\t` and `\\`; `regex:[.!?]\s` a regular expression,
+as it stands; `tokens:64` a number of tokens.
+"""
+
+import re
+from typing import Final
+
+from llmsmc.errors import InputError
+from llmsmc.models.text.regular_expression import RegularExpression
+from llmsmc.models.text.stopping import Delimiter, StepRule, TokenCount, step_rule
+from llmsmc.models.text.thinking import Thinking
+
+_ESCAPES: Final = {"\\n": "\n", "\\t": "\t", "\\\\": "\\"}
+_REGEX, _TOKENS = "regex:", "tokens:"
+
+
+def parse_step(text: str) -> StepRule:
+    r"""Return the rule for what is written.
+
+    >>> parse_step(r"\n\n"), parse_step("tokens:64")
+    (Delimiter(text='\n\n'), TokenCount(count=64))
+
+    Raises:
+        InputError: it is none of the three forms.
+    """
+    if text.startswith(_REGEX):
+        return RegularExpression(text.removeprefix(_REGEX))
+    if text.startswith(_TOKENS):
+        number = text.removeprefix(_TOKENS)
+        if not number.isascii() or not number.isdigit():
+            raise InputError(
+                f"A step has a number of tokens. Got {text!r}; accepted: tokens:64 and the like."
+            )
+        return TokenCount(int(number))
+    return Delimiter(re.sub(r"\\[nt\\]", lambda found: _ESCAPES[found[0]], text))
+
+
+def parse_thinking(
+    thinking: bool, step: str | None, max_tokens: int | None, scored: bool
+) -> Thinking | None:
+    """Return the settings of thinking that the options make, None without it.
+
+    Raises:
+        InputError: there are options of thinking, but no thinking.
+    """
+    if thinking:
+        rule = None if step is None else parse_step(step)
+        return Thinking(step=rule, max_tokens=max_tokens, scored=scored)
+    if step is not None or max_tokens is not None or not scored:
+        raise InputError(
+            "Options of thinking are for policies that think. Got one without --thinking; "
+            "accepted: --thinking beside it."
+        )
+    return None
+
+
+def step_text(step: str | int | StepRule) -> str:
+    r"""Return how a rule is written; a rule of one's own as it shows itself.
+
+    >>> step_text("\n\n"), step_text(64)
+    ('\\n\\n', 'tokens:64')
+    """
+    match step_rule(step):
+        case Delimiter(text):
+            return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
+        case TokenCount(count):
+            return f"{_TOKENS}{count}"
+        case RegularExpression(pattern):
+            return f"{_REGEX}{pattern}"
+        case rule:
+            return repr(rule)

@@ -1,0 +1,1 @@
+"""What MiniMath problems are made of: numbers, facts, expressions."""

@@ -1,0 +1,1 @@
+"""How a policy draws and scores tokens for many particles at a time."""

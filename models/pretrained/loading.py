@@ -1,0 +1,353 @@
+"""Loading models and tokenizers: the embedded ones by short name, folders, or the hub.
+
+No code of a checkpoint is ever executed (`trust_remote_code` is off) and weights are read from
+safetensors files only.
+"""
+
+import contextlib
+import importlib.resources
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers.utils import logging
+
+from llmsmc.errors import InputError
+from llmsmc.models.caches.attention import layer_kinds
+from llmsmc.models.pretrained.checkpoints import (
+    LoadingReport,
+    TensorsError,
+    listed,
+    require_all_loaded,
+    require_sane,
+    require_stored,
+    stored_file,
+)
+from llmsmc.models.pretrained.grouped_attention import use_grouped_attention
+from llmsmc.models.pretrained.quantization import quantization_config, stored_quantization
+from llmsmc.models.text import template_pool
+
+EMBEDDED: Final = (
+    "minimath-policy",
+    "minimath-policy-small",
+    "minimath-reward",
+    "minimath-reward-weak",
+)
+"""Models that ship with the package, in a folder of their name."""
+
+DTYPES: Final = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+"""Precisions by name."""
+
+_HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def resolve(name_or_path: str | Path) -> str:
+    """Return a folder or a hub name for what the user wrote.
+
+    Raises:
+        InputError: it is neither an embedded model, nor a folder, nor like a name on the hub.
+    """
+    name = str(name_or_path)
+    if name in EMBEDDED:
+        folder = importlib.resources.files("llmsmc.models") / "embedded" / name
+        if not folder.is_dir():
+            raise InputError(f"The embedded model {name!r} is not part of this installation.")
+        return str(folder)
+    on_the_hub = _HUB_NAME.fullmatch(name) and not isinstance(name_or_path, Path)
+    if (name and Path(name).is_dir()) or on_the_hub:
+        return name
+    hint = " The address of a server begins with http:// or https://." if ":" in name else ""
+    raise InputError(f"There is no such model. {_got_and_accepted(name)}{hint}")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and in which precision a model is loaded.
+
+    Attributes:
+        device: the device; by default the first CUDA device if there is one, else the CPU.
+        dtype: the precision; by default single on the CPU, and elsewhere that of the checkpoint.
+        quantization: None, "int8", "nf4" or "fp4".
+        double_quantization: whether the scales of 4-bit weights are quantised too.
+        device_map: how the layers are spread over several devices: "auto", "balanced",
+            "sequential", or a dict from modules to devices; in place of `device`.
+    """
+
+    device: torch.device | str | None = None
+    dtype: torch.dtype | str | None = None
+    quantization: str | None = None
+    double_quantization: bool = False
+    device_map: str | dict[str, Any] | None = None
+
+    def load(
+        self, cls: Any, source: str, full_precision: Sequence[str] | None = None, **settings: Any
+    ) -> Any:
+        """Return `cls.from_pretrained(source, ...)` in evaluation mode.
+
+        Modules named in `full_precision` are not quantised. A checkpoint that is quantised already
+        is loaded as it is. All tensors of the model are in the checkpoint, and the other way round
+        (see `llmsmc.models.pretrained.checkpoints`).
+
+        Raises:
+            TensorsError: tensors are missing, unexpected or of other shapes.
+            InputError: it cannot be loaded, here or at all.
+        """
+        if self.device is not None and self.device_map is not None:
+            raise InputError(
+                f"A model lies on one device or is spread over several. Got device={self.device!r} "
+                f"beside device_map={self.device_map!r}; accepted: one of them."
+            )
+        device = self._device()
+        dtype = self._dtype(device)
+        # Computing in 4 bit needs to know a precision before the checkpoint has been read.
+        compute_dtype = dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
+        quantized = quantization_config(
+            self.quantization, compute_dtype, full_precision, double=self.double_quantization
+        )
+        if quantized is not None:
+            settings |= {"quantization_config": quantized}
+        revision = settings.get("revision")
+        if "config" not in settings:
+            settings |= {"config": load_config(source, revision)}
+        with loading_errors(source), _progress_of_downloads_only(source):
+            _require_no_adapter(source, revision)
+            stored = stored_quantization(source, self.quantized, revision)
+            if self.device_map is not None:
+                settings |= {"device_map": self.device_map}
+            elif quantized is not None or stored is not None:
+                settings |= {"device_map": {"": device}}
+            make = getattr(cls, "from_config", cls)
+            require_stored(source, settings["config"], make, **at_revision(revision))
+            with _names_of_tensors(source):
+                # Fused attention where the model has it, and else the plain one.
+                model, info = cls.from_pretrained(
+                    source,
+                    dtype=dtype,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                    ignore_mismatched_sizes=True,  # reported with the others
+                    output_loading_info=True,
+                    **settings,
+                )
+            require_all_loaded(source, model, info, quantized=stored is not None)
+        model.eval().requires_grad_(False)
+        if "device_map" not in settings:
+            model.to(device)
+        use_grouped_attention(model)
+        return model
+
+    def warm_up(self, forward: Callable[[], object], stored: str | None = None) -> None:
+        """Run a quantised model once: some layers repack their weights at the first call.
+
+        Args:
+            forward: runs it.
+            stored: how its checkpoint says that it is quantised, if it does.
+
+        Raises:
+            InputError: the kernels for the quantised weights cannot run this model here.
+        """
+        quantization = self.quantized or stored
+        if quantization is None:
+            return
+        try:
+            forward()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise InputError(
+                f"This model cannot run with quantization={quantization!r} on this device: "
+                f"{error}. Accepted: another quantization, another device, or None; for a "
+                "checkpoint that says so itself, weights that are quantised so."
+            ) from error
+
+    @property
+    def quantized(self) -> str | None:
+        """The quantization, None if there is none."""
+        return None if self.quantization == "none" else self.quantization
+
+    def _device(self) -> torch.device:
+        if self.device is None:
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            return torch.device(self.device)
+        except RuntimeError as error:
+            raise InputError(
+                f"device names where a model runs. Got {self.device!r}; accepted: 'cpu', 'cuda', "
+                "'cuda:1' and what else torch.device takes."
+            ) from error
+
+    def _dtype(self, device: torch.device) -> torch.dtype | str:
+        if self.dtype is None:
+            return torch.float32 if device.type == "cpu" else "auto"
+        dtype = self.dtype if isinstance(self.dtype, torch.dtype) else DTYPES.get(self.dtype)
+        if dtype is None or not dtype.is_floating_point:
+            raise InputError(
+                f"dtype is a floating-point precision. Got {self.dtype!r}; accepted: "
+                f"{', '.join(DTYPES)}."
+            )
+        return dtype
+
+
+def load_config(source: str, revision: str | None = None, cls: Any = AutoConfig) -> Any:
+    """Return the configuration of a checkpoint as one of the class `cls`.
+
+    Raises:
+        InputError: there is none, or it has sizes that no network has.
+    """
+    with loading_errors(source):
+        _settings_of(source, revision)
+        return cls.from_pretrained(source, trust_remote_code=False, **at_revision(revision))
+
+
+def _settings_of(source: str, revision: str | None) -> dict[str, Any]:
+    """Return what stands in config.json, if a configuration can be made of it."""
+    settings, _ = PreTrainedConfig.get_config_dict(source, **at_revision(revision))
+    require_sane(source, settings)
+    return dict(settings)
+
+
+def _require_no_adapter(source: str, revision: str | None) -> None:
+    """Raise `InputError` for a model that would be loaded with an adapter that nobody asked for."""
+    if stored_file(source, "adapter_config.json", **at_revision(revision)):
+        raise InputError(
+            f"A model is loaded without an adapter unless one is named. Got {source} with a file "
+            "adapter_config.json beside config.json; accepted: the adapter in a folder of its own, "
+            "named as adapter=."
+        )
+
+
+@contextlib.contextmanager
+def _names_of_tensors(source: str) -> Iterator[None]:
+    """Name the tensors over which loading fails, as transformers itself only logs them."""
+    with LoadingReport() as report:
+        try:
+            yield
+        except Exception as error:
+            if not report.names:
+                raise
+            got = f"not all of what {listed(report.names)} is made of"
+            raise TensorsError(source, "its network", got, report.names) from error
+
+
+_MAX_REASON: Final = 300  # characters of what other libraries say of an error
+GENERIC_TOKENIZERS: Final = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Classes that do what tokenizer.json says and nothing else."""
+
+
+def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a checkpoint, which must have a chat template."""
+    tokenizer = load_plain_tokenizer(source, revision)
+    require_chat_template(tokenizer, source)
+    template_pool.POOL.start()  # while weights are read
+    return tokenizer
+
+
+def load_plain_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a checkpoint."""
+    with loading_errors(source):
+        with contextlib.suppress(OSError):  # a tokenizer may stand alone
+            _settings_of(source, revision)  # of which transformers makes a configuration
+        # `AutoTokenizer` prefers the class of the architecture, which splits texts in its own way,
+        # even where the checkpoint says that tokenizer.json is all there is to its tokenizer.
+        declared = get_tokenizer_config(source, revision=revision).get("tokenizer_class")
+        loader = PreTrainedTokenizerFast if declared in GENERIC_TOKENIZERS else AutoTokenizer
+        tokenizer: PreTrainedTokenizerBase = loader.from_pretrained(
+            source, trust_remote_code=False, **at_revision(revision)
+        )
+    return tokenizer
+
+
+def at_revision(revision: str | None) -> dict[str, Any]:
+    """Return the argument of `from_pretrained` for a branch, tag or commit of the hub."""
+    return {} if revision is None else {"revision": revision}
+
+
+def require_chat_template(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Raise `InputError` if the tokenizer has no chat template."""
+    if not tokenizer.chat_template:
+        raise InputError(
+            f"The tokenizer of {source} has no chat template, so how a question is put to the "
+            "model is not known. Accepted: instruction-tuned checkpoints (chat_template in "
+            "tokenizer_config.json, or chat_template.jinja)."
+        )
+
+
+def require_embedded(tokenizer: PreTrainedTokenizerBase, model: Any, name: str) -> None:
+    """Raise `InputError` if the tokenizer has an id for which the model has no embedding."""
+    embeddings = model.get_input_embeddings()
+    num_rows = getattr(embeddings, "num_embeddings", len(embeddings.weight))
+    token, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if largest >= num_rows:
+        raise InputError(
+            f"The tokenizer of {name} is of another model, or has tokens that the model was never "
+            f"given. Got the id {largest} of the token {token!r} for {num_rows} embeddings; "
+            f"accepted: ids up to {num_rows - 1}."
+        )
+
+
+@contextlib.contextmanager
+def loading_errors(source: str) -> Iterator[None]:
+    """Turn the many ways in which loading fails into an `InputError` that names the source."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        reason = reason.rstrip(".") if len(reason) <= _MAX_REASON else f"{reason[:_MAX_REASON]}..."
+        message = f"This model cannot be loaded: {reason}. {_got_and_accepted(source)}"
+        raise InputError(message) from error
+
+
+@contextlib.contextmanager
+def _progress_of_downloads_only(source: str) -> Iterator[None]:
+    """Show no progress bar while a folder is read; it is for what is slow."""
+    if not (Path(source).is_dir() and logging.is_progress_bar_enabled()):
+        yield
+        return
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def context_length(config: Any) -> int:
+    """Return the number of positions for which a model is built.
+
+    Rotations of the kind "longrope" change for the whole text when it grows beyond the length of
+    the first training, and with them all keys; such a model is used up to there.
+
+    Raises:
+        InputError: the model has layers whose state is not a list of keys and values.
+    """
+    layer_kinds(config)
+    text_config = config.get_text_config()
+    lengths = [getattr(text_config, "max_position_embeddings", None) or 2**31]
+    rotations = getattr(text_config, "rope_parameters", None) or {}
+    for rotation in (rotations, *(v for v in rotations.values() if isinstance(v, dict))):
+        if rotation.get("rope_type") == "longrope":
+            stated = rotation.get("original_max_position_embeddings")
+            lengths.append(stated or text_config.original_max_position_embeddings)
+    return int(min(lengths))
+
+
+def _got_and_accepted(name: str) -> str:
+    return (
+        f"Got {name!r}; accepted: {', '.join(EMBEDDED)}, a folder with config.json, a tokenizer "
+        "and safetensors weights, or a name on the Hugging Face hub (which must be reachable or "
+        "in its cache)."
+    )

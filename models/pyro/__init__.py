@@ -1,0 +1,1 @@
+"""Pyro programs as state-space models, and back."""

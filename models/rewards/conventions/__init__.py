@@ -1,0 +1,36 @@
+"""How process reward models lay a solution out, and where they say what they think of it."""
+
+from typing import TYPE_CHECKING
+
+from llmsmc._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from llmsmc.models.rewards.conventions.convention import Convention as Convention
+    from llmsmc.models.rewards.conventions.convention import layout_of_pieces as layout_of_pieces
+    from llmsmc.models.rewards.conventions.math_shepherd import (
+        MathShepherdConvention as MathShepherdConvention,
+    )
+    from llmsmc.models.rewards.conventions.pqm import PqmConvention as PqmConvention
+    from llmsmc.models.rewards.conventions.pure import PureConvention as PureConvention
+    from llmsmc.models.rewards.conventions.qwen import QwenConvention as QwenConvention
+    from llmsmc.models.rewards.conventions.recognition import CONVENTIONS as CONVENTIONS
+    from llmsmc.models.rewards.conventions.rlhflow import RlhflowConvention as RlhflowConvention
+    from llmsmc.models.rewards.conventions.skywork import SkyworkConvention as SkyworkConvention
+    from llmsmc.models.rewards.conventions.trl import TrlConvention as TrlConvention
+    from llmsmc.models.rewards.conventions.versa import VersaConvention as VersaConvention
+
+__all__, __getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "llmsmc.models.rewards.conventions.convention": ["Convention", "layout_of_pieces"],
+        "llmsmc.models.rewards.conventions.math_shepherd": ["MathShepherdConvention"],
+        "llmsmc.models.rewards.conventions.pqm": ["PqmConvention"],
+        "llmsmc.models.rewards.conventions.pure": ["PureConvention"],
+        "llmsmc.models.rewards.conventions.qwen": ["QwenConvention"],
+        "llmsmc.models.rewards.conventions.recognition": ["CONVENTIONS"],
+        "llmsmc.models.rewards.conventions.rlhflow": ["RlhflowConvention"],
+        "llmsmc.models.rewards.conventions.skywork": ["SkyworkConvention"],
+        "llmsmc.models.rewards.conventions.trl": ["TrlConvention"],
+        "llmsmc.models.rewards.conventions.versa": ["VersaConvention"],
+    },
+)

@@ -1,0 +1,168 @@
+"""How a process reward model reads a solution: its layout in tokens, and its head.
+
+A convention is a class like those in the files `*_convention.py`. It says what ids a solution
+becomes, and at which of them a score is read; what grows at the end when steps are added is
+computed incrementally, and nothing else has to be done for it.
+
+Shapes: R positions that are read, D width of the hidden states.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from llmsmc.errors import InputError
+from llmsmc.models.pretrained.checkpoints import TensorsError
+from llmsmc.models.pretrained.loading import Placement
+
+_LOGIT_SETTINGS: Final = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+
+REMEMBERED: Final = 2**14  # texts of which a convention remembers the ids
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A solution as a model reads it.
+
+    Attributes:
+        ids: everything that is fed, the question included.
+        reads: for each step the position in `ids` at which its score is read.
+    """
+
+    ids: tuple[int, ...]
+    reads: tuple[int, ...]
+
+
+@runtime_checkable
+class Convention(Protocol):
+    """Layout and head of a family of reward models; made from a tokenizer."""
+
+    @classmethod
+    def recognizes(cls, architecture: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+        """Return whether a checkpoint with this class of model and tokenizer is surely ours."""
+        ...
+
+    @classmethod
+    def load(cls, source: str, placement: Placement) -> Any:
+        """Load a checkpoint, which must have the head."""
+        ...
+
+    def layout(self, question: str, steps: tuple[str, ...]) -> Layout:
+        """Return the ids of a solution; without steps, those that come before any step."""
+        ...
+
+    def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
+        """Return the log-odds of the scores, in single precision, from hidden states."""
+        ...
+
+
+def layout_of_pieces(prefix: tuple[int, ...], pieces: Iterable[Sequence[int]]) -> Layout:
+    """Return the layout in which each step is a piece of ids of its own, read at its end.
+
+    Joined as ids: as text, the end of one step and the start of the next could merge.
+    """
+    ids, reads = list(prefix), list[int]()
+    for piece in pieces:
+        ids += piece
+        reads.append(len(ids) - 1)
+    return Layout(tuple(ids), tuple(reads))
+
+
+def layout_of_text(
+    tokenizer: PreTrainedTokenizerBase, text: str, ends: Sequence[int], *, special_tokens: bool
+) -> Layout:
+    """Return the layout of a text that is encoded as a whole.
+
+    Args:
+        tokenizer: one that knows where its tokens stand in the text.
+        text: the question and the steps.
+        ends: for each step the number of characters up to where its score is read.
+        special_tokens: whether the tokenizer adds those that a text starts with.
+
+    Raises:
+        InputError: a token goes across one of the ends.
+    """
+    encoded = tokenizer(text, add_special_tokens=special_tokens, return_offsets_mapping=True)
+    # Tokens of no width are not of the text: those that it starts with.
+    last = {stop: n for n, (start, stop) in enumerate(encoded["offset_mapping"]) if stop > start}
+    if not set(ends) <= set(last):
+        place = next(end for end in ends if end not in last)
+        raise InputError(
+            f"No token ends where a score is read. Got a tokenizer in which one goes across the "
+            f"end of {text[:place][-20:]!r}; accepted: that of the checkpoint."
+        )
+    return Layout(tuple(encoded["input_ids"]), tuple(last[end] for end in ends))
+
+
+def single_id(tokenizer: PreTrainedTokenizerBase, convention: str, text: str) -> int:
+    """Return the id of a text that is a single token.
+
+    Raises:
+        InputError: it is not.
+    """
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+        raise InputError(
+            f"The convention {convention!r} needs {text!r} as a single token. Got a tokenizer in "
+            f"which that is {len(ids)} tokens; accepted: that of a checkpoint of this convention."
+        )
+    return int(ids[0])
+
+
+def load_with_head(
+    cls: Any, source: str, placement: Placement, *, convention: str, head: str, **settings: Any
+) -> Any:
+    """Load a checkpoint that must have all of the weights of `cls`, its head among them.
+
+    The head is not quantised.
+
+    Raises:
+        InputError: a weight is missing, or belongs to something else.
+    """
+    try:
+        return placement.load(cls, source, full_precision=(head,), **settings)
+    except TensorsError as error:
+        if not any(name.startswith(f"{head}.") for name in error.lacking):
+            raise
+        got = f"a checkpoint with {error.got}"
+        raise not_a_reward_model(source, convention, head, got) from error
+
+
+def load_language_model(source: str, placement: Placement) -> Any:
+    """Load a causal language model of which two tokens of the vocabulary are read.
+
+    Raises:
+        InputError: its logits are not those of its output embeddings.
+    """
+    model = placement.load(AutoModelForCausalLM, source, full_precision=("lm_head",))
+    changed = [name for name in _LOGIT_SETTINGS if getattr(model.config, name, None)]
+    if changed:
+        raise InputError(
+            f"The logits of two tokens are read from the output embeddings. Got {source}, which "
+            f"has {changed[0]}; accepted: models whose logits are a product with them."
+        )
+    return model
+
+
+def not_a_reward_model(source: str, convention: str, head: str, got: str) -> InputError:
+    """Return the error for a checkpoint of something else."""
+    return InputError(
+        f"{source} is not a process reward model of the convention {convention!r}. Got {got}; "
+        f"accepted: checkpoints with its head `{head}.*`."
+    )
+
+
+def label_log_odds(
+    model: Any, hidden: Float[Tensor, "R D"], good_id: int, bad_id: int
+) -> Float[Tensor, " R"]:
+    """Return the log-odds of one token of the vocabulary against another, as the next one.
+
+    Their two rows of the output embeddings are all that it takes.
+    """
+    rows = model.get_output_embeddings().weight[[good_id, bad_id]]
+    logits: Tensor = (hidden.to(rows.dtype) @ rows.T).float()
+    return logits[:, 0] - logits[:, 1]

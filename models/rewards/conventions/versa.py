@@ -1,0 +1,78 @@
+r"""How VersaPRM reads a solution.
+
+The question, then each step, followed by a marker of four line breaks; no chat template. The score
+of a step is the probability of "+" against "-" as the token behind the marker, read at it.
+
+What these models say behind a step that is wrong is extrapolated: they are trained up to there.
+
+Reference: Zeng et al. (2025). VersaPRM: multi-domain process reward model via synthetic reasoning
+data. arXiv 2502.06737.
+"""
+
+from functools import lru_cache
+from typing import Any, Final
+
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from llmsmc.models.pretrained.loading import Placement
+from llmsmc.models.rewards.conventions.convention import (
+    REMEMBERED,
+    Layout,
+    label_log_odds,
+    layout_of_pieces,
+    load_language_model,
+    single_id,
+)
+from llmsmc.models.text.chat import checked_text, neutralized
+
+MARKER: Final = " \n\n\n\n"
+GOOD, BAD = "+", "-"
+
+
+class VersaConvention:
+    """Layout and labels of VersaPRM, and of Llama-PRM800K and Qwen-PRM800K beside it.
+
+    Attributes:
+        marker_id: the id behind each step, at which its score is read.
+        label_ids: the tokens for right and wrong.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Look the marker and the labels up in the tokenizer."""
+        self.marker_id = single_id(tokenizer, "versa", MARKER)
+        self.label_ids = (
+            single_id(tokenizer, "versa", GOOD),
+            single_id(tokenizer, "versa", BAD),
+        )
+        self._tokenizer = tokenizer
+        self._prefix_ids = lru_cache(REMEMBERED)(self._encoded_question)
+        self._step_ids = lru_cache(REMEMBERED)(self._encoded_step)
+
+    @classmethod
+    def recognizes(cls, architecture: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+        """Return that such a checkpoint looks like any language model."""
+        return False
+
+    @classmethod
+    def load(cls, source: str, placement: Placement) -> Any:
+        """Load a checkpoint, which is a language model."""
+        return load_language_model(source, placement)
+
+    def layout(self, question: str, steps: tuple[str, ...]) -> Layout:
+        """Return the question and the steps, with the marker behind each."""
+        pieces = ((*self._step_ids(step.strip()), self.marker_id) for step in steps)
+        return layout_of_pieces(self._prefix_ids(question), pieces)
+
+    def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
+        """Return the log-odds of "+" against "-"."""
+        return label_log_odds(model, hidden, *self.label_ids)
+
+    def _encoded_question(self, question: str) -> tuple[int, ...]:
+        question = checked_text(self._tokenizer, "question", question.strip())
+        return tuple(self._tokenizer.encode(question.replace(MARKER, "\n\n") + " \n\n"))
+
+    def _encoded_step(self, text: str) -> tuple[int, ...]:
+        text = neutralized(self._tokenizer, text).replace(MARKER, "\n\n")
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))

@@ -1,0 +1,1 @@
+"""State-space models of numbers and tables, most of them with exact answers."""

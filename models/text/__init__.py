@@ -1,0 +1,1 @@
+"""Text as tokens: chats, vocabularies, where a step ends, what must not occur."""

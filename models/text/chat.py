@@ -1,0 +1,151 @@
+"""Putting a question to a model: what may stand in a prompt, and how it becomes ids."""
+
+import json
+import unicodedata
+from collections.abc import Collection, Iterable
+from typing import Any, Final
+
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from llmsmc.core.worker_pool import ERROR, TIMEOUT
+from llmsmc.errors import InputError
+from llmsmc.models.text.template_pool import POOL, SECONDS
+
+# Templates that print the date of today would make a prompt depend on the day of the run.
+PROMPT_DATE: Final = "01 Jan 2025"
+
+
+def chat_text(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, str]],
+    date: str = PROMPT_DATE,
+    *,
+    thinks: bool = False,
+) -> str:
+    """Return a chat as text, up to where the next text of the assistant begins.
+
+    The template is rendered in a process apart, which is limited in time and memory.
+
+    Raises:
+        InputError: the template refuses the chat, does not come to an end, or writes too much.
+    """
+    settings: dict[str, object] = {
+        **{name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "add_generation_prompt": True,
+        "date_string": date,
+        # Two names for one thing, of Qwen3 and of Granite; other templates know neither.
+        "enable_thinking": thinks,
+        "thinking": thinks,
+    }
+    try:
+        template = tokenizer.get_chat_template()
+    except ValueError as error:
+        raise _not_rendered("several with no default", "is named 'default'") from error
+    answer = POOL.ask("render", SECONDS, template, json.dumps(messages), json.dumps(settings))
+    if answer == TIMEOUT:
+        raise _not_rendered(f"one that is still at work after {SECONDS:g} s", "ends at once")
+    if answer == ERROR:
+        raise _not_rendered("one whose process broke down over it", "needs little memory")
+    kind, said = json.loads(answer)
+    if kind == "characters":
+        raise _not_rendered(f"one that writes {said:,} characters", "writes what is said")
+    if kind == "error":
+        roles = [message["role"] for message in messages]
+        hint = " (some know no system prompt)" if "system" in roles else ""
+        turns = ", ".join(roles[:3]) + (", ..." if len(roles) > 3 else "")
+        got = f"one that says {_shown(said)} to the turns {turns}"
+        raise _not_rendered(got, f"takes these{hint}")
+    assert isinstance(said, str)
+    return said
+
+
+def _not_rendered(got: str, accepted: str) -> InputError:
+    return InputError(
+        f"The chat template of the tokenizer renders no chat. Got {got}; accepted: a template that "
+        f"{accepted}."
+    )
+
+
+def _shown(text: str) -> str:
+    """Return what a template has said of an error, on one line and in printed characters."""
+    return repr(" ".join(text.split())[:200].rstrip(": "))
+
+
+def chat_ids(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, thinks: bool = False
+) -> tuple[int, ...]:
+    """Return the ids of a chat up to where the assistant's text begins.
+
+    Rendered as text first: the template writes the special tokens that a chat starts with, so the
+    tokenizer must not add them once more.
+    """
+    text = chat_text(tokenizer, messages, thinks=thinks)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not ids:
+        raise InputError("The chat template of the tokenizer renders a question as nothing.")
+    return tuple(ids)
+
+
+def checked_text(
+    tokenizer: PreTrainedTokenizerBase, name: str, text: object, markers: Collection[str] = ()
+) -> str:
+    """Return the text as it may stand in a prompt.
+
+    Special tokens and `markers` written out in it are taken apart: they are data, not markup.
+
+    Raises:
+        InputError: the text is empty, contains control characters, or has characters that the
+            tokenizer does not know.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"The {name} is a text. Got {text!r}; accepted: a string, not blank.")
+    for character in text:
+        category = unicodedata.category(character)
+        if category == "Cs" or (category == "Cc" and character not in "\n\r\t"):
+            raise InputError(
+                f"The {name} contains a control character. Got {character!r}; accepted: printed "
+                "characters, spaces, tabs and line breaks."
+            )
+    text = neutralized(tokenizer, text, markers)
+    decoded = decode(tokenizer, tokenizer.encode(text, add_special_tokens=False))
+    lost = set(_letters(text)) - set(_letters(decoded))
+    if lost:
+        raise InputError(
+            f"The {name} has characters that the tokenizer does not know. Got "
+            f"{''.join(sorted(lost))[:20]!r}; accepted: text that it can represent."
+        )
+    return text
+
+
+def neutralized(
+    tokenizer: PreTrainedTokenizerBase, text: str, markers: Collection[str] = ()
+) -> str:
+    """Return the text with special tokens and markers written out in it broken by a space."""
+    special = {*markers, *(str(token) for token in tokenizer.all_special_tokens)}
+    special |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    for token in sorted(special, key=len, reverse=True):
+        if len(token) > 1:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
+def says(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int], text: str) -> bool:
+    """Return whether a text stands in a prompt, up to spacing."""
+    return _letters(text) in _letters(decode(tokenizer, ids))
+
+
+def _letters(text: str) -> str:
+    """Return the text up to spacing and to ways of writing one character."""
+    return "".join(unicodedata.normalize("NFKC", text).split())
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
+    """Return the text of the ids, without special tokens and with its spaces as they are."""
+    if type(tokenizer)._decode is PreTrainedTokenizerFast._decode:
+        # What is called in the end, three times as fast by itself.
+        text: Any = tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=True)
+    else:
+        settings = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        text = tokenizer.decode(list(ids), **settings)
+    assert isinstance(text, str)
+    return text
