@@ -1,6 +1,6 @@
 # make solve   the first answer, from a fresh clone; QUANTIZATION=nf4, fp4, int8 or none
 # make test    the whole suite
-# make quick   ablations that have a page, at their quick size: its outcomes come out again; a benchmark
+# make quick   tests that take long, and ablations at their quick size: their outcomes come out again
 # make long    every move on languages with blank steps, under every scheme; hours
 # make lint    format, lint, types, direction of imports
 # make bench   beside other libraries: particles a second (bench-particles) and tokens a second

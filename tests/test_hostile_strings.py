@@ -32,6 +32,7 @@ def survives(text: str, reference: str = r"\frac{\sqrt{3}}{2}") -> None:
     assert time.perf_counter() - start < 2 * LONGEST
 
 
+@pytest.mark.quick
 def test_the_fixed_list(tmp_path: Path) -> None:
     canary = tmp_path / "evaluated"
     for text in fixed(canary):

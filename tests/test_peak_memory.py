@@ -9,6 +9,7 @@ import pytest
 MOST = 1.25  # times the weights and the live caches; with a second copy of them it would be 1.6
 
 
+@pytest.mark.quick
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of the process from /proc")
 def test_peak_of_memory() -> None:
     options = ["--particles", "32", "--tokens", "512", "--json"]

@@ -85,6 +85,7 @@ def report(out: Path, name: str = "tiny") -> Any:
     return json.loads((out / f"{name}.json").read_text())
 
 
+@pytest.mark.quick
 def test_every_shipped_plan_runs_and_is_reported(
     command: Command, models: list[str], folder: Path
 ) -> None:
@@ -166,6 +167,7 @@ def test_killed_and_taken_up_again(command: Command, folder: Path) -> None:
     assert unmeasured(report(folder / "killed")) == unmeasured(report(folder / "whole"))
 
 
+@pytest.mark.quick
 def test_processes_of_its_own(command: Command, folder: Path) -> None:
     assert command("ablate", "tiny.toml", "--limit", "1", "--jobs", "2").exit_code == 0
     lines = results(folder / "runs/ablations")

@@ -81,7 +81,7 @@ def test_the_variance_of_the_evidence_is_read_from_a_single_run(threshold: float
     model = table_without_end()
     exact = math.exp(model.log_evidence())
     evidence, estimates = [], []
-    for seed in range(1500):
+    for seed in range(900):
         posterior = BootstrapFilter(6, Adaptive(multinomial, threshold)).run(model, seed=seed)
         value = math.exp(posterior.log_evidence) / exact
         variance = posterior.log_evidence_variance

@@ -218,6 +218,7 @@ def test_variational_inference_runs_on_it() -> None:
     assert sum(losses[-30:]) < sum(losses[:30])
 
 
+@pytest.mark.quick
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # Pyro compiles by it
 def test_nuts_has_the_posterior_of_the_grid() -> None:
     mean, spread = exact(400)[:2].tolist()

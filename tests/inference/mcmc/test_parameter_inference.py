@@ -64,6 +64,7 @@ def exact() -> tuple[float, float, float]:
     return mean, spread, float(joint.logsumexp(0)) + math.log(width)
 
 
+@pytest.mark.quick
 def test_the_chain_has_the_posterior_of_the_grid() -> None:
     mean, spread, _ = exact()
     algorithm = ParticleMarginalMetropolisHastings(
@@ -84,6 +85,7 @@ def test_the_chain_has_the_posterior_of_the_grid() -> None:
     assert abs(float(values.mean()) - mean) < 4 * error
 
 
+@pytest.mark.quick
 def test_smc_squared_has_the_posterior_and_the_evidence_of_the_grid() -> None:
     mean, _, log_evidence = exact()
     means, evidence = [], []

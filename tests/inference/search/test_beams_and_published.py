@@ -91,6 +91,7 @@ def test_the_entropic_filter_is_unbiased(toy: Any, scheme: Any) -> None:
     assert abs(z_score(evidence, math.exp(model.log_evidence()))) < MAX_Z
 
 
+@pytest.mark.quick
 def test_flattening_without_compensation_is_rejected() -> None:
     model = table_without_end()
     found = {}
@@ -127,7 +128,10 @@ def test_the_published_filter_favours_what_stops_early(length: int, published: f
     assert mean_share(model, 64, 0, 150) == pytest.approx(published, abs=0.03)
 
 
-@pytest.mark.parametrize(("num_particles", "published"), [(4, 0.50), (16, 0.79), (64, 0.85)])
+@pytest.mark.parametrize(
+    ("num_particles", "published"),
+    [(4, 0.50), (16, 0.79), pytest.param(64, 0.85, marks=pytest.mark.quick)],
+)
 def test_the_published_filter_counts_prefixes_again(num_particles: int, published: float) -> None:
     # Its target gives "c" .8712, the posterior .2891.
     share = mean_share(prefix_scores(), num_particles, 3, 6000 // num_particles)

@@ -3,9 +3,12 @@
 from collections import Counter
 from itertools import islice
 
+import pytest
+
 from llmsmc.models.minimath.datasets import DEV, TEST, TRAIN, load, minimath_train, set_of
 
 
+@pytest.mark.quick
 def test_sets_are_disjoint() -> None:
     questions = {name: {problem.question for problem in load(name)} for name in (TRAIN, DEV, TEST)}
     more = {problem.question for problem in islice(minimath_train(seed=7), 2000)}
