@@ -1,4 +1,4 @@
-"""How it is inferred: one algorithm a file, the resamplers, the search baselines."""
+"""Inference algorithms: particle filters, Markov chains, searches, resamplers and moves."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What the doors use unless told otherwise; a module that imports nothing."""
+"""Default values of the entry points; a module that imports nothing."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What is inferred: state-space models."""
+"""State-space models: reasoning with its policies and rewards, models of numbers, Pyro programs."""
 
 from typing import TYPE_CHECKING
 

@@ -25,8 +25,8 @@ def test_pages_and_figures_belong_to_their_reports() -> None:
         assert index_of(REPORTS) == (PAGES / "index.md").read_text()
 
 
-def test_the_readme_has_their_claims() -> None:
-    text = (PAGES.parent.parent / "README.md").read_text()
+def test_the_page_of_claims_has_their_table() -> None:
+    text = claims.PAGE.read_text()
     assert claims.with_claims(text) == text
 
 

@@ -1,4 +1,4 @@
-"""The pages of the documentation run as they stand."""
+"""The blocks of the documentation run, and its links lead somewhere."""
 
 import re
 from pathlib import Path
@@ -24,6 +24,20 @@ def test_pages_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     names: dict[str, object] = {"__name__": "page"}
     for number, block in enumerate(blocks(page)):
         exec(compile(block, f"{page.name}, block {number}", "exec"), names)
+
+
+def test_the_first_example_of_the_readme_prints_its_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    readme = ROOT / "README.md"
+    (stated,) = re.findall(r"^```text\n(.*?)^```$", readme.read_text(), re.MULTILINE | re.DOTALL)
+    exec(compile(blocks(readme)[0], readme.name, "exec"), {})
+    assert capsys.readouterr().out.split() == stated.split()
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 900
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -1,13 +1,13 @@
-r"""The auxiliary particle filter: who is resampled is decided with an eye on what comes.
+r"""The auxiliary particle filter: resampling uses a look-ahead to the next observation.
 
-With a guess $\eta(x_{t-1}, y_t)$ at the likelihood of what follows a particle,
+With a guess $\eta(x_{t-1}, y_t)$ at the likelihood of the next step of a particle,
 
 $$v^n = w_{t-1}^n \, \eta^n, \qquad A^n \sim \text{resample}(v), \qquad
 w_\text{out}^n = v_\text{out}^n / \eta^{A^n},$$
 
-and then a step as in the guided filter, or the bootstrap filter where the model has no proposal.
-The weights w, not v, are carried: the guess is undone as soon as it has served, so that
-$\sum_n w_t^n$ is unbiased for $p(y_{0:t})$ whatever the guess, as long as it is positive.
+and then a step as in the guided filter, or as in the bootstrap filter if the model has no proposal.
+The weights w, not v, are carried: the guess is divided out right after resampling, so that
+$\sum_n w_t^n$ is unbiased for $p(y_{0:t})$ for every positive guess.
 
 References:
     1. Pitt, Shephard (1999). Filtering via simulation: auxiliary particle filters.
@@ -34,10 +34,12 @@ from llmsmc.results.estimates import Guarantee
 
 @dataclass(frozen=True)
 class AuxiliaryFilter(Stepwise):
-    """Settings of the auxiliary filter, beside those of `Stepwise`; the model can look ahead.
+    """Settings of the auxiliary filter, in addition to those of `Stepwise`.
+
+    The model defines `log_lookahead`.
 
     Attributes:
-        resampler: the scheme; whether to resample is decided by the weights with the guess.
+        resampler: the scheme; the weights with the guess decide whether to resample.
     """
 
     guarantee: ClassVar[Guarantee] = "unbiased evidence"
@@ -55,7 +57,7 @@ class AuxiliaryFilter(Stepwise):
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Advance the particles that have not finished by one step."""
-        # Resample by the weights with the guess, and undo it.
+        # Resample by the weights with the guess, then divide it out.
         mask = going_on(run.model, population.particles, population.log_weights)
         guess = on_host(run.model.log_lookahead(t - 1, population.particles, run.y(t)))
         guessed = add_potentials(population.log_weights, guess, mask, t - 1)

@@ -6,7 +6,7 @@ $$A^n \sim \text{resample}(w_{t-1}), \qquad x_t^n \sim \text{transition}(t, x_{t
 w_t^n = w_\text{out}^n \; p(y_t \mid x_t^n),$$
 
 and $\hat Z_t = \sum_n w_t^n$ is at all times an unbiased estimate of $p(y_{0:t})$. The target is
-the law of the whole path given the observations.
+the distribution of the whole path given the observations.
 
 Reference: Gordon, Salmond, Smith (1993). Novel approach to nonlinear/non-Gaussian Bayesian state
 estimation.
@@ -26,10 +26,10 @@ from llmsmc.results.estimates import Guarantee
 
 @dataclass(frozen=True)
 class BootstrapFilter(Stepwise):
-    """Settings of the bootstrap filter, beside those of `Stepwise`.
+    """Settings of the bootstrap filter, in addition to those of `Stepwise`.
 
     Attributes:
-        resampler: the scheme; it decides whether to resample, too.
+        resampler: the scheme, which also decides whether to resample.
     """
 
     guarantee: ClassVar[Guarantee] = "unbiased evidence"

@@ -1,16 +1,17 @@
 r"""The coalescing filter: equal particles branch as one, by the sum of their weights.
 
-Where states are discrete, as texts are, particles that are equal have one future, whatever their
-past. With $k_1, \dots, k_M$ the M <= N distinct states, the N offspring are drawn from the sums
+Where states are discrete, as texts are, equal particles have the same future, whatever their past.
+With $k_1, \dots, k_M$ the M <= N distinct states, the N offspring are drawn from the sums
 
 $$w^m = \sum_{n : x^n = k_m} w^n,$$
 
-and each offspring of $k_m$ then draws its parent n among those equal to it, with probability
-$w^n / w^m$. Systematic offspring of the sums are as even as they can be, which those of the copies
-are not; and as $\mathbb{E}[w^m 1\{\text{parent} = n\}] = w^n$, whole paths, and so smoothed means,
-stay properly weighted. Particles of one state and one parent are the same path, and are kept as one
-particle with the sum of their weights, which loses nothing. (One particle a state would keep one
-past of each state: with K states, K paths for the smoothed means however many particles there are.)
+and each offspring of $k_m$ then draws its parent n among those equal to it, with probability $w^n /
+w^m$. Systematic offspring of the sums are as even as possible, while systematic offspring of the
+copies are not. Since $\mathbb{E}[w^m 1\{\text{parent} = n\}] = w^n$, whole paths, and therefore
+smoothed means, stay properly weighted. Particles with the same state and the same parent are the
+same path; one particle with the sum of their weights represents them without loss. (Keeping one
+particle for each state would keep one past for each state: with K states, smoothed means would rest
+on K paths, for any number of particles.)
 
 Reference: the operation is known as `coalesce` in GenParticleFilters.jl; with low-variance
 branching see Fearnhead, Clifford (2003).
@@ -35,12 +36,12 @@ from llmsmc.inference.resampling.ssp import ssp
 from llmsmc.results.estimates import Guarantee
 
 EVEN: Final[tuple[Resampler, ...]] = (systematic, stratified, residual, ssp)
-"""Schemes that fix the number of offspring up to rounding, which leaves less variance."""
+"""Schemes that fix the number of offspring up to rounding, and so have less variance."""
 
 
 @dataclass(frozen=True)
 class CoalescingFilter(Stepwise):
-    """Settings of the coalescing filter, beside those of `Stepwise`.
+    """Settings of the coalescing filter, in addition to those of `Stepwise`.
 
     Attributes:
         resampler: the scheme by which M distinct states branch into N.
@@ -57,7 +58,7 @@ class CoalescingFilter(Stepwise):
         return replace(merged, ancestors=torch.arange(len(merged.log_weights)))
 
     def step(self, run: Run, t: int, population: Population) -> Population:
-        """Let the distinct states branch, draw the parents, advance, and merge what is equal."""
+        """Let the distinct states branch, draw the parents, advance, and merge equal particles."""
         assert population.merged is not None
         kinds = population.merged.kinds
         states, carried, _ = self.resampler(
@@ -75,7 +76,7 @@ class CoalescingFilter(Stepwise):
 
 
 def coalesced(run: Run, population: Population, *, branches_evenly: bool) -> Population:
-    """Merge the particles that are equal and have one parent; the heaviest stands for them."""
+    """Merge equal particles with the same parent; the heaviest represents them."""
     keys = run.model.identities(population.particles)
     kinds = _numbered(keys)
     paths = _numbered(zip(keys, population.ancestors.tolist(), strict=True))
@@ -107,7 +108,7 @@ def draw_members(
     *,
     generator: Generator,
 ) -> Int64[Tensor, " N"]:
-    """Draw a member of each of the groups that are named, by its weight; consumes `generator`."""
+    """Draw a member of each named group, by weight; consumes `generator`."""
     order = log_weights.argsort(descending=True, stable=True)
     order = order[groups[order].argsort(stable=True)]  # group by group, the dead at the end of each
     sizes = groups.bincount()

@@ -1,14 +1,14 @@
-r"""The entropic particle filter: early resampling is softened, so that more of the particles live.
+r"""The entropic particle filter: softened early resampling, so that more particles survive.
 
 Where the effective sample size has fallen below the threshold, ancestors are drawn from flattened
 weights $v \propto w^{1/\tau}$ with a temperature
 
 $$\tau = \max\Bigl(1, \frac{N}{\mathrm{ESS}(w)} (1 - s)\Bigr),$$
 
-s being the share of particles that have finished. The published algorithm gives the offspring
-equal weights, which changes the target; and it counts its progress in steps of the cap, so that
-short solutions are always at an early stage. Here the offspring carry $w / v$ on, so that the
-evidence stays unbiased for every temperature.
+where s is the share of finished particles. The published algorithm gives the offspring equal
+weights, which changes the target; and it measures progress relative to the maximal number of steps,
+so that short solutions are always at an early stage. Here the offspring carry the weight $w / v$,
+so that the evidence is unbiased for every temperature.
 
 Reference: Giannone et al. (2025). Mitigating premature exploitation in particle-based Monte Carlo
 for inference-time scaling. arXiv 2510.05825.
@@ -31,10 +31,10 @@ from llmsmc.results.estimates import Guarantee
 
 @dataclass(frozen=True)
 class EntropicFilter(Stepwise):
-    """Settings of the entropic filter, beside those of `Stepwise`.
+    """Settings of the entropic filter, in addition to those of `Stepwise`.
 
     Attributes:
-        ess_threshold: share of N below which the effective sample size leads to resampling.
+        ess_threshold: the share of N; a smaller effective sample size leads to resampling.
         resampler: the scheme.
     """
 

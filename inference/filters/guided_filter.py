@@ -1,11 +1,11 @@
-r"""The guided particle filter: propose with an eye on the observation, and weigh for it.
+r"""The guided particle filter: draw from a proposal that uses the observation.
 
 $$A^n \sim \text{resample}(w_{t-1}), \qquad x_t^n \sim q_t(\cdot \mid x_{t-1}^{A^n}, y_t), \qquad
 w_t^n = w_\text{out}^n \; \frac{p(x_t^n \mid x_{t-1}^{A^n}) \; p(y_t \mid x_t^n)}
 {q_t(x_t^n \mid x_{t-1}^{A^n}, y_t)}.$$
 
-The target is that of the bootstrap filter, and $\sum_n w_t^n$ is unbiased for $p(y_{0:t})$ as long
-as q is positive wherever the numerator is.
+The target is the target of the bootstrap filter. $\sum_n w_t^n$ is unbiased for $p(y_{0:t})$ if q
+is positive wherever the numerator is positive.
 
 Reference: Doucet, Godsill, Andrieu (2000). On sequential Monte Carlo sampling methods for Bayesian
 filtering.
@@ -26,10 +26,12 @@ from llmsmc.results.estimates import Guarantee
 
 @dataclass(frozen=True)
 class GuidedFilter(Stepwise):
-    """Settings of the guided filter, beside those of `Stepwise`; the model defines `proposal`.
+    """Settings of the guided filter, in addition to those of `Stepwise`.
+
+    The model defines `proposal`.
 
     Attributes:
-        resampler: the scheme; it decides whether to resample, too.
+        resampler: the scheme, which also decides whether to resample.
     """
 
     guarantee: ClassVar[Guarantee] = "unbiased evidence"

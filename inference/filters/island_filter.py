@@ -3,10 +3,10 @@ r"""Islands: K bootstrap filters of N / K particles each, that never exchange a 
 $$\hat Z = \frac{1}{K} \sum_k \hat Z_k, \qquad
 \hat\pi = \frac{\sum_k \hat Z_k \, \hat\pi_k}{\sum_k \hat Z_k}.$$
 
-The islands run side by side as one population that is resampled in blocks. Weights that are
-carried and never renormalised make it right that each island counts as much as its evidence.
-Against one filter of N particles the variance is larger, but no accident reaches more than one
-island, so that more of the answers that differ survive.
+The islands run side by side as one population that is resampled in blocks. Since weights are
+carried and never renormalised, each island counts in proportion to its evidence. The variance is
+larger than that of one filter with N particles, but a chance event reaches only one island, so that
+more distinct answers survive.
 
 Reference: Vergé, Dubarry, Del Moral, Moulines (2015). On parallel implementation of sequential
 Monte Carlo methods: the island particle model.
@@ -30,11 +30,13 @@ from llmsmc.results.estimates import Guarantee
 
 @dataclass(frozen=True)
 class IslandFilter(Stepwise):
-    """Settings of the island filter, beside those of `Stepwise`; N is that of all islands.
+    """Settings of the island filter, in addition to those of `Stepwise`.
+
+    N is the number of particles of all islands together.
 
     Attributes:
         num_islands: K; it divides N.
-        resampler: the scheme within an island; it decides there whether to resample, too.
+        resampler: the scheme within an island, which also decides whether to resample there.
     """
 
     guarantee: ClassVar[Guarantee] = "unbiased evidence"

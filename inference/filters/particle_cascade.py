@@ -1,30 +1,30 @@
-r"""The particle cascade: each particle decides alone how many children it has, and none waits.
+r"""The particle cascade: each particle decides its number of children without waiting for others.
 
-Particles arrive one at a time at step t. The k-th, of weight $w_t^k$, is compared with the average
-of those that have arrived there so far, itself included:
+Particles arrive at step t one at a time. The k-th particle, of weight $w_t^k$, is compared with the
+average weight of the particles that have arrived so far, itself included:
 
 $$\bar w_t^k = \frac{1}{k} \sum_{j \le k} w_t^j, \qquad R_t^k = w_t^k / \bar w_t^k .$$
 
-If $R_t^k < 1$, it has one child, of weight $\bar w_t^k$, with probability $R_t^k$, and else none.
-If $R_t^k \ge 1$, it has $M = \lfloor R_t^k \rfloor$ or $\lceil R_t^k \rceil$ children of weight
-$w_t^k / M$: the smaller number where those before it had more than $\min(K, k - 1)$ children in
-all. Either way the expected weight of the children is that of the parent, whatever has arrived and
-in whatever order; and so it is with any other number of children that what came before decides. So,
-of K particles launched with weight 1,
+If $R_t^k < 1$, it has one child, of weight $\bar w_t^k$, with probability $R_t^k$, and otherwise
+none. If $R_t^k \ge 1$, it has $M = \lfloor R_t^k \rfloor$ or $\lceil R_t^k \rceil$ children of
+weight $w_t^k / M$: the smaller number if the particles before it had more than $\min(K, k - 1)$
+children in all. Either way the expected weight of the children equals the weight of the parent, for
+every history and order of arrivals; the same holds for any other number of children that earlier
+arrivals decide. Hence, with K particles launched with weight 1,
 
 $$\hat Z_t = \frac{1}{K} \sum_k w_t^k$$
 
-is unbiased for $p(y_{0:t})$, and it is so after any number of launches: one can stop where one
-likes, as long as that does not depend on what was found.
+is unbiased for $p(y_{0:t})$ after any number of launches. A run may stop at any of them, as long as
+the decision does not depend on the results.
 
 Particles are launched in waves. A wave goes through all steps before the next one is launched; its
 particles arrive one after the other, but are drawn and weighed as one batch. Models keep caches for
 one wave at a time, however many there are.
 
-Two things keep the number of particles near K, where the rule alone has let a few uneven weights
-grow into tens of thousands of particles. A wave arrives at each step in random order: in the order
-of their parents children have weights that rise, each above the average of those before it. And
-once a step has 2 K children, each of those that follow has one at most.
+Two measures keep the number of particles near K; with the rule alone, a few uneven weights can grow
+into tens of thousands of particles. First, a wave arrives at each step in random order, since in
+the order of their parents the weights of children rise, each above the average of those before it.
+Second, once a step has 2 K children, each later particle has at most one.
 
 Reference: Paige, Wood, Doucet, Teh (2014). Asynchronous anytime sequential Monte Carlo.
 """
@@ -56,7 +56,7 @@ from llmsmc.results.estimates import Guarantee
 from llmsmc.results.posterior import Posterior
 
 CROWD: Final = 2
-"""Where a step has so many times K children, those that follow have one at most."""
+"""The multiple of K children at a step beyond which later particles have at most one child."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class ParticleCascade(Staged):
     """Settings of the particle cascade.
 
     Attributes:
-        num_particles: K, the particles that are launched; at the end there are about as many.
-        wave: how many of them are launched at a time.
-        truncated: what becomes of particles that are cut off unfinished.
+        num_particles: K, the number of launched particles; about as many arrive at the end.
+        wave: the number of particles launched at a time.
+        truncated: the rule for particles that the run cuts off unfinished.
         record: whether the posterior keeps the population of every step, for `trajectories`.
     """
 
@@ -87,9 +87,9 @@ class ParticleCascade(Staged):
     def stages(
         self, model: StateSpaceModel, observations: Observations | None, *, seed: int | None
     ) -> Iterator[Callable[[], Posterior]]:
-        """Yield after every wave what makes the posterior of those launched so far.
+        """After every wave, yield a function that builds the posterior of all particles so far.
 
-        Each has unbiased evidence. Where all of them have died, nothing is yielded.
+        Each posterior has unbiased evidence. Nothing is yielded while all particles are dead.
 
         Raises:
             DegenerateWeightsError: all particles of all waves have weight zero; carries the
@@ -123,11 +123,11 @@ class ParticleCascade(Staged):
     def _cascade(
         self, run: Run, number: int, size: int, horizon: int | None, queues: "list[Queue]"
     ) -> "Iterator[Arrivals]":
-        """Launch a wave, and let it go through the steps; yield it as it arrives at each."""
+        """Launch a wave and let it go through the steps; yield it at each step."""
         generator = run.generator(number, "wave")
         run = replace(run, streams=RandomStreams(draw_seed(generator)))
         t, population = 0, begin(run, size)
-        # Launched with weight 1: what is divided by K is the sum, when it is known.
+        # Particles start with weight 1; the sum is divided by K once K is known.
         population = _times(population, math.log(size))
         while True:
             if t == len(queues):
@@ -138,7 +138,7 @@ class ParticleCascade(Staged):
             yield Arrivals(replace(population, particles=kept), num_finished, is_last, truncated)
             if is_last:
                 return
-            # Siblings side by side would have weights that rise: each would be above those before.
+            # The weights of siblings side by side would rise, each above those before it.
             order = torch.randperm(len(truncated), generator=run.generator(t, "arrival"))
             children = queues[t].branch(
                 population.log_weights[order], self.num_particles, run.generator(t, "branch")
@@ -151,13 +151,13 @@ class ParticleCascade(Staged):
 
 
 class Arrivals(NamedTuple):
-    """What of a wave arrives at a step.
+    """The part of a wave that arrives at a step.
 
     Attributes:
-        population: as it is kept; the ancestors are places in the wave at the step before.
-        num_finished: how many of the particles have finished.
-        is_last: whether they go no further.
-        truncated: the particles that are cut off there.
+        population: the recorded population; ancestors index the wave at the step before.
+        num_finished: the number of finished particles.
+        is_last: whether the wave ends here.
+        truncated: the particles that the end of the run cuts off.
     """
 
     population: Population
@@ -180,12 +180,12 @@ class Children(NamedTuple):
 
 @dataclass
 class Queue:
-    """What is known at a step of the particles that have arrived there.
+    """Statistics of the particles that have arrived at a step.
 
     Attributes:
-        num_arrived: how many they are.
+        num_arrived: their number.
         log_total: the log of the sum of their weights.
-        num_children: how many children they have had.
+        num_children: the number of their children.
     """
 
     num_arrived: int = 0
@@ -270,7 +270,7 @@ def joined(
 
 
 def _at(wave: tuple[Arrivals, ...], t: int) -> Arrivals | None:
-    """Return what of a wave is there at step t; None once it has died out."""
+    """Return the part of a wave at step t; None once the wave has died out."""
     if t < len(wave):
         return wave[t]
     last = wave[-1]

@@ -1,12 +1,13 @@
-r"""The resample-move filter: a bootstrap filter whose resampled particles are moved apart.
+r"""The resample-move filter: a bootstrap filter with MCMC moves after resampling.
 
 $$A^n \sim \text{resample}(w_{t-1}), \qquad
 \tilde x_{0:t-1}^n \sim K_{t-1}(\cdot \mid x_{0:t-1}^{A^n}), \qquad
 x_t^n \sim \text{transition}(t, \tilde x_{t-1}^n), \qquad
 w_t^n = w_\text{out}^n \; p(y_t \mid x_t^n).$$
 
-The kernel K leaves the law of the path given y_0, ..., y_{t-1} as it is, so the weights stay, and
-$\sum_n w_t^n$ is unbiased as in the bootstrap filter; copies become different particles again.
+The kernel K leaves the distribution of the path given y_0, ..., y_{t-1} invariant. The weights
+therefore stay, and $\sum_n w_t^n$ is unbiased as in the bootstrap filter, while copies become
+distinct particles again.
 
 Reference: Gilks, Berzuini (2001). Following a moving target: Monte Carlo inference for dynamic
 Bayesian models.
@@ -29,14 +30,14 @@ from llmsmc.results.estimates import Guarantee
 
 @dataclass(frozen=True)
 class ResampleMove(Stepwise):
-    """Settings of the resample-move filter, beside those of `Stepwise`.
+    """Settings of the resample-move filter, in addition to those of `Stepwise`.
 
     Nothing is recorded for `trajectories`: a move changes the past of a particle.
 
     Attributes:
-        resampler: the scheme; it decides whether to resample, too.
+        resampler: the scheme, which also decides whether to resample.
         move: the kernel.
-        num_moves: how often it is applied after each resampling.
+        num_moves: the number of moves after each resampling.
     """
 
     guarantee: ClassVar[Guarantee] = "unbiased evidence"
@@ -64,7 +65,7 @@ class ResampleMove(Stepwise):
         return replace(extend(run, t, parents), acceptance_rate=rate, previous=parents.particles)
 
     def _moved(self, run: Run, t: int, parents: Population) -> tuple[Population, float]:
-        """Move the particles of step t - 1; also the share of moves that were accepted."""
+        """Move the particles of step t - 1; also return the share of accepted moves."""
         rates = []
         for number in range(self.num_moves):
             generator = run.generator(t, f"move/{number}")

@@ -1,17 +1,17 @@
 r"""Tempered sequential Monte Carlo: from the prior of whole paths to their posterior, by degrees.
 
-With p the law of the paths, $\varphi$ their likelihood and $0 = \lambda_0 < \dots < \lambda_K = 1$,
-the targets are $\pi_k \propto p(x) \varphi(x)^{\lambda_k}$:
+With p the prior of the paths, $\varphi$ their likelihood and $0 = \lambda_0 < \dots < \lambda_K =
+1$, the targets are $\pi_k \propto p(x) \varphi(x)^{\lambda_k}$:
 
 $$w^n \leftarrow w^n \, \varphi(x^n)^{\lambda_k - \lambda_{k-1}}, \qquad
 A^n \sim \text{resample}(w), \qquad x^n \sim M_k(\cdot \mid x^{A^n}),$$
 
-where $M_k$ repeats a move that leaves $\pi_k$ as it is. The paths are complete from the start; what
-a filter decides once and for all while it goes, the moves can still revise.
+where $M_k$ repeats a move that leaves $\pi_k$ invariant. The paths are complete from the start, so
+that moves can revise early decisions, which a filter makes once and for all.
 
-With a ladder given, $\sum_n w^n$ is unbiased for the evidence. Without one, each exponent is the
-largest at which the effective sample size of the increments is `ess_threshold` N, which is
-consistent only: run once, then run anew with the ladder found.
+With a given ladder, $\sum_n w^n$ is unbiased for the evidence. Without one, each exponent is the
+largest at which the effective sample size of the increments is `ess_threshold` N, and the evidence
+is only consistent. For unbiased evidence, run once more with the ladder that was found.
 
 Waste-free: of N = M P particles, M are resampled and moved P - 1 times, and all the states that the
 chains go through make the next population.
@@ -55,13 +55,13 @@ class TemperedSMC(Algorithm):
 
     Attributes:
         num_particles: N.
-        ladder: the exponents after 0, rising, the last of them 1; None to choose them on the way.
+        ladder: the exponents after 0, increasing to 1; None to choose them adaptively.
         ess_threshold: where no ladder is given, the share of N (or of the particles that are not
             dead, if these are fewer) to which the effective sample size may fall at each exponent.
         resampler: the scheme; between two exponents there is always resampling.
         move: the kernel.
         num_moves: moves between two exponents.
-        waste_free: whether the states on the way are kept; N is a multiple of `num_moves` + 1 then.
+        waste_free: whether intermediate states are kept; N is then a multiple of `num_moves` + 1.
     """
 
     num_particles: int
@@ -99,7 +99,7 @@ class TemperedSMC(Algorithm):
 
     @property
     def guarantee(self) -> Guarantee:
-        """`unbiased evidence` with a ladder that is given, else `consistent`."""
+        """`unbiased evidence` with a given ladder, otherwise `consistent`."""
         return "consistent" if self.ladder is None else "unbiased evidence"
 
     def iterate(
@@ -138,7 +138,7 @@ class TemperedSMC(Algorithm):
     def _prior(self, run: Run) -> tuple[int, Population]:
         """Draw complete paths from the prior; also the last step that a path may have.
 
-        Others than these may be longer, if they have not finished so early.
+        Paths drawn later may be longer than these, if they finish later.
         """
         horizon, t = num_steps(run.model, run.observations), 0
         population = independent_runs.begin(run, self.num_particles)
@@ -150,7 +150,7 @@ class TemperedSMC(Algorithm):
     def _moved(
         self, run: Run, t: int, population: Population, exponent: float, rung: int
     ) -> Population:
-        """Resample, and move by a kernel that leaves the target of the exponent as it is."""
+        """Resample, and move by a kernel that leaves the target of the exponent invariant."""
         num_chains = self.num_particles // (self.num_moves + 1 if self.waste_free else 1)
         ancestors, carried, _ = self.resampler(
             population.log_weights,

@@ -1,17 +1,16 @@
-r"""The twisted filter: intermediate targets that know what is still to come.
+r"""The twisted filter: intermediate targets that anticipate later observations.
 
-With a twist $\psi_t(x_t) > 0$, a guess at the likelihood of everything after step t, the targets
-on the way are $\gamma_t \psi_t$, and the weights of a step are
+With a twist $\psi_t(x_t) > 0$, a guess at the likelihood of all steps after t, the intermediate
+targets are $\gamma_t \psi_t$, and the weights of a step are
 
 $$w_t = w_{t-1} \; G_t(x_t) \, \frac{\psi_t(x_t)}{\psi_{t-1}(x_{t-1})}.$$
 
-Where a path ends there is nothing more to guess: $\psi = 1$ from the step on in which it has
-finished, and at the last step the twist is divided out. The final target is therefore the same
-as that of the bootstrap filter, and the evidence unbiased for it, whatever the twist. With the
-perfect one, $\psi_t = \mathbb{E}[G_{t+1} \cdots G_T \mid x_t]$, and a proposal that is twisted
-as well, the evidence has no variance.
+At the end of a path nothing remains to be guessed: $\psi = 1$ from the step in which the path
+finishes, and at the last step the twist is divided out. The final target is therefore the target of
+the bootstrap filter, and the evidence is unbiased for every twist. With the perfect twist, $\psi_t
+= \mathbb{E}[G_{t+1} \cdots G_T \mid x_t]$, and a twisted proposal, the evidence has no variance.
 
-The evidence of the steps on the way is that of their twisted targets.
+The evidence of an intermediate step belongs to its twisted target.
 
 References:
     1. Whiteley, Lee (2014). Twisted particle filters.
@@ -39,10 +38,12 @@ from llmsmc.results.estimates import Guarantee
 
 @dataclass(frozen=True)
 class TwistedFilter(Stepwise):
-    """Settings of the twisted filter, beside those of `Stepwise`; the model defines `log_twist`.
+    """Settings of the twisted filter, in addition to those of `Stepwise`.
+
+    The model defines `log_twist`.
 
     Attributes:
-        resampler: the scheme; whether to resample is decided by the twisted weights.
+        resampler: the scheme; the twisted weights decide whether to resample.
     """
 
     guarantee: ClassVar[Guarantee] = "unbiased evidence"
@@ -79,7 +80,7 @@ def twisted(population: Population, log_factor: Float64[Tensor, " N"], t: int) -
 
 
 def log_twist(run: Run, t: int, population: Population) -> Float64[Tensor, " N"]:
-    """Return the log-twist of each particle: 0 where nothing comes after it."""
+    """Return the log-twist of each particle; 0 where no step follows."""
     count = len(population.log_weights)
     if run.observations is not None and t + 1 == len(run.observations):
         return torch.zeros(count, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What an algorithm is."""
+"""The base classes of the algorithms."""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -15,7 +15,7 @@ class Algorithm(ABC):
     @property
     @abstractmethod
     def guarantee(self) -> Guarantee:
-        """What the algorithm promises."""
+        """The guarantee that holds for any number of particles, or `heuristic`."""
 
     @abstractmethod
     def iterate(
@@ -37,7 +37,7 @@ class Algorithm(ABC):
         """Return the posterior of the model given the observations.
 
         Args:
-            model: what is inferred.
+            model: the model to infer.
             observations: y_0, ..., y_{T-1}, None where one is missing. Without any the run ends
                 when all particles have finished, or after `model.max_steps` steps.
             seed: repeats a run bit for bit; without one, every run is a new one.
@@ -46,13 +46,16 @@ class Algorithm(ABC):
 
 
 class Staged(Algorithm):
-    """An algorithm whose posteriors on the way are not made unless somebody asks for them."""
+    """An algorithm that builds intermediate posteriors lazily."""
 
     @abstractmethod
     def stages(
         self, model: StateSpaceModel, observations: Observations | None, *, seed: int | None
     ) -> Iterator[Callable[[], Posterior]]:
-        """Run; yield at each stage what makes its posterior, if it is called before going on."""
+        """After each stage, yield a function that builds the posterior.
+
+        Call the function before advancing the iterator.
+        """
 
     def iterate(
         self,

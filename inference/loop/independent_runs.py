@@ -1,7 +1,8 @@
 """N independent runs of the model, side by side: nothing is resampled.
 
-The unweighted runs never ask for a potential. The weighted ones ask as late as they can: if a
-state contains its whole past, once for the whole path, after the last step; else at every step.
+Unweighted runs never evaluate a potential. Weighted runs evaluate potentials as late as possible:
+if a state contains its whole past, once for the whole path, after the last step; otherwise at every
+step.
 """
 
 from dataclasses import replace

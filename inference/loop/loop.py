@@ -1,8 +1,8 @@
 """The loop that the algorithms share: step after step until all have finished, with a record.
 
-An algorithm says how a population begins and how it makes one step. The loop gives it the
-observations and the random streams, knows when to stop, applies the rule for truncated particles,
-keeps the history and tells a dead population.
+An algorithm defines how a population begins and how it makes one step. The loop supplies the
+observations and the random streams, decides when to stop, applies the rule for truncated particles,
+keeps the history, and detects a population whose weights are all zero.
 """
 
 from abc import abstractmethod
@@ -34,7 +34,7 @@ class Stepwise(Staged):
 
     Attributes:
         num_particles: N.
-        truncated: what becomes of particles that are cut off unfinished.
+        truncated: the rule for particles that the run cuts off unfinished.
         record: whether the posterior keeps the population of every step, for `trajectories`.
     """
 
@@ -51,7 +51,7 @@ class Stepwise(Staged):
     def stages(
         self, model: StateSpaceModel, observations: Observations | None, *, seed: int | None
     ) -> Iterator[Callable[[], Posterior]]:
-        """Yield after every step what makes its posterior."""
+        """After every step, yield a function that builds its posterior."""
         return drive(self, model, observations, seed=seed)
 
     @abstractmethod
@@ -74,10 +74,12 @@ def drive(
     *,
     seed: int | None,
 ) -> Iterator[Callable[[], Posterior]]:
-    """Go through the steps; yield after each what makes its posterior, if it is called at once.
+    """Go through the steps; after each, yield a function that builds its posterior.
+
+    Call the function before advancing the iterator.
 
     Raises:
-        DegenerateWeightsError: all particles have weight zero; carries the posterior.
+        DegenerateWeightsError: all particles have weight zero; the error carries the posterior.
     """
     run = Run(model, observations, RandomStreams(seed))
     horizon = num_steps(model, observations)
@@ -102,13 +104,13 @@ def drive(
 
 
 class Journal:
-    """The record of a run: it makes the posterior of each step."""
+    """The record of a run, from which it builds the posterior of each step."""
 
     def __init__(self, algorithm: Algorithm, run: Run, *, record: bool) -> None:
-        """Begin the record, and count the time.
+        """Begin the record, and start the clock.
 
         Args:
-            algorithm: who runs.
+            algorithm: the algorithm that runs.
             run: the run.
             record: whether to keep the population of every step.
         """
@@ -120,12 +122,12 @@ class Journal:
         self._started: float | None = clock.seconds()
 
     def resume(self) -> None:
-        """Let the clock go on: the time that the caller takes with a posterior is not counted."""
+        """Restart the clock; the time that the caller spends on a posterior is not counted."""
         if self._started is None:
             self._started = clock.seconds()
 
     def forget(self) -> None:
-        """Begin the record of the steps anew; costs and time go on."""
+        """Clear the record of the steps; costs and time continue."""
         self._history, self._recorded = (), ()
 
     def note(self, population: Population) -> None:
@@ -145,7 +147,7 @@ class Journal:
         """Stop the clock and return the posterior of the last step.
 
         Raises:
-            DegenerateWeightsError: all particles have weight zero; carries the posterior.
+            DegenerateWeightsError: all particles have weight zero; the error carries the posterior.
         """
         algorithm, run = self._algorithm, self._run
         if self._started is not None:
@@ -175,7 +177,7 @@ class Journal:
 
 
 def num_steps(model: StateSpaceModel, observations: Observations | None) -> int | None:
-    """Return the number of steps of a run; None if only finishing ends it."""
+    """Return the number of steps of a run; None if the run ends only when all have finished."""
     if observations is not None and len(observations) == 0:
         raise InputError("There is nothing to infer from. Got no observations; accepted: T >= 1.")
     if observations is not None:
@@ -189,12 +191,12 @@ def num_steps(model: StateSpaceModel, observations: Observations | None) -> int 
 
 
 class Settled(NamedTuple):
-    """A population of which it is known whether it goes on.
+    """A population after the end-of-step rules (failures, horizon, truncation).
 
     Attributes:
-        population: those that failed, and those that are cut off and rejected, have weight zero.
-        is_last: whether it goes no further.
-        truncated: the particles that are cut off there.
+        population: particles that failed, or that are truncated and rejected, have weight zero.
+        is_last: whether the run ends with this step.
+        truncated: the particles that the end of the run cuts off.
     """
 
     population: Population
@@ -205,7 +207,7 @@ class Settled(NamedTuple):
 def settled(
     run: Run, t: int, horizon: int | None, population: Population, rule: Truncated
 ) -> Settled:
-    """Deal with the particles of step t that failed, or that the end of the run cuts off."""
+    """Apply the rules for particles of step t that failed, or that the end of the run cuts off."""
     if run.model.can_fail():
         population = rejecting(population, run.model.failed(population.particles).cpu())
     if not (t + 1 == horizon or run.all_finished(population.particles)):

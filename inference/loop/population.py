@@ -1,4 +1,4 @@
-"""The weighted particles after a step, and how the parents of the next ones are drawn."""
+"""The weighted particles after a step, and the draw of the parents of the next ones."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,16 +15,16 @@ from llmsmc.inference.resampling.resamplers import Resampler
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """The weighted particles after a step, and where they came from.
+    """The weighted particles after a step, with their ancestors.
 
     Attributes:
         particles: N states.
         log_weights: carried, never renormalised.
         ancestors: the parents among the particles of the step before.
         resampled: whether the parents were drawn anew.
-        acceptance_rate: of the moves made, if any.
+        acceptance_rate: the acceptance rate of the moves of the step; None without moves.
         previous: the states of the step before that the particles come from, if they are kept.
-        merged: what has been merged, where equal particles are.
+        merged: the record of merged particles; None where an algorithm never merges.
     """
 
     particles: Any
@@ -37,13 +37,13 @@ class Population:
 
 
 def descended(population: Population, ancestors: Int64[Tensor, " N"]) -> Population:
-    """Return the particles with the parents that have been chosen; weights stay in their places."""
+    """Return the particles gathered at `ancestors`; the weights stay in their places."""
     particles = take(population.particles, ancestors)
     return replace(population, particles=particles, ancestors=ancestors, resampled=True)
 
 
 def resample(run: Run, t: int, population: Population, resampler: Resampler) -> Population:
-    """Return the parents of the particles of step t, and the weights that remain to them."""
+    """Return the parents of the particles of step t, with their outgoing weights."""
     generator = run.generator(t, "resample")
     ancestors, carried, resampled = resampler(population.log_weights, generator=generator)
     particles, previous = population.particles, population.previous

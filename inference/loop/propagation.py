@@ -1,7 +1,7 @@
 """One step of N particles side by side; those that have finished are absorbed.
 
 A finished particle keeps its state and its log-weight bit for bit: its potential is 1 from then
-on. So does a particle that is dead, whose weight of zero stays zero.
+on. A dead particle keeps both as well: its weight of zero stays zero.
 """
 
 import math
@@ -21,13 +21,13 @@ from llmsmc.inference.loop.run import Run
 
 
 def propagate(model: StateSpaceModel, t: int, previous: Any, *, generator: Generator) -> Any:
-    """Draw x_t from the transition for the particles that have not finished, for the last time."""
+    """Draw x_t from the transition for unfinished particles, donating the caches of `previous`."""
     previous = model.give_up(previous)
     return absorb(model, model.sample_transition(t, previous, generator=generator), previous)
 
 
 def begin(run: Run, num_particles: int) -> Population:
-    """Draw x_0 from the initial law and weigh it."""
+    """Draw x_0 from the initial distribution and weigh it."""
     generator = run.generator(0, "propagate")
     particles = run.model.sample_initial(num_particles, generator=generator)
     log_weights = weigh(run, 0, None, particles, uniform(num_particles))
@@ -35,7 +35,7 @@ def begin(run: Run, num_particles: int) -> Population:
 
 
 def extend(run: Run, t: int, parents: Population) -> Population:
-    """Draw x_t from the transition and weigh it; nobody extends the parents again."""
+    """Draw x_t from the transition and weigh it; the parents must not be extended again."""
     previous, generator = parents.particles, run.generator(t, "propagate")
     particles = propagate(run.model, t, previous, generator=generator)
     log_weights = weigh(run, t, previous, particles, parents.log_weights)
@@ -78,7 +78,7 @@ def going_on(model: StateSpaceModel, previous: Any, carried: LogWeights) -> Bool
 
 
 def absorb(model: StateSpaceModel, proposed: Any, previous: Any) -> Any:
-    """Return the proposed particles, but those that had finished as they were."""
+    """Return the proposed particles, with finished particles in their previous states."""
     if not model.can_finish():
         return proposed
     finished = model.finished(previous)
@@ -99,7 +99,7 @@ def add_to_living(log_weights: LogWeights, log_potentials: Tensor, t: int) -> Lo
     Raises:
         InputError, NumericalError: as `add_potentials`.
     """
-    # Numbers all of them: the dead need no mask, since -inf stays -inf.
+    # Without NaN and +inf the dead need no mask, since -inf stays -inf.
     if log_potentials.shape == log_weights.shape and float(log_potentials.max()) < math.inf:
         return log_weights + on_host(log_potentials)
     return add_potentials(log_weights, log_potentials, log_weights > -math.inf, t)
@@ -112,7 +112,7 @@ def add_potentials(
 
     Raises:
         InputError: there is not one log-potential for each particle.
-        NumericalError: one of those in the mask is NaN or `+inf`.
+        NumericalError: a log-potential in the mask is NaN or `+inf`.
     """
     if log_potentials.shape != log_weights.shape:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What stays the same throughout a run."""
+"""The context of a run: the model, the observations and the random streams."""
 
 import math
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from llmsmc.core.weights import on_host
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A model, what has been observed of it, and the random numbers of the run.
+    """A model, its observations, and the random streams of the run; fixed throughout the run.
 
     Attributes:
-        model: what is inferred.
+        model: the model to infer.
         observations: y_0, ..., y_{T-1}; None if the run ends when all particles have finished.
         streams: the random streams.
         inverse_temperature: the exponent of the likelihood in the target.
@@ -51,7 +51,7 @@ class Run:
         return self.model.can_finish() and bool(self.model.finished(particles).all())
 
     def truncated(self, particles: Any) -> Bool[Tensor, " N"]:
-        """Return which particles the end of the run cuts off: none if the observations end it."""
+        """Return which particles the end of the run cuts off; none if observations end it."""
         if self.observations is None:
             return self.model.truncated(particles).cpu()
         return torch.zeros(num_particles(particles), dtype=torch.bool)
@@ -67,12 +67,12 @@ class Run:
     def surviving_log_likelihood(
         self, t: int, particles: Any, since: int = 0
     ) -> Float64[Tensor, " N"]:
-        """Return the same, and `-inf` for paths that a filter would have lost on the way.
+        """Return `path_log_likelihood`, with `-inf` for paths that a filter would have lost.
 
         Args:
             t: the step.
             particles: the paths.
-            since: number of first steps that are known to have been survived.
+            since: number of first steps that the paths are known to have survived.
         """
         values = self.path_log_likelihood(t, particles)
         return values.where(self.model.survives(t, particles, since).cpu(), -math.inf)

@@ -1,17 +1,17 @@
 r"""Conditional sequential Monte Carlo: filters that each keep a reference path.
 
-K chains of N particles run side by side. In each, slot 0 holds the reference x', whose ancestors
-are its own and whose weights are its true ones; all other particles are drawn, weighed and
-resampled as in a filter, by a conditional resampling scheme. Drawn at the end by the weights, a
-path is distributed like the posterior if the reference was, for any N >= 2.
+K chains of N particles run side by side. In each chain, slot 0 holds the reference x' with its own
+ancestors and its true weights; all other particles are drawn, weighed and resampled as in a filter,
+by a conditional resampling scheme. If the reference is a draw from the posterior, then so is a path
+drawn at the end by the weights, for any N >= 2.
 
 *Ancestor sampling*: where there is resampling, the reference takes a new past,
 
 $$P(J = n) \propto w_{t-1}^n \;
 \frac{\gamma(x_{0:t-1}^n, x'_{t:T})}{\gamma(x_{0:t-1}^n)},$$
 
-before the other ancestors are drawn given it. *Backward sampling*: the path that is drawn at the
-end takes its past by the same law, from the last step back to the first.
+and the other ancestors are then drawn given it. *Backward sampling*: the path drawn at the end
+takes its past from the same distribution, from the last step back to the first.
 
 References:
     1. Andrieu, Doucet, Holenstein (2010). Particle Markov chain Monte Carlo methods, section 2.4.3.
@@ -49,7 +49,7 @@ class Chains:
         num_chains: K.
         num_particles: N, the reference among them; at least 2.
         resampler: a scheme that has a conditional version, or an `Adaptive` one around it.
-        ancestor_sampling: whether the references take new pasts on the way.
+        ancestor_sampling: whether the references take new pasts during the run.
         backward_sampling: whether the paths drawn at the end take new pasts.
     """
 
@@ -83,7 +83,7 @@ class Sweep:
 
     Attributes:
         populations: of all K N particles, step by step.
-        redrawn: of which chains the ancestors were drawn, step by step; none at step 0.
+        redrawn: the chains whose ancestors were drawn, step by step; none at step 0.
     """
 
     populations: tuple[Population, ...]
@@ -143,7 +143,7 @@ def sweep(
 
 
 def first_references(run: Run, chains: Chains, swept: Sweep, generator: Generator) -> References:
-    """Draw a path for each chain from the particles of all of them, as if they were one."""
+    """Draw a path for each chain from the particles of all chains together."""
     weights = scaled(swept.last.log_weights)
     chosen = inverse_cdf(weights, uniforms(chains.num_chains, generator))
     return _lineages(run, swept, chosen)
@@ -183,10 +183,10 @@ def _smoothed(
     chosen: Int64[Tensor, " K"],
     generator: Generator,
 ) -> References:
-    """Draw the past of each path anew, from the last step back; where ancestors were drawn."""
+    """Redraw the past of each path, from the last step back, at steps with drawn ancestors."""
     for t in reversed(range(1, len(swept.populations))):
         before, parents = swept.populations[t - 1], swept.populations[t].ancestors[chosen]
-        # A path that had finished keeps its past: there is nothing behind it to choose by.
+        # A finished path keeps its past: it has no later step by which to choose.
         going_on = ~run.model.finished(take(before.particles, parents)).cpu()
         references, chosen = _drawn_pasts(
             run, chains, t, references, before, swept.redrawn[t] & going_on, parents, generator
@@ -220,7 +220,7 @@ def _drawn_pasts(
     parents: Int64[Tensor, " K"],
     generator: Generator,
 ) -> tuple[References, Int64[Tensor, " K"]]:
-    """Draw by weight times ratio who comes before step t; `parents` where it is not wanted."""
+    """Draw the particle before step t by weight times ratio; `parents` where none is wanted."""
     chosen, numbers = parents.clone(), torch.full_like(parents, -1)
     paths = None
     if bool(wanted.any()):
@@ -251,7 +251,7 @@ def _resampled(
     given: Int64[Tensor, " K"] | None,
     generator: Generator,
 ) -> tuple[Int64[Tensor, " KN"], LogWeights]:
-    """Resample the chains that are due, given the parents of the references if there are any."""
+    """Resample the chains that are due, given the parents of their references, if any."""
     rows, chosen = chains.blocks(log_weights), due.nonzero().squeeze(1)
     if given is None:
         ancestors, carried, _ = resample_rows(chains.resampler, rows, due, generator)
@@ -271,7 +271,7 @@ def _is_over(run: Run, population: Population) -> bool:
 
 
 def _others(chains: Chains) -> Int64[Tensor, " M"]:
-    """Return the particles that are no references."""
+    """Return the particles that are not references."""
     rows = torch.arange(chains.num_chains * chains.num_particles)
     return rows[rows % chains.num_particles != 0]
 

@@ -1,13 +1,15 @@
-r"""Particle Gibbs: filters one after the other, each of which keeps a path of the one before.
+r"""Particle Gibbs: a sequence of filters, each of which keeps a path of the previous one.
 
 A sweep is a conditional run (`llmsmc.inference.mcmc.conditional_smc`); at its end the next
-reference is drawn from the weights. That leaves the posterior of the path as it is, for any N >= 2.
+reference is drawn from the weights. A sweep leaves the posterior of the path invariant, for any
+N >= 2.
 
 The posterior is the mean of the weighted populations of all sweeps after the warm-up. Its evidence
-is that of the first run, which is not conditional, and unbiased; `metadata["log_evidence_above"]`
-is the mean log-evidence of the conditional runs, which in stationarity is no less than the truth on
-average, as that of the first run is no more. The particles are those of the first sweep, chain by
-chain, then those of the second, and so on; `metadata` has `num_chains` and `num_sweeps`.
+is the unbiased evidence of the first run, which is not conditional.
+`metadata["log_evidence_above"]` is the mean log-evidence of the conditional runs. In stationarity
+its expectation is at least the true log-evidence, while the expectation of the first run's
+log-evidence is at most that. The particles are ordered by sweep, and within a sweep by chain;
+`metadata` has `num_chains` and `num_sweeps`.
 
 References:
     1. Andrieu, Doucet, Holenstein (2010). Particle Markov chain Monte Carlo methods, section 2.4.3.
@@ -55,15 +57,15 @@ class ParticleGibbs(Staged):
     """Settings of particle Gibbs.
 
     Attributes:
-        num_particles: N of each sweep of a chain, the reference among them; at least 2.
-        num_sweeps: conditional runs that count.
-        num_warmup: conditional runs before these.
-        num_chains: chains that run side by side and know nothing of each other.
+        num_particles: N in each sweep of a chain, including the reference; at least 2.
+        num_sweeps: the number of recorded conditional runs.
+        num_warmup: the number of conditional runs before these.
+        num_chains: the number of independent chains, which run side by side.
         resampler: a scheme that has a conditional version, or an `Adaptive` one around it.
-        ancestor_sampling: whether the references take new pasts on the way; the model has
+        ancestor_sampling: whether the references take new pasts during a sweep; the model needs
             `log_transition`, or `splice` and `log_prior` if it remembers the path.
-        backward_sampling: whether the paths drawn at the end of a sweep take new pasts; of a model
-            the same is asked.
+        backward_sampling: whether the paths drawn at the end of a sweep take new pasts; the model
+            needs the same methods.
         record: whether the posterior keeps the population of every step, for `trajectories`.
     """
 
@@ -100,7 +102,7 @@ class ParticleGibbs(Staged):
     def stages(
         self, model: StateSpaceModel, observations: Observations | None, *, seed: int | None
     ) -> Iterator[Callable[[], Posterior]]:
-        """Yield after each sweep that counts what makes the posterior of those so far."""
+        """After each recorded sweep, yield a function that builds the posterior so far."""
         run = Run(model, observations, RandomStreams(seed))
         if model.remembers_path and (self.ancestor_sampling or self.backward_sampling):
             run.model.check_splice()
@@ -137,7 +139,7 @@ def posterior_of(
     evidence: float,
     log_evidence_above: float,
 ) -> Posterior:
-    """Return the posterior of all sweeps, with the evidence of both sides."""
+    """Return the posterior of all sweeps, with the evidence estimated from both sides."""
     journal.forget()
     for population in pooled(chains, sweeps, evidence):
         journal.note(population)
@@ -159,7 +161,7 @@ def batches(chains: Chains, num_sweeps: int) -> Int64[Tensor, " SKN"]:
 def pooled(chains: Chains, sweeps: Sequence[Sweep], evidence: float) -> list[Population]:
     """Return the populations of all sweeps side by side, step by step, each of equal weight.
 
-    A sweep that is shorter than others stays at its last step.
+    A shorter sweep repeats its last step.
     """
     length = max(len(swept.populations) for swept in sweeps)
     count = len(chains.owners())
@@ -186,7 +188,7 @@ def pooled(chains: Chains, sweeps: Sequence[Sweep], evidence: float) -> list[Pop
 
 
 def of_equal_chains(chains: Chains, swept: Sweep) -> Sweep:
-    """Return the sweep with weights that have the sum 1, to which each chain gives the same."""
+    """Return the sweep with weights of sum 1, to which each chain contributes equally."""
 
     def shared(population: Population) -> Population:
         rows = chains.blocks(population.log_weights)

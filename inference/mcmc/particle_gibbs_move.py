@@ -1,8 +1,8 @@
 r"""A conditional run as a move: each particle is the reference of a small filter of its own.
 
 Each path x of step t is kept in slot 0 of a filter of N particles that runs from step 0 to t, and
-exchanged for a path drawn from its final weights. All steps can change at once, and nothing is
-rejected; N - 1 new paths are the price.
+is then replaced by a path drawn by the final weights. All steps can change at once, and nothing is
+rejected; the cost is N - 1 new paths.
 
 Reference: Andrieu, Doucet, Holenstein (2010). Particle Markov chain Monte Carlo methods.
 """
@@ -32,7 +32,7 @@ class ParticleGibbsMove:
     """The move, for models whose states remember their path and can be rewound.
 
     Attributes:
-        num_particles: N of the filter of each particle, the particle itself among them.
+        num_particles: N of the filter of each particle, including the particle itself.
         resampler: a scheme that has a conditional version, or an `Adaptive` one around it.
         ancestor_sampling: whether the paths take new pasts on the way; the model has `splice` and
             `log_prior`.
@@ -61,7 +61,7 @@ class ParticleGibbsMove:
     def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
         """Move each particle of step t; consumes `generator`.
 
-        A dead particle stays as it is: a path that cannot be is no reference.
+        A dead particle stays as it is, since an impossible path cannot be a reference.
         """
         old, moved = population.particles, torch.zeros(len(population.log_weights)).bool()
         alive = (population.log_weights > -math.inf).nonzero().squeeze(1)

@@ -6,10 +6,10 @@ with probability
 $$\min\Bigl(1, \frac{\hat Z(\theta') \, p(\theta') \, h(\theta \mid \theta')}
 {\hat Z(\theta) \, p(\theta) \, h(\theta' \mid \theta)}\Bigr).$$
 
-The estimate of the current parameters is kept, not made anew; since it is unbiased and never
-negative, the law of the chain is the exact posterior of the parameters, for any number of
-particles. Here h is a random walk on the parameters without their constraints, whose covariance is
-learned in the warm-up and fixed after it.
+The estimate of the current parameters is kept, not recomputed. Since it is unbiased and never
+negative, the stationary distribution of the chain is the exact posterior of the parameters, for any
+number of particles. Here h is a random walk on the parameters without their constraints, whose
+covariance is learned in the warm-up and fixed after it.
 
 The particles of the posterior are the parameters, `{name: [M, ...]}`. No evidence is estimated
 over the parameters: the log-evidence is 0.
@@ -49,9 +49,9 @@ class ParticleMarginalMetropolisHastings(Algorithm):
     """Settings of the chain.
 
     Attributes:
-        prior: the laws of the parameters, by the names of attributes of the model.
-        num_iterations: M, states of the chain that count.
-        num_warmup: states before these, by which the random walk is adapted.
+        prior: the distributions of the parameters, by the names of attributes of the model.
+        num_iterations: M, the recorded states of the chain.
+        num_warmup: the states before these, which adapt the random walk.
         inner: the filter that estimates the evidence, without bias.
         scale: standard deviation of the random walk, before it is adapted.
     """
@@ -84,7 +84,7 @@ class ParticleMarginalMetropolisHastings(Algorithm):
         *,
         seed: int | None = None,
     ) -> Iterator[Posterior]:
-        """Yield the posterior of the parameters after each iteration that counts."""
+        """Yield the posterior of the parameters after each recorded iteration."""
         streams, parameters = RandomStreams(seed), Parameters(self.prior)
         started, cost_before = time.perf_counter(), model.cost()
         state = self._first(model, observations, parameters, streams)
@@ -160,14 +160,14 @@ class ParticleMarginalMetropolisHastings(Algorithm):
 
 @dataclass(frozen=True, eq=False)
 class ChainState:
-    """Where the chain is, and the estimate that it came with."""
+    """The state of the chain: the parameters, and the estimate of their evidence."""
 
     vector: Tensor
     log_target: float
 
 
 def adapted(vectors: Tensor, factor: Tensor) -> Tensor:
-    """Return a root of the covariance that suits a random walk on the law of the vectors.
+    """Return a root of a covariance that suits a random walk on the distribution of the vectors.
 
     Reference: Roberts, Gelman, Gilks (1997): 2.38 squared over the dimension.
     """

@@ -18,7 +18,7 @@ class References(Protocol):
     """K paths x'_0, ..., x'_T."""
 
     def at(self, run: Run, t: int) -> Any:
-        """Return the states x'_t, a population of K; the last ones of those that have finished."""
+        """Return the states x'_t, a population of K; for finished paths, their last states."""
         ...
 
     def behind(
@@ -30,10 +30,10 @@ class References(Protocol):
             run: the run.
             t: the first step that is taken from the references.
             particles: M states of step t - 1.
-            owners: which of the K paths continues each of them.
+            owners: for each of the M states, the index of the path that continues it.
 
         Returns:
-            For each of them the log of $\gamma(x_{0:t-1}, x'_{t:T}) / \gamma(x_{0:t-1})$, up to a
+            For each state the log of $\gamma(x_{0:t-1}, x'_{t:T}) / \gamma(x_{0:t-1})$, up to a
             constant for each path; and the M new paths, where states remember them.
         """
         ...
@@ -41,13 +41,13 @@ class References(Protocol):
     def continued(
         self, t: int, states: Any, paths: Any, numbers: Int64[Tensor, " K"]
     ) -> "References":
-        """Give each path the past that has been chosen for it.
+        """Give each path its chosen past.
 
         Args:
             t: the first step that stays as it is.
-            states: the K states of step t - 1, each of which ends a past.
-            paths: what `behind` returned.
-            numbers: which of `paths` each reference becomes; -1 for those that keep their past.
+            states: the K states of step t - 1, each the end of a past.
+            paths: the paths that `behind` returned.
+            numbers: for each reference the index of its new path in `paths`; -1 to keep its past.
         """
         ...
 
@@ -116,11 +116,11 @@ class Trajectories:
     def continued(
         self, t: int, states: Any, paths: Any, numbers: Int64[Tensor, " K"]
     ) -> "Trajectories":
-        """Put the states in place; those before them are told by the ancestors."""
+        """Replace the states of step t - 1; the ancestors determine the states before them."""
         return Trajectories((*self.states[: t - 1], states, *self.states[t:]))
 
 
 def _possible(run: Run, particles: Any, log_ratio: Tensor) -> Float64[Tensor, " M"]:
-    """Nothing comes after a path that has finished; an impossible past is no better."""
+    """Give `-inf` to finished paths, which have no continuation, and to impossible pasts."""
     finished = run.model.finished(particles).cpu()
     return torch.where(finished | log_ratio.isnan(), -math.inf, log_ratio)

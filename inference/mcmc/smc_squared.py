@@ -1,4 +1,4 @@
-r"""SMC squared: particles of parameters, each with a filter of its own, as the data come in.
+r"""SMC squared: sequential inference of parameters, each with a particle filter of its own.
 
 M parameters $\theta^m$ from the prior carry a filter each. With the factors
 $\hat p_t^m$ by which their evidence grows at step t,
@@ -61,11 +61,11 @@ class SMC2(Algorithm):
     """Settings of SMC squared.
 
     Attributes:
-        prior: the laws of the parameters, by the names of attributes of the model.
+        prior: the distributions of the parameters, by the names of attributes of the model.
         num_parameters: M.
         num_particles: N of each filter.
         num_moves: moves of each pair after resampling.
-        ess_threshold: share of M below which the effective sample size leads to resampling.
+        ess_threshold: the share of M; a smaller effective sample size leads to resampling.
         resampler: the scheme for the pairs.
     """
 
@@ -166,7 +166,7 @@ class SMC2(Algorithm):
         return Filtered(run, None, 0.0)
 
     def _advanced(self, filtered: Filtered, t: int) -> Filtered:
-        """Let a filter make step t; one that is dead stays so."""
+        """Let a filter make step t; a dead filter stays dead."""
         if filtered.log_evidence == -math.inf:
             return filtered
         if filtered.population is None:

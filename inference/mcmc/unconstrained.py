@@ -1,7 +1,7 @@
-"""Unknown parameters of a model: attributes of it, with a prior, and without constraints.
+"""Unknown parameters of a model, as unconstrained vectors with a prior.
 
-Kernels move the parameters as a vector of real numbers, to which each is mapped by the transform
-of its support.
+Kernels move the parameters as a vector of real numbers. The transform of its support maps each
+parameter to the vector.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Parameters:
     """Parameters with their prior.
 
     Attributes:
-        prior: the law of each.
+        prior: the distribution of each parameter.
     """
 
     prior: Prior
@@ -117,7 +117,7 @@ def parameter_posterior(
 
 
 def _volume(transform: Transform, free: Tensor, value: Tensor, law: Distribution) -> Tensor:
-    """Return the log of the change of volume, in the shape of the law's log-density."""
+    """Return the log-determinant of the transform, in the shape of the law's log-density."""
     change: Tensor = transform.log_abs_det_jacobian(free, value)
     extra = change.dim() - (value.dim() - len(law.event_shape))
     return change.sum(tuple(range(-extra, 0))) if extra > 0 else change

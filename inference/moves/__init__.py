@@ -1,1 +1,1 @@
-"""Kernels that leave a target as it is."""
+"""MCMC moves: kernels that leave a target invariant."""

@@ -1,4 +1,4 @@
-"""Moves: Markov kernels that leave the target of a step as it is."""
+"""Moves: Markov kernels that leave the target of a step invariant."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -10,11 +10,11 @@ from llmsmc.inference.loop.run import Run
 
 
 class Moved(NamedTuple):
-    """What a move returns.
+    """The result of a move.
 
     Attributes:
-        population: with the particles moved; weights and ancestors are those of before.
-        accepted: which particles have taken the state that was proposed to them.
+        population: the moved particles, with unchanged weights and ancestors.
+        accepted: a mask of the particles whose proposal was accepted.
     """
 
     population: Population
@@ -23,10 +23,10 @@ class Moved(NamedTuple):
 
 @runtime_checkable
 class Move(Protocol):
-    """A kernel that leaves the law of the path x_0, ..., x_t given y_0, ..., y_t as it is."""
+    """A kernel that leaves the distribution of x_0, ..., x_t given y_0, ..., y_t invariant."""
 
     def check(self, run: Run) -> None:
-        """Raise `InputError` unless particles of the model can be moved; before any are drawn."""
+        """Raise `InputError` unless the move works on the model; called before a run begins."""
         ...
 
     def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:

@@ -1,11 +1,11 @@
-r"""A random walk of Metropolis on the newest state of each particle.
+r"""A Metropolis random walk on the newest state of each particle.
 
 $$x_t' = x_t + \sigma \, \xi, \quad \xi \sim N(0, I), \qquad \text{accepted with probability }
 \min\Bigl(1, \frac{p(x_t' \mid x_{t-1}) \, p(y_t \mid x_t')}
 {p(x_t \mid x_{t-1}) \, p(y_t \mid x_t)}\Bigr).$$
 
-The past of the particle stays. For states that are tensors of real numbers, or trees of them, and
-for models that say which real numbers a state is made from (`coordinates`).
+The past of the particle stays. The move works on states that are tensors of real numbers, or trees
+of such tensors, and on models that define the real `coordinates` of a state.
 
 Reference: Metropolis et al. (1953). Equation of state calculations by fast computing machines.
 """
@@ -43,7 +43,7 @@ class RandomWalk:
             raise InputError(f"scale is a length. Got {self.scale!r}; accepted: finite, above 0.")
 
     def check(self, run: Run) -> None:
-        """Raise `InputError` unless the states are made from real numbers; one is drawn to see."""
+        """Raise `InputError` unless states consist of real numbers; draws one state to check."""
         if run.model.remembers_path:
             raise InputError(
                 "A random walk moves the last state of a Markov model. Got "
@@ -75,6 +75,6 @@ class RandomWalk:
 
 
 def _log_density(run: Run, t: int, previous: Any, state: Any) -> Float64[Tensor, " N"]:
-    """Log-density of x_t and y_t given x_{t-1}."""
+    """Return the log-density of x_t and y_t given x_{t-1}."""
     log_transition = on_host(run.model.log_transition(t, previous, state))
     return log_transition + run.log_likelihood(t, previous, state)

@@ -1,13 +1,13 @@
-r"""Regenerate a suffix: rewind to a step, draw on from the model, accept by what is likelier.
+r"""Regenerate a suffix: rewind to a step, draw a new suffix, accept by the likelihoods.
 
-A path x of L steps is cut behind its first k steps, k uniform in 0..L-1, and drawn anew from
-there, up to the step t that it is in. The new path x' of L' steps is accepted with probability
+A path x of L steps is cut after its first k steps, with k uniform in 0..L-1. A new suffix is drawn
+from the model, up to the current step t. The new path x' of L' steps is accepted with probability
 
 $$\min\Bigl(1, \; \frac{L}{L'} \prod_{s \ge k} \frac{p(y_s \mid x'_{0:s})}{p(y_s \mid x_{0:s})}
 \Bigr):$$
 
-the transition cancels, since the suffix is drawn from it, and so does the prefix. This is the
-independence sampler of Metropolis and Hastings, with a random block.
+the transition cancels, since the suffix is drawn from it, and so does the prefix. This is an
+independence Metropolis-Hastings sampler with a random block.
 
 Reference: Hastings (1970). Monte Carlo sampling methods using Markov chains and their applications.
 """
@@ -50,7 +50,7 @@ class RegenerateSuffix:
         log_ratio = run.surviving_log_likelihood(t, new) - run.path_log_likelihood(t, old)
         new_num_steps = model.num_steps(new)
         log_ratio = log_ratio + num_steps.log() - new_num_steps.log()
-        # A dead particle stays so; a path without a step could not be cut on the way back.
+        # A dead particle stays dead; a path without a step has no reverse move.
         possible = (population.log_weights > -math.inf) & (new_num_steps > 0)
         accepted = possible & (uniforms(len(num_steps), generator).log() < log_ratio)
         return Moved(replace(population, particles=where(accepted, new, old)), accepted)
@@ -59,7 +59,7 @@ class RegenerateSuffix:
 def regenerated(
     run: Run, t: int, particles: Any, kept: Int64[Tensor, " N"], generator: Generator
 ) -> Any:
-    """Return the paths behind their first `kept` steps drawn anew, up to step t or their end."""
+    """Return the paths with all steps after the first `kept` redrawn, up to step t or their end."""
     model = run.model
     new, s = model.rewind(particles, kept), int(kept.min())
     while s <= t and not bool(model.finished(new).all()):

@@ -1,4 +1,4 @@
-"""Resampling only when the weights have become uneven: a resampler around a resampler.
+"""Resampling only when the weights have become uneven: a wrapper around another resampler.
 
 Reference: Liu, Chen (1995). Blind deconvolution via sequential imputations.
 """

@@ -1,4 +1,4 @@
-"""Resampling within blocks: side by side, populations that know nothing of each other."""
+"""Resampling within blocks: independent populations side by side."""
 
 import math
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ from llmsmc.inference.resampling.resamplers import (
 
 @dataclass(frozen=True)
 class InBlocks:
-    """Resample each of K blocks of N / K particles on its own; a block that is dead stays so.
+    """Resample each of K blocks of N / K particles on its own; a dead block stays dead.
 
-    The mass of every block is preserved, and a block never takes in a particle of another.
+    The mass of every block is preserved, and no particle changes its block.
     """
 
     resampler: Resampler
@@ -68,11 +68,11 @@ def resample_rows(
     wanted: Bool[Tensor, " K"],
     generator: Generator,
 ) -> tuple[Int64[Tensor, "K N"], Float64[Tensor, "K N"], Bool[Tensor, " K"]]:
-    """Resample those of K populations that are wanted; all at once, if the scheme is one of ours.
+    """Resample some of K populations; all at once, if the scheme has a form for rows.
 
     Returns:
-        The ancestors within each population, the log-weights that remain, and which populations
-        have been resampled.
+        The ancestors within each population, the outgoing log-weights, and a mask of the resampled
+        populations.
     """
     ancestors = torch.arange(log_weights.shape[1]).expand(log_weights.shape).clone()
     carried, due = log_weights.clone(), wanted & is_due(resampler, log_weights)
@@ -89,7 +89,7 @@ def resample_rows(
 
 
 def is_due(resampler: Resampler, log_weights: Float64[Tensor, "K N"]) -> Bool[Tensor, " K"]:
-    """Return which of K populations an `Adaptive` scheme would resample; any other one all."""
+    """Return which of K populations an `Adaptive` scheme resamples; other schemes resample all."""
     if not isinstance(resampler, Adaptive):
         return torch.ones(len(log_weights), dtype=torch.bool)
     sizes = effective_sample_sizes(log_weights)

@@ -1,15 +1,16 @@
-r"""Resampling given who is the parent of the first offspring.
+r"""Resampling given the parent of the first offspring.
 
-A conditional scheme has the law of an unconditional one whose offspring stand in random order,
-given that slot 0 holds a child of the parent. In that law the number of the parent's children is
-size-biased: n children are n times as likely to hold a given slot. The other slots come in random
-order, so that no sorting favours any of them.
+A conditional scheme has the distribution of the unconditional scheme with offspring in random
+order, given that slot 0 holds a child of the parent. In that distribution the number of the
+parent's children is size-biased: n children are n times as likely to hold a given slot. The other
+slots are in random order, so that no sorting favours any of them.
 
-Where the reference of a conditional run takes a new past, that is the parent: drawn first, with all
-other ancestors integrated out, and then they given it.
+Where the reference of a conditional run takes a new past, the end of that past is the parent. It is
+drawn first, with all other ancestors integrated out; the other ancestors are then drawn given it.
 
-Plain schemes with the first ancestor overwritten do not have this law: where the ancestors are
-sorted, that removes the smallest of them (docs/exactness.md has the size of the error).
+A plain scheme with its first ancestor overwritten does not have this distribution: where the
+ancestors are sorted, overwriting removes the smallest of them (docs/exactness.md has the size of
+the error).
 
 References:
     1. Andrieu, Doucet, Holenstein (2010). Particle Markov chain Monte Carlo methods.
@@ -40,7 +41,7 @@ from llmsmc.inference.resampling.resamplers import (
 )
 
 ConditionalRows = Callable[[Tensor, Tensor, Generator], Tensor]
-"""A scheme for K populations: weights [K, N] and the parent of slot 0 in each, to ancestors."""
+"""A scheme for K populations: from weights [K, N] and the parents of slots 0, to ancestors."""
 
 
 def conditional_multinomial(
@@ -53,7 +54,7 @@ def conditional_multinomial(
 def conditional_stratified(
     weights: Float64[Tensor, "K N"], parents: Int64[Tensor, " K"], generator: Generator
 ) -> Int64[Tensor, "K N"]:
-    """Let the point of one stratum fall on the parent; those of all others are free."""
+    """Let the point of one stratum fall on the parent; the other points are free."""
     strata, offset = _point_on(parents, weights, generator)
     offsets = uniforms(weights.shape, generator).scatter(1, strata, offset)
     ancestors = inverse_cdf_of_strata(weights, offsets)
@@ -63,7 +64,7 @@ def conditional_stratified(
 def conditional_systematic(
     weights: Float64[Tensor, "K N"], parents: Int64[Tensor, " K"], generator: Generator
 ) -> Int64[Tensor, "K N"]:
-    """Let the point of one stratum fall on the parent, which fixes the offset of all others."""
+    """Let the point of one stratum fall on the parent, which fixes the common offset."""
     strata, offset = _point_on(parents, weights, generator)
     ancestors = inverse_cdf_of_strata(weights, offset.expand(weights.shape).contiguous())
     return _led_by(parents, _shuffled(_without(strata, ancestors), generator))
@@ -72,7 +73,7 @@ def conditional_systematic(
 def conditional_residual(
     weights: Float64[Tensor, "K N"], parents: Int64[Tensor, " K"], generator: Generator
 ) -> Int64[Tensor, "K N"]:
-    """Let slot 0 hold a sure child of the parent, or the last of the drawn ones."""
+    """Let slot 0 hold a certain child of the parent, or the last drawn child."""
     size = weights.shape[1]
     expected = weights * size / weights.sum(1, keepdim=True)
     copies = expected.floor()
@@ -95,7 +96,7 @@ def conditional_killing(
     size, own = weights.shape[1], parents[:, None]
     ancestors = killing_rows(weights, size, generator)
     survival = weights / weights.amax(1, keepdim=True)
-    # Slot j is killed and given to the parent; or it is the parent's own, who survives.
+    # Slot j is killed and given to the parent, or it is the surviving parent's own slot.
     given = (1 - survival) * (weights / weights.sum(1, keepdim=True)).gather(1, own)
     given = given.scatter_add(1, own, survival.gather(1, own))
     slot = inverse_cdf(given, uniforms((len(weights), 1), generator))
@@ -104,10 +105,10 @@ def conditional_killing(
 
 
 def conditional(resampler: Resampler) -> ConditionalRows:
-    """Return the conditional version of a scheme, or of the one inside an `Adaptive`.
+    """Return the conditional version of a scheme, or of the scheme inside an `Adaptive`.
 
     Raises:
-        InputError: the scheme has none.
+        InputError: the scheme has no conditional version.
     """
     if isinstance(resampler, Adaptive):
         return conditional(resampler.resampler)
@@ -132,10 +133,11 @@ _CONDITIONAL: Final[dict[Resampler, ConditionalRows]] = {
 def _point_on(
     parents: Int64[Tensor, " K"], weights: Float64[Tensor, "K N"], generator: Generator
 ) -> tuple[Int64[Tensor, "K 1"], Float64[Tensor, "K 1"]]:
-    """Draw a point on the part of the line of N strata that is the parent's.
+    """Draw a point on the parent's part of the line of N strata.
 
-    Slot 0 holds each of the N points equally often, so that given whose it is, it is uniform
-    there. Returned are its stratum and its offset within.
+    Slot 0 holds each of the N points equally often. Given the parent, its point is therefore
+    uniform on the parent's part. Returns the stratum of the point, and its offset within the
+    stratum.
     """
     size, own = weights.shape[1], parents[:, None]
     scale = size / weights.sum(1, keepdim=True)

@@ -1,7 +1,7 @@
 r"""Killing: a particle survives with probability $W^n / \max_m W^m$; the dead are replaced.
 
-The largest particle always survives, and equal weights are left alone. It needs as many offspring
-as there are particles.
+The heaviest particle always survives, and equal weights stay unchanged. The number of offspring
+equals the number of particles.
 
 Reference: Del Moral (2004). Feynman-Kac Formulae, section 2.5.2.
 """
@@ -17,7 +17,7 @@ from llmsmc.inference.resampling.resamplers import Resampled, inverse_cdf, one_p
 def killing(
     log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
 ) -> Resampled:
-    """Keep each particle in its place, or put one there that is drawn by the weights."""
+    """Keep each particle in its place, or replace it by a particle drawn by the weights."""
     size = len(log_weights)
     if num_offspring not in (None, size):
         raise InputError(
@@ -30,7 +30,7 @@ def killing(
 def killing_rows(
     weights: Float64[Tensor, "K N"], size: int, generator: Generator
 ) -> Int64[Tensor, "K N"]:
-    """The same for K populations at once."""
+    """Apply the scheme to K populations at once."""
     survives = uniforms(weights.shape, generator) * weights.amax(1, keepdim=True) < weights
     drawn = inverse_cdf(weights, uniforms(weights.shape, generator))
     return torch.where(survives, torch.arange(size), drawn)

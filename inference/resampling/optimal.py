@@ -1,8 +1,8 @@
 r"""Optimal resampling: fewer particles, all distinct, with unequal weights.
 
 With c such that $\sum_n \min(c \, w^n, 1) = M$, a particle with $c \, w^n \ge 1$ is kept with its
-weight; the others share the places that are left, by systematic resampling, and weigh 1 / c each.
-Of all unbiased schemes without duplicates this one changes the weights least.
+weight; the others share the remaining places, by systematic resampling, and have weight 1 / c each.
+Of all unbiased schemes without duplicates this scheme changes the weights least.
 
 Reference: Fearnhead, Clifford (2003). On-line inference for hidden Markov models via particle
 filters, section 3.2 and appendix B.
@@ -20,7 +20,7 @@ from llmsmc.inference.resampling.resamplers import Resampled, inverse_cdf_of_str
 def optimal(
     log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
 ) -> Resampled:
-    """Keep M distinct particles; all that are alive, as they are, if they are no more than M."""
+    """Keep M distinct particles; if at most M are alive, keep these unchanged."""
     weights = scaled(log_weights)
     size = num_offspring or len(weights)
     if size > len(weights):

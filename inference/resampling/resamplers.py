@@ -1,4 +1,4 @@
-r"""Resampling schemes: functions from log-weights to ancestors and the log-weights that remain.
+r"""Resampling schemes: functions from log-weights to ancestors and outgoing log-weights.
 
 The contract, for N log-weights in and M out:
 
@@ -27,11 +27,11 @@ from llmsmc.core.weights import log_evidence, relative
 
 
 class Resampled(NamedTuple):
-    """What a resampler returns.
+    """The result of a resampler.
 
     Attributes:
         ancestors: the parents of the M offspring.
-        log_weights: the log-weights that the offspring start with.
+        log_weights: the log-weights of the offspring.
         resampled: False if every particle is its own parent and keeps its log-weight.
     """
 
@@ -65,7 +65,7 @@ def multinomial(
 def residual(
     log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
 ) -> Resampled:
-    r"""Give particle n its $\lfloor M W^n \rfloor$ offspring for sure, and draw only the rest."""
+    r"""Give particle n $\lfloor M W^n \rfloor$ certain offspring, and draw only the rest."""
     return one_population(residual_rows, log_weights, generator, num_offspring)
 
 
@@ -90,7 +90,7 @@ def systematic(
     return _sharing(ancestors, found.log_evidence)
 
 
-# The same for K populations at once, from weights [K, N] to ancestors [K, M].
+# Forms of the schemes for K populations at once, from weights [K, N] to ancestors [K, M].
 
 Rows = Callable[[Tensor, int, Generator], Tensor]
 """A scheme for K populations: weights [K, N], no row of which is zero, to ancestors [K, M]."""
@@ -106,11 +106,11 @@ def multinomial_rows(
 def residual_rows(
     weights: Float64[Tensor, "K N"], size: int, generator: Generator
 ) -> Int64[Tensor, "K M"]:
-    """Put the sure offspring first, and draw the others."""
+    """Put the certain offspring first, and draw the others."""
     expected = weights * size / weights.sum(1, keepdim=True)
     copies = expected.floor()
     rest = expected - copies
-    # A row without a rest has no draws, whatever it would draw from.
+    # A row without a remainder has no draws, so its distribution does not matter.
     rest = torch.where(rest.amax(1, keepdim=True) > 0, rest, weights)
     drawn = inverse_cdf(rest, uniforms((len(weights), size), generator))
     places = torch.arange(size).expand(len(weights), -1).contiguous()
@@ -216,7 +216,7 @@ def _expected_below(weights: Float64[Tensor, "*K N"], size: int) -> npt.NDArray[
 
 
 def _complete(num_below: Counts, weights: Float64[Tensor, "*K N"], size: int) -> Counts:
-    """From the last positive weight on let all points be below, where rounding missed one."""
+    """Count all points as below from the last positive weight on, where rounding missed one."""
     if (num_below[..., -1] != size).any():
         np.minimum(num_below, size, out=num_below)
         num_below[np.arange(weights.shape[-1]) >= _last_positive(weights).numpy()] = size
@@ -224,7 +224,7 @@ def _complete(num_below: Counts, weights: Float64[Tensor, "*K N"], size: int) ->
 
 
 def _hit(num_below: Counts, size: int) -> Int64[Tensor, "*K M"]:
-    """Return for each of M points the particle that it hits: how many counts do not exceed it."""
+    """Return the particle that each of M points hits, the number of counts not above the point."""
     if num_below.ndim == 1:
         return torch.from_numpy(np.bincount(num_below, minlength=size + 1)[:size].cumsum())
     *shape, length = num_below.shape

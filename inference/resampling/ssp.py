@@ -1,8 +1,9 @@
 r"""The Srinivasan sampling process: offspring are rounded down or up, negatively associated.
 
-Of two particles whose expected numbers of offspring are not whole, one is made whole by moving
-mass between them, up or down at random so that both keep their expectations; the other goes on.
-The particles meet as in a knock-out tournament, so that all pairs of a round are done at once.
+Take two particles whose expected numbers of offspring are not integers. Moving mass between them,
+up or down at random so that both keep their expectations, makes one of the numbers an integer; the
+other particle goes on to the next pair. The pairs form a knock-out tournament, whose rounds are
+vectorised.
 
 References:
     1. Srinivasan (2001). Distributions on level-sets with applications to approximation
@@ -34,8 +35,8 @@ def ssp(
         first, second = players[0 : len(players) - len(bye) : 2], players[1::2]
         a, b = fractions[first], fractions[second]
         total = a + b
-        up = total > 1  # then one of them becomes one, else one becomes zero
-        # The probability that `first` takes what there is to take.
+        up = total > 1  # then one of the two becomes one, otherwise one becomes zero
+        # The probability that `first` receives the mass.
         chance = torch.where(up, (1 - b) / (2 - total), a / total)
         first_wins = uniforms(len(first), generator) < chance
         winner = torch.where(first_wins, first, second)

@@ -1,1 +1,1 @@
-"""Baselines and search: what is not inference of the posterior."""
+"""Baselines: searches and votes that do not sample the posterior."""

@@ -1,9 +1,9 @@
 """Beam search over steps: the best partial solutions are kept, each continued in several ways.
 
-Of K unfinished particles the K / M with the likeliest paths are kept, M copies of each, and drawn
-on from there; finished ones keep their places. In the end the likeliest path is taken. There is no
-law of which this is a sample, and no evidence: the log-evidence of the posterior is that of the
-final scores.
+Of K unfinished particles the K / M with the likeliest paths are kept, each in M copies, which are
+extended independently; finished particles keep their places. The search returns the likeliest path.
+Its particles are not a sample of any distribution, and it has no evidence: the log-evidence of the
+posterior is computed from the final scores.
 
 Reference: Snell, Lee, Xu, Kumar (2024). Scaling LLM test-time compute optimally can be more
 effective than scaling model parameters. arXiv 2408.03314.
@@ -27,7 +27,9 @@ from llmsmc.results.estimates import Guarantee
 
 @dataclass(frozen=True)
 class BeamSearch(Stepwise):
-    """Settings of beam search, beside those of `Stepwise`; for models that remember their path.
+    """Settings of beam search, in addition to those of `Stepwise`.
+
+    The search works on models that remember their path.
 
     Attributes:
         beam_width: M, continuations of each particle that is kept.
@@ -47,7 +49,7 @@ class BeamSearch(Stepwise):
         return independent_runs.begin(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
-        """Keep the best of those that go on, and continue each in several ways."""
+        """Keep the best unfinished paths, and continue each in several ways."""
         scores = run.path_log_likelihood(t - 1, population.particles)
         active = (~run.model.finished(population.particles).cpu()).nonzero().squeeze(1)
         ancestors = torch.arange(self.num_particles)
@@ -55,11 +57,11 @@ class BeamSearch(Stepwise):
         return independent_runs.step(run, t, descended(population, ancestors))
 
     def conclude(self, run: Run, t: int, population: Population) -> Population:
-        """Take the likeliest path."""
+        """Move all weight to the likeliest path."""
         return the_best(run, t, population)
 
 
 def best(scores: Float64[Tensor, " K"], copies: int) -> Int64[Tensor, " K"]:
-    """Return the best of K, each as often as `copies` says, K in all; the first of equals first."""
+    """Return the best of K paths, each in `copies` copies, K in all; ties go to the first."""
     order = scores.argsort(descending=True, stable=True)
     return order.repeat_interleave(copies)[: len(scores)]

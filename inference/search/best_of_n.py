@@ -1,7 +1,7 @@
-"""Best of N: N independent runs, of which the one with the most likely path is taken.
+"""Best of N: N independent runs, of which the likeliest path is selected.
 
-The posterior is a point mass: all other particles get weight zero. Its evidence is that of the N
-runs before the choice, the estimate of importance sampling.
+The posterior is a point mass: all other particles get weight zero. Its evidence is the importance
+sampling estimate from the N runs before the selection.
 
 Reference: Cobbe et al. (2021). Training verifiers to solve math word problems.
 """
@@ -45,7 +45,7 @@ def the_best(run: Run, t: int, population: Population) -> Population:
 
 
 def point_mass(log_weights: LogWeights) -> LogWeights:
-    """Move the whole mass to the largest weight, the first of them if there are several."""
+    """Move the whole mass to the largest weight; ties go to the first."""
     best = torch.full_like(log_weights, -torch.inf)
     best[log_weights.argmax()] = log_evidence(log_weights)
     return best

@@ -1,7 +1,8 @@
 """Diverse verifier tree search: beam search in subtrees that never meet.
 
-The particles stand in blocks of M, the subtrees. In each the likeliest unfinished path is kept and
-continued in M ways, so that many first steps survive. In the end the likeliest of all is taken.
+The particles form blocks of M, the subtrees. Each subtree keeps its likeliest unfinished path and
+continues it in M ways, so that many first steps survive. The search returns the likeliest path of
+all.
 
 Reference: Beeching, Tunstall, Rush (2024). Scaling test-time compute with open models.
 """
@@ -23,7 +24,9 @@ from llmsmc.results.estimates import Guarantee
 
 @dataclass(frozen=True)
 class DiverseVerifierTreeSearch(Stepwise):
-    """Settings of the search, beside those of `Stepwise`; for models that remember their path.
+    """Settings of the search, in addition to those of `Stepwise`.
+
+    The search works on models that remember their path.
 
     Attributes:
         beam_width: M, continuations of the path that is kept in a subtree; it divides N.
@@ -48,7 +51,7 @@ class DiverseVerifierTreeSearch(Stepwise):
         return independent_runs.begin(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
-        """Keep the best of each subtree that goes on, and continue it in several ways."""
+        """Keep the best path of each unfinished subtree, and continue it in several ways."""
         scores = run.path_log_likelihood(t - 1, population.particles)
         finished = run.model.finished(population.particles).cpu()
         # Finished paths keep their places; only those that go on compete.
@@ -61,5 +64,5 @@ class DiverseVerifierTreeSearch(Stepwise):
         return independent_runs.step(run, t, descended(population, ancestors))
 
     def conclude(self, run: Run, t: int, population: Population) -> Population:
-        """Take the likeliest path."""
+        """Move all weight to the likeliest path."""
         return the_best(run, t, population)

@@ -1,6 +1,6 @@
 """Greedy: one particle that takes the most probable state at every step.
 
-For a language model this is decoding at temperature zero. The likelihood is never looked at.
+For a language model this is decoding at temperature zero. The likelihood is never evaluated.
 """
 
 from dataclasses import dataclass, field, replace

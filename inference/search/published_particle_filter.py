@@ -1,16 +1,16 @@
-r"""The particle filter of the paper as its code has it, for reproduction, with its defects named.
+r"""The particle filter of the paper's released code, for reproduction, with its defects named.
 
 Every particle of step t is weighed by the odds of the score of its whole prefix,
 $w_t \propto r / (1 - r)$ with $r = A(r_1, \dots, r_t)$, r clipped to [1e-7, 1 - 1e-7]; all are
-resampled at every step by independent draws. What it does otherwise than a filter:
+resampled at every step by independent draws. It differs from a particle filter:
 
-1. scores of prefixes serve as increments, so that the scores of early steps count again and again
-   (with `product`, that of step k to the power T - k + 1);
-2. finished particles are weighed anew at every later step, so that what finishes early gains;
-3. after all have finished there is one more resampling, in which the best may be lost;
-4. with `selection="sample"` the weights that have just been used for it are used once more.
+1. scores of prefixes serve as increments, so that the scores of early steps count repeatedly (with
+   `product`, the score of step k counts to the power T - k + 1);
+2. finished particles are weighed again at every later step, which favours short solutions;
+3. after all particles have finished, one more resampling may lose the best of them;
+4. with `selection="sample"` the selection uses the weights of that resampling a second time.
 
-Its target has no name, and there is no evidence: the log-evidence of the posterior is 0.
+Its target is no named distribution, and it has no evidence: the log-evidence of the posterior is 0.
 
 Reference: Puri et al. (2025). A probabilistic inference approach to inference-time scaling of LLMs
 using particle-based Monte Carlo methods. arXiv 2502.01618, algorithm 1 and the released code.
@@ -34,14 +34,14 @@ from llmsmc.inference.search.best_of_n import point_mass
 from llmsmc.results.estimates import Guarantee
 
 Selection = Literal["argmax", "sample"]
-"""How the answer is selected: the best final score, or a draw by the final weights."""
+"""The rule that selects the answer: the best final score, or a draw by the final weights."""
 
 CLIP: Final = 1e-7
 
 
 @dataclass(frozen=True)
 class PublishedParticleFilter(Stepwise):
-    """Settings of the published filter, beside those of `Stepwise`.
+    """Settings of the published filter, in addition to those of `Stepwise`.
 
     For models that remember their path.
 

@@ -1,7 +1,7 @@
-"""Self-consistency: N independent runs and a vote, whatever the likelihood says.
+"""Self-consistency: N independent runs and a majority vote, without the likelihood.
 
-The particles are exact draws from the prior, all of the same weight. With one particle this is a
-plain sample from the model.
+The particles are exact draws from the prior, with equal weights. With one particle this is a plain
+sample from the model.
 
 Reference: Wang et al. (2023). Self-consistency improves chain of thought reasoning in language
 models.
@@ -21,7 +21,7 @@ from llmsmc.results.estimates import Guarantee
 class SelfConsistency(Stepwise):
     """Settings of self-consistency; it never evaluates a potential.
 
-    They are those of `Stepwise`: `num_particles`, `truncated` and `record`.
+    The settings are those of `Stepwise`: `num_particles`, `truncated` and `record`.
     """
 
     guarantee: ClassVar[Guarantee] = "heuristic"

@@ -48,7 +48,7 @@ class Cell:
 
     @property
     def selection(self) -> str:
-        """The rule by which its answers are selected: a reading of a run, not a part of it."""
+        """The rule that selects answers, applied after the run; it does not change the run."""
         return str(self.values.get("selection", DEFAULT_SELECTION))
 
     @property

@@ -1,4 +1,4 @@
-"""The report of an ablation: what there is to say of it, as it stands in a JSON file.
+"""The report of an ablation, as written into a JSON file.
 
 Everything that is drawn or written about an ablation is made from this and nothing else.
 """

@@ -29,7 +29,7 @@ _UsageError: Final = typer.BadParameter.__mro__[1]  # not public under a name of
 
 
 class LineErrors(typer.core.TyperGroup):
-    """A group of commands whose errors of usage are one line; no command asks for help."""
+    """A group of commands with one-line usage errors; a call without a command shows the help."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the command line."""

@@ -13,7 +13,7 @@ def require_count(name: str, value: object, minimum: int = 1) -> None:
 
 
 def require_seconds(name: str, value: object, *, may_be_zero: bool = False) -> None:
-    """Raise `InputError` unless `value` is a time that has an end, and a beginning."""
+    """Raise `InputError` unless `value` is a finite, positive number (or zero, if allowed)."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not (0 < value < math.inf or (may_be_zero and value == 0)):  # type: ignore[operator]
         least = "0 <=" if may_be_zero else "0 <"

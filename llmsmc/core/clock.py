@@ -1,7 +1,7 @@
 """The clock by which a run counts its seconds.
 
-It is that of the wall, but for runs that share their models with others: each of these has a clock
-that stands still while the others run.
+By default this is wall-clock time. A run that shares models with other runs has a clock of its own,
+which is paused while the others execute.
 """
 
 import time
@@ -13,5 +13,5 @@ CLOCK: Final[ContextVar[Callable[[], float]]] = ContextVar("clock", default=time
 
 
 def seconds() -> float:
-    """Return the time of the clock, which counts from anywhere."""
+    """Return the time of the clock in seconds; only differences have a meaning."""
     return CLOCK.get()()

@@ -1,4 +1,4 @@
-"""What a run has cost."""
+"""The cost of a run."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,15 +16,15 @@ class Cost:
         scored_tokens: tokens that the reward model has judged.
         policy_positions: positions that went through the policy, padding included.
         reward_positions: positions that went through the reward model, padding included.
-        model_calls: forward passes of either model; requests, of one behind a server.
+        model_calls: forward passes of either model, or requests to a model behind a server.
         seconds: wall-clock time of the run.
-        policy_seconds: the part of it spent in the policy.
-        reward_seconds: the part of it spent in the reward model.
+        policy_seconds: the part of `seconds` spent in the policy.
+        reward_seconds: the part of `seconds` spent in the reward model.
         peak_memory_bytes: the largest amount of memory held; a maximum, not a sum.
-        prompt_tokens: tokens that servers have been sent as prompts.
-        cached_tokens: the part of them that a server had cached, as far as it says.
-        failed_particles: particles that a server could not go on with.
-        failures: why it could not, by kind: the first message of each, and how many there were.
+        prompt_tokens: prompt tokens sent to servers.
+        cached_tokens: the part of `prompt_tokens` that a server had cached, where it reports this.
+        failed_particles: particles that a server could not extend.
+        failures: the errors by kind: the first message of each kind, and their number.
     """
 
     generated_tokens: int = 0
@@ -50,7 +50,7 @@ class Cost:
         return cls(failed_particles=sum(failures.values()), failures=failures)
 
     def __add__(self, other: "Cost") -> "Cost":
-        """Return the cost of both: sums, and the larger of the two peaks."""
+        """Return the sum of both costs, with the larger of the two peaks."""
         both: dict[str, Any] = {
             "peak_memory_bytes": max(self.peak_memory_bytes, other.peak_memory_bytes),
             "failures": together(self.failures, other.failures),

@@ -1,11 +1,11 @@
 """Laws: a distribution, or a tree of distributions whose components are independent.
 
-A tree of laws is a tuple, list, named tuple, dict or dataclass of laws. What is drawn from it is
-the same tree with a tensor in place of each distribution, and its log-density is the sum of those
-of the components.
+A tree of laws is a tuple, list, named tuple, dict or dataclass of laws. A draw from it is the same
+tree with a tensor in place of each distribution; its log-density is the sum of the log-densities of
+the components.
 
-Particles stand side by side by broadcasting: the law of a component is one of N particles if it
-depends on any of them, and else, as it has too few dimensions, the law of each.
+Particles stand side by side by broadcasting. The law of a component has a batch dimension for N
+particles if it depends on any of them; a law with fewer dimensions is the law of each particle.
 """
 
 import math
@@ -35,10 +35,10 @@ def sample(law: Law, num_particles: int, previous: Any = None, *, generator: Gen
     """Draw N states; consumes `generator`.
 
     Args:
-        law: of a single particle if there are no previous states, else as the module says.
+        law: the law of one particle if there are no previous states, else of N (see the module).
         num_particles: N.
-        previous: the N states before, made of the same components; None if there are none.
-        generator: of the random numbers.
+        previous: the N previous states, with the same components; None if there are none.
+        generator: the source of randomness.
     """
 
     def draw(law: Distribution, previous: Any) -> Tensor:
@@ -48,7 +48,7 @@ def sample(law: Law, num_particles: int, previous: Any = None, *, generator: Gen
 
 
 def mode(law: Law, num_particles: int, previous: Any = None) -> Any:
-    """Return the most probable states, in N copies or given the N previous ones.
+    """Return N copies of the most probable state, or the most probable states given `previous`.
 
     Raises:
         InputError: a distribution has no mode.
@@ -63,7 +63,7 @@ def mode(law: Law, num_particles: int, previous: Any = None) -> Any:
 
 
 def batched(law: Law, num_particles: int, previous: Any = None) -> Law:
-    """Return the laws of N states, where the laws of a single particle are those of each."""
+    """Return the laws of N states; a law of a single particle is expanded to all of them."""
 
     def expand(law: Distribution, previous: Any) -> Distribution:
         shape = _missing_batch(law, num_particles, previous)
@@ -76,7 +76,7 @@ def most_probable(law: Distribution) -> Tensor:
     """Return the mode of a distribution, `batch_shape + event_shape`.
 
     Raises:
-        InputError: it has none.
+        InputError: the distribution has no mode.
     """
     try:
         return law.mode
@@ -100,7 +100,7 @@ def log_density_of_observation(law: Law, y: Any, num_particles: int, t: int) -> 
     """Return log p(y_t), `[N]`, for N independent laws of the whole of y_t.
 
     Raises:
-        InputError: y_t, or a component of it, is no value of its law.
+        InputError: y_t, or a component of it, is outside the support or shape of its law.
     """
     densities = []
     for name, part, value in observed(law, y, t):
@@ -123,12 +123,13 @@ def log_density_of_observation(law: Law, y: Any, num_particles: int, t: int) -> 
 
 
 def validated_log_prob(law: Distribution, value: Tensor) -> Tensor:
-    """Return the log-density of a value that is sure to be one of the law's.
+    """Return the log-density of a value, after checking that it is a value of the law.
 
-    `torch.compile` turns the checks of all laws off that are made from then on.
+    The check is explicit, since `torch.compile` disables the checks of all distributions made
+    later.
 
     Raises:
-        ValueError: it is no value of the law.
+        ValueError: the value is outside the support or shape of the law.
     """
     if value.dtype == torch.bool:  # torch subtracts, which Booleans refuse
         value = value.to(torch.get_default_dtype())
@@ -138,16 +139,17 @@ def validated_log_prob(law: Distribution, value: Tensor) -> Tensor:
 
 
 def observed(law: Law, y: Any, t: int) -> Iterator[tuple[str, Distribution, Tensor]]:
-    """Yield the components of y_t that are not None, which says that they are missing.
+    """Yield the components of y_t that are observed, that is, not None.
 
-    Single numbers of a component may be None as well, or NaN where its law takes that for missing.
+    Single numbers of a component may be missing as well: None, or NaN where the law treats NaN as
+    missing.
 
     Yields:
-        The name of the component, as in `llmsmc.core.particles.components`; the law of what is
-        there of it; its value.
+        The name of the component, as in `llmsmc.core.particles.components`; the law of its observed
+        numbers; their value.
 
     Raises:
-        InputError: y_t is not made of the components of its law, or is more than one y_t.
+        InputError: y_t does not have the components of its law, or is more than one observation.
     """
     if y is None:
         return
@@ -171,13 +173,13 @@ def observed(law: Law, y: Any, t: int) -> Iterator[tuple[str, Distribution, Tens
 
 
 def with_gaps(y: Any, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor | None]:
-    """Return an observation as a tensor, and which of its numbers are there; None for all.
+    """Return an observation as a tensor, with a mask of its observed numbers; None for all.
 
-    Numbers that are missing, written as None or masked in an array of NumPy, get the value of one
-    that is there.
+    Missing numbers, written as None or masked in an array of NumPy, get the value of an observed
+    one.
 
     Raises:
-        InputError: it is not made of numbers, or its rows are of different lengths.
+        InputError: it holds something other than numbers, or its rows differ in length.
     """
     if isinstance(y, Tensor):
         return y.to(dtype or y.dtype), None
@@ -213,10 +215,10 @@ def _shape(y: Any) -> tuple[int, ...]:
 
 
 def _numbers(y: Any, shape: tuple[int, ...]) -> Iterator[Any]:
-    """Yield the numbers of nested lists; a None stands for all the numbers that it is in place of.
+    """Yield the numbers of nested lists; a None stands for all numbers of its place.
 
     Raises:
-        ValueError: they are of another shape.
+        ValueError: the lists have another shape.
     """
     if y is None:
         yield from [None] * math.prod(shape)
@@ -230,7 +232,7 @@ def _numbers(y: Any, shape: tuple[int, ...]) -> Iterator[Any]:
 
 
 def accepts_nan(law: Distribution) -> bool:
-    """Return whether the law takes NaN for a number that is missing."""
+    """Return whether the law treats NaN as a missing number."""
     while hasattr(law, "base_dist"):
         law = law.base_dist
     return isinstance(law, dist.NanMaskedNormal | dist.NanMaskedMultivariateNormal)
@@ -239,11 +241,11 @@ def accepts_nan(law: Distribution) -> bool:
 def in_part(
     law: Distribution, value: Tensor, present: Tensor | None
 ) -> tuple[Distribution, Tensor]:
-    """Return the law of the numbers that are there, and a value of it.
+    """Return the law of the observed numbers, and their value.
 
-    That is the marginal of a multivariate normal law; of independent numbers, the law in which
-    those that are missing have density one. A value of another shape than the law's comes back with
-    the law, which refuses it.
+    For a multivariate normal law this is the marginal; for independent numbers, the law in which
+    missing numbers have density one. A value with another shape than the law is returned with the
+    law, which refuses it.
 
     Raises:
         InputError: the numbers depend on each other in another way.
@@ -277,7 +279,7 @@ def in_part(
 
 
 def _fits(law: Distribution, value: Tensor) -> bool:
-    """Return whether the value has the shape of one of the law, up to broadcasting of the batch."""
+    """Return whether the value has the shape of the law, up to broadcasting of the batch."""
     batch, event = value.shape[: value.dim() - len(law.event_shape)], law.event_shape
     sizes = zip(reversed(batch), reversed(law.batch_shape), strict=False)
     return value.shape[len(batch) :] == event and all(
@@ -295,13 +297,13 @@ class _AnyNumber(constraints.Constraint):
 
 
 class _NanMasked(dist.NanMaskedMultivariateNormal):
-    """A multivariate normal law that takes NaN for missing when it checks its values, too."""
+    """A multivariate normal law that also accepts NaN, as missing, when it checks its values."""
 
     support = _AnyNumber()  # type: ignore[assignment]
 
 
 def _parts(law: Law, y: Any, t: int) -> dict[Any, Any]:
-    """Return the components of y_t by the names that the law gives them."""
+    """Return the components of y_t under the names of the components of its law."""
     named = children(law)
     if isinstance(y, Mapping):
         parts = dict(y)

@@ -1,4 +1,4 @@
-"""Optional packages, imported when they are first needed."""
+"""Imports of optional packages, at their first use."""
 
 import importlib
 from types import ModuleType
@@ -10,9 +10,9 @@ def optional(module: str, *, extra: str, purpose: str) -> ModuleType:
     """Import a module of a package that comes with an extra.
 
     Args:
-        module: the module.
-        extra: the extra of this library that installs it.
-        purpose: what needs it, as the subject of a sentence.
+        module: the name of the module.
+        extra: the extra of this library that installs the package.
+        purpose: the feature that needs the package, as the subject of a sentence.
 
     Raises:
         MissingExtraError: the package is not installed.

@@ -1,7 +1,7 @@
-r"""Who descends from whom, and the variance that this reveals in a single run.
+r"""Ancestry of particles, and estimates of variance from the genealogy of a single run.
 
 `ancestors[t][n]` is the index, among the particles of step t-1, of the parent of particle n of
-step t. With $E_n$ the index of particle n's forefather at some earlier step and
+step t. With $E_n$ the index of particle n's ancestor at some earlier step and
 $\bar\varphi = \sum_n W^n \varphi^n$,
 
 $$S(\varphi) = \sum_j \Bigl( \sum_{n : E_n = j} W^n (\varphi^n - \bar\varphi) \Bigr)^2$$
@@ -14,16 +14,16 @@ $$\hat V = 1 - \Bigl(\frac{N}{N - 1}\Bigr)^k (1 - S_1)$$
 estimates the relative variance of the evidence, which is the variance of its logarithm where that
 is small: $\mathbb{E}[\hat Z^2 \hat V]$ is the variance of $\hat Z$, for multinomial resampling.
 
-**Where equal particles are merged** families blur, and what looks like a few of them may be many
-draws. Let particle n of step t stand for $c_n$ draws, $D_n = \sum W (\varphi - \bar\varphi)$ be the
-sum over its descendants at the end, and $U_n$ the sum of the squares that its draws would have, if
-each of its children had chosen one of them at random,
+**Where equal particles are merged**, families blur, and one particle may stand for many draws. Let
+particle n of step t stand for $c_n$ draws, $D_n = \sum W (\varphi - \bar\varphi)$ be the sum over
+its descendants at the end, and $U_n$ the sum of the squares that its draws would have, if each of
+its children had chosen one of them at random,
 
 $$U_n = \frac{D_n^2}{c_n} + \Bigl(1 - \frac{1}{c_n}\Bigr) \sum_{m \text{ child of } n} U_m.$$
 
-Draws that branch together share a number of offspring, $N_g$ for the group g of the particles of
-one state (or, for multinomial resampling, of all of them), so that what one has more the others
-have less: a covariance $-D_i D_j / N_g$ for each pair. Hence
+Draws that branch together share a fixed number of offspring, $N_g$ for the group g of the particles
+of one state (or, for multinomial resampling, of all particles). They are therefore negatively
+correlated, with a covariance $-D_i D_j / N_g$ for each pair. Hence
 
 $$V = \sum_n U^0_n - \frac{(\sum_n D^0_n)^2 - \sum_n U^0_n}{N - 1} - \sum_t \sum_{g}
 \frac{1}{N_g} \Bigl[ \Bigl(\sum_{n \in g} D^t_n\Bigr)^2 - \sum_{n \in g} U^t_n \Bigr],$$
@@ -48,7 +48,7 @@ from llmsmc.core.history import Merged
 
 
 def lineages(ancestors: Sequence[Int64[Tensor, " _"]]) -> Int64[Tensor, "T N"]:
-    """Return, for each step, the index there of the forefather of each final particle."""
+    """Return, for each step, the index of the ancestor of each final particle at that step."""
     return torch.stack(list(_backwards(ancestors))[::-1])
 
 
@@ -77,9 +77,9 @@ def variance_of_mean_over_lags(
 ) -> Float64[Tensor, " K"]:
     """Return the largest S over all earlier steps at which to divide the particles into families.
 
-    At the first step this is the estimator of Chan and Lai; it is void once all particles share
-    one forefather there. Later steps, the fixed lags of Olsson and Douc, miss the randomness
-    before them. Both errors are downwards, hence the maximum.
+    At the first step this is the estimator of Chan and Lai; it is void once all particles share one
+    ancestor at that step. Later steps (the fixed lags of Olsson and Douc) miss the randomness
+    before them. Both errors make the estimate too small, hence the maximum.
     """
     largest = torch.zeros(values.shape[1], dtype=values.dtype)
     last = None
@@ -138,11 +138,11 @@ def variance_of_mean_after_merging(
 ) -> Float64[Tensor, " K"]:
     """Return the largest V over all numbers of first steps that are given.
 
-    It is the largest for the reasons of `variance_of_mean_over_lags`. NaN where nothing can be
-    learned: where it comes out as nothing for values that differ; and for values that are all the
-    same, where all particles have one forefather who was not the only one of his step with a
-    weight, though not all of one state had one, so that the values may be of a step of which a
-    single state is left.
+    The maximum has the reasons given in `variance_of_mean_over_lags`. The result is NaN where the
+    genealogy tells nothing: where V is zero although the values differ; and, for equal values,
+    where some step has particles of one state with different parents, and all particles share an
+    ancestor that was not the only particle of its step with a weight. The values may then belong to
+    a step of which a single state is left.
 
     Args:
         probabilities: of the final particles.
@@ -183,16 +183,17 @@ def variance_between_batches(
     values: Float64[Tensor, "N K"],
     batches: Int64[Tensor, " N"],
 ) -> Float64[Tensor, " K"]:
-    """Return the variance of the mean that the batch means of Markov chains reveal.
+    """Return the variance of the mean, estimated from the batch means of Markov chains.
 
-    It is S over A batches, times A / (A - 1) for the mean that is estimated too; zero for A = 1.
+    This is S over A batches, times A / (A - 1), since the mean is estimated as well; zero for A =
+    1.
     """
     count = int(batches.max()) + 1
     return variance_of_mean(probabilities, values, batches) * count / max(count - 1, 1)
 
 
 def batches_of(num_states: int) -> Int64[Tensor, " M"]:
-    """Return in which batch each of M successive states of a chain is: sqrt(M) batches of sqrt(M).
+    """Return the batch of each of M successive states of a chain: sqrt(M) batches of sqrt(M).
 
     Reference: Flegal, Jones (2010). Batch means and spectral variance estimators in MCMC.
     """
@@ -206,7 +207,7 @@ def relative_variance_of_evidence(
 ) -> float:
     """Return V, which may be below zero; NaN where it is void.
 
-    It is for a single particle, and where all have one forefather, of whom nothing can be learned.
+    V is void for a single particle, and where all particles share one ancestor.
     """
     size, roots = len(probabilities), lineages(ancestors)[0]
     if size == 1 or bool((roots == roots[0]).all()):
@@ -217,7 +218,7 @@ def relative_variance_of_evidence(
 
 
 def _backwards(ancestors: Sequence[Int64[Tensor, " _"]]) -> Iterator[Int64[Tensor, " N"]]:
-    """Yield the forefathers of the final particles at the last step, the one before, ..."""
+    """Yield the ancestors of the final particles at the last step, the step before it, ..."""
     forefathers = torch.arange(len(ancestors[-1]))
     yield forefathers
     for parents in reversed(ancestors[1:]):

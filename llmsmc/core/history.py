@@ -1,4 +1,4 @@
-"""What happened at each step of a run."""
+"""Diagnostics of each step of a run."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from llmsmc.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Merged:
-    """What is lost to sight where equal particles have been merged.
+    """The draws behind each particle, where equal particles have been merged.
 
     Attributes:
-        multiplicities: how many particles that were drawn each of them stands for.
-        kinds: a number of the state of each; those of one number have one future.
+        multiplicities: the number of draws that each particle stands for.
+        kinds: the number of each particle's state; equal numbers mean the same future.
         branches_evenly: whether the number of offspring of each kind is its expectation, up to
             rounding.
     """
@@ -25,10 +25,10 @@ class Merged:
     branches_evenly: bool
 
     def check(self) -> None:
-        """Find out whether the numbers can be meant.
+        """Check the ranges of the numbers.
 
         Raises:
-            InputError: a particle stands for none, or a kind is none of 0 to N - 1.
+            InputError: a particle stands for no draw, or a kind is not one of 0 to N - 1.
         """
         count, kinds = len(self.kinds), self.kinds
         stand_for = (self.multiplicities >= 1) & (self.multiplicities < 2**31)
@@ -46,13 +46,13 @@ class StepRecord:
     Attributes:
         step: the step t, from 0.
         effective_sample_size: of the weights after the step.
-        log_evidence: of the steps 0 to t.
+        log_evidence: the log-evidence of the steps 0 to t.
         ancestors: for each particle, the index of its parent among those of the step before.
         resampled: whether the parents were drawn anew; if not, each particle is its own.
         num_finished: particles that have finished, in this step or before.
-        acceptance_rate: of the moves made in the step; None where there are none.
+        acceptance_rate: the acceptance rate of the moves of the step; None without moves.
         max_weight: the largest normalised weight.
-        merged: what has been merged; None where nothing ever is.
+        merged: the record of merged particles; None where an algorithm never merges.
     """
 
     step: int
@@ -66,10 +66,10 @@ class StepRecord:
     merged: Merged | None = None
 
     def check(self) -> None:
-        """Find out whether what has been merged are the particles of the step.
+        """Check that `merged` describes the particles of the step.
 
         Raises:
-            InputError: there are more of them, or fewer.
+            InputError: it describes more particles, or fewer.
         """
         count = len(self.ancestors)
         if self.merged is not None and len(self.merged.kinds) != count:

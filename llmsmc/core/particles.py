@@ -1,4 +1,4 @@
-"""Populations of particles, whatever they are made of.
+"""Populations of particles: tensors, trees of tensors, or objects of a model.
 
 A population of N particles is a tensor `[N, ...]`; a tuple, list, named tuple, dict or dataclass
 of populations; or an object of the model's own with these methods:
@@ -6,8 +6,8 @@ of populations; or an object of the model's own with these methods:
 * `__len__()`: the number of particles,
 * `__getitem__(indices)`: the population of the particles with these indices, repeats allowed;
   with a single integer, that particle,
-* `select(mask, other)`: this population where `mask`, and `other` elsewhere;
-* `concatenate(others)`: this population and others behind it, for algorithms that join some.
+* `select(mask, other)`: the particles of this population where `mask` is true, else of `other`;
+* `concatenate(others)`: this population followed by others, for algorithms that join populations.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +41,7 @@ def take(particles: Any, indices: Int64[Tensor, " M"]) -> Any:
 def _rows_at(population: Any, indices: Int64[Tensor, " M"]) -> Any:
     if not isinstance(population, Tensor) or population.device != indices.device:
         return population[indices]
-    # Of numbers side by side a gather is several times as fast as one of rows.
+    # A gather of single numbers is several times as fast as a gather of rows.
     if population.numel() == population.shape[0] and population.is_contiguous():
         return population.view(-1).index_select(0, indices).view(-1, *population.shape[1:])
     return population.index_select(0, indices)
@@ -53,7 +53,7 @@ def element(particles: Any, index: int) -> Any:
 
 
 def where(mask: Bool[Tensor, " N"], new: Any, old: Any) -> Any:
-    """Return the particles of `new` where `mask`, and those of `old` elsewhere."""
+    """Return the particles of `new` where `mask` is true, and the particles of `old` elsewhere."""
 
     def choose(new: Any, old: Any) -> Any:
         if not isinstance(new, Tensor):
@@ -121,7 +121,7 @@ def components(*trees: Any) -> Iterator[tuple[str, list[Any]]]:
 def named_populations(particles: Any) -> Iterator[tuple[str, Any]]:
     """Yield the tensors (or model's own objects) of the tree with names that can stand alone.
 
-    A lone one is called `x`, and so is a tuple or list of them.
+    A lone tensor is called `x`; so is a tuple or list of tensors.
     """
     for name, (values,) in components(particles):
         yield name if name and not name[0].isdigit() else f"x.{name}" if name else "x", values
@@ -131,7 +131,7 @@ def _rows(trees: Sequence[Any]) -> list[tuple[Any, list[Any]]]:
     """Return the corresponding children of the trees, each with its name in the first.
 
     Raises:
-        InputError: the trees are not made of the same ones.
+        InputError: the trees have different children.
     """
     named = [children(tree) for tree in trees]
     for other in named:

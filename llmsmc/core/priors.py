@@ -1,7 +1,7 @@
-"""Parameters of a model: attributes of it, which a prior gives laws.
+"""Parameters of a model: attributes with a prior distribution.
 
-A prior is a dictionary of distributions, `{"scale": dist.Gamma(2, 2), ...}`, by the names of the
-model's attributes.
+A prior is a dictionary of distributions, `{"scale": dist.Gamma(2, 2), ...}`; its keys are names of
+attributes of the model.
 """
 
 import copy
@@ -29,10 +29,10 @@ def check_prior(prior: Any) -> None:
 
 
 def with_attributes(owner: Owner, values: Mapping[str, Tensor]) -> Owner:
-    """Return a copy of a model, or of a program, with other values of some of its attributes.
+    """Return a copy of a model, or of a program, with other values of some attributes.
 
     Raises:
-        InputError: it has no attribute of one of the names.
+        InputError: the model has no attribute of one of the names.
     """
     changed = copy.copy(owner)
     for name, value in values.items():

@@ -1,7 +1,7 @@
 """Randomness as an argument: one seed, one stream for each step and purpose, no global state.
 
-A stream is keyed by a hash of (seed, step, purpose), so that what is drawn for one purpose does
-not depend on how much was drawn for another, and a run can be taken up again at any step.
+A stream is keyed by a hash of (seed, step, purpose). The draws for one purpose therefore do not
+depend on the number of draws for another, and a run can be resumed at any step.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ class RandomStreams:
     """The random streams of one run.
 
     Attributes:
-        seed: the seed given, or the one drawn from the system's entropy when none was.
+        seed: the given seed, or a seed drawn from the system's entropy.
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -43,7 +43,7 @@ class RandomStreams:
         return Generator().manual_seed(int.from_bytes(digest, "little") >> (64 - _SEED_BITS))
 
     def __repr__(self) -> str:
-        """Show the seed, which is all there is."""
+        """Show the seed."""
         return f"RandomStreams(seed={self.seed})"
 
 
@@ -61,8 +61,8 @@ def sample(distribution: Distribution, shape: Sequence[int], generator: Generato
 def standard_normal(shape: Sequence[int], generator: Generator) -> Tensor:
     """Draw float64 numbers from N(0, 1), those of `torch.randn`; consumes `generator`.
 
-    Many numbers are made by the transformation of torch, of uniform numbers in blocks of 16, but on
-    whole vectors: twice as fast, and the same up to rounding.
+    For many numbers this applies the Box-Muller transformation of torch, in blocks of 16, to whole
+    vectors. It is twice as fast and gives the same numbers up to rounding.
     """
     count = math.prod(shape)
     if count < _MANY:
@@ -90,10 +90,10 @@ def _box_muller_(numbers: Tensor) -> None:
 
 @contextmanager
 def global_generators(generator: Generator) -> Iterator[None]:
-    """Let what takes no generator draw numbers that `generator` decides; consumes `generator`.
+    """Make draws from the global generators depend on `generator` alone; consumes `generator`.
 
-    torch and Pyro distributions draw from the global generators. These are seeded from
-    `generator` for the length of the block and then put back exactly as they were.
+    Distributions of torch and Pyro draw from the global generators. Within the block these are
+    seeded from `generator`; after it they have exactly their previous states.
     """
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     seed = draw_seed(generator)

@@ -1,12 +1,12 @@
-r"""State-space models: what there is to infer.
+r"""State-space models, the objects of inference.
 
 $$x_0 \sim \text{initial}, \qquad x_t \sim \text{transition}(t, x_{t-1}), \qquad
 y_t \sim \text{observation}(t, x_t)$$
 
-A model is three methods that return laws: distributions, or trees of distributions whose
-components are independent given the previous state (`llmsmc.core.distributions`). The algorithms do
-not call these three but the methods built on them (`sample_initial`, `sample_transition`,
-`log_likelihood`, ...), which a model may override instead, when its laws are not distributions.
+A model defines three methods that return distributions, or trees of distributions whose components
+are independent given the previous state (`llmsmc.core.distributions`). Algorithms do not call these
+three; they call the methods built on them (`sample_initial`, `sample_transition`, `log_likelihood`,
+...). A model whose dynamics are not given by such distributions overrides those methods instead.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -28,11 +28,11 @@ Observations = Sequence[Any] | Tensor | NDArray[Any]
 """The observations y_0, y_1, ..., any of which may be None where it is missing."""
 
 Truncated = Literal["keep", "reject"]
-"""What becomes of the particles that a run without observations cuts off unfinished.
+"""The rule for particles that a run without observations cuts off unfinished.
 
-* `keep`: they stay with the weights they have; the target is that of the last step.
-* `reject`: they get weight zero; the target is conditioned on finishing, and the evidence is that
-  of the finished particles alone.
+* `keep`: they keep their weights; the target is the target of the last step.
+* `reject`: they get weight zero; the target is conditioned on finishing, and the evidence counts
+  the finished particles alone.
 """
 
 
@@ -62,7 +62,7 @@ class StateSpaceModel:
     max_steps: int | None = None
     remembers_path: bool = False
 
-    # What a model is.
+    # The model itself.
 
     def initial(self) -> Law:
         """Return the law of x_0, of a single particle."""
@@ -83,46 +83,47 @@ class StateSpaceModel:
     def log_likelihood(self, t: int, previous: Any, state: Any, y: Any) -> Tensor:
         """Return log p(y_t given x_t) for each particle, `[N]`; `previous` is None at t = 0.
 
-        As it stands: the log-density of `observation`, summed over components and dimensions of y,
-        and zero where y, or a component of it, is None, an observation that is missing. Override it
-        in place of `observation` where the likelihood has no observation, or sees the previous
-        state as well.
+        By default this is the log-density of `observation`, summed over components and dimensions
+        of y; a missing observation (None), or a missing component of one, counts as zero. Override
+        this method in place of `observation` where the likelihood has no observation, or depends on
+        the previous state as well.
         """
         count = num_particles(state)
         if y is None:
             return torch.zeros(count, dtype=torch.float64)
         return laws.log_density_of_observation(self.observation(t, state), y, count, t)
 
-    # What some algorithms can use besides.
+    # Optional methods for some algorithms.
 
     def proposal(self, t: int, previous: Any, y: Any) -> Law:
-        """Return a law of x_t that knows y_t; `previous` is None at t = 0, for a single particle.
+        """Return a distribution of x_t given y_t; at t = 0, of one particle, with `previous` None.
 
-        It is positive wherever the product of transition and likelihood is.
+        It must be positive wherever the product of transition and likelihood is positive.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `proposal`.")
 
     def log_lookahead(self, t: int, state: Any, y: Any) -> Tensor:
-        """Return the log of a guess at how likely y is, which is y_{t+1}, after the N states x_t.
+        """Return the log of a guess at the likelihood of y = y_{t+1} given the N states x_t, `[N]`.
 
-        The guess decides who is resampled, never what is estimated; it is positive wherever the
-        likelihood of what comes can be.
+        The guess decides which particles are resampled, never the estimates. It must be positive
+        wherever the next likelihood can be positive.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `log_lookahead`.")
 
     def log_twist(self, t: int, state: Any, observations: Observations | None) -> Tensor:
-        """Return the log of a guess at how likely all that comes after step t is, `[N]`.
+        """Return the log of a guess at the likelihood of all steps after t given x_t, `[N]`.
 
-        It is positive wherever that can be; a twisted filter corrects for it at the end.
+        It must be positive wherever that likelihood can be positive. A twisted filter divides the
+        guess out at the end.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `log_twist`.")
 
-    # What the algorithms call.
+    # Methods that algorithms call.
 
     def with_parameters(self, values: Mapping[str, Tensor]) -> "StateSpaceModel":
         """Return a copy of the model with other values of its parameters.
 
-        As it stands, these are attributes of the model.
+        By default, parameters are attributes of the model.
 
         Raises:
             InputError: the model has no parameter of one of the names.
@@ -132,8 +133,8 @@ class StateSpaceModel:
     def given(self, observations: Observations | None) -> "StateSpaceModel":
         """Return the model as a run on these observations uses it.
 
-        As it stands, itself: only a model whose states depend on the observations needs to know
-        them.
+        By default this is the model itself. A model whose states depend on the observations
+        overrides this method.
         """
         return self
 
@@ -164,7 +165,7 @@ class StateSpaceModel:
         return laws.log_density(law, state)
 
     def can_propose(self) -> bool:
-        """Return whether the model defines a proposal, as a law or by `propose`."""
+        """Return whether the model defines a proposal, by `proposal` or by `propose`."""
         mine, base = type(self), StateSpaceModel
         return mine.proposal is not base.proposal or mine.propose is not base.propose
 
@@ -187,33 +188,33 @@ class StateSpaceModel:
     def coordinates(self, state: Any) -> Any:
         """Return the real numbers that the N states are made from, a tree of tensors `[N, ...]`.
 
-        As it stands: the states.
+        By default these are the states themselves.
         """
         return state
 
     def at_coordinates(self, t: int, previous: Any, coordinates: Any) -> Any:
-        """Return the N states x_t that are made from these numbers, given x_{t-1}."""
+        """Return the N states x_t with these coordinates, given x_{t-1}."""
         return coordinates
 
     def path_log_likelihood(self, t: int, state: Any, observations: Observations | None) -> Tensor:
         """Return the sum over s = 0..t of the log-likelihoods of step s, `[N]`.
 
-        Called only on models that declare `remembers_path`. Particles that finished earlier
-        count the steps up to that one, and t may lie beyond the last step of all.
+        Algorithms call it only on models that declare `remembers_path`. For particles that finished
+        earlier, the sum ends with their last step; t may lie beyond the last step of all particles.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `path_log_likelihood`.")
 
     def survives(self, t: int, state: Any, since: int = 0) -> Bool[Tensor, " N"]:
         """Return which paths of step t had a likelihood above zero after each of their steps.
 
-        A filter loses the others on the way, and so do the moves of a filter. As it stands all of
-        them: a likelihood of zero that later steps cannot mend is that of the path, too. For
-        models that remember the path.
+        A filter and its moves lose the other paths on the way. By default all paths survive, which
+        is right where later steps cannot undo a likelihood of zero, so that the path's own
+        likelihood is zero too. For models that remember the path.
 
         Args:
             t: the step; it may lie beyond the last step of all.
             state: the paths.
-            since: number of first steps that are known to have been survived.
+            since: number of first steps that the paths are known to have survived.
         """
         return torch.ones(num_particles(state), dtype=torch.bool)
 
@@ -222,31 +223,31 @@ class StateSpaceModel:
         raise NotImplementedError(f"{type(self).__name__} does not define `num_steps`.")
 
     def rewind(self, state: Any, num_steps: Tensor) -> Any:
-        """Return the paths after their first `num_steps[n]` steps, unfinished where steps went.
+        """Return the paths after their first `num_steps[n]` steps; shortened paths are unfinished.
 
-        From there `sample_transition` goes on, at t = 0 too. For models that remember the path.
+        `sample_transition` continues such a path, at t = 0 too. For models that remember the path.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `rewind`.")
 
     def splice(self, state: Any, t: int, references: Any) -> Any:
         """Return the paths x_0, ..., x_{t-1}, each continued by the steps from t on of another.
 
-        For models that remember the path; a path that has finished has no continuation, which
-        `log_prior` says by `-inf`.
+        For models that remember the path. A finished path has no continuation; `log_prior` of such
+        a splice is `-inf`.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `splice`.")
 
     def check_splice(self) -> None:
-        """Raise `InputError` if `splice` cannot be carried out; asked before a run begins."""
+        """Raise `InputError` if `splice` is not possible; called before a run begins."""
 
     def log_prior(self, state: Any) -> Tensor:
         """Return the log-probability of each path, `[N]`; for models that remember the path."""
         raise NotImplementedError(f"{type(self).__name__} does not define `log_prior`.")
 
     def identities(self, state: Any) -> Sequence[Hashable]:
-        """Return N keys, equal where states are the same in all that the future depends on.
+        """Return N keys; equal keys mean that the states have the same future.
 
-        As it stands, for tensors and trees of them: the values.
+        By default the keys are the values, for tensors and trees of tensors.
         """
         columns = []
         for _, (values,) in components(state):
@@ -266,37 +267,36 @@ class StateSpaceModel:
     def truncated(self, particles: Any) -> Bool[Tensor, " N"]:
         """Return which particles a run without observations has cut off at its last step.
 
-        These are the unfinished ones, if the model can finish at all; else the horizon is its
-        natural end.
+        These are the unfinished particles if the model can finish at all. Otherwise the horizon is
+        the natural end, and none are cut off.
         """
         if not self.can_finish():
             return torch.zeros(num_particles(particles), dtype=torch.bool)
         return ~self.finished(particles)
 
     def failed(self, particles: Any) -> Bool[Tensor, " N"]:
-        """Return which particles could not be drawn, and so have weight zero: none by default."""
+        """Return which particles could not be drawn and have weight zero; none by default."""
         return torch.zeros(num_particles(particles), dtype=torch.bool)
 
     def can_fail(self) -> bool:
-        """Return whether the model says of some particles that they could not be drawn."""
+        """Return whether the model defines `failed`."""
         return type(self).failed is not StateSpaceModel.failed
 
     def can_finish(self) -> bool:
-        """Return whether the model says of some states that they are finished."""
+        """Return whether the model defines `finished`."""
         return type(self).finished is not StateSpaceModel.finished
 
     def record(self, particles: Any) -> Any:
-        """Return the population to be kept in the posterior, without caches and the like."""
+        """Return the population that the posterior keeps, without caches."""
         return particles
 
     def give_up(self, particles: Any) -> Any:
-        """Return the particles, to be extended for the last time: caches of theirs may be used up.
+        """Donate the caches of these particles: they are extended for the last time.
 
-        Who extends others that share a cache with them gets the same, if at the price of computing
-        again what was cached.
+        Other populations that share the caches stay valid, but recompute what was cached.
         """
         return particles
 
     def cost(self) -> Cost:
-        """Return what the model has cost so far, over all its runs."""
+        """Return the cost of the model so far, over all its runs."""
         return Cost()

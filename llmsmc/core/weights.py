@@ -1,4 +1,4 @@
-r"""Arithmetic of log-weights: pure functions that never change what they are given.
+r"""Arithmetic of log-weights: pure functions that never change their arguments.
 
 Log-weights $\log w^n$ are unnormalised, of type float64 and on the CPU. The normalised weights
 $W^n = w^n / \sum_m w^m$ are a view that is derived when it is needed. A weight of zero is
@@ -63,7 +63,7 @@ def uniform(num_particles: int) -> LogWeights:
 
 
 class Relative(NamedTuple):
-    """Weights divided by the largest of them, and what is read from them without another pass.
+    """Weights divided by the largest of them, and statistics that need no further pass.
 
     Attributes:
         weights: linear, in [0, 1], safe from overflow; ones if all weights are zero.
@@ -94,7 +94,7 @@ class Relative(NamedTuple):
         return 0.0 if self.log_largest == -math.inf else 1 / self.total
 
     def alive(self) -> "Relative":
-        """Return the same.
+        """Return these weights, unless all of them are zero.
 
         Raises:
             DegenerateWeightsError: all weights are zero.
@@ -194,7 +194,7 @@ def effective_sample_size(log_weights: LogWeights) -> float:
 
 
 def effective_sample_sizes(log_weights: Float64[Tensor, "K N"]) -> Float64[Tensor, " K"]:
-    """Return that of each of K populations."""
+    """Return the effective sample size of each of K populations."""
     weights = scaled_rows(log_weights)
     sizes = weights.sum(1) ** 2 / weights.square().sum(1)
     alive = log_weights.amax(1) > -math.inf
@@ -202,7 +202,7 @@ def effective_sample_sizes(log_weights: Float64[Tensor, "K N"]) -> Float64[Tenso
 
 
 def scaled_rows(log_weights: Float64[Tensor, "K N"]) -> Float64[Tensor, "K N"]:
-    """Return the weights of each row divided by the largest; ones where all are zero."""
+    """Return each row of weights divided by its largest weight; ones where all are zero."""
     largest = log_weights.amax(1, keepdim=True)
     return torch.where(largest > -math.inf, (log_weights - largest).exp(), 1.0)
 

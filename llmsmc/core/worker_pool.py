@@ -1,8 +1,8 @@
-"""Processes that work on what cannot be trusted: killed when they are slow, and replaced.
+"""Processes that work on untrusted input; slow processes are killed and replaced.
 
-A process runs a script (`grading/worker.py`, `models/text/template_worker.py`) that answers one
-line for each line it is sent and keeps what it has imported; so a request starts no process, and
-one that hangs or takes the memory of the machine ends with its process. Safe to use from any
+A process runs a script (`grading/worker.py`, `models/text/template_worker.py`) that answers each
+line with one line and keeps its imports loaded. A request therefore starts no process, and a
+request that hangs or exhausts the memory ends with its process. The pool is safe to use from any
 thread and after a fork.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 START_UP_SECONDS: Final = 120.0  # importing a computer algebra system on a busy machine
-# By the clock, for each second of processor time; where that is not limited, it is the only limit.
+# Wall-clock seconds per second of CPU time; the only limit where CPU time has none (Windows).
 MAX_WAITING: Final = 10.0 if sys.platform == "win32" else 300.0
 
 TIMEOUT: Final = "timeout"

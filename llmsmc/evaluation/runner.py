@@ -24,7 +24,7 @@ from llmsmc.solving.settings import Settings
 from llmsmc.solving.solver import answered, reasoning
 
 Result = dict[str, Any]
-"""What is written about one question, as it stands in a JSON file."""
+"""The record of one question, as written into a JSON file."""
 
 Run = Callable[[Example, int], Posterior]
 """Runs the algorithm on an example with a seed."""
@@ -38,8 +38,8 @@ def runner(
     Args:
         models: the settings, with models that are loaded.
         algorithm: how to solve it.
-        in_flight: how many examples are to be under way at a time; several share the models.
-        tokens_meanwhile: how many tokens of the others are drawn while steps of some are scored.
+        in_flight: the number of examples in flight at a time; several share the models.
+        tokens_meanwhile: the number of tokens drawn for other examples while steps are scored.
 
     Raises:
         InputError: the policy does not take the system prompt, so that all examples would fail.
@@ -61,8 +61,8 @@ def evaluate_missing(
 ) -> Iterator[Result]:
     """Yield the result of each example that is not done, as they come.
 
-    Examples that run one at a time know nothing of each other, so those that are done are left out.
-    Several at a time share batches, in which what is done is run once more.
+    With one example at a time, finished ones are skipped. With several, whole blocks are run again
+    so that batches, and therefore results, are the same.
 
     Raises:
         ServerError: a server is down, so that no example can be run any more.
@@ -87,9 +87,9 @@ def evaluate_together(
 ) -> Iterator[Result]:
     """Yield the result of each example that is not done, as they come; several run at a time.
 
-    What is computed together may differ in its last bits from what is computed alone. So that an
-    evaluation can be taken up again bit for bit, examples run in blocks that do not depend on what
-    is done: a block of which something is missing is run once more.
+    Results of a batch may differ in their last bits from results of single runs. Examples therefore
+    run in blocks that do not depend on which results exist, and a block with a missing result is
+    run again; a resumed evaluation then repeats an uninterrupted one bit for bit.
     """
     size = block_size(in_flight)
     for start in range(0, len(examples), size):

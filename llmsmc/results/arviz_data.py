@@ -1,26 +1,26 @@
 r"""Posteriors as ArviZ data: groups of xarray, with the dimensions `chain` and `draw`.
 
-ArviZ knows no weights. The weighted particles are therefore resampled, systematically, to draws of
-equal weight: draw m is the particle n at which the cumulated weights pass $(m + U) / M$, so that
-each particle has $M W^n$ draws, rounded up or down. Before that the particles are put in the order
-of their descent, so that copies and brothers stand side by side. ArviZ reads draws that repeat as
-autocorrelation, and its `ess` comes out near the effective sample size of the weights, and below it
-for the early steps of trajectories, of which few forefathers are left. If all weights are equal, as
-in a chain, draws are the particles.
+ArviZ has no weights. The weighted particles are therefore resampled, systematically, to draws of
+equal weight. Draw m is the particle n at which the cumulated weights pass $(m + U) / M$, so that
+each particle has $M W^n$ draws, rounded up or down. The particles are first sorted by descent, so
+that copies and siblings stand side by side. ArviZ reads repeated draws as autocorrelation, and its
+`ess` is near the effective sample size of the weights, and below it for the early steps of
+trajectories, where few ancestors are left. If all weights are equal, as in a chain, the draws are
+the particles.
 
 Groups:
 
-* `posterior`: tensors by their names in the population, a lone tensor as `x`; with a dimension
-  `step` where the population of every step was kept. Of text: `answer`, a number into the group
+* `posterior`: tensors under their names in the population, a lone tensor as `x`; with a dimension
+  `step` if the population of every step was kept. For text: `answer`, an index into the group
   `answers`, and `num_steps`.
-* `sample_stats`: of each draw, the `particle` that it is, its carried `log_weight` and whether it
-  was `truncated`.
+* `sample_stats`: the index (`particle`), carried `log_weight` and `truncated` flag of each draw.
 * `steps`: the history by `step`.
-* `answers`: of text, the `probability` and `standard_error` of each, under its words.
+* `answers`: for text, the `probability` and `standard_error` of each answer, with the answer as
+  coordinate.
 
-Chains are what the algorithm has run as chains: one of `ParticleMarginalMetropolisHastings`,
-`num_chains` of `ParticleGibbs`, each with all its sweeps in order. The particles of a filter are
-one chain, those of islands together, too. Several posteriors make as many times more chains.
+Chains are the chains of the algorithm: one for `ParticleMarginalMetropolisHastings`, `num_chains`
+for `ParticleGibbs`, each with all its sweeps in order. The particles of a filter form one chain,
+and so do all islands together. The chains of several posteriors are counted together.
 """
 
 from collections.abc import Iterator, Sequence
@@ -57,18 +57,18 @@ def to_arviz(
     """Return posteriors of one model as ArviZ data.
 
     Args:
-        posteriors: one, or several runs whose chains are put side by side.
-        num_draws: M, draws of each chain; by default as many as it has particles.
-        seed: of the resampling.
-        resample: if not, draws are the particles as they are; what they weigh is in `sample_stats`.
+        posteriors: one posterior, or several whose chains stand side by side.
+        num_draws: M, draws of each chain; by default the number of its particles.
+        seed: the seed of the resampling.
+        resample: if false, draws are the particles, and `sample_stats` has their weights.
 
     Returns:
         An `xarray.DataTree`; before version 1 of ArviZ an `arviz.InferenceData`.
 
     Raises:
         MissingExtraError: ArviZ is not installed.
-        InputError: the particles hold what is neither a tensor nor text; or the chains of several
-            posteriors differ in length.
+        InputError: the particles hold something other than tensors and text, or the chains of
+            several posteriors differ in length.
         DegenerateWeightsError: all weights are zero.
     """
     if num_draws is not None:
@@ -146,7 +146,7 @@ def _draws(
 
 
 def _labels(posteriors: Sequence[WeightedParticles]) -> list[str]:
-    """Return all answers, most probable first; none for models of other things."""
+    """Return all answers, most probable first; none for models without text."""
     if not all(hasattr(posterior.particles, "answers") for posterior in posteriors):
         return []
     totals: dict[str, float] = {}
@@ -158,7 +158,7 @@ def _labels(posteriors: Sequence[WeightedParticles]) -> list[str]:
 
 
 def _states(posterior: WeightedParticles, labels: Sequence[str]) -> tuple[dict[str, Tensor], bool]:
-    """Return `{name: [N, ...]}`, or `[N, T, ...]` and True where trajectories are kept."""
+    """Return `{name: [N, ...]}`, or `[N, T, ...]` and True if trajectories are kept."""
     if labels:
         codes = [labels.index(label) for label in answer_labels(posterior.particles)]
         steps = posterior.particles.num_steps if hasattr(posterior.particles, "num_steps") else None
@@ -242,7 +242,7 @@ def _steps(xarray: ModuleType, posterior: WeightedParticles) -> Any:
 
 
 def _law(xarray: ModuleType, posterior: WeightedParticles, labels: Sequence[str]) -> Any:
-    """Return the law of the answer as a dataset."""
+    """Return the distribution of the answer as a dataset."""
     found = {each.answer: each for each in summary.answer_estimates(posterior)}
     errors = [found[label].standard_error if label in found else None for label in labels]
     columns = {
@@ -256,14 +256,14 @@ def _law(xarray: ModuleType, posterior: WeightedParticles, labels: Sequence[str]
 
 
 def _joined(xarray: ModuleType, dimension: str, datasets: Sequence[Any]) -> Any:
-    """Return datasets side by side; a single run needs no dimension for it."""
+    """Return datasets joined along a dimension; a single dataset as it is."""
     if len(datasets) == 1:
         return datasets[0]
     return xarray.concat(datasets, dim=dimension, join="outer")
 
 
 def _attributes(posteriors: Sequence[WeightedParticles]) -> dict[str, Any]:
-    """Return what the runs say of themselves; of several runs, numbers in a list."""
+    """Return the attributes of the runs; for several runs, as lists of numbers."""
     found: dict[str, list[Any]] = {}
     for posterior in posteriors:
         error = summary.log_evidence_error(posterior)

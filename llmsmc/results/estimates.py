@@ -1,4 +1,4 @@
-"""A weighted population with its history, and what is estimated from it."""
+"""A weighted population with its history, and the estimates made from it."""
 
 import math
 from collections.abc import Callable, Hashable, Sequence
@@ -36,19 +36,19 @@ from llmsmc.storage.typed import mismatch
 Guarantee = Literal[
     "unbiased evidence", "properly weighted", "invariant", "consistent", "heuristic"
 ]
-"""What an algorithm promises.
+"""The guarantee of an algorithm, for any number of particles.
 
 * `unbiased evidence`: the evidence, not its log, is unbiased, and the particles are properly
-  weighted: the expectation of the sum of w h is the unnormalised target's integral of h;
-* `properly weighted`: the same up to a constant factor that is not known;
+  weighted: the expectation of the sum of w h is the integral of h over the unnormalised target;
+* `properly weighted`: the particles are properly weighted up to an unknown constant factor;
 * `invariant`: a draw from the target is mapped to a draw from the target;
-* `consistent`: right in the limit of many particles only;
+* `consistent`: estimates are right only in the limit of many particles;
 * `heuristic`: none of these.
 """
 
 
 class Noted(TypedDict, total=False):
-    """What is read of the metadata: an estimate from above, and what chains are made of."""
+    """The metadata that the library reads: an estimate from above, and the sizes of chains."""
 
     log_evidence_above: float
     num_chains: int
@@ -61,22 +61,22 @@ _MOST_DRAWS = 2**24
 
 @dataclass(frozen=True, eq=False, repr=False)
 class WeightedParticles:
-    """N weighted particles that stand for the target, with the record of how they came about.
+    """N weighted particles that approximate the target, with the record of their run.
 
     Attributes:
         algorithm: name of the algorithm.
-        guarantee: what the algorithm promises.
+        guarantee: the guarantee of the algorithm.
         seed: the seed that repeats the run.
         particles: the population, N states.
         log_weights: carried and unnormalised; their logsumexp is `log_evidence`.
         log_evidence: the log of the estimated normalising constant.
-        history: what happened at each step.
-        cost: what the run has cost.
+        history: the diagnostics of each step.
+        cost: the cost of the run.
         truncated: particles that the last step has cut off before they had finished.
         recorded: the population of each step, if recorded.
-        batches: where the particles are states of Markov chains, in which batch of successive
-            states of a chain each is; standard errors then count what batches differ by.
-        metadata: anything else worth keeping, as it would stand in a JSON file.
+        batches: where the particles are states of Markov chains, the batch of successive states to
+            which each belongs; standard errors then use the differences between batches.
+        metadata: other facts about the run, of types that JSON can hold.
     """
 
     algorithm: str
@@ -111,11 +111,11 @@ class WeightedParticles:
     def log_evidence_variance(self) -> float:
         """Return the variance of the log-evidence, estimated from the genealogy of this run.
 
-        Made for multinomial resampling; with other schemes, whose variance is smaller, it is an
-        indication, and may fall below zero. NaN where all particles have one forefather at the
-        first step, or where the sizes of populations change, but by merging: then several runs or
-        islands tell; and where all weights are zero. Where particles are merged it is made for the
-        scheme that was used.
+        The estimator is made for multinomial resampling; with other schemes, whose variance is
+        smaller, it is an indication and may fall below zero. With merged particles it is made for
+        the scheme of the run. NaN if all particles share one ancestor at step 0, if the population
+        size changes other than by merging, or if all weights are zero; use several runs or islands
+        then.
         """
         ancestors, merged = [record.ancestors for record in self.history], self._merged()
         if self.log_evidence == -math.inf:
@@ -143,7 +143,7 @@ class WeightedParticles:
         return (weights[alive] @ rows).reshape(values.shape[1:])
 
     def marginal(self, function: Callable[[Any], Any]) -> dict[Hashable, float]:
-        """Return the law of `function`, most probable value first: `{value: probability}`.
+        """Return the distribution of `function`, most probable value first: `{value: probability}`.
 
         The function maps the N states to N values; rows of tensors become tuples.
         """
@@ -157,11 +157,11 @@ class WeightedParticles:
     def standard_error(self, function: Callable[[Any], Any]) -> Any:
         """Return the estimated standard error of `mean(function)` or `marginal(function)`.
 
-        Read from the genealogy of this single run, and from batches of successive states where a
-        Markov chain has made them (see `llmsmc.core.genealogy`). Numbers and arrays give
-        that of the mean, as a float or a tensor; N other values give `{value: standard error}`.
-        NaN where particles have been merged and their genealogy tells nothing of the values, as all
-        have one forefather: more particles tell, or several runs.
+        The estimate comes from the genealogy of this single run, or, for a Markov chain, from
+        batches of its successive states (see `llmsmc.core.genealogy`). Numbers and arrays give the
+        standard error of the mean, as a float or a tensor; N other values give
+        `{value: standard error}`. NaN if particles have been merged and share one ancestor, so that
+        the genealogy tells nothing about the values; use more particles or several runs then.
         """
         result = function(self.particles)
         numbers = _numbers(result)
@@ -179,7 +179,7 @@ class WeightedParticles:
         return dict(zip(support, self._variance(indicators).sqrt().tolist(), strict=True))
 
     def answers(self) -> dict[str, float]:
-        """Return the law of the answer, most probable first; for models of text."""
+        """Return the distribution of the answer, most probable first; for models of text."""
         return {str(answer): weight for answer, weight in self.marginal(answer_labels).items()}
 
     def best(self) -> Any:
@@ -190,7 +190,7 @@ class WeightedParticles:
         """Return the whole path x_0, ..., x_T of each particle, followed through its ancestors.
 
         Tensors `[N, ...]` become `[N, T, ...]`; populations of a model's own kind become a tuple
-        of T populations, in which particle n is the forefather of the final particle n.
+        of T populations, in which particle n is the ancestor of the final particle n.
         """
         if self.recorded is None:
             raise InputError(
@@ -212,12 +212,12 @@ class WeightedParticles:
         )
 
     def check(self) -> None:
-        """Find out whether the parts fit together, as those of a run do.
+        """Check that the parts are consistent with each other.
 
         Raises:
-            InputError: a weight is NaN or infinite, or the log-evidence is not that of the weights;
-                sizes differ, an ancestor is none of the step before, or metadata that are read
-                are of another type.
+            InputError: a weight is NaN or infinite, the log-evidence is not the logsumexp of the
+                weights, sizes differ, an ancestor is not a particle of the step before, or metadata
+                have another type.
         """
         total = log_evidence(self.log_weights)
         if not math.isclose(self.log_evidence, total, rel_tol=1e-6, abs_tol=1e-6):
@@ -231,7 +231,7 @@ class WeightedParticles:
                 f"The history ends with the particles. Got {len(sizes)} steps, of {sizes[-1:]} "
                 f"particles in the last; accepted: {self.num_particles} in the last."
             )
-        # Those of the first step are of the draws that it has kept, however many there were.
+        # Ancestors of the first step are indices of its draws, of which it may have kept only some.
         for record, size in zip(self.history, [_MOST_DRAWS, *sizes], strict=False):
             if not bool(((record.ancestors >= 0) & (record.ancestors < size)).all()):
                 raise InputError(
@@ -276,7 +276,7 @@ class WeightedParticles:
         )
 
     def _merged(self) -> list[Merged]:
-        """Return what each step has merged; nothing where some step never merges."""
+        """Return the merging record of each step; nothing if some step has none."""
         merged = [record.merged for record in self.history if record.merged is not None]
         return merged if len(merged) == len(self.history) else []
 
@@ -307,7 +307,7 @@ def _stacked(*states: Any) -> Tensor:
 
 
 def _check_size(particles: Any, size: int) -> None:
-    """Raise `InputError` unless everything that the particles are made of is there N times."""
+    """Raise `InputError` unless every component of the particles has N entries."""
     for name, population in named_populations(particles):
         if num_particles(population) != size:
             raise InputError(

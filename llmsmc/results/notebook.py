@@ -1,7 +1,7 @@
-"""What a notebook shows of a posterior: a piece of HTML that stands by itself.
+"""The summary of a posterior that a notebook shows: one piece of HTML.
 
-It takes its colours from the page, so that it can be read on light and dark ones; it has no script,
-and fetches nothing. What a model or a user wrote goes through `foreign`.
+The summary takes its colours from the page, so that it is readable on light and dark pages. It has
+no script and fetches nothing. Text of a model or a user goes through `foreign`.
 """
 
 import html
@@ -55,7 +55,7 @@ _STYLE: Final = """
 
 
 def html_summary(posterior: WeightedParticles) -> str:
-    """Return the posterior as HTML: how it was made, what it says, and what to beware of."""
+    """Return the posterior as HTML: settings, estimates and warnings."""
     if summary.is_dead(posterior):
         body = "<p>All particles have weight zero.</p>"
     elif hasattr(posterior.particles, "answers"):
@@ -72,7 +72,7 @@ def html_summary(posterior: WeightedParticles) -> str:
 
 
 def foreign(text: str) -> str:
-    """Return the text of a model or a user on one line, all of it visible, shortened, escaped."""
+    """Return the text of a model or a user on one line: visible, shortened and escaped."""
     return html.escape(one_line(text, _MAX_LETTERS))
 
 
@@ -162,7 +162,7 @@ def _answers(posterior: WeightedParticles) -> str:
 
 
 def _components(posterior: WeightedParticles) -> str:
-    """Return the mean and the standard deviation of the numbers that a state is made of."""
+    """Return the mean and the standard deviation of each number of the state."""
     found = list(_columns(posterior.particles, MAX_COMPONENTS + 1))
     rows = []
     for name, column in found[:MAX_COMPONENTS]:
@@ -209,7 +209,7 @@ def _warnings(posterior: WeightedParticles) -> str:
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of cells that are HTML already; the last column may be of bars."""
+    """Return a table of cells that are already HTML; the last column may hold bars."""
     head = "".join(f"<th>{name}</th>" for name in names)
     body = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,9 +1,9 @@
-"""Pictures of a run, by Matplotlib: each draws into one pair of axes, and shows nothing.
+"""Plots of a run with Matplotlib; each function draws into one pair of axes and shows nothing.
 
-Without `ax` a new figure is made by `pyplot`, for notebooks to display; with it, `pyplot` is not
-touched. Legends are below the axes: a figure of several wants `layout="constrained"`. Steps are
-counted from 0, as in the history. The colours are those of Okabe and Ito, which the colour-blind
-tell apart; what a model wrote is never read as a formula.
+Without `ax`, `pyplot` makes a new figure, which notebooks display; with `ax`, `pyplot` is not
+touched. Legends are below the axes, so a figure with several plots needs `layout="constrained"`.
+Steps are counted from 0, as in the history. The colours are the palette of Okabe and Ito, which
+colour-blind readers can distinguish. Text of a model is never rendered as a formula.
 """
 
 import math
@@ -66,7 +66,7 @@ def plot_evidence(
 ) -> "matplotlib.axes.Axes":
     """Draw the log-evidence of the steps 0 to t for each t, and its standard error where known.
 
-    The error is read from the genealogy and the final weights, and so belongs to the last step.
+    The error is computed from the genealogy and the final weights, and belongs to the last step.
     """
     axes = _axes(ax)
     steps = [record.step for record in posterior.history]
@@ -98,11 +98,11 @@ def plot_evidence(
 def plot_genealogy(
     posterior: WeightedParticles, ax: "matplotlib.axes.Axes | None" = None
 ) -> "matplotlib.axes.Axes":
-    """Draw who descends from whom: the lineages that survive in colour, all others in grey.
+    """Draw the genealogy of the particles: surviving lineages in colour, all others in grey.
 
     The particles of each step stand in the order of their parents, so that branches of one family
-    do not cross. A branch is as thick as the probability of its descendants, and at the end a bar
-    shows that of each particle.
+    do not cross. The width of a branch shows the probability of its descendants, and a bar at the
+    end shows the probability of each particle.
     """
     axes = _axes(ax)
     history = posterior.history
@@ -144,7 +144,7 @@ def plot_answers(
 ) -> "matplotlib.axes.Axes":
     """Draw the probability of each answer, with its standard error; for models of text.
 
-    The most probable `max_answers` have bars of their own, all others one together.
+    The most probable `max_answers` answers have bars of their own; all others share one bar.
     """
     require_count("max_answers", max_answers)
     estimates = summary.answer_estimates(posterior)
@@ -199,7 +199,7 @@ def plot_answers(
 
 
 def plain(text: str, width: int = _LABEL_WIDTH) -> str:
-    """Return text of a model as a label: on one line, not too long, no sign of it a formula."""
+    """Return text of a model as a label: one short line, with no part read as a formula."""
     return one_line(text, width).replace("$", r"\$")
 
 
@@ -299,7 +299,7 @@ def _clear_frame(axes: Any) -> None:
 
 
 def _shares(ancestors: list[Int64[Tensor, " _"]], weights: np.ndarray) -> list[np.ndarray]:
-    """Return the final probability of the descendants of each particle; -1 where it has none."""
+    """Return the final probability of the descendants of each particle; -1 without descendants."""
     shares = []
     for row, forefathers in zip(ancestors, lineages(ancestors).numpy(), strict=True):
         share = np.bincount(forefathers, weights, minlength=len(row))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Posterior(WeightedParticles):
-    """What a run leaves behind: N weighted particles that stand for the target, and their history.
+    """The result of a run: N weighted particles that approximate the target, with their history.
 
     The attributes and the estimates are those of `WeightedParticles`.
     """
@@ -24,7 +24,7 @@ class Posterior(WeightedParticles):
         """Write the posterior into the folder `path`, as JSON and safetensors.
 
         Raises:
-            InputError: it cannot be written; what was saved there before is there still.
+            InputError: the posterior cannot be written; an earlier save in the folder is unchanged.
         """
         serialization.save(self, path)
 
@@ -33,7 +33,7 @@ class Posterior(WeightedParticles):
         """Read a posterior; `types` are the dataclasses of your own that its particles use.
 
         Raises:
-            InputError: there is none, or its parts do not fit together; says what is wrong.
+            InputError: the folder holds no posterior, or its parts are inconsistent.
         """
         posterior = serialization.load(path, types)
         if not isinstance(posterior, cls):
@@ -51,10 +51,10 @@ class Posterior(WeightedParticles):
         """Return the posterior as ArviZ data, resampled to draws of equal weight.
 
         Args:
-            num_draws: draws of each chain; by default as many as it has particles.
-            seed: of the resampling.
-            resample: if not, draws are the particles, and their weights are in `sample_stats`.
-            others: posteriors of further runs, whose chains are put beside those of this one.
+            num_draws: draws of each chain; by default the number of its particles.
+            seed: the seed of the resampling.
+            resample: if false, draws are the particles, and `sample_stats` has their weights.
+            others: posteriors of further runs, whose chains are added to those of this run.
 
         Returns:
             An `xarray.DataTree`; before version 1 of ArviZ an `arviz.InferenceData`. Its groups are
@@ -79,7 +79,7 @@ class Posterior(WeightedParticles):
         return plots.plot_evidence(self, ax)
 
     def plot_genealogy(self, ax: "matplotlib.axes.Axes | None" = None) -> "matplotlib.axes.Axes":
-        """Draw who descends from whom; return the axes."""
+        """Draw the genealogy of the particles; return the axes."""
         from llmsmc.results import plots
 
         return plots.plot_genealogy(self, ax)
@@ -99,7 +99,7 @@ class Posterior(WeightedParticles):
         return html_summary.html_summary(self)
 
     def __repr__(self) -> str:
-        """Show what fits on a line."""
+        """Return a summary of one line."""
         return (
             f"Posterior({self.algorithm}, {self.num_particles} particles, "
             f"{len(self.history)} steps, log_evidence={self.log_evidence:.4f}, "

@@ -1,4 +1,4 @@
-"""What people want to know of a finished run, above all on text, read from its posterior."""
+"""Summaries of a finished run for reports: answers, errors, costs and warnings."""
 
 import math
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ _COLLAPSED = 1.5  # an effective sample size that is as good as one particle
 
 @dataclass(frozen=True)
 class AnswerEstimate:
-    """An answer, its probability, and the standard error of that; None where there is none."""
+    """An answer, its probability, and the standard error of the probability; None if unknown."""
 
     answer: str
     probability: float
@@ -28,9 +28,9 @@ def is_dead(posterior: WeightedParticles) -> bool:
 
 
 def has_spread(posterior: WeightedParticles) -> bool:
-    """Return whether the population has anything to say about its own error.
+    """Return whether the population can estimate its own error.
 
-    A single particle, or one with all the weight, has not.
+    A single particle, or a population with all weight on one particle, cannot.
     """
     return posterior.effective_sample_size > 1.0 + 1e-9
 
@@ -44,13 +44,13 @@ def log_evidence_error(posterior: WeightedParticles) -> float | None:
 
 
 def acceptance_rate(posterior: WeightedParticles) -> float | None:
-    """Return the mean acceptance rate of the moves; None where none were made."""
+    """Return the mean acceptance rate of the moves; None without moves."""
     rates = [r.acceptance_rate for r in posterior.history if r.acceptance_rate is not None]
     return sum(rates) / len(rates) if rates else None
 
 
 def answer_estimates(posterior: WeightedParticles) -> list[AnswerEstimate]:
-    """Return the law of the answer, most probable first; empty if all particles are dead."""
+    """Return the distribution of the answer, most probable first; empty if all are dead."""
     if is_dead(posterior):
         return []
     labels = answer_labels(posterior.particles)
@@ -69,13 +69,13 @@ def leading_answer(estimates: Iterable[AnswerEstimate]) -> str | None:
 
 
 def probability_of(reference: str, estimates: Iterable[AnswerEstimate]) -> float:
-    """Return the probability of all answers that say the same as `reference`."""
+    """Return the probability of all answers that are equivalent to `reference`."""
     given = (each for each in estimates if each.answer != NO_ANSWER)
     return math.fsum(each.probability for each in given if equivalent(each.answer, reference))
 
 
 def best_solution(posterior: WeightedParticles) -> Any:
-    """Return the particle of largest weight among those that give the leading answer.
+    """Return the heaviest particle among those with the leading answer.
 
     Without any answer, the particle of largest weight.
     """
@@ -94,7 +94,7 @@ def num_truncated(posterior: WeightedParticles) -> int:
 
 
 def warnings(posterior: WeightedParticles) -> list[str]:
-    """Return what should keep a reader from trusting the run, in plain words."""
+    """Return the reasons to distrust the run, in plain words."""
     found = [
         _failures(posterior),
         _truncation(posterior),
@@ -105,12 +105,12 @@ def warnings(posterior: WeightedParticles) -> list[str]:
 
 
 def percent(probability: float) -> str:
-    """Return a probability in percent, without making a small one none."""
+    """Return a probability in percent; a small one is never rounded to zero."""
     return "<0.1%" if 0 < probability < 0.0005 else f"{probability:.1%}"
 
 
 def cost_record(posterior: WeightedParticles) -> dict[str, Any]:
-    """Return the cost as it would stand in a JSON file, with the seconds outside of the models."""
+    """Return the cost as a dictionary for JSON, with the seconds outside of the models."""
     cost = posterior.cost
     other = max(cost.seconds - cost.policy_seconds - cost.reward_seconds, 0.0)
     return asdict(cost) | {
@@ -147,13 +147,13 @@ def _failures(posterior: WeightedParticles) -> str | None:
 
 
 def _commonest(posterior: WeightedParticles) -> list[tuple[str, int]]:
-    """Return the commonest reasons for which particles failed, with their numbers."""
+    """Return the commonest failures of particles, with their counts."""
     found = posterior.cost.failures.items()
     return sorted(found, key=lambda each: -each[1])[:_MAX_KINDS]
 
 
 def _collapse(posterior: WeightedParticles) -> str | None:
-    """Say where a run that approximates a law has rested on a single particle."""
+    """Name the steps at which the whole weight rests on about one particle."""
     if posterior.guarantee == "heuristic" or posterior.num_particles == 1:
         return None
     sizes = {record.step: record.effective_sample_size for record in posterior.history}

@@ -1,4 +1,4 @@
-"""JSON files as the doors write them: whole or not at all, and strictly JSON."""
+"""JSON files of the entry points: written whole or not at all, and strictly JSON."""
 
 import importlib.metadata
 import json

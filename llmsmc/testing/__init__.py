@@ -1,4 +1,4 @@
-"""What models and algorithms are held to, ours and yours: laws, and known answers."""
+"""Tests for models and algorithms: laws, and instances with known answers."""
 
 from typing import TYPE_CHECKING
 

@@ -13,19 +13,18 @@ from llmsmc.models.caches.row_cache import RowCache, concatenate, gather
 class CacheRows:
     """For each of N particles a row of `cache`, or -1 for none, and how much of it is theirs.
 
-    The cache is shared by all populations that descend from one another and never written to
-    again: resampling gathers row numbers only, and whoever extends particles takes a copy of the
-    rows it needs, in one gather.
+    All populations that descend from one another share the cache, and it is never written to again.
+    Resampling gathers row numbers only; extending particles copies the rows that are needed, in one
+    gather.
 
-    Where it has been given up, because these particles are extended for the last time, whoever does
-    so may move the buffers out of the cache in place of copying rows. Populations that still refer
-    to it have no rows any more then; what they would need of them is computed again.
+    If the cache is donated, the consumer may take the buffers over instead of copying rows. Other
+    handles then report no rows, and their models recompute what was cached.
 
     Attributes:
         cache: the shared cache; None if no particle has a row.
         rows: the row of each particle, or -1.
         lengths: how many tokens of its row are the particle's.
-        is_given_up: whether nobody will need the cache again but who is handed these rows.
+        is_given_up: whether the cache is donated: only the consumer of these rows needs it again.
     """
 
     cache: RowCache | None
@@ -35,7 +34,7 @@ class CacheRows:
 
     @classmethod
     def none(cls, num_particles: int) -> "CacheRows":
-        """Return the rows of particles of which nothing is cached."""
+        """Return the rows of N particles without cached tokens."""
         zeros = torch.zeros(num_particles, dtype=torch.long)
         return cls(None, zeros - 1, zeros)
 
@@ -50,7 +49,7 @@ class CacheRows:
         return (self.rows >= 0) & (num_rows > 0)
 
     def split(self, num_models: int) -> "tuple[CacheRows, ...]":
-        """Return the memories of that many models, of which none has anything cached yet."""
+        """Return a handle for each of `num_models` models, with nothing cached."""
         return (CacheRows.none(len(self)),) * num_models
 
     def take(self, indices: Int[Tensor, " M"]) -> "CacheRows":
@@ -63,7 +62,7 @@ class CacheRows:
         return kept if bool(kept.present.any()) else replace(kept, cache=None)
 
     def given_up(self) -> "CacheRows":
-        """Return the same rows, for whoever needs them last."""
+        """Return the rows, donated to their last consumer."""
         return replace(self, is_given_up=True)
 
     def truncate(self, lengths: Int[Tensor, " N"]) -> "CacheRows":
@@ -71,7 +70,7 @@ class CacheRows:
         return replace(self, lengths=torch.minimum(self.lengths, lengths))
 
     def own(self) -> "CacheRows":
-        """Return the same rows in a cache of their own, if there are others in this one."""
+        """Return the rows in a cache of their own, if this cache has other rows as well."""
         if self.cache is None:
             return self
         rows, which = torch.unique(self.rows[self.present], return_inverse=True)
@@ -90,7 +89,7 @@ class CacheRows:
 
 @dataclass(frozen=True, eq=False)
 class JointRows:
-    """What several models have cached of the same N particles."""
+    """The handles of several models for the same N particles."""
 
     parts: "tuple[CacheRows | JointRows, ...]"
 
@@ -99,7 +98,7 @@ class JointRows:
         return len(self.parts[0])
 
     def split(self, num_models: int) -> "tuple[CacheRows | JointRows, ...]":
-        """Return the memories of the models."""
+        """Return the handle of each model."""
         assert num_models == len(self.parts)
         return self.parts
 
@@ -112,7 +111,7 @@ class JointRows:
         return JointRows(tuple(part.keep(mask) for part in self.parts))
 
     def given_up(self) -> "JointRows":
-        """Return the same rows, for whoever needs them last."""
+        """Return the rows, donated to their last consumer."""
         return JointRows(tuple(part.given_up() for part in self.parts))
 
 

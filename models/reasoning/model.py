@@ -370,7 +370,7 @@ class Reasoning(StateSpaceModel):
         return logsigmoid(newest_log_odds(state))
 
     def log_twist(self, t: int, state: ReasoningParticles, observations: Any) -> Tensor:
-        """Return the same guess, for a twisted filter."""
+        """Return the guess of `log_lookahead`, for a twisted filter."""
         return self.log_lookahead(t, state, None)
 
     def log_prior(self, state: ReasoningParticles) -> Float64[Tensor, " N"]:
@@ -428,7 +428,7 @@ class Reasoning(StateSpaceModel):
         return particles.without_memory()
 
     def give_up(self, particles: ReasoningParticles) -> ReasoningParticles:
-        """Return the particles, to be extended for the last time, in the caches that they have."""
+        """Donate the caches of these particles: they are extended for the last time."""
         return particles.given_up()
 
     def cost(self) -> Cost:

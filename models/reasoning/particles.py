@@ -288,13 +288,13 @@ class ReasoningParticles:
         return self.finish_codes == FAILED
 
     def without_memory(self) -> "ReasoningParticles":
-        """Return the same particles with nothing cached, as they are kept in a record."""
+        """Return the particles without caches, as a record keeps them."""
         return replace(
             self, policy_memory=None, reward_memory=None, proposal_memory=None, expert_memory=None
         )
 
     def given_up(self) -> "ReasoningParticles":
-        """Return the same particles, of which what is cached may be used up."""
+        """Return the particles with their caches donated."""
         names = ("policy_memory", "reward_memory", "proposal_memory", "expert_memory")
         memories: dict[str, Any] = {name: getattr(self, name) for name in names}
         return replace(self, **{name: held and held.given_up() for name, held in memories.items()})

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MAX_POSITIONS: Final = 2**15  # positions of one forward pass; larger batches are cut up
 MAX_SEEN: Final = 2**15  # rows times cached positions of one forward pass, copied a layer at a time
-CALL: Final = 64  # positions that take about as long as a call of the model takes beside them
+CALL: Final = 64  # fixed cost of a forward pass, in positions
 
 
 @dataclass(frozen=True, eq=False)

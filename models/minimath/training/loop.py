@@ -38,8 +38,7 @@ class Schedule:
         momentum: of Muon.
         betas: of AdamW.
         clip: largest norm of the gradient.
-        ground_share: share of the rate of Muon at which the layers of the ground are trained,
-            those that have been trained before and are to keep what they know.
+        ground_share: learning-rate multiplier of the pretrained ("ground") layers.
     """
 
     num_updates: int

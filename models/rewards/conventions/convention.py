@@ -1,8 +1,9 @@
 """How a process reward model reads a solution: its layout in tokens, and its head.
 
-A convention is a class like those in the files `*_convention.py`. It says what ids a solution
-becomes, and at which of them a score is read; what grows at the end when steps are added is
-computed incrementally, and nothing else has to be done for it.
+A convention is a class that satisfies the protocol `Convention`; `qwen.py`, `trl.py` and the other
+files of this folder define one each. It lays a solution out in token ids, and names the positions
+at which scores are read. A layout that only grows at its end when steps are added is scored
+incrementally.
 
 Shapes: R positions that are read, D width of the hidden states.
 """
