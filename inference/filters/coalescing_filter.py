@@ -18,7 +18,7 @@ branching see Fearnhead, Clifford (2003).
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64, Int64
@@ -30,12 +30,9 @@ from llmsmc.inference.loop.loop import Stepwise
 from llmsmc.inference.loop.population import Population
 from llmsmc.inference.loop.propagation import begin, extend
 from llmsmc.inference.loop.run import Run
-from llmsmc.inference.resampling.resamplers import Resampler, residual, stratified, systematic
-from llmsmc.inference.resampling.ssp import ssp
+from llmsmc.inference.resampling.scheme import Resampler, Scheme
+from llmsmc.inference.resampling.systematic import systematic
 from llmsmc.results.estimates import Guarantee
-
-EVEN: Final[tuple[Resampler, ...]] = (systematic, stratified, residual, ssp)
-"""Schemes that fix the number of offspring up to rounding, which leaves less variance."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,8 @@ class CoalescingFilter(Stepwise):
         return self._coalesced(run, extend(run, t, parents))
 
     def _coalesced(self, run: Run, population: Population) -> Population:
-        return coalesced(run, population, branches_evenly=self.resampler in EVEN)
+        evenly = isinstance(self.resampler, Scheme) and self.resampler.is_even
+        return coalesced(run, population, branches_evenly=evenly)
 
 
 def coalesced(run: Run, population: Population, *, branches_evenly: bool) -> Population:

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -11,20 +10,8 @@ from torch import Generator, Tensor
 from llmsmc.core.weights import as_log_weights, effective_sample_sizes, scaled_rows
 from llmsmc.errors import DegenerateWeightsError, InputError
 from llmsmc.inference.resampling.adaptive import Adaptive
-from llmsmc.inference.resampling.killing import killing, killing_rows
-from llmsmc.inference.resampling.resamplers import (
-    Resampled,
-    Resampler,
-    Rows,
-    multinomial,
-    multinomial_rows,
-    residual,
-    residual_rows,
-    stratified,
-    stratified_rows,
-    systematic,
-    systematic_rows,
-)
+from llmsmc.inference.resampling.scheme import Conditional, Resampled, Resampler, Scheme
+from llmsmc.registry import RESAMPLERS
 
 
 @dataclass(frozen=True)
@@ -68,7 +55,7 @@ def resample_rows(
     wanted: Bool[Tensor, " K"],
     generator: Generator,
 ) -> tuple[Int64[Tensor, "K N"], Float64[Tensor, "K N"], Bool[Tensor, " K"]]:
-    """Resample those of K populations that are wanted; all at once, if the scheme is one of ours.
+    """Resample those of K populations that are wanted; all at once, if the scheme can.
 
     Returns:
         The ancestors within each population, the log-weights that remain, and which populations
@@ -78,14 +65,31 @@ def resample_rows(
     carried, due = log_weights.clone(), wanted & is_due(resampler, log_weights)
     chosen = due.nonzero().squeeze(1)
     scheme = resampler.resampler if isinstance(resampler, Adaptive) else resampler
-    if len(chosen) and scheme in _ROWS:
+    if len(chosen) and isinstance(scheme, Scheme) and scheme.batched is not None:
         rows = log_weights[chosen]
-        ancestors[chosen] = _ROWS[scheme](scaled_rows(rows), rows.shape[1], generator)
+        ancestors[chosen] = scheme.batched(scaled_rows(rows), rows.shape[1], generator)
         carried[chosen] = equal_rows(rows)
         return ancestors, carried, due
     for row in chosen.tolist():
         ancestors[row], carried[row], due[row] = scheme(log_weights[row], generator=generator)
     return ancestors, carried, due
+
+
+def conditional(resampler: Resampler) -> Conditional:
+    """Return the conditional form of a scheme, or of the one inside an `Adaptive`.
+
+    Raises:
+        InputError: the scheme has none.
+    """
+    scheme = resampler.resampler if isinstance(resampler, Adaptive) else resampler
+    if not isinstance(scheme, Scheme) or scheme.conditional is None:
+        able = [name for name in RESAMPLERS if RESAMPLERS[name].conditional is not None]
+        raise InputError(
+            "A reference is kept by conditional resampling. Got "
+            f"{RESAMPLERS.name_of(scheme)!r}; accepted: {', '.join(able)}, or a Scheme with "
+            "conditional=."
+        )
+    return scheme.conditional
 
 
 def is_due(resampler: Resampler, log_weights: Float64[Tensor, "K N"]) -> Bool[Tensor, " K"]:
@@ -100,12 +104,3 @@ def equal_rows(log_weights: Float64[Tensor, "K N"]) -> Float64[Tensor, "K N"]:
     """Share the mass of each row equally."""
     share = log_weights.logsumexp(1, keepdim=True) - math.log(log_weights.shape[1])
     return share.expand(log_weights.shape)
-
-
-_ROWS: Final[dict[Resampler, Rows]] = {
-    multinomial: multinomial_rows,
-    residual: residual_rows,
-    stratified: stratified_rows,
-    systematic: systematic_rows,
-    killing: killing_rows,
-}
