@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Final
 
-from llmsmc.solving.algorithms import ALGORITHMS
+from llmsmc.registry import ALGORITHMS
 
 UNBIASED: Final = (
     "weighted-best-of-n",

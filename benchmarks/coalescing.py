@@ -240,7 +240,7 @@ def main() -> None:
     for smoothing in instances():
         for scheme in (systematic, multinomial):
             runs = run_many(smoothing, CoalescingFilter(size, scheme), num_runs)
-            print(row(scheme.__name__, runs), flush=True)
+            print(row(scheme.name, runs), flush=True)
     few = min(num_runs, NUM_RUNS_OF_MEANS)
     for smoothing in instances()[:3]:
         runs = run_many(smoothing, CoalescingFilter(size), few, of_families)

@@ -80,12 +80,12 @@ def unbiased_algorithms() -> Iterator[tuple[str, Algorithm]]:
     for scheme in SCHEMES:
         for threshold in (0.5, 1.0):
             resampler = Adaptive(scheme, threshold)
-            label = f"{scheme.__name__}, {threshold:g}"
+            label = f"{scheme.name}, {threshold:g}"
             yield f"bootstrap, {label}", BootstrapFilter(6, resampler)
     for threshold in (0.0, 0.5, 1.0):
         for scheme in (multinomial, systematic):
             resampler = Adaptive(scheme, threshold)
-            label = f"{scheme.__name__}, {threshold:g}"
+            label = f"{scheme.name}, {threshold:g}"
             if threshold == 0.0:
                 yield f"bootstrap, {label}", BootstrapFilter(6, resampler)
             yield f"guided, {label}", GuidedFilter(6, resampler)
@@ -103,13 +103,13 @@ def unbiased_algorithms() -> Iterator[tuple[str, Algorithm]]:
             )
     for scheme in (multinomial, systematic):
         ladder = (0.2, 0.6, 1.0)
-        yield f"tempered, ladder, {scheme.__name__}", TemperedSMC(6, ladder, resampler=scheme)
+        yield f"tempered, ladder, {scheme.name}", TemperedSMC(6, ladder, resampler=scheme)
         yield (
-            f"tempered, waste-free, {scheme.__name__}",
+            f"tempered, waste-free, {scheme.name}",
             TemperedSMC(6, ladder, resampler=scheme, num_moves=1, waste_free=True),
         )
-        yield f"entropic, {scheme.__name__}", EntropicFilter(6, resampler=scheme)
-        yield f"coalescing, {scheme.__name__}", CoalescingFilter(6, resampler=scheme)
+        yield f"entropic, {scheme.name}", EntropicFilter(6, resampler=scheme)
+        yield f"coalescing, {scheme.name}", CoalescingFilter(6, resampler=scheme)
     for wave in (2, 6):
         yield f"cascade, waves of {wave}", ParticleCascade(6, wave=wave)
     yield "weighted best of N", WeightedBestOfN(6)
@@ -139,7 +139,7 @@ def invariant_rows(num_chains: int) -> Iterator[Row]:
             for ancestor, backward in ((False, False), (True, False), (False, True)):
                 update = "ancestor" if ancestor else "backward" if backward else "no"
                 chains = Chains(num_chains, size, Adaptive(scheme, 1.0), ancestor, backward)
-                name = f"particle Gibbs, N = {size}, {scheme.__name__}, {update} sampling"
+                name = f"particle Gibbs, N = {size}, {scheme.name}, {update} sampling"
                 cells = {
                     instance.name: after_sweeps(chains, instance)
                     for instance in exact_instances()[:2]
@@ -192,9 +192,8 @@ def wrong_rows(num_runs: int, num_chains: int) -> Iterator[Row]:
         worst = max(abs(runs.z_of_evidence()), runs.z_of_measures())
         yield {"kind": "wrong", "name": name, "cells": {instance.name: {"z": worst}}}
     table = of_table("table", table_without_end())
-    with wrong_variants.sorted_ancestors():
-        chains = Chains(num_chains, 3, Adaptive(multinomial, 1.0), ancestor_sampling=False)
-        worst = after_sweeps(chains, table, num_sweeps=4)["z of a statistic"]
+    chains = Chains(num_chains, 3, Adaptive(wrong_variants.SORTED, 1.0), ancestor_sampling=False)
+    worst = after_sweeps(chains, table, num_sweeps=4)["z of a statistic"]
     name = "conditional run, sorted ancestors overwritten"
     yield {"kind": "wrong", "name": name, "cells": {"table": {"z": worst}}}
 

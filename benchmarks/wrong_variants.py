@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,8 +24,7 @@ from llmsmc.inference import (
 from llmsmc.inference.loop.population import Population
 from llmsmc.inference.loop.propagation import extend
 from llmsmc.inference.loop.run import Run
-from llmsmc.inference.resampling import conditional_resamplers
-from llmsmc.inference.resampling.resamplers import multinomial_rows
+from llmsmc.inference.resampling.multinomial import multinomial_rows
 from llmsmc.models import TabularLanguageModel
 from llmsmc.testing import Instance, exact_instances
 from llmsmc.testing.guided_models import GuidedTable
@@ -174,13 +172,5 @@ def overwritten(weights: Tensor, parents: Tensor, generator: Generator) -> Tenso
     return ancestors
 
 
-@contextmanager
-def sorted_ancestors() -> Iterator[None]:
-    """Let conditional multinomial resampling sort its ancestors, and overwrite the first."""
-    versions = conditional_resamplers._CONDITIONAL
-    right = versions[multinomial]
-    versions[multinomial] = overwritten
-    try:
-        yield
-    finally:
-        versions[multinomial] = right
+SORTED = replace(multinomial, conditional=overwritten)
+"""Multinomial resampling whose conditional form sorts its ancestors, and overwrites the first."""

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from llmsmc._lazy import lazy_exports
+from llmsmc.registry import ALGORITHMS, RESAMPLERS, homes
 
 if TYPE_CHECKING:
     from llmsmc.inference.filters.auxiliary_filter import AuxiliaryFilter as AuxiliaryFilter
@@ -28,14 +29,15 @@ if TYPE_CHECKING:
     from llmsmc.inference.moves.regenerate_suffix import RegenerateSuffix as RegenerateSuffix
     from llmsmc.inference.resampling.adaptive import Adaptive as Adaptive
     from llmsmc.inference.resampling.killing import killing as killing
+    from llmsmc.inference.resampling.multinomial import multinomial as multinomial
     from llmsmc.inference.resampling.optimal import optimal as optimal
-    from llmsmc.inference.resampling.resamplers import Resampled as Resampled
-    from llmsmc.inference.resampling.resamplers import Resampler as Resampler
-    from llmsmc.inference.resampling.resamplers import multinomial as multinomial
-    from llmsmc.inference.resampling.resamplers import residual as residual
-    from llmsmc.inference.resampling.resamplers import stratified as stratified
-    from llmsmc.inference.resampling.resamplers import systematic as systematic
+    from llmsmc.inference.resampling.residual import residual as residual
+    from llmsmc.inference.resampling.scheme import Resampled as Resampled
+    from llmsmc.inference.resampling.scheme import Resampler as Resampler
+    from llmsmc.inference.resampling.scheme import Scheme as Scheme
     from llmsmc.inference.resampling.ssp import ssp as ssp
+    from llmsmc.inference.resampling.stratified import stratified as stratified
+    from llmsmc.inference.resampling.systematic import systematic as systematic
     from llmsmc.inference.search.beam_search import BeamSearch as BeamSearch
     from llmsmc.inference.search.best_of_n import BestOfN as BestOfN
     from llmsmc.inference.search.diverse_verifier_tree_search import (
@@ -51,44 +53,17 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "llmsmc.inference.resampling.adaptive": ["Adaptive"],
+        **homes(ALGORITHMS, RESAMPLERS),
         "llmsmc.inference.loop.algorithm": ["Algorithm"],
-        "llmsmc.inference.filters.auxiliary_filter": ["AuxiliaryFilter"],
-        "llmsmc.inference.search.beam_search": ["BeamSearch"],
-        "llmsmc.inference.search.best_of_n": ["BestOfN"],
-        "llmsmc.inference.filters.bootstrap_filter": ["BootstrapFilter"],
-        "llmsmc.inference.filters.coalescing_filter": ["CoalescingFilter"],
-        "llmsmc.inference.search.diverse_verifier_tree_search": ["DiverseVerifierTreeSearch"],
-        "llmsmc.inference.filters.entropic_filter": ["EntropicFilter"],
-        "llmsmc.inference.search.greedy": ["Greedy"],
-        "llmsmc.inference.filters.guided_filter": ["GuidedFilter"],
-        "llmsmc.inference.filters.island_filter": ["IslandFilter"],
-        "llmsmc.inference.resampling.killing": ["killing"],
-        "llmsmc.inference.moves.move": ["Move", "Moved"],
-        "llmsmc.inference.resampling.optimal": ["optimal"],
-        "llmsmc.inference.filters.particle_cascade": ["ParticleCascade"],
-        "llmsmc.inference.mcmc.particle_gibbs": ["ParticleGibbs"],
         "llmsmc.inference.mcmc.particle_gibbs_move": ["ParticleGibbsMove"],
         "llmsmc.inference.mcmc.particle_marginal_metropolis_hastings": [
             "ParticleMarginalMetropolisHastings"
         ],
-        "llmsmc.inference.search.published_particle_filter": ["PublishedParticleFilter"],
+        "llmsmc.inference.mcmc.smc_squared": ["SMC2"],
+        "llmsmc.inference.moves.move": ["Move", "Moved"],
         "llmsmc.inference.moves.random_walk": ["RandomWalk"],
         "llmsmc.inference.moves.regenerate_suffix": ["RegenerateSuffix"],
-        "llmsmc.inference.filters.resample_move": ["ResampleMove"],
-        "llmsmc.inference.resampling.resamplers": [
-            "Resampled",
-            "Resampler",
-            "multinomial",
-            "residual",
-            "stratified",
-            "systematic",
-        ],
-        "llmsmc.inference.search.self_consistency": ["SelfConsistency"],
-        "llmsmc.inference.mcmc.smc_squared": ["SMC2"],
-        "llmsmc.inference.resampling.ssp": ["ssp"],
-        "llmsmc.inference.filters.tempered_smc": ["TemperedSMC"],
-        "llmsmc.inference.filters.twisted_filter": ["TwistedFilter"],
-        "llmsmc.inference.search.weighted_best_of_n": ["WeightedBestOfN"],
+        "llmsmc.inference.resampling.adaptive": ["Adaptive"],
+        "llmsmc.inference.resampling.scheme": ["Resampled", "Resampler", "Scheme"],
     },
 )

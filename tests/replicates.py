@@ -15,7 +15,7 @@ from llmsmc.core.state_space_model import Observations, Truncated
 from llmsmc.inference import BootstrapFilter
 from llmsmc.inference.loop.loop import Stepwise
 from llmsmc.inference.resampling.blockwise import InBlocks
-from llmsmc.inference.resampling.resamplers import Resampler
+from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.models import TabularLanguageModel
 from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
 

@@ -10,7 +10,7 @@ import pytest
 
 from llmsmc import inference
 from llmsmc.inference import Algorithm, TemperedSMC
-from llmsmc.solving.algorithms import ALGORITHMS
+from llmsmc.registry import ALGORITHMS, RESAMPLERS, homes
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "algorithms.md"
@@ -21,7 +21,7 @@ CLASSES = [
     for value in EXPORTED.values()
     if isinstance(value, type) and issubclass(value, Algorithm) and value is not Algorithm
 ]
-NAMES_ON_THE_COMMAND_LINE = {cls: name for name, cls in ALGORITHMS.items()}
+NAMES_ON_THE_COMMAND_LINE = {ALGORITHMS[name]: name for name in ALGORITHMS}
 
 each_algorithm = pytest.mark.parametrize("algorithm", CLASSES, ids=lambda cls: cls.__name__)
 
@@ -64,7 +64,7 @@ def test_guarantees(algorithm: Any) -> None:
 
 @each_algorithm
 def test_names_on_the_command_line(algorithm: type) -> None:
-    name = NAMES_ON_THE_COMMAND_LINE.get(algorithm.__name__)
+    name = NAMES_ON_THE_COMMAND_LINE.get(algorithm)
     assert items(section(algorithm.__name__), "Command line") == ([f"`{name}`"] if name else [])
 
 
@@ -78,8 +78,9 @@ def test_references(algorithm: type) -> None:
 def test_references_of_resamplers_and_moves() -> None:
     page = " ".join(PAGE.read_text().split())
     others = [value for value in EXPORTED.values() if value not in CLASSES]
-    for module in {value.__module__ for value in others}:
+    modules = {value.__module__ for value in others} | set(homes(RESAMPLERS))
+    for module in modules:
         for reference in references(inspect.getdoc(sys.modules[module]) or ""):
             assert reference in page
-    protocols = {"Algorithm", "Move", "Moved", "Resampled", "Resampler"}
+    protocols = {"Algorithm", "Move", "Moved", "Resampled", "Resampler", "Scheme"}
     assert [name for name in EXPORTED if name not in protocols and f"`{name}`" not in page] == []

@@ -119,7 +119,7 @@ def walks(arguments: argparse.Namespace) -> Iterator[Row]:
         for threshold in (0.5, 1.0):
             algorithm = BootstrapFilter(6, Adaptive(scheme, threshold))
             found = replicate(algorithm, instance, arguments.runs).evidence.tolist()
-            name = f"BootstrapFilter, {scheme.__name__}, threshold {threshold:g}"
+            name = f"BootstrapFilter, {scheme.name}, threshold {threshold:g}"
             yield evidence_row("walk", {"algorithm": name, "evidence": found}, 1.0)
     mean, covariance = smoothed(OBSERVATIONS)
     starts = np.random.default_rng(0).multivariate_normal(mean, covariance, arguments.chains)
@@ -179,7 +179,7 @@ def _own_evidence(instance: str, language: languages.Language, runs: int) -> Ite
         for threshold in (0.5, 1.0):
             algorithm = BootstrapFilter(6, Adaptive(scheme, threshold))
             found = replicate(algorithm, of_table(instance, language.model()), runs)
-            name = f"BootstrapFilter, {scheme.__name__}, threshold {threshold:g}"
+            name = f"BootstrapFilter, {scheme.name}, threshold {threshold:g}"
             yield evidence_row(
                 instance, {"algorithm": name, "evidence": found.evidence.tolist()}, 1.0
             )

@@ -20,7 +20,7 @@ from llmsmc.inference.loop.population import Population, resample
 from llmsmc.inference.loop.propagation import begin, extend
 from llmsmc.inference.loop.run import Run
 from llmsmc.inference.resampling.adaptive import Adaptive
-from llmsmc.inference.resampling.resamplers import Resampler
+from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.results.estimates import Guarantee
 
 

@@ -1,17 +1,16 @@
 r"""The coalescing filter: equal particles branch as one, by the sum of their weights.
 
-Where states are discrete, as texts are, equal particles have the same future, whatever their past.
-With $k_1, \dots, k_M$ the M <= N distinct states, the N offspring are drawn from the sums
+Where states are discrete, as texts are, particles that are equal have one future, whatever their
+past. With $k_1, \dots, k_M$ the M <= N distinct states, the N offspring are drawn from the sums
 
 $$w^m = \sum_{n : x^n = k_m} w^n,$$
 
-and each offspring of $k_m$ then draws its parent n among those equal to it, with probability $w^n /
-w^m$. Systematic offspring of the sums are as even as possible, while systematic offspring of the
-copies are not. Since $\mathbb{E}[w^m 1\{\text{parent} = n\}] = w^n$, whole paths, and therefore
-smoothed means, stay properly weighted. Particles with the same state and the same parent are the
-same path; one particle with the sum of their weights represents them without loss. (Keeping one
-particle for each state would keep one past for each state: with K states, smoothed means would rest
-on K paths, for any number of particles.)
+and each offspring of $k_m$ then draws its parent n among those equal to it, with probability
+$w^n / w^m$. Systematic offspring of the sums are as even as they can be, which those of the copies
+are not; and as $\mathbb{E}[w^m 1\{\text{parent} = n\}] = w^n$, whole paths, and so smoothed means,
+stay properly weighted. Particles of one state and one parent are the same path, and are kept as one
+particle with the sum of their weights, which loses nothing. (One particle a state would keep one
+past of each state: with K states, K paths for the smoothed means however many particles there are.)
 
 Reference: the operation is known as `coalesce` in GenParticleFilters.jl; with low-variance
 branching see Fearnhead, Clifford (2003).
@@ -19,7 +18,7 @@ branching see Fearnhead, Clifford (2003).
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64, Int64
@@ -31,17 +30,14 @@ from llmsmc.inference.loop.loop import Stepwise
 from llmsmc.inference.loop.population import Population
 from llmsmc.inference.loop.propagation import begin, extend
 from llmsmc.inference.loop.run import Run
-from llmsmc.inference.resampling.resamplers import Resampler, residual, stratified, systematic
-from llmsmc.inference.resampling.ssp import ssp
+from llmsmc.inference.resampling.scheme import Resampler, Scheme
+from llmsmc.inference.resampling.systematic import systematic
 from llmsmc.results.estimates import Guarantee
-
-EVEN: Final[tuple[Resampler, ...]] = (systematic, stratified, residual, ssp)
-"""Schemes that fix the number of offspring up to rounding, and so have less variance."""
 
 
 @dataclass(frozen=True)
 class CoalescingFilter(Stepwise):
-    """Settings of the coalescing filter, in addition to those of `Stepwise`.
+    """Settings of the coalescing filter, beside those of `Stepwise`.
 
     Attributes:
         resampler: the scheme by which M distinct states branch into N.
@@ -58,7 +54,7 @@ class CoalescingFilter(Stepwise):
         return replace(merged, ancestors=torch.arange(len(merged.log_weights)))
 
     def step(self, run: Run, t: int, population: Population) -> Population:
-        """Let the distinct states branch, draw the parents, advance, and merge equal particles."""
+        """Let the distinct states branch, draw the parents, advance, and merge what is equal."""
         assert population.merged is not None
         kinds = population.merged.kinds
         states, carried, _ = self.resampler(
@@ -72,11 +68,12 @@ class CoalescingFilter(Stepwise):
         return self._coalesced(run, extend(run, t, parents))
 
     def _coalesced(self, run: Run, population: Population) -> Population:
-        return coalesced(run, population, branches_evenly=self.resampler in EVEN)
+        evenly = isinstance(self.resampler, Scheme) and self.resampler.is_even
+        return coalesced(run, population, branches_evenly=evenly)
 
 
 def coalesced(run: Run, population: Population, *, branches_evenly: bool) -> Population:
-    """Merge equal particles with the same parent; the heaviest represents them."""
+    """Merge the particles that are equal and have one parent; the heaviest stands for them."""
     keys = run.model.identities(population.particles)
     kinds = _numbered(keys)
     paths = _numbered(zip(keys, population.ancestors.tolist(), strict=True))
@@ -108,7 +105,7 @@ def draw_members(
     *,
     generator: Generator,
 ) -> Int64[Tensor, " N"]:
-    """Draw a member of each named group, by weight; consumes `generator`."""
+    """Draw a member of each of the groups that are named, by its weight; consumes `generator`."""
     order = log_weights.argsort(descending=True, stable=True)
     order = order[groups[order].argsort(stable=True)]  # group by group, the dead at the end of each
     sizes = groups.bincount()

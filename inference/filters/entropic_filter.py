@@ -25,7 +25,8 @@ from llmsmc.inference.loop.loop import Stepwise
 from llmsmc.inference.loop.population import Population, resample
 from llmsmc.inference.loop.propagation import begin, extend
 from llmsmc.inference.loop.run import Run
-from llmsmc.inference.resampling.resamplers import Resampler, systematic
+from llmsmc.inference.resampling.scheme import Resampler
+from llmsmc.inference.resampling.systematic import systematic
 from llmsmc.results.estimates import Guarantee
 
 

@@ -20,7 +20,7 @@ from llmsmc.inference.loop.population import Population, resample
 from llmsmc.inference.loop.propagation import begin_guided, extend_guided
 from llmsmc.inference.loop.run import Run
 from llmsmc.inference.resampling.adaptive import Adaptive
-from llmsmc.inference.resampling.resamplers import Resampler
+from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.results.estimates import Guarantee
 
 
@@ -35,6 +35,7 @@ class GuidedFilter(Stepwise):
     """
 
     guarantee: ClassVar[Guarantee] = "unbiased evidence"
+    needs_proposal: ClassVar[bool] = True
 
     resampler: Resampler = Adaptive()
 

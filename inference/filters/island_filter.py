@@ -24,7 +24,7 @@ from llmsmc.inference.loop.population import Population
 from llmsmc.inference.loop.run import Run
 from llmsmc.inference.resampling.adaptive import Adaptive
 from llmsmc.inference.resampling.blockwise import InBlocks
-from llmsmc.inference.resampling.resamplers import Resampler
+from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.results.estimates import Guarantee
 
 

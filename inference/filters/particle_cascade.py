@@ -51,7 +51,7 @@ from llmsmc.inference.loop.loop import num_steps, settled, summary
 from llmsmc.inference.loop.population import Population
 from llmsmc.inference.loop.propagation import begin, extend
 from llmsmc.inference.loop.run import Run
-from llmsmc.inference.resampling.resamplers import uniforms
+from llmsmc.inference.resampling.points import uniforms
 from llmsmc.results.estimates import Guarantee
 from llmsmc.results.posterior import Posterior
 

@@ -44,7 +44,8 @@ from llmsmc.inference.loop.propagation import add_potentials
 from llmsmc.inference.loop.run import Run
 from llmsmc.inference.moves.move import Move
 from llmsmc.inference.moves.regenerate_suffix import RegenerateSuffix
-from llmsmc.inference.resampling.resamplers import Resampler, systematic
+from llmsmc.inference.resampling.scheme import Resampler
+from llmsmc.inference.resampling.systematic import systematic
 from llmsmc.results.estimates import Guarantee
 from llmsmc.results.posterior import Posterior
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 from llmsmc.core.state_space_model import Observations, StateSpaceModel
 from llmsmc.results.estimates import Guarantee
@@ -10,7 +11,15 @@ from llmsmc.results.posterior import Posterior
 
 
 class Algorithm(ABC):
-    """Settings, a guarantee, and two ways to run; the algorithms are frozen dataclasses."""
+    """Settings, a guarantee, and two ways to run; the algorithms are frozen dataclasses.
+
+    Attributes:
+        needs_reward: whether it ever asks the model for a likelihood.
+        needs_proposal: whether it cannot do without a proposal.
+    """
+
+    needs_reward: ClassVar[bool] = True
+    needs_proposal: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -10,7 +10,7 @@ from llmsmc.core.history import Merged
 from llmsmc.core.particles import take
 from llmsmc.core.weights import LogWeights
 from llmsmc.inference.loop.run import Run
-from llmsmc.inference.resampling.resamplers import Resampler
+from llmsmc.inference.resampling.scheme import Resampler
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,9 +36,9 @@ from llmsmc.inference.loop.population import Population
 from llmsmc.inference.loop.propagation import absorb, weigh
 from llmsmc.inference.loop.run import Run
 from llmsmc.inference.mcmc.reference import References, RememberedPaths, Trajectories
-from llmsmc.inference.resampling.blockwise import equal_rows, is_due, resample_rows
-from llmsmc.inference.resampling.conditional_resamplers import conditional
-from llmsmc.inference.resampling.resamplers import Resampler, inverse_cdf, uniforms
+from llmsmc.inference.resampling.blockwise import conditional, equal_rows, is_due, resample_rows
+from llmsmc.inference.resampling.points import inverse_cdf, uniforms
+from llmsmc.inference.resampling.scheme import Resampler
 
 
 @dataclass(frozen=True)

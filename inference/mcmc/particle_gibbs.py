@@ -46,8 +46,8 @@ from llmsmc.inference.mcmc.conditional_smc import (
     sweep,
 )
 from llmsmc.inference.resampling.adaptive import Adaptive
-from llmsmc.inference.resampling.conditional_resamplers import conditional
-from llmsmc.inference.resampling.resamplers import Resampler
+from llmsmc.inference.resampling.blockwise import conditional
+from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.results.estimates import Guarantee
 from llmsmc.results.posterior import Posterior
 

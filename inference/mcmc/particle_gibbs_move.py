@@ -23,8 +23,8 @@ from llmsmc.inference.mcmc.conditional_smc import Chains, draw_last, sweep
 from llmsmc.inference.mcmc.reference import RememberedPaths
 from llmsmc.inference.moves.move import Moved
 from llmsmc.inference.resampling.adaptive import Adaptive
-from llmsmc.inference.resampling.conditional_resamplers import conditional
-from llmsmc.inference.resampling.resamplers import Resampler
+from llmsmc.inference.resampling.blockwise import conditional
+from llmsmc.inference.resampling.scheme import Resampler
 
 
 @dataclass(frozen=True)

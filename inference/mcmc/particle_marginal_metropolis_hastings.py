@@ -39,7 +39,7 @@ from llmsmc.inference.loop.algorithm import Algorithm
 from llmsmc.inference.loop.loop import summary
 from llmsmc.inference.loop.population import Population
 from llmsmc.inference.mcmc.unconstrained import Parameters, parameter_posterior
-from llmsmc.inference.resampling.resamplers import uniforms
+from llmsmc.inference.resampling.points import uniforms
 from llmsmc.results.estimates import Guarantee
 from llmsmc.results.posterior import Posterior
 

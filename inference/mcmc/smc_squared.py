@@ -42,7 +42,9 @@ from llmsmc.inference.loop.run import Run
 from llmsmc.inference.mcmc.particle_marginal_metropolis_hastings import adapted
 from llmsmc.inference.mcmc.unconstrained import Parameters, parameter_posterior
 from llmsmc.inference.resampling.adaptive import Adaptive
-from llmsmc.inference.resampling.resamplers import Resampler, systematic, uniforms
+from llmsmc.inference.resampling.points import uniforms
+from llmsmc.inference.resampling.scheme import Resampler
+from llmsmc.inference.resampling.systematic import systematic
 from llmsmc.results.estimates import Guarantee
 from llmsmc.results.posterior import Posterior
 

@@ -25,7 +25,7 @@ from llmsmc.errors import InputError
 from llmsmc.inference.loop.population import Population
 from llmsmc.inference.loop.run import Run
 from llmsmc.inference.moves.move import Moved
-from llmsmc.inference.resampling.resamplers import uniforms
+from llmsmc.inference.resampling.points import uniforms
 
 
 @dataclass(frozen=True)

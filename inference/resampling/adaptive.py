@@ -12,7 +12,8 @@ from torch import Generator, Tensor
 from llmsmc.core.checks import require_fraction
 from llmsmc.core.weights import as_log_weights, effective_sample_size
 from llmsmc.errors import InputError
-from llmsmc.inference.resampling.resamplers import Resampled, Resampler, systematic
+from llmsmc.inference.resampling.scheme import Resampled, Resampler
+from llmsmc.inference.resampling.systematic import systematic
 
 
 @dataclass(frozen=True)

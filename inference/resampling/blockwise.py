@@ -1,8 +1,7 @@
-"""Resampling within blocks: independent populations side by side."""
+"""Resampling within blocks: side by side, populations that know nothing of each other."""
 
 import math
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -11,27 +10,15 @@ from torch import Generator, Tensor
 from llmsmc.core.weights import as_log_weights, effective_sample_sizes, scaled_rows
 from llmsmc.errors import DegenerateWeightsError, InputError
 from llmsmc.inference.resampling.adaptive import Adaptive
-from llmsmc.inference.resampling.killing import killing, killing_rows
-from llmsmc.inference.resampling.resamplers import (
-    Resampled,
-    Resampler,
-    Rows,
-    multinomial,
-    multinomial_rows,
-    residual,
-    residual_rows,
-    stratified,
-    stratified_rows,
-    systematic,
-    systematic_rows,
-)
+from llmsmc.inference.resampling.scheme import Conditional, Resampled, Resampler, Scheme
+from llmsmc.registry import RESAMPLERS
 
 
 @dataclass(frozen=True)
 class InBlocks:
-    """Resample each of K blocks of N / K particles on its own; a dead block stays dead.
+    """Resample each of K blocks of N / K particles on its own; a block that is dead stays so.
 
-    The mass of every block is preserved, and no particle changes its block.
+    The mass of every block is preserved, and a block never takes in a particle of another.
     """
 
     resampler: Resampler
@@ -68,19 +55,19 @@ def resample_rows(
     wanted: Bool[Tensor, " K"],
     generator: Generator,
 ) -> tuple[Int64[Tensor, "K N"], Float64[Tensor, "K N"], Bool[Tensor, " K"]]:
-    """Resample some of K populations; all at once, if the scheme has a form for rows.
+    """Resample those of K populations that are wanted; all at once, if the scheme can.
 
     Returns:
-        The ancestors within each population, the outgoing log-weights, and a mask of the resampled
-        populations.
+        The ancestors within each population, the log-weights that remain, and which populations
+        have been resampled.
     """
     ancestors = torch.arange(log_weights.shape[1]).expand(log_weights.shape).clone()
     carried, due = log_weights.clone(), wanted & is_due(resampler, log_weights)
     chosen = due.nonzero().squeeze(1)
     scheme = resampler.resampler if isinstance(resampler, Adaptive) else resampler
-    if len(chosen) and scheme in _ROWS:
+    if len(chosen) and isinstance(scheme, Scheme) and scheme.batched is not None:
         rows = log_weights[chosen]
-        ancestors[chosen] = _ROWS[scheme](scaled_rows(rows), rows.shape[1], generator)
+        ancestors[chosen] = scheme.batched(scaled_rows(rows), rows.shape[1], generator)
         carried[chosen] = equal_rows(rows)
         return ancestors, carried, due
     for row in chosen.tolist():
@@ -88,8 +75,25 @@ def resample_rows(
     return ancestors, carried, due
 
 
+def conditional(resampler: Resampler) -> Conditional:
+    """Return the conditional form of a scheme, or of the one inside an `Adaptive`.
+
+    Raises:
+        InputError: the scheme has none.
+    """
+    scheme = resampler.resampler if isinstance(resampler, Adaptive) else resampler
+    if not isinstance(scheme, Scheme) or scheme.conditional is None:
+        able = [name for name in RESAMPLERS if RESAMPLERS[name].conditional is not None]
+        raise InputError(
+            "A reference is kept by conditional resampling. Got "
+            f"{RESAMPLERS.name_of(scheme)!r}; accepted: {', '.join(able)}, or a Scheme with "
+            "conditional=."
+        )
+    return scheme.conditional
+
+
 def is_due(resampler: Resampler, log_weights: Float64[Tensor, "K N"]) -> Bool[Tensor, " K"]:
-    """Return which of K populations an `Adaptive` scheme resamples; other schemes resample all."""
+    """Return which of K populations an `Adaptive` scheme would resample; any other one all."""
     if not isinstance(resampler, Adaptive):
         return torch.ones(len(log_weights), dtype=torch.bool)
     sizes = effective_sample_sizes(log_weights)
@@ -100,12 +104,3 @@ def equal_rows(log_weights: Float64[Tensor, "K N"]) -> Float64[Tensor, "K N"]:
     """Share the mass of each row equally."""
     share = log_weights.logsumexp(1, keepdim=True) - math.log(log_weights.shape[1])
     return share.expand(log_weights.shape)
-
-
-_ROWS: Final[dict[Resampler, Rows]] = {
-    multinomial: multinomial_rows,
-    residual: residual_rows,
-    stratified: stratified_rows,
-    systematic: systematic_rows,
-    killing: killing_rows,
-}

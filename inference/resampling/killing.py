@@ -11,10 +11,11 @@ from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
 
 from llmsmc.errors import InputError
-from llmsmc.inference.resampling.resamplers import Resampled, inverse_cdf, one_population, uniforms
+from llmsmc.inference.resampling.points import inverse_cdf, uniforms
+from llmsmc.inference.resampling.scheme import Resampled, Scheme, one_population
 
 
-def killing(
+def killing_single(
     log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
 ) -> Resampled:
     """Keep each particle in its place, or replace it by a particle drawn by the weights."""
@@ -34,3 +35,26 @@ def killing_rows(
     survives = uniforms(weights.shape, generator) * weights.amax(1, keepdim=True) < weights
     drawn = inverse_cdf(weights, uniforms(weights.shape, generator))
     return torch.where(survives, torch.arange(size), drawn)
+
+
+def conditional_killing(
+    weights: Float64[Tensor, "K N"], parents: Int64[Tensor, " K"], generator: Generator
+) -> Int64[Tensor, "K N"]:
+    r"""Let another slot than 0 have taken the parent's child in, rotated there.
+
+    Unconditionally the slots are rotated at random; the child in slot 0 came from slot j with
+    probability $P(A^j = n) / (N W^n)$, where n is the parent.
+    """
+    size, own = weights.shape[1], parents[:, None]
+    ancestors = killing_rows(weights, size, generator)
+    survival = weights / weights.amax(1, keepdim=True)
+    # Slot j is killed and given to the parent; or it is the parent's own, who survives.
+    given = (1 - survival) * (weights / weights.sum(1, keepdim=True)).gather(1, own)
+    given = given.scatter_add(1, own, survival.gather(1, own))
+    slot = inverse_cdf(given, uniforms((len(weights), 1), generator))
+    ancestors = ancestors.scatter(1, slot, own)
+    return ancestors.gather(1, (torch.arange(size) + slot) % size)
+
+
+killing = Scheme("killing", killing_rows, conditional_killing, killing_single)
+"""Keep each particle in its place, or put one there that is drawn by the weights."""

@@ -14,10 +14,11 @@ from torch import Generator, Tensor
 
 from llmsmc.core.weights import scaled
 from llmsmc.errors import InputError
-from llmsmc.inference.resampling.resamplers import Resampled, inverse_cdf_of_strata, uniforms
+from llmsmc.inference.resampling.points import inverse_cdf_of_strata, uniforms
+from llmsmc.inference.resampling.scheme import Resampled, Scheme
 
 
-def optimal(
+def optimal_single(
     log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
 ) -> Resampled:
     """Keep M distinct particles; if at most M are alive, keep these unchanged."""
@@ -56,3 +57,7 @@ def threshold(weights: Float64[Tensor, " N"], size: int) -> tuple[int, float]:
     places = size - torch.arange(size, dtype=torch.float64)
     num_kept = int((places * ordered[:size] <= below).nonzero()[0])  # the last one always is
     return num_kept, float(places[num_kept] / below[num_kept])
+
+
+optimal = Scheme("optimal", single=optimal_single)
+"""Keep M distinct particles; all that are alive, as they are, if they are no more than M."""

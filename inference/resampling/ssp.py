@@ -17,10 +17,11 @@ from jaxtyping import Float64
 from torch import Generator, Tensor
 
 from llmsmc.core.weights import scaled
-from llmsmc.inference.resampling.resamplers import Resampled, equally_weighted, uniforms
+from llmsmc.inference.resampling.points import uniforms
+from llmsmc.inference.resampling.scheme import Resampled, Scheme, equally_weighted
 
 
-def ssp(
+def ssp_single(
     log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
 ) -> Resampled:
     r"""Give particle n $\lfloor M W^n \rfloor$ or $\lceil M W^n \rceil$ offspring."""
@@ -46,3 +47,7 @@ def ssp(
         players = torch.cat([torch.where(up, loser, winner), bye])
     copies = (whole + fractions.round()).long()
     return equally_weighted(torch.arange(len(weights)).repeat_interleave(copies), log_weights)
+
+
+ssp = Scheme("ssp", single=ssp_single, is_even=True)
+r"""Give particle n $\lfloor M W^n \rfloor$ or $\lceil M W^n \rceil$ offspring."""

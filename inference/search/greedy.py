@@ -24,6 +24,7 @@ class Greedy(Stepwise):
     """
 
     guarantee: ClassVar[Guarantee] = "heuristic"
+    needs_reward: ClassVar[bool] = False
 
     num_particles: int = field(default=1, init=False, repr=False)
 

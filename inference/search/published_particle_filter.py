@@ -29,7 +29,7 @@ from llmsmc.inference.loop import independent_runs
 from llmsmc.inference.loop.loop import Stepwise
 from llmsmc.inference.loop.population import Population, resample
 from llmsmc.inference.loop.run import Run
-from llmsmc.inference.resampling.resamplers import multinomial
+from llmsmc.inference.resampling.multinomial import multinomial
 from llmsmc.inference.search.best_of_n import point_mass
 from llmsmc.results.estimates import Guarantee
 

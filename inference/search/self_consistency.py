@@ -25,6 +25,7 @@ class SelfConsistency(Stepwise):
     """
 
     guarantee: ClassVar[Guarantee] = "heuristic"
+    needs_reward: ClassVar[bool] = False
 
     def begin(self, run: Run) -> Population:
         """Draw the initial particles."""

@@ -13,6 +13,7 @@ from llmsmc.evaluation.datasets import Dataset
 from llmsmc.inference import Algorithm
 from llmsmc.solving.algorithms import parse_algorithm
 from llmsmc.solving.settings import Settings
+from llmsmc.solving.step_notation import parse_step
 from llmsmc.storage.typed import mismatch, shown
 
 EQUAL: Final = "equal"
@@ -106,8 +107,11 @@ def make_cell(values: dict[str, Any]) -> Cell:
     particles = values.get("particles")
     if particles is not None and particles != EQUAL:
         require_count("particles", particles)
+    given = {key: _setting(value) for key, value in values.items() if key in _SETTINGS}
+    if isinstance(given.get("step"), str):
+        given["step"] = parse_step(given["step"])
     settings = Settings(
-        **{key: _setting(value) for key, value in values.items() if key in _SETTINGS},
+        **given,
         selection=values.get("selection", DEFAULT_SELECTION),
     )
     cell = Cell(values, particles, settings)

@@ -8,15 +8,15 @@ import typer
 from llmsmc import defaults
 from llmsmc.cli import console, options
 from llmsmc.cli.errors import reported
+from llmsmc.registry import DATASETS
 
 
 def evaluate(
     dataset: Annotated[
         str | None,
         typer.Argument(
-            help="minimath-500, minimath-dev, minimath-train; math500, aime24, aime25 or gsm8k, "
-            "from the Hugging Face hub; or a .jsonl file of objects with a question (or problem) "
-            "and an answer.",
+            help=f"{DATASETS.listed}; or a .jsonl file of objects with a question (or problem) and "
+            "an answer.",
             show_default=False,
         ),
     ] = None,

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from llmsmc.defaults import DEFAULT_NUM_PARTICLES
+from llmsmc.registry import AGGREGATIONS, ALGORITHMS, CONVENTIONS, FORM, RESAMPLERS
 
 _MODELS, _RUN, _REASONING = "Models", "Inference", "Reasoning"
 _SERVERS = "Models on servers"
@@ -14,10 +15,9 @@ AlgorithmOption = Annotated[
     typer.Option(
         "--algorithm",
         metavar="NAME:KEY=VALUE,...",
-        help="greedy, self-consistency, best-of-n, weighted-best-of-n, beam-search, dvts, "
-        "bootstrap, guided, auxiliary, twisted, resample-move, tempered, particle-gibbs, islands, "
-        "coalescing, cascade, entropic, published; options after a colon, as in "
-        "bootstrap:resampler=stratified,ess_threshold=0.3.",
+        help=f"{ALGORITHMS.listed}; options after a colon, as in "
+        "bootstrap:resampler=stratified,ess_threshold=0.3. Resamplers: "
+        f"{RESAMPLERS.listed}.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -77,7 +77,8 @@ RewardOption = Annotated[
         "--reward",
         metavar="MODEL",
         help="The process reward model: minimath-reward, minimath-reward-weak, a folder, a name "
-        "on the hub, or the address of a vLLM server. Its key is read from LLMSMC_REWARD_API_KEY.",
+        "on the hub, or the address of a vLLM server. Its key is read from LLMSMC_REWARD_API_KEY. "
+        f"Or a function of your own as {FORM}.",
         rich_help_panel=_MODELS,
     ),
 ]
@@ -156,8 +157,7 @@ RewardConventionOption = Annotated[
     typer.Option(
         "--reward-convention",
         metavar="NAME",
-        help="How the reward model reads a solution: qwen, math-shepherd, rlhflow, skywork, versa, "
-        "trl, pqm or pure.",
+        help=f"How the reward model reads a solution: {CONVENTIONS.listed}.",
         show_default="recognised from config and tokenizer",
         rich_help_panel=_MODELS,
     ),
@@ -276,7 +276,7 @@ StepOption = Annotated[
         "--step",
         metavar="RULE",
         help=r"Where a step ends: behind a delimiter such as '\n\n', behind a match of "
-        r"'regex:[.!?]\s', or after 'tokens:64'.",
+        rf"'regex:[.!?]\s', or after 'tokens:64'; or a rule of your own as {FORM}.",
         rich_help_panel=_REASONING,
     ),
 ]
@@ -331,8 +331,7 @@ AggregationOption = Annotated[
     typer.Option(
         "--aggregation",
         metavar="NAME",
-        help="How the scores of the steps make that of a solution: product, last, min or model; "
-        "for reproduction, odds and exp.",
+        help=f"How the scores of the steps make that of a solution: {AGGREGATIONS.listed}.",
         rich_help_panel=_REASONING,
     ),
 ]

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from llmsmc.evaluation.datasets import Dataset
 from llmsmc.inference import Algorithm
+from llmsmc.registry import is_reference
 from llmsmc.solving.algorithms import default_description, describe_algorithm
 from llmsmc.solving.settings import Settings
 from llmsmc.storage.characters import one_line
@@ -49,7 +50,9 @@ class Configuration:
     @property
     def subject(self) -> str:
         """The data set and the algorithm, with which the names of its folders begin."""
-        return f"{Path(self.values['dataset']).stem}-{self.values['algorithm']['name']}"
+        dataset, algorithm = self.values["dataset"], self.values["algorithm"]["name"]
+        name = dataset if is_reference(dataset) else Path(dataset).stem
+        return f"{name}-{algorithm}".replace(":", ".")  # which no name of a folder has everywhere
 
     @property
     def folder_name(self) -> str:

@@ -4,18 +4,18 @@ import hashlib
 import json
 import re
 import reprlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 from llmsmc.errors import InputError
-from llmsmc.evaluation.hub_datasets import HUB_SETS, download
 from llmsmc.grading.grades import extract_answer
 from llmsmc.models.minimath import datasets as minimath
 from llmsmc.models.minimath.problem import LEVELS, Problem, draw_problem
+from llmsmc.registry import DATASETS, FORM, is_reference
 from llmsmc.storage.characters import one_line
 
 _QUESTION: Final = ("question", "problem", "prompt")
@@ -24,9 +24,6 @@ _ID: Final = ("id", "unique_id", "name")
 _FAMILY: Final = ("family", "subject", "type")
 _MARKS: Final = re.compile(r"####|\\(?:f?boxed|fbox|framebox)(?![a-zA-Z])")  # of a whole solution
 _LEVEL: Final = re.compile(r"Level ([0-9]+)")
-
-NAMES: Final = (*minimath.NAMES, *HUB_SETS)
-"""The sets that are known by name."""
 
 
 @dataclass(frozen=True)
@@ -58,29 +55,95 @@ class Dataset:
 
 
 def load(name_or_path: str, limit: int | None = None) -> Dataset:
-    """Return a data set by name (`NAMES`), or that in a file.
+    """Return a data set by name (`llmsmc.registry.DATASETS`), or that in a file.
 
     Args:
-        name_or_path: which.
+        name_or_path: a name; `package.module:Name` for one of one's own; or a path.
         limit: only so many examples, the first ones.
 
     Raises:
-        InputError: there is no such set, it cannot be read from the hub, or the file is not one.
+        InputError: there is no such set, it cannot be read from the hub, the file is not one, or
+            what is of one's own gives no rows.
     """
-    if name_or_path in minimath.NAMES:
-        problems = minimath.load(name_or_path)
-        return Dataset(name_or_path, name_or_path, tuple(islice(_minimath(problems), limit)))
-    if name_or_path in HUB_SETS:
-        rows = download(name_or_path)
-        numbered = ((number, f"row {number}", row) for number, row in enumerate(rows, start=1))
-        examples = tuple(_examples(name_or_path, numbered))
-        return Dataset(name_or_path, _fingerprint(json.dumps(rows, default=str)), examples[:limit])
+    if name_or_path in DATASETS or is_reference(name_or_path) or _is_installed(name_or_path):
+        return _named(name_or_path, limit)
     if not _is_file(Path(name_or_path)):
         raise InputError(
-            f"There is no such data set. Got {name_or_path!r}; accepted: {', '.join(NAMES)}, or a "
-            ".jsonl file of objects with a question (or problem) and an answer."
+            f"There is no such data set. Got {name_or_path!r}; accepted: "
+            f"{', '.join((*DATASETS, *DATASETS.installed()))}, a .jsonl file of objects with a "
+            f"question (or problem) and an answer, or rows of your own as {FORM}."
         )
     return load_file(name_or_path, limit)
+
+
+def _is_installed(name: str) -> bool:
+    return name in DATASETS.installed() and not _is_file(Path(name))
+
+
+def _named(name: str, limit: int | None) -> Dataset:
+    """Return a data set by name: what is there is one, rows of one, or a function that gives them.
+
+    Raises:
+        InputError: it is nothing of the kind, or the function fails.
+    """
+    found = DATASETS.find(name)
+    try:
+        rows = found() if callable(found) else found
+        rows = rows if isinstance(rows, Dataset) else list(rows)
+    except InputError:
+        raise
+    except Exception as error:  # of whatever the function does
+        reason = one_line(f"{type(error).__name__}: {error}", 300)
+        raise InputError(
+            f"A data set is rows, or a function without arguments that gives them. Got {name!r}, "
+            f"which gives {reason}; accepted: objects with a question and an answer."
+        ) from error
+    if isinstance(rows, Dataset):
+        return Dataset(name, rows.fingerprint, rows.examples[:limit])
+    return dataset_of(name, rows, limit)
+
+
+def dataset_of(name: str, rows: Sequence[Any], limit: int | None = None) -> Dataset:
+    """Return the data set of rows: `Example`s, or dicts with the fields that a file has.
+
+    Raises:
+        InputError: a row is something else, or there are none.
+    """
+    plain = [asdict(row) if isinstance(row, Example) else row for row in rows]
+    for number, row in enumerate(plain, start=1):
+        if not isinstance(row, dict):
+            raise _no_object(f"{_shown(row)} at row {number} of {name}")
+    numbered = ((number, f"row {number}", row) for number, row in enumerate(plain, start=1))
+    examples = tuple(_examples(name, numbered))
+    if not examples:
+        raise InputError(f"The data set is empty. Got {name!r}; accepted: at least one row.")
+    return Dataset(name, _fingerprint(json.dumps(plain, default=str)), examples[:limit])
+
+
+def minimath_train() -> Dataset:
+    """Return the first 1,000 problems of the training set."""
+    return _minimath(minimath.TRAIN)
+
+
+def minimath_dev() -> Dataset:
+    """Return the development set."""
+    return _minimath(minimath.DEV)
+
+
+def minimath_500() -> Dataset:
+    """Return the test set."""
+    return _minimath(minimath.TEST)
+
+
+def _minimath(name: str) -> Dataset:
+    return Dataset(
+        name,
+        name,
+        tuple(
+            Example(each.id, each.question, each.answer, each.level, each.family)
+            for each in minimath.load(name)
+        ),
+    )
 
 
 def load_file(name: str, limit: int | None = None) -> Dataset:
@@ -127,11 +190,6 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):  # no name of a file can be like that
         return False
-
-
-def _minimath(problems: tuple[Problem, ...]) -> Iterator[Example]:
-    for problem in problems:
-        yield Example(problem.id, problem.question, problem.answer, problem.level, problem.family)
 
 
 _Row = tuple[int, str, dict[str, Any]]

@@ -1,48 +1,23 @@
 """Algorithms as they are written in one line: `NAME[:key=value,...]`.
 
-The keys are the fields of the algorithm's settings. A field that takes a resampler is given by the
-name of a scheme; where the algorithm's own is `Adaptive`, it is wrapped in that, and the threshold
+The name is one of `llmsmc.registry.ALGORITHMS`, or `package.module:Name` for one's own. The keys
+are the fields of the algorithm's settings. A field that takes a resampler is given by the name of a
+scheme, likewise; where the algorithm's own is `Adaptive`, it is wrapped in that, and the threshold
 is the key `ess_threshold`.
 """
 
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Final, Literal, get_args, get_origin
 
-from llmsmc import inference
 from llmsmc.core.checks import require_choice
 from llmsmc.defaults import DEFAULT_NUM_PARTICLES
 from llmsmc.errors import InputError
 from llmsmc.inference import Adaptive, Algorithm, Resampler
+from llmsmc.registry import ALGORITHMS, FORM, RESAMPLERS, split_options
 
-ALGORITHMS: Final = {
-    "greedy": "Greedy",
-    "self-consistency": "SelfConsistency",
-    "best-of-n": "BestOfN",
-    "weighted-best-of-n": "WeightedBestOfN",
-    "beam-search": "BeamSearch",
-    "dvts": "DiverseVerifierTreeSearch",
-    "bootstrap": "BootstrapFilter",
-    "guided": "GuidedFilter",
-    "auxiliary": "AuxiliaryFilter",
-    "twisted": "TwistedFilter",
-    "resample-move": "ResampleMove",
-    "tempered": "TemperedSMC",
-    "particle-gibbs": "ParticleGibbs",
-    "islands": "IslandFilter",
-    "coalescing": "CoalescingFilter",
-    "cascade": "ParticleCascade",
-    "entropic": "EntropicFilter",
-    "published": "PublishedParticleFilter",
-}
-"""Name in one line -> name in `llmsmc.inference`."""
-
-RESAMPLERS: Final = ("multinomial", "residual", "stratified", "systematic", "ssp", "killing")
-
-_UNREWARDED: Final = ("Greedy", "SelfConsistency")
-_PROPOSING: Final = ("GuidedFilter",)
 _THRESHOLD: Final = "ess_threshold"
 _WORDS_OF_BOOL: Final = {"true": True, "yes": True, "1": True} | dict.fromkeys(
     ["false", "no", "0"], False
@@ -53,20 +28,20 @@ def parse_algorithm(text: str, num_particles: int | None = None) -> Algorithm:
     """Return the algorithm that the line describes.
 
     Args:
-        text: `NAME[:key=value,...]`.
+        text: `NAME[:key=value,...]`; of one's own `package.module:Name[:key=value,...]`.
         num_particles: N, for algorithms that have it; None if it is left to the line, or to the
             default where the line does not say it.
 
     Raises:
-        InputError: the name, a key or a value is not known, or N is said twice.
+        InputError: the name, a key or a value is not known, or N is said twice; or one's own
+            algorithm cannot be imported or made.
 
     >>> parse_algorithm("self-consistency:num_particles=8")
     SelfConsistency(num_particles=8, truncated='keep', record=True)
     """
-    name, _, options = text.partition(":")
-    require_choice("algorithm", name, ALGORITHMS)
-    algorithm: type[Any] = getattr(inference, ALGORITHMS[name])
-    annotations = typing.get_type_hints(algorithm)
+    name, options = split_options(ALGORITHMS, text)
+    algorithm = _class(name)
+    annotations = _annotations(name, algorithm)
     accepted = settable(algorithm, annotations)
     given = _split(name, options, accepted)
     values = {
@@ -79,9 +54,71 @@ def parse_algorithm(text: str, num_particles: int | None = None) -> Algorithm:
         values["resampler"] = Adaptive(values.get("resampler", Adaptive().resampler), threshold)
     if "num_particles" in accepted:
         values["num_particles"] = _count(values.get("num_particles"), num_particles)
-    made = algorithm(**values)
+    return _made(name, algorithm, values)
+
+
+def _class(name: str) -> type[Any]:
+    """Return the class of an algorithm.
+
+    Raises:
+        InputError: it is none.
+    """
+    found = ALGORITHMS.find(name)
+    if not (isinstance(found, type) and issubclass(found, Algorithm) and is_dataclass(found)):
+        raise InputError(
+            f"An algorithm is a dataclass that derives from llmsmc.inference.Algorithm. Got "
+            f"{name!r}, which is {_kind(found)}; accepted: such a class as {FORM}."
+        )
+    return found
+
+
+def _annotations(name: str, algorithm: type[Any]) -> dict[str, Any]:
+    """Return the types of the settings of an algorithm.
+
+    Raises:
+        InputError: they cannot be evaluated.
+    """
+    try:
+        return typing.get_type_hints(algorithm)
+    except Exception as error:  # of whatever an annotation says
+        raise InputError(
+            f"The types of the settings of an algorithm are needed to read them. Got {name!r}, "
+            f"with {type(error).__name__}: {error}; accepted: annotations that can be evaluated."
+        ) from error
+
+
+def _made(name: str, algorithm: type[Any], values: dict[str, Any]) -> Algorithm:
+    """Return the algorithm with its settings.
+
+    Raises:
+        InputError: it does not take them, or lacks one.
+    """
+    lacking = [
+        each.name
+        for each in _fields(algorithm)
+        if each.default is each.default_factory is MISSING and each.name not in values
+    ]
+    if lacking:
+        raise InputError(
+            f"{name} has settings without a default. Got none for {', '.join(lacking)}; accepted: "
+            f"{name}:{lacking[0]}=VALUE."
+        )
+    try:
+        made = algorithm(**values)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:  # it is abstract, or refuses a setting
+        raise InputError(
+            f"{name} cannot be made. Got {type(error).__name__}: {error}; accepted: an algorithm "
+            "that takes these settings."
+        ) from error
     assert isinstance(made, Algorithm)
     return made
+
+
+def _kind(found: Any) -> str:
+    """Return what something is, for an error."""
+    return f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
 
 
 def settable(algorithm: type[Any], annotations: dict[str, Any]) -> list[str]:
@@ -103,19 +140,16 @@ def convert(name: str, text: str, annotation: Any) -> Any:
 
 def describe_algorithm(algorithm: Algorithm) -> dict[str, Any]:
     """Return the name and the settings of an algorithm as they would stand in a JSON file."""
-    names = {cls: name for name, cls in ALGORITHMS.items()}
-    description: dict[str, Any] = {
-        "name": names.get(type(algorithm).__name__, type(algorithm).__name__)
-    }
+    description: dict[str, Any] = {"name": ALGORITHMS.name_of(type(algorithm))}
     for field in _fields(type(algorithm)):
         value = getattr(algorithm, field.name)
         if isinstance(value, Adaptive):
-            description[field.name] = _name_of(value.resampler)
+            description[field.name] = RESAMPLERS.name_of(value.resampler)
             description[_THRESHOLD] = value.ess_threshold
         elif value is None or isinstance(value, bool | int | float | str):
             description[field.name] = value
         else:
-            description[field.name] = _name_of(value)
+            description[field.name] = RESAMPLERS.name_of(value)
     return description
 
 
@@ -131,12 +165,12 @@ def default_description(algorithm: Algorithm) -> dict[str, Any]:
 
 def needs_reward(algorithm: Algorithm) -> bool:
     """Return whether an algorithm ever asks for a likelihood."""
-    return type(algorithm).__name__ not in _UNREWARDED
+    return algorithm.needs_reward
 
 
 def needs_proposal(algorithm: Algorithm) -> bool:
     """Return whether an algorithm cannot do without a proposal."""
-    return type(algorithm).__name__ in _PROPOSING
+    return algorithm.needs_proposal
 
 
 def _split(name: str, options: str, accepted: list[str]) -> dict[str, str]:
@@ -216,13 +250,13 @@ def _is_adaptive(algorithm: type[Any]) -> bool:
 
 
 def _resampler(name: str, text: str) -> Resampler:
-    require_choice(name, text, RESAMPLERS)
-    scheme: Resampler = getattr(inference, text)
-    return scheme
-
-
-def _name_of(value: Any) -> str:
-    return getattr(value, "__name__", None) or repr(value)
+    found = RESAMPLERS.find(text)
+    if isinstance(found, type) or not isinstance(found, Resampler):
+        raise InputError(
+            f"{name} is a Scheme, or a function of log-weights. Got {text!r}, which is "
+            f"{_kind(found)}; accepted: such a value as {FORM}."
+        )
+    return found
 
 
 def _fields(algorithm: type[Any]) -> tuple[Field[Any], ...]:

@@ -12,11 +12,11 @@ from llmsmc.models import LanguageModel, RewardModel
 from llmsmc.models.batching.shared import SharedLanguageModel, SharedReward
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.rewards.reward import Reward
-from llmsmc.models.rewards.reward_function import as_reward
+from llmsmc.models.rewards.reward_function import as_reward, named_reward
 from llmsmc.models.servers.address import same_server
 from llmsmc.models.servers.key import checked_key
 from llmsmc.solving.algorithms import needs_proposal, needs_reward
-from llmsmc.solving.settings import Settings, is_address
+from llmsmc.solving.settings import Settings, is_address, names_function
 
 Keys = Callable[[Settings, str], str | None]
 """From the settings and "policy" or "reward" to the key of the server that it runs on."""
@@ -99,13 +99,15 @@ def _limits(settings: Settings) -> dict[str, Any]:
 
 def load_reward(settings: Settings, key: Keys = given_key) -> Reward:
     """Return the reward of the settings, loaded; `key` finds that of its server."""
-    if not isinstance(settings.reward, str | Path):
+    if not isinstance(settings.reward, str | Path) or names_function(settings.reward):
         if settings.reward_calibration != 1:
             raise InputError(
-                "A reward that is loaded already has its own temperature. Got reward_calibration="
-                f"{settings.reward_calibration!r}; accepted: the name of a reward model, or "
-                "RewardModel(..., calibration=)."
+                "Only a reward model that is loaded by its name is calibrated so. Got "
+                f"reward_calibration={settings.reward_calibration!r}; accepted: the name of a "
+                "reward model, or RewardModel(..., calibration=)."
             )
+        if isinstance(settings.reward, str | Path):
+            return named_reward(str(settings.reward))
         return as_reward(settings.reward)
     if is_address(settings.reward):
         from llmsmc.models import RemoteRewardModel

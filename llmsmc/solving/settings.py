@@ -20,15 +20,16 @@ from llmsmc.defaults import (
 )
 from llmsmc.errors import InputError
 from llmsmc.models.policies.policy import Policy
-from llmsmc.models.pretrained.loading import DTYPES, resolve
+from llmsmc.models.pretrained.loading import DTYPES, EMBEDDED, resolve
 from llmsmc.models.pretrained.quantization import QUANTIZATIONS
-from llmsmc.models.rewards.aggregation import aggregation
-from llmsmc.models.rewards.conventions.recognition import CONVENTIONS
+from llmsmc.models.rewards.aggregation import Aggregation, aggregation
+from llmsmc.models.rewards.conventions.recognition import named_convention
 from llmsmc.models.rewards.reward import Reward
-from llmsmc.models.rewards.reward_function import Scoring, as_reward
+from llmsmc.models.rewards.reward_function import Scoring, as_reward, named_reward
 from llmsmc.models.servers.address import root_of
 from llmsmc.models.text.stopping import StepRule, step_rule
 from llmsmc.models.text.thinking import Thinking
+from llmsmc.registry import AGGREGATIONS, REWARDS, is_reference
 from llmsmc.solving.selection import SELECTIONS
 from llmsmc.solving.step_notation import step_text
 
@@ -56,11 +57,11 @@ class Settings:
         policy: the language model: a name, a folder, the address of a server (http://...), or one
             that is loaded already.
         reward: the process reward model, likewise; any other reward; or a function of the question
-            and the steps that returns their scores.
+            and the steps that returns their scores, which may be named as "package.module:name".
         quantization: of the weights of the policy: None (or "none"), "int8", "nf4" or "fp4".
         proposal: what guided algorithms draw from: the quantization of the policy there, or a
             language model that is loaded already.
-        aggregation: how the scores of the steps make that of the solution.
+        aggregation: how the scores of the steps make that of the solution: a name, or a value.
         inverse_temperature: the exponent of the score.
         policy_inverse_temperature: the exponent of the law of the policy at temperature 1; None for
             the law at the sampling temperature itself.
@@ -98,7 +99,7 @@ class Settings:
     reward: str | Path | Reward | Scoring = DEFAULT_REWARD
     quantization: str | None = DEFAULT_QUANTIZATION
     proposal: str | Policy = DEFAULT_PROPOSAL
-    aggregation: str = DEFAULT_AGGREGATION
+    aggregation: str | Aggregation = DEFAULT_AGGREGATION
     inverse_temperature: float | int = 1.0
     policy_inverse_temperature: float | int | None = None
     temperature: float | int = DEFAULT_TEMPERATURE
@@ -131,7 +132,7 @@ class Settings:
         require_choice("quantization", self.quantization or "none", QUANTIZATIONS)
         require_choice("reward_quantization", self.reward_quantization or "none", QUANTIZATIONS)
         if self.reward_convention is not None:
-            require_choice("reward_convention", self.reward_convention, CONVENTIONS)
+            named_convention(self.reward_convention)
         if isinstance(self.proposal, str):
             require_choice("proposal", self.proposal, QUANTIZATIONS)
         require_choice("selection", self.selection, SELECTIONS)
@@ -181,14 +182,19 @@ class Settings:
                 continue
             on_server = [f"{role}_model", f"{role}_tokenizer"]
             here = _LOADED_HERE[role]
+            place = "in this process"
+            without_effect = on_server
             if is_address(model):
                 root_of(str(model))
+                place, without_effect = "by a server", here
+            elif role == "reward" and names_function(model):
+                named_reward(str(model))
+                place, without_effect = "by a function", [*here, *on_server, "reward_convention"]
             else:
                 resolve(model)
-            for name in here if is_address(model) else on_server:
+            for name in without_effect:
                 value = getattr(self, name)
                 if value not in (None, "none", False):
-                    place = "by a server" if is_address(model) else "in this process"
                     raise InputError(
                         f"{name} has no effect on a model that is run {place}. Got {value!r} "
                         f"beside {role}={str(model)!r}; accepted: either of them."
@@ -211,10 +217,15 @@ class Settings:
         adapter = None if self.adapter is None else str(self.adapter)
         return config | {
             "quantization": quantization or "none",
+            "aggregation": self._aggregation_name(),
             "step": step_text(self.step),
             "thinking": None if self.thinking is None else self.thinking.config(),
             "adapter": adapter,
         }
+
+    def _aggregation_name(self) -> str:
+        given = self.aggregation
+        return given if isinstance(given, str) else AGGREGATIONS.name_of(given)
 
     def default_config(self) -> dict[str, Any]:
         """Return the same of settings of which nothing has been said."""
@@ -225,3 +236,10 @@ class Settings:
 def is_address(model: object) -> bool:
     """Return whether a model is given by the address of a server."""
     return isinstance(model, str) and model.startswith(("http://", "https://"))
+
+
+def names_function(model: object) -> bool:
+    """Return whether a reward is given by the name of a function."""
+    if not isinstance(model, str) or model in EMBEDDED:
+        return False
+    return is_reference(model) or model in REWARDS.installed()

@@ -1,19 +1,47 @@
 r"""Step rules as they are written on the command line and in files.
 
 `\n\n` is a delimiter, with the escapes `\n`, `\t` and `\\`; `regex:[.!?]\s` a regular expression,
-as it stands; `tokens:64` a number of tokens.
+as it stands; `tokens:64` a number of tokens; `package.module:NAME` a rule of one's own. A delimiter
+of that form is written as a regular expression.
 """
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
 from llmsmc.errors import InputError
 from llmsmc.models.text.regular_expression import RegularExpression
-from llmsmc.models.text.stopping import Delimiter, StepRule, TokenCount, step_rule
+from llmsmc.models.text.stopping import Automaton, Delimiter, StepRule, TokenCount, step_rule
 from llmsmc.models.text.thinking import Thinking
+from llmsmc.registry import FORM, STEP_RULES, defined_at, is_reference
 
 _ESCAPES: Final = {"\\n": "\n", "\\t": "\t", "\\\\": "\\"}
 _REGEX, _TOKENS = "regex:", "tokens:"
+
+
+@dataclass(frozen=True)
+class NamedRule:
+    """A step rule of one's own, by its name; it is imported when the value is made.
+
+    Attributes:
+        name: `package.module:NAME`, or that which an installed package has given it.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        """Check that there is such a rule."""
+        found = STEP_RULES.find(self.name)
+        if isinstance(found, type) or not isinstance(found, StepRule):
+            raise InputError(
+                "A step rule is a value with the method automaton(pieces). Got "
+                f"{self.name!r}, which is {found!r}; accepted: such a value as {FORM}."
+            )
+
+    def automaton(self, pieces: list[bytes]) -> Automaton:
+        """Return the rule compiled for a vocabulary."""
+        rule: StepRule = STEP_RULES.find(self.name)
+        return rule.automaton(pieces)
 
 
 def parse_step(text: str) -> StepRule:
@@ -23,8 +51,10 @@ def parse_step(text: str) -> StepRule:
     (Delimiter(text='\n\n'), TokenCount(count=64))
 
     Raises:
-        InputError: it is none of the three forms.
+        InputError: it is none of these forms, or there is no such rule.
     """
+    if is_reference(text) and not text.startswith((_REGEX, _TOKENS)):
+        return NamedRule(text)
     if text.startswith(_REGEX):
         return RegularExpression(text.removeprefix(_REGEX))
     if text.startswith(_TOKENS):
@@ -69,5 +99,7 @@ def step_text(step: str | int | StepRule) -> str:
             return f"{_TOKENS}{count}"
         case RegularExpression(pattern):
             return f"{_REGEX}{pattern}"
+        case NamedRule(name):
+            return name
         case rule:
-            return repr(rule)
+            return defined_at(rule)

@@ -39,7 +39,7 @@ from llmsmc.models.reasoning.segmentation import complete_steps, end_where_they_
 from llmsmc.models.reasoning.splicing import spliced, with_scores
 from llmsmc.models.reasoning.step_sampling import Writing
 from llmsmc.models.reasoning.step_scores import StepScores, newest_log_odds
-from llmsmc.models.rewards.aggregation import AGGREGATIONS, Aggregation, aggregation
+from llmsmc.models.rewards.aggregation import Aggregation, aggregation
 from llmsmc.models.rewards.reward import Reward
 from llmsmc.models.rewards.reward_function import Scoring, as_reward
 from llmsmc.models.text.constraint import Constraint
@@ -278,7 +278,7 @@ class Reasoning(StateSpaceModel):
         if self.reward is None:
             return False
         never_zero = getattr(self._reward_model, "never_zero", False)
-        return not (never_zero and self._aggregation in AGGREGATIONS.values())
+        return not (never_zero and self._aggregation.positive)
 
     def log_tilt(self, state: ReasoningParticles) -> Float64[Tensor, " N"]:
         r"""Return the log of the target relative to the transition, $\log (\gamma(x) / p(x))$.

@@ -33,8 +33,9 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from llmsmc.core.checks import require_choice
+from llmsmc.errors import InputError
 from llmsmc.models.rewards.reward import Reading
+from llmsmc.registry import AGGREGATIONS, FORM
 
 LogOdds = Float64[Tensor, "N K"]
 Counted = Bool[Tensor, "N K"]
@@ -51,12 +52,14 @@ class Aggregation:
             count; zero where none does.
         reading: whether a score is of one step or of the whole solution so far.
         heuristic: whether A is no probability.
+        positive: whether A is zero only where a score is.
     """
 
     name: str
     log_score: Callable[[Tensor, Tensor], Tensor]
     reading: Reading = "steps"
     heuristic: bool = False
+    positive: bool = False
 
 
 def log_product(log_odds: LogOdds, counted: Counted) -> LogScores:
@@ -93,22 +96,24 @@ def _with_certainty(log_odds: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([certain, log_odds], 1), torch.cat([certain > 0, counted], 1)
 
 
-AGGREGATIONS: Final = {
-    aggregation.name: aggregation
-    for aggregation in (
-        Aggregation("product", log_product),
-        Aggregation("last", log_last),
-        Aggregation("min", log_min),
-        Aggregation("model", log_last, reading="prefix"),
-        Aggregation("odds", log_product_of_odds, heuristic=True),
-        Aggregation("exp", sum_of_scores, heuristic=True),
-    )
-}
+PRODUCT: Final = Aggregation("product", log_product, positive=True)
+LAST: Final = Aggregation("last", log_last, positive=True)
+MIN: Final = Aggregation("min", log_min, positive=True)
+MODEL: Final = Aggregation("model", log_last, reading="prefix", positive=True)
+ODDS: Final = Aggregation("odds", log_product_of_odds, heuristic=True, positive=True)
+EXP: Final = Aggregation("exp", sum_of_scores, heuristic=True, positive=True)
 
 
 def aggregation(name: object) -> Aggregation:
-    """Return the aggregation of that name; an aggregation of one's own as it is."""
-    if isinstance(name, Aggregation):
-        return name
-    require_choice("aggregation", name, AGGREGATIONS)
-    return AGGREGATIONS[str(name)]
+    """Return the aggregation of that name (`llmsmc.registry.AGGREGATIONS`); a value as it is.
+
+    Raises:
+        InputError: there is none of that name, or something else is there.
+    """
+    found = name if isinstance(name, Aggregation) else AGGREGATIONS.find(name)
+    if not isinstance(found, Aggregation):
+        raise InputError(
+            f"An aggregation is a value of llmsmc.models.rewards.aggregation.Aggregation. Got "
+            f"{name!r}, which is a {type(found).__name__}; accepted: such a value as {FORM}."
+        )
+    return found

@@ -17,13 +17,12 @@ from typing import Annotated, Any, Final, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from llmsmc.core.checks import require_choice
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
 from llmsmc.models.caches.handles import CacheRows, Memory
 from llmsmc.models.pretrained.loading import load_plain_tokenizer, resolve
 from llmsmc.models.rewards.conventions.convention import REMEMBERED, Convention, Layout
-from llmsmc.models.rewards.conventions.recognition import CONVENTIONS, convention_class, made
+from llmsmc.models.rewards.conventions.recognition import convention_class, made, named_convention
 from llmsmc.models.rewards.reward import (
     READINGS,
     Memoryless,
@@ -37,6 +36,7 @@ from llmsmc.models.servers.answer import Answer, Pair, parsed, unreadable
 from llmsmc.models.servers.client import MAX_ANSWER_BYTES, TIMEOUT, Client
 from llmsmc.models.servers.engine import Capabilities, LabelEngine
 from llmsmc.models.servers.probe import probe
+from llmsmc.registry import CONVENTIONS
 
 POOLED: Final = ("qwen", "trl")
 """Conventions with two labels, which are read from pooled tokens."""
@@ -101,7 +101,7 @@ class RemoteRewardModel(Memoryless):
         """
         require_temperature(calibration)
         if isinstance(convention, str):
-            require_choice("convention", convention, CONVENTIONS)
+            convention = named_convention(convention)
         self._client = Client(
             base_url,
             api_key=api_key,

@@ -18,6 +18,7 @@ from llmsmc.models.rewards.reward import (
     checked_steps,
     scores_or_fault,
 )
+from llmsmc.registry import FORM, REWARDS
 
 Scoring = Callable[[str, Sequence[str]], Sequence[float]]
 """From the question and the steps of a solution to a probability for each step."""
@@ -95,6 +96,21 @@ class RewardFunction(Memoryless):
             CacheRows.none(len(solutions)),
             cost,
         )
+
+
+def named_reward(name: str) -> Reward:
+    """Return the reward function of that name (`llmsmc.registry.REWARDS`), as a reward.
+
+    Raises:
+        InputError: there is none of that name, or something else is there.
+    """
+    found = REWARDS.find(name)
+    if isinstance(found, type) or not (callable(found) or isinstance(found, Reward)):
+        raise InputError(
+            "A reward function takes a question and the list of its steps. Got "
+            f"{name!r}, which is {found!r}; accepted: such a function as {FORM}."
+        )
+    return found if isinstance(found, Reward) else RewardFunction(found, name=name)
 
 
 def as_reward(reward: Reward | Scoring) -> Reward:

@@ -19,7 +19,6 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from llmsmc.core.checks import require_choice
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, NumericalError
 from llmsmc.models.caches.attention import Attention
@@ -36,7 +35,7 @@ from llmsmc.models.pretrained.loading import (
     resolve,
 )
 from llmsmc.models.rewards.conventions.convention import Convention
-from llmsmc.models.rewards.conventions.recognition import CONVENTIONS, convention_class, made
+from llmsmc.models.rewards.conventions.recognition import convention_class, made, named_convention
 from llmsmc.models.rewards.reward import READINGS, Reading, Solution, Steps, checked_steps
 from llmsmc.models.rewards.reward_batch import (
     ScoringRequest,
@@ -119,7 +118,7 @@ class RewardModel:
         require_temperature(calibration)
         source = resolve(name_or_path)
         if isinstance(convention, str):  # before anything is read
-            require_choice("convention", convention, CONVENTIONS)
+            convention = named_convention(convention)
         tokenizer = load_plain_tokenizer(source)
         placement = Placement(device, dtype, quantization)
         architecture = architecture_of(source)

@@ -87,6 +87,7 @@ def test_a_new_setting_changes_no_name(monkeypatch: pytest.MonkeyPatch, tmp_path
     before = of(Settings(temperature=0.5, thinking=thinking), BootstrapFilter(8))
     EvaluationFolder(tmp_path / "run", before)
     newer = later(BootstrapFilter)
+    monkeypatch.setattr("llmsmc.inference.filters.bootstrap_filter.BootstrapFilter", newer)
     monkeypatch.setattr("llmsmc.solving.settings.Settings", LaterSettings)
     monkeypatch.setattr("llmsmc.models.text.thinking.Thinking", LaterThinking)
     thinking = LaterThinking("</think>", max_tokens=7)

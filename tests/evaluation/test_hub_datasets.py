@@ -10,8 +10,10 @@ import pytest
 
 from llmsmc.errors import InputError
 from llmsmc.evaluation.datasets import Example, load
-from llmsmc.evaluation.hub_datasets import HUB_SETS
+from llmsmc.evaluation.hub_datasets import HubSet
+from llmsmc.registry import DATASETS
 
+HUB_SETS = {name: DATASETS[name] for name in DATASETS if isinstance(DATASETS[name], HubSet)}
 ROWS: dict[str, dict[str, Any]] = {
     "math500": {
         **{"problem": "b?", "solution": r"\boxed{5}", "answer": "5", "subject": "Algebra"},

@@ -17,7 +17,7 @@ from benchmarks.wrong_variants import (
 )
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.inference import Adaptive, BootstrapFilter, multinomial, systematic
-from llmsmc.inference.resampling.resamplers import Resampled, Resampler
+from llmsmc.inference.resampling.scheme import Resampled, Resampler
 from llmsmc.models import TabularLanguageModel
 from tests.replicates import Replicates, replicates
 from tests.statistics import MAX_Z, z_score, z_scores

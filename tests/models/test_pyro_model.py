@@ -21,7 +21,7 @@ from llmsmc.inference import (
     ResampleMove,
     multinomial,
 )
-from llmsmc.inference.resampling.resamplers import Resampler
+from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.models import PyroModel
 from tests.models.pyro_programs import (
     DRIFTING_WALK,

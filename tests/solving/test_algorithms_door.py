@@ -17,8 +17,8 @@ from llmsmc.inference import (
     stratified,
     systematic,
 )
+from llmsmc.registry import ALGORITHMS
 from llmsmc.solving.algorithms import (
-    ALGORITHMS,
     convert,
     describe_algorithm,
     needs_reward,

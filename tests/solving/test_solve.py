@@ -78,7 +78,7 @@ def test_the_temperature_of_a_reward_model(
     )
     with pytest.raises(InputError, match="accepted: 0 < reward_calibration"):
         Settings(reward_calibration=0.0)
-    with pytest.raises(InputError, match="has its own temperature"):
+    with pytest.raises(InputError, match="Only a reward model that is loaded by its name"):
         load_reward(Settings(reward=reward, reward_calibration=2.0))
 
 

@@ -2,32 +2,13 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from llmsmc.core.checks import require_choice
 from llmsmc.errors import InputError
 from llmsmc.models.rewards.conventions.convention import Convention
-from llmsmc.models.rewards.conventions.math_shepherd import MathShepherdConvention
-from llmsmc.models.rewards.conventions.pqm import PqmConvention
-from llmsmc.models.rewards.conventions.pure import PureConvention
-from llmsmc.models.rewards.conventions.qwen import QwenConvention
-from llmsmc.models.rewards.conventions.rlhflow import RlhflowConvention
-from llmsmc.models.rewards.conventions.skywork import SkyworkConvention
-from llmsmc.models.rewards.conventions.trl import TrlConvention
-from llmsmc.models.rewards.conventions.versa import VersaConvention
-
-CONVENTIONS: Final[dict[str, type[Convention]]] = {
-    "qwen": QwenConvention,
-    "math-shepherd": MathShepherdConvention,
-    "rlhflow": RlhflowConvention,
-    "skywork": SkyworkConvention,
-    "versa": VersaConvention,
-    "trl": TrlConvention,
-    "pqm": PqmConvention,
-    "pure": PureConvention,
-}
+from llmsmc.registry import CONVENTIONS, FORM
 
 
 def convention_class(
@@ -48,11 +29,10 @@ def convention_class(
         InputError: there is no such convention, or it cannot be told from the checkpoint.
     """
     if isinstance(convention, str):
-        require_choice("convention", convention, CONVENTIONS)
-        return CONVENTIONS[convention]
+        return named_convention(convention)
     if convention is not None:
         return convention
-    found = [name for name, cls in CONVENTIONS.items() if cls.recognizes(architecture, tokenizer)]
+    found = [name for name in CONVENTIONS if CONVENTIONS[name].recognizes(architecture, tokenizer)]
     if len(found) != 1:
         got = f"the conventions {' and '.join(found)} alike" if found else f"a {architecture}"
         raise InputError(
@@ -61,7 +41,22 @@ def convention_class(
             f"accepted: convention= one of {', '.join(map(repr, CONVENTIONS))}; for log-ratios of "
             "two language models `ImplicitReward`, for a model that writes `GenerativeJudge`."
         )
-    return CONVENTIONS[found[0]]
+    return named_convention(found[0])
+
+
+def named_convention(name: str) -> type[Convention]:
+    """Return the convention of that name (`llmsmc.registry.CONVENTIONS`).
+
+    Raises:
+        InputError: there is none of that name, or something else is there.
+    """
+    found = CONVENTIONS.find(name)
+    if not isinstance(found, type) or not issubclass(found, Convention):
+        raise InputError(
+            f"A convention is a class with the methods of {Convention.__module__}.Convention. Got "
+            f"{name!r}, which is not; accepted: such a class as {FORM}."
+        )
+    return found
 
 
 def made(

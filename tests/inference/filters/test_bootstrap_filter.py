@@ -34,7 +34,7 @@ CONFIGURATIONS += [
 
 def name(value: object) -> str:
     if isinstance(value, Adaptive):
-        return f"{value.resampler.__name__}-{value.ess_threshold}"  # type: ignore[attr-defined]
+        return f"{value.resampler.name}-{value.ess_threshold}"  # type: ignore[attr-defined]
     return str(value)
 
 

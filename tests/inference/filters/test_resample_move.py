@@ -26,7 +26,7 @@ from llmsmc.inference import (
 from llmsmc.inference.loop.population import Population
 from llmsmc.inference.loop.run import Run
 from llmsmc.inference.moves.regenerate_suffix import regenerated
-from llmsmc.inference.resampling.resamplers import uniforms
+from llmsmc.inference.resampling.points import uniforms
 from llmsmc.models import HiddenMarkov, TabularLanguageModel
 from tests.replicates import check_unbiased, replicates
 from tests.statistics import MAX_Z, p_value_of_law, z_score

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from benchmarks.wrong_variants import overwritten
+from benchmarks.wrong_variants import SORTED
 from llmsmc import InputError
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.errors import DegenerateWeightsError
@@ -15,10 +15,11 @@ from llmsmc.inference import Adaptive, ParticleGibbs, multinomial, stratified, s
 from llmsmc.inference.loop.run import Run
 from llmsmc.inference.mcmc.conditional_smc import Chains, draw_references, first_references, sweep
 from llmsmc.inference.mcmc.reference import RememberedPaths, Trajectories
-from llmsmc.inference.resampling import conditional_resamplers
 from llmsmc.inference.resampling.killing import killing
-from llmsmc.inference.resampling.resamplers import Resampler, residual
+from llmsmc.inference.resampling.residual import residual
+from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.inference.resampling.ssp import ssp
+from llmsmc.inference.resampling.systematic import conditional_systematic
 from llmsmc.models import TabularLanguageModel
 from tests.statistics import MAX_Z, MAX_Z_OF_MANY, p_value_of_law
 from tests.toys import WALK_OBSERVATIONS, language_with_eos, table_without_end, walk
@@ -78,24 +79,19 @@ def test_exact_draws_of_ragged_lengths_stay_exact(ancestor_sampling: bool) -> No
     assert p_value_after_sweeps(language_with_eos(), chains, num_sweeps=2)[0] > LARGEST_P
 
 
-def test_sorted_ancestors_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(conditional_resamplers._CONDITIONAL, multinomial, overwritten)
-    chains = Chains(NUM_CHAINS, 3, Adaptive(multinomial, 1.0), False)
+def test_sorted_ancestors_are_rejected() -> None:
+    chains = Chains(NUM_CHAINS, 3, Adaptive(SORTED, 1.0), False)
     assert p_value_after_sweeps(table_without_end(), chains, num_sweeps=4)[0] < LARGEST_P
 
 
-def test_a_past_put_in_after_the_others_were_drawn_is_rejected(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_past_put_in_after_the_others_were_drawn_is_rejected() -> None:
     # Right for independent ancestors; for systematic ones the others must be drawn given it.
-    given = conditional_resamplers.conditional_systematic
-
     def too_late(weights: Tensor, parents: Tensor, generator: Generator) -> Tensor:
-        ancestors = given(weights, torch.zeros_like(parents), generator)
+        ancestors = conditional_systematic(weights, torch.zeros_like(parents), generator)
         return torch.cat([parents[:, None], ancestors[:, 1:]], dim=1)
 
-    monkeypatch.setitem(conditional_resamplers._CONDITIONAL, systematic, too_late)
-    chains = Chains(4 * NUM_CHAINS, 3, Adaptive(systematic, 1.0), True)
+    scheme = replace(systematic, conditional=too_late)
+    chains = Chains(4 * NUM_CHAINS, 3, Adaptive(scheme, 1.0), True)
     assert p_value_after_sweeps(table_without_end(), chains, num_sweeps=6)[0] < LARGEST_P
 
 

@@ -13,30 +13,27 @@ from llmsmc.core.randomness import RandomStreams
 from llmsmc.core.weights import as_log_weights, normalize
 from llmsmc.errors import InputError
 from llmsmc.inference import Adaptive
-from llmsmc.inference.resampling.conditional_resamplers import (
-    ConditionalRows,
-    conditional,
-    conditional_killing,
+from llmsmc.inference.resampling.blockwise import conditional
+from llmsmc.inference.resampling.killing import conditional_killing, killing, killing_rows
+from llmsmc.inference.resampling.multinomial import (
     conditional_multinomial,
-    conditional_residual,
-    conditional_stratified,
-    conditional_systematic,
-)
-from llmsmc.inference.resampling.killing import killing, killing_rows
-from llmsmc.inference.resampling.resamplers import (
-    Resampler,
-    Rows,
     multinomial,
     multinomial_rows,
-    residual,
-    residual_rows,
+)
+from llmsmc.inference.resampling.points import uniforms
+from llmsmc.inference.resampling.residual import conditional_residual, residual, residual_rows
+from llmsmc.inference.resampling.scheme import Batched, Conditional, Resampler
+from llmsmc.inference.resampling.ssp import ssp
+from llmsmc.inference.resampling.stratified import (
+    conditional_stratified,
     stratified,
     stratified_rows,
+)
+from llmsmc.inference.resampling.systematic import (
+    conditional_systematic,
     systematic,
     systematic_rows,
-    uniforms,
 )
-from llmsmc.inference.resampling.ssp import ssp
 from tests.statistics import chi_square_p_value
 
 WEIGHTS = [as_log_weights([math.log(w) for w in row]) for row in ((1, 3, 2), (4, 1, 2), (2, 2, 2))]
@@ -44,7 +41,7 @@ NUM_DRAWS = 20_000
 LARGEST_P = 1e-6  # of a false alarm, for each comparison
 
 
-def shuffled(scheme: Rows) -> Callable[[Tensor, Generator], Tensor]:
+def shuffled(scheme: Batched) -> Callable[[Tensor, Generator], Tensor]:
     def draw(weights: Tensor, generator: Generator) -> Tensor:
         ancestors = scheme(weights, weights.shape[1], generator)
         return ancestors.gather(1, uniforms(weights.shape, generator).argsort(1))
@@ -52,7 +49,7 @@ def shuffled(scheme: Rows) -> Callable[[Tensor, Generator], Tensor]:
     return draw
 
 
-def rotated(scheme: Rows) -> Callable[[Tensor, Generator], Tensor]:
+def rotated(scheme: Batched) -> Callable[[Tensor, Generator], Tensor]:
     def draw(weights: Tensor, generator: Generator) -> Tensor:
         size = weights.shape[1]
         ancestors = scheme(weights, size, generator)
@@ -62,7 +59,7 @@ def rotated(scheme: Rows) -> Callable[[Tensor, Generator], Tensor]:
     return draw
 
 
-LAWS = {
+LAWS: dict[Resampler, Callable[[Tensor, Generator], Tensor]] = {
     multinomial: shuffled(multinomial_rows),
     residual: shuffled(residual_rows),
     stratified: shuffled(stratified_rows),
@@ -85,7 +82,7 @@ def p_value_of_difference(one: Counter[tuple[int, ...]], other: Counter[tuple[in
 
 
 def joint_laws_agree(
-    scheme: Resampler, version: ConditionalRows, log_weights: Tensor, parent: int = 0
+    scheme: Resampler, version: Conditional, log_weights: Tensor, parent: int = 0
 ) -> float:
     """Draw (ancestors, given who is in slot 0) by rejection and by the conditional version."""
     source = RandomStreams(3).generator(0, "resample")
@@ -99,7 +96,7 @@ def joint_laws_agree(
 
 
 @pytest.mark.parametrize("log_weights", WEIGHTS, ids=["light", "heavy", "equal"])
-@pytest.mark.parametrize("scheme", LAWS, ids=lambda scheme: scheme.__name__)
+@pytest.mark.parametrize("scheme", LAWS, ids=lambda scheme: scheme.name)
 def test_the_joint_law_is_that_of_bayes(scheme: Resampler, log_weights: Tensor) -> None:
     for parent in range(3):
         p_value = joint_laws_agree(scheme, conditional(scheme), log_weights, parent)
@@ -112,7 +109,7 @@ def test_overwriting_the_first_of_sorted_ancestors_is_rejected() -> None:
     assert joint_laws_agree(multinomial, _reshuffled(overwritten), WEIGHTS[0]) < LARGEST_P
 
 
-def _reshuffled(version: ConditionalRows) -> ConditionalRows:
+def _reshuffled(version: Conditional) -> Conditional:
     def draw(weights: Tensor, parents: Tensor, generator: Generator) -> Tensor:
         ancestors = version(weights, parents, generator)
         order = uniforms((len(weights), weights.shape[1] - 1), generator).argsort(1) + 1
@@ -131,7 +128,7 @@ def _reshuffled(version: ConditionalRows) -> ConditionalRows:
         conditional_killing,
     ],
 )
-def test_the_reference_has_its_parent(version: ConditionalRows) -> None:
+def test_the_reference_has_its_parent(version: Conditional) -> None:
     source = RandomStreams(0).generator(0, "resample")
     for size in (1, 2, 5, 40):
         for spread in (0.0, 1.0, 30.0):

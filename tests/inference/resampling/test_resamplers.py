@@ -9,27 +9,24 @@ from torch import Generator, Tensor
 
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.core.weights import as_log_weights, log_evidence, normalize, scaled
-from llmsmc.errors import DegenerateWeightsError, NumericalError
-from llmsmc.inference.resampling import resamplers
-from llmsmc.inference.resampling.resamplers import (
-    Resampled,
-    Resampler,
-    equally_weighted,
-    inverse_cdf,
-    inverse_cdf_of_strata,
-    multinomial,
-    residual,
-    stratified,
-    systematic,
-    systematic_rows,
-)
+from llmsmc.errors import DegenerateWeightsError, InputError, NumericalError
+from llmsmc.inference.resampling.adaptive import Adaptive
+from llmsmc.inference.resampling.blockwise import InBlocks, conditional
+from llmsmc.inference.resampling.killing import killing
+from llmsmc.inference.resampling.multinomial import multinomial
+from llmsmc.inference.resampling.points import inverse_cdf, inverse_cdf_of_strata
+from llmsmc.inference.resampling.residual import residual
+from llmsmc.inference.resampling.scheme import Resampled, Resampler, Scheme, equally_weighted
 from llmsmc.inference.resampling.ssp import ssp
+from llmsmc.inference.resampling.stratified import stratified
+from llmsmc.inference.resampling.systematic import systematic, systematic_rows
+from llmsmc.registry import RESAMPLERS
 from tests.statistics import MAX_Z_OF_MANY, chi_square_p_value, z_scores
 
 SCHEMES = [multinomial, residual, stratified, systematic, ssp]
 ALMOST_ONE = math.nextafter(1.0, 0.0)
 
-each_scheme = pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.__name__)
+each_scheme = pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)
 log_weight = st.one_of(st.floats(-30, 30), st.just(-math.inf), st.just(0.0), st.floats(-1e4, 1e4))
 live_weights = (
     st.lists(log_weight, min_size=1, max_size=12)
@@ -137,7 +134,7 @@ def systematic_at(u: float, weights: Tensor, size: int) -> Tensor:
         return torch.full((shape,) if isinstance(shape, int) else shape, u, dtype=torch.float64)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resamplers, "uniforms", given)
+        patch.setattr("llmsmc.inference.resampling.systematic.uniforms", given)
         log_weights = weights.log()
         alone = systematic(log_weights, generator=generator(), num_offspring=size).ancestors
         rows = systematic_rows(scaled(log_weights).expand(2, -1), size, generator())
@@ -260,6 +257,75 @@ def test_multinomial_slots_are_exchangeable() -> None:
     for slot in (0, -1):
         hits = torch.nn.functional.one_hot(draws[:, slot], 7).double()
         assert float(z_scores(hits, weights).abs().max()) < MAX_Z_OF_MANY
+
+
+EVERY = [RESAMPLERS[name] for name in RESAMPLERS]
+
+
+def z_of_contract(scheme: Resampler, size: int) -> float:
+    """How far the mass that leaves in the children of each particle is from its weight."""
+    source, weights = generator(5), LOG_WEIGHTS.exp()
+    left = []
+    for _ in range(REPEATS):
+        ancestors, carried, _ = scheme(LOG_WEIGHTS, generator=source, num_offspring=size)
+        left.append(torch.zeros(7, dtype=torch.float64).index_add(0, ancestors, carried.exp()))
+    return float(z_scores(torch.stack(left), weights).abs().max())
+
+
+@pytest.mark.parametrize("scheme", EVERY, ids=lambda scheme: scheme.name)
+@pytest.mark.parametrize("size", [3, 7])
+def test_every_registered_scheme_keeps_the_mass_in_expectation(scheme: Scheme, size: int) -> None:
+    if scheme is killing and size < 7:
+        with pytest.raises(InputError, match="accepted: None or 7"):
+            scheme(LOG_WEIGHTS, generator=generator(), num_offspring=size)
+    else:
+        assert z_of_contract(scheme, size) < MAX_Z_OF_MANY
+
+
+@pytest.mark.parametrize("scheme", EVERY, ids=lambda scheme: scheme.name)
+def test_the_forms_of_every_registered_scheme_agree(scheme: Scheme) -> None:
+    """One population alone is bit for bit the only row; and rows do not depend on others."""
+    if scheme.batched is not None:
+        alone = scheme(LOG_WEIGHTS, generator=generator(3))
+        row = scheme.batched(scaled(LOG_WEIGHTS)[None], 7, generator(3))
+        assert torch.equal(alone.ancestors, row[0])
+        assert len(set(alone.log_weights.tolist())) == 1
+
+
+def test_a_scheme_of_ones_own_keeps_the_contract_or_not() -> None:
+    def by_threes(weights: Tensor, size: int, generator: Generator) -> Tensor:
+        cubed = weights**3
+        return cubed.multinomial(size, replacement=True, generator=generator)
+
+    def by_one(weights: Tensor, size: int, generator: Generator) -> Tensor:
+        return weights.multinomial(size, replacement=True, generator=generator)
+
+    assert z_of_contract(Scheme("own", by_one), 7) < MAX_Z_OF_MANY
+    assert z_of_contract(Scheme("wrong", by_threes), 7) > 2 * MAX_Z_OF_MANY
+
+
+def test_a_scheme_needs_a_form() -> None:
+    with pytest.raises(InputError, match="Got neither form for 'none'; accepted: batched= or sing"):
+        Scheme("none")
+
+
+def test_a_scheme_inside_blocks_and_adaptive_is_asked_for_its_forms() -> None:
+    asked = []
+
+    def batched(weights: Tensor, size: int, generator: Generator) -> Tensor:
+        asked.append(tuple(weights.shape))
+        return torch.zeros((len(weights), size), dtype=torch.int64)
+
+    def kept(weights: Tensor, parents: Tensor, generator: Generator) -> Tensor:
+        return parents[:, None].expand(weights.shape)
+
+    scheme = Scheme("first", batched, kept)
+    blocks = InBlocks(Adaptive(scheme, 1.0), 2)
+    ancestors, _, _ = blocks(as_log_weights([0.0, -1.0, 0.0, -2.0]), generator=generator())
+    assert (asked, ancestors.tolist()) == ([(2, 2)], [0, 0, 2, 2])
+    assert conditional(Adaptive(scheme)) is kept
+    with pytest.raises(InputError, match=r"Got 'ssp'; accepted: multinomial, .*killing, or a Sche"):
+        conditional(ssp)
 
 
 def biased(

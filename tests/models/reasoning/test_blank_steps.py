@@ -46,13 +46,14 @@ from llmsmc.inference.loop.run import Run
 from llmsmc.inference.mcmc.conditional_smc import Chains, draw_references, sweep
 from llmsmc.inference.mcmc.reference import RememberedPaths
 from llmsmc.inference.resampling.killing import killing
-from llmsmc.inference.resampling.resamplers import residual
+from llmsmc.inference.resampling.residual import residual
 from llmsmc.models import Reasoning
 from llmsmc.models.reasoning import step_texts
 from llmsmc.models.reasoning.particles import NO_STEP, ReasoningParticles
 from llmsmc.models.text.regular_expression import RegularExpression
 from llmsmc.models.text.stopping import WholeAnswer
 from llmsmc.models.text.thinking import Thinking
+from llmsmc.registry import AGGREGATIONS
 from llmsmc.storage.serialization import encode
 from llmsmc.testing import replicate
 from tests.models.reasoning.enumerated import Language, TablePolicy, language
@@ -103,7 +104,6 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 SCHEMES = [multinomial, residual, stratified, systematic, killing]
 PASTS = {"own": (0, 0), "ancestor": (1, 0), "backward": (0, 1), "both": (1, 1)}
-AGGREGATIONS = ["product", "last", "min", "model", "odds", "exp"]
 
 
 def of(kind: str, cut: str = "by tokens", **settings: Any) -> Language:

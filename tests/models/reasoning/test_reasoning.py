@@ -26,10 +26,10 @@ from llmsmc.models.reasoning.particles import ReasoningParticles, concatenate
 from llmsmc.models.rewards import reward_batch
 from llmsmc.models.rewards.reward_function import as_reward
 from llmsmc.models.rewards.reward_model import RewardModel
+from llmsmc.registry import AGGREGATIONS
 from tests.models.conftest import local
 
 QUESTION = "What is 3 + 4 + 5?"
-AGGREGATIONS = ["product", "last", "min", "model", "odds", "exp"]
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsmc import InputError
-from llmsmc.models.rewards.aggregation import AGGREGATIONS, aggregation
+from llmsmc.models.rewards.aggregation import aggregation
+from llmsmc.registry import AGGREGATIONS
 
 DEFINITIONS: dict[str, Callable[[list[float]], float]] = {
     "product": math.prod,
@@ -35,8 +36,8 @@ def test_definitions(name: str, rows: list[list[float]]) -> None:
 
 
 def test_only_the_two_of_the_published_code_are_heuristics() -> None:
-    assert {name for name, entry in AGGREGATIONS.items() if entry.heuristic} == {"odds", "exp"}
-    assert {n for n, entry in AGGREGATIONS.items() if entry.reading == "prefix"} == {"model"}
+    assert {name for name in AGGREGATIONS if AGGREGATIONS[name].heuristic} == {"odds", "exp"}
+    assert {n for n in AGGREGATIONS if AGGREGATIONS[n].reading == "prefix"} == {"model"}
 
 
 def test_names() -> None:

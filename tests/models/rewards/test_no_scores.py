@@ -18,9 +18,9 @@ from llmsmc.inference import BootstrapFilter
 from llmsmc.models import LanguageModel, Reasoning, RewardEnsemble
 from llmsmc.models.caches.handles import CacheRows, Memory
 from llmsmc.models.reasoning.particles import ReasoningParticles
-from llmsmc.models.rewards.aggregation import AGGREGATIONS
 from llmsmc.models.rewards.reward import Memoryless, Reading, Solution, Steps
 from llmsmc.models.rewards.reward_function import RewardFunction
+from llmsmc.registry import AGGREGATIONS
 
 QUESTION = "What is 3 + 4?"
 STEPS = ["First, 3 + 4 = 7.", "Then 7 - 5 = 2."]

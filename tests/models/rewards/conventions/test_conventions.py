@@ -14,9 +14,9 @@ from llmsmc.inference import BootstrapFilter
 from llmsmc.models import LanguageModel, Reasoning, RewardModel
 from llmsmc.models.caches.handles import CacheRows
 from llmsmc.models.rewards.conventions.convention import layout_of_text
-from llmsmc.models.rewards.conventions.recognition import CONVENTIONS
 from llmsmc.models.rewards.conventions.value_head import Qwen2ForPrmModel
 from llmsmc.models.rewards.reward import Solution
+from llmsmc.registry import CONVENTIONS
 from tests.models.tiny_rewards import FORMULAS, logits_of, model_of, tokenizers_of
 
 QUESTION = "What is 3 + 4 - 5?"

@@ -1,0 +1,80 @@
+"""What an author of an algorithm needs, from one place: see docs/write_an_algorithm.md.
+
+Everything here is public. What a step is made of is in `begin`, `resample`, `extend` and their
+guided forms; what a population is made of in `take`, `where` and `concatenate`.
+"""
+
+from llmsmc.core.checks import require_choice, require_count, require_fraction
+from llmsmc.core.particles import concatenate, take, where
+from llmsmc.core.state_space_model import Observations, StateSpaceModel, Truncated
+from llmsmc.core.weights import (
+    LogWeights,
+    effective_sample_size,
+    log_evidence,
+    normalize,
+    uniform,
+)
+from llmsmc.errors import DegenerateWeightsError, InputError, NumericalError
+from llmsmc.inference.loop.algorithm import Algorithm
+from llmsmc.inference.loop.loop import Stepwise
+from llmsmc.inference.loop.population import Population, descended, resample
+from llmsmc.inference.loop.propagation import (
+    begin,
+    begin_guided,
+    extend,
+    extend_guided,
+    propagate,
+    weigh,
+)
+from llmsmc.inference.loop.run import Run
+from llmsmc.inference.moves.move import Move, Moved
+from llmsmc.inference.resampling.adaptive import Adaptive
+from llmsmc.inference.resampling.points import inverse_cdf, inverse_cdf_of_strata, uniforms
+from llmsmc.inference.resampling.scheme import Resampled, Resampler, Scheme
+from llmsmc.inference.resampling.systematic import systematic
+from llmsmc.results.estimates import Guarantee
+from llmsmc.results.posterior import Posterior
+
+__all__ = [
+    "Adaptive",
+    "Algorithm",
+    "DegenerateWeightsError",
+    "Guarantee",
+    "InputError",
+    "LogWeights",
+    "Move",
+    "Moved",
+    "NumericalError",
+    "Observations",
+    "Population",
+    "Posterior",
+    "Resampled",
+    "Resampler",
+    "Run",
+    "Scheme",
+    "StateSpaceModel",
+    "Stepwise",
+    "Truncated",
+    "begin",
+    "begin_guided",
+    "concatenate",
+    "descended",
+    "effective_sample_size",
+    "extend",
+    "extend_guided",
+    "inverse_cdf",
+    "inverse_cdf_of_strata",
+    "log_evidence",
+    "normalize",
+    "propagate",
+    "require_choice",
+    "require_count",
+    "require_fraction",
+    "resample",
+    "systematic",
+    "take",
+    "uniform",
+    "uniforms",
+    "weigh",
+    "where",
+]

@@ -1,0 +1,327 @@
+"""Parts by name: built-in ones, those of installed packages, and a user's own.
+
+A name is one of three things:
+
+* a built-in name, such as `bootstrap`;
+* a name that an installed package declares as an entry point, in the group of the kind;
+* a reference `package.module:Name` to something in a module of the user. The current directory is
+  importable, as for `python -m`.
+
+Built-in names come first, then references, then entry points, so that no package takes the place of
+a built-in part. A module of somebody else is imported when, and only when, its name is given to
+`find`: on the command line, in Python or in a plan that is run; never because a file of results
+says so.
+
+A built-in part is listed here and nowhere else: help texts, error messages, exports and tests are
+made of these tables.
+"""
+
+import importlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from llmsmc.errors import InputError
+
+_REFERENCE: Final = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
+_WITH_OPTIONS: Final = re.compile(rf"({_REFERENCE.pattern})(?::(.*))?", re.DOTALL)
+
+FORM: Final = "package.module:Name"
+
+
+@dataclass(frozen=True, eq=False)
+class Registry(Mapping[str, Any]):
+    """The parts of one kind by name; as a mapping, the built-in ones.
+
+    Attributes:
+        kind: what the parts are, in a word for messages.
+        group: the group of entry points in which installed packages declare theirs.
+        built_in: name -> reference.
+    """
+
+    kind: str
+    group: str
+    built_in: Mapping[str, str] = field(default_factory=dict)
+    _written: dict[int, tuple[Any, str]] = field(default_factory=dict, repr=False)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the built-in names."""
+        return iter(self.built_in)
+
+    def __len__(self) -> int:
+        """Return the number of built-in parts."""
+        return len(self.built_in)
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether a name is built in."""
+        return name in self.built_in
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the built-in part of that name."""
+        return _loaded(self.built_in[name])
+
+    @property
+    def listed(self) -> str:
+        """The built-in names, and the form of others, for help texts."""
+        return ", ".join([*self.built_in, f"or one of your own as {FORM}"])
+
+    def installed(self) -> dict[str, str]:
+        """Return the references of installed packages by name; nothing of them is imported."""
+        found = _entry_points(self.group)
+        return {name: place for name, place in found.items() if name not in self.built_in}
+
+    def find(self, name: object) -> Any:
+        """Return the part of that name, imported.
+
+        Raises:
+            InputError: there is no such part, or its module cannot be imported; says why.
+        """
+        if isinstance(name, str) and name in self.built_in:
+            return self[name]
+        if isinstance(name, str) and is_reference(name):
+            part = _imported(self.kind, name)
+        elif isinstance(name, str) and name in (installed := self.installed()):
+            part = _imported(self.kind, name, installed[name])
+        else:
+            names = ", ".join(repr(each) for each in (*self.built_in, *self.installed()))
+            raise InputError(
+                f"{self.kind} is known by a name. Got {name!r}; accepted: "
+                f"{f'{names}, or ' if names else ''}one of your own as {FORM}."
+            )
+        self._written.setdefault(id(part), (part, name))
+        return part
+
+    def name_of(self, part: Any) -> str:
+        """Return how a part is written: its built-in name, or the name by which it was found.
+
+        A part that was never looked for is named by where it is defined.
+        """
+        for name, reference in self.built_in.items():
+            module, _, attribute = reference.partition(":")
+            if getattr(sys.modules.get(module), attribute, None) is part:
+                return name
+        if id(part) in self._written:
+            return self._written[id(part)][1]
+        return defined_at(part)
+
+
+def is_reference(text: str) -> bool:
+    """Return whether a text has the form `package.module:Name`.
+
+    >>> is_reference("mypackage.mine:MyFilter"), is_reference("bootstrap:resampler=ssp")
+    (True, False)
+    """
+    return _REFERENCE.fullmatch(text) is not None
+
+
+def split_options(registry: Registry, text: str) -> tuple[str, str]:
+    """Return the name and the options of `NAME[:OPTIONS]`, where the name may be a reference.
+
+    What stands before the first colon is a name if there is such a built-in part.
+
+    >>> split_options(ALGORITHMS, "bootstrap:resampler=mypackage.mine:scheme")
+    ('bootstrap', 'resampler=mypackage.mine:scheme')
+    >>> split_options(ALGORITHMS, "mypackage.mine:MyFilter:num_particles=8")
+    ('mypackage.mine:MyFilter', 'num_particles=8')
+    """
+    name, _, options = text.partition(":")
+    found = _WITH_OPTIONS.fullmatch(text)
+    if name in registry.built_in or found is None:
+        return name, options
+    return found[1], found[2] or ""
+
+
+def defined_at(part: Any) -> str:
+    """Return where a function or a class is defined; anything else by its class, or as it is shown.
+
+    >>> defined_at(is_reference)
+    'llmsmc.registry:is_reference'
+    """
+    if hasattr(part, "__qualname__"):
+        return f"{part.__module__}:{part.__qualname__}"
+    shown = repr(part)
+    return defined_at(type(part)) if f"at {hex(id(part))}" in shown else shown
+
+
+def homes(*registries: Registry) -> dict[str, list[str]]:
+    """Return the modules of the built-in parts with the names that are defined there."""
+    found: dict[str, list[str]] = {}
+    for registry in registries:
+        for reference in registry.built_in.values():
+            module, _, name = reference.partition(":")
+            found.setdefault(module, []).append(name)
+    return found
+
+
+@cache
+def _entry_points(group: str) -> dict[str, str]:
+    from importlib.metadata import entry_points  # slow, and of no use to most commands
+
+    return {point.name: point.value for point in entry_points(group=group)}
+
+
+def _loaded(reference: str) -> Any:
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _imported(kind: str, given: str, reference: str | None = None) -> Any:
+    """Return what a reference is to.
+
+    Raises:
+        InputError: the module cannot be imported, or has nothing of that name.
+    """
+    name_of_module, _, path = (reference or given).partition(":")
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    importlib.invalidate_caches()  # the file may be a moment old
+    try:
+        module = importlib.import_module(name_of_module)
+    except (Exception, SystemExit) as error:  # of whatever the module does
+        raise InputError(
+            f"The module of {kind} cannot be imported ({_reason(error)}). Got {given!r}; accepted: "
+            f"{FORM}, of a module in the current directory or of an installed package."
+        ) from error
+    found = module
+    for name in filter(None, path.split(".")):
+        if not hasattr(found, name):
+            there = [each for each in vars(module) if not each.startswith("_")]
+            raise InputError(
+                f"The module {name_of_module} has nothing of that name. Got {given!r}; accepted: "
+                f"{', '.join(there[:20]) or 'nothing, it is empty'}."
+            )
+        found = getattr(found, name)
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error says, and in which line of which file it was raised."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen") and frame.filename != importlib.__file__
+    ]
+    last = frames[-1]
+    place = "" if last.filename == __file__ else f", {Path(last.filename).name}:{last.lineno}"
+    return f"{type(error).__name__}: {error}{place}"
+
+
+def _within(package: str, names: dict[str, str]) -> Mapping[str, str]:
+    """Return the table with the package put before each reference."""
+    return MappingProxyType({name: f"{package}.{place}" for name, place in names.items()})
+
+
+ALGORITHMS: Final = Registry(
+    "An algorithm",
+    "llmsmc.algorithms",
+    _within(
+        "llmsmc.inference",
+        {
+            "greedy": "search.greedy:Greedy",
+            "self-consistency": "search.self_consistency:SelfConsistency",
+            "best-of-n": "search.best_of_n:BestOfN",
+            "weighted-best-of-n": "search.weighted_best_of_n:WeightedBestOfN",
+            "beam-search": "search.beam_search:BeamSearch",
+            "dvts": "search.diverse_verifier_tree_search:DiverseVerifierTreeSearch",
+            "bootstrap": "filters.bootstrap_filter:BootstrapFilter",
+            "guided": "filters.guided_filter:GuidedFilter",
+            "auxiliary": "filters.auxiliary_filter:AuxiliaryFilter",
+            "twisted": "filters.twisted_filter:TwistedFilter",
+            "resample-move": "filters.resample_move:ResampleMove",
+            "tempered": "filters.tempered_smc:TemperedSMC",
+            "particle-gibbs": "mcmc.particle_gibbs:ParticleGibbs",
+            "islands": "filters.island_filter:IslandFilter",
+            "coalescing": "filters.coalescing_filter:CoalescingFilter",
+            "cascade": "filters.particle_cascade:ParticleCascade",
+            "entropic": "filters.entropic_filter:EntropicFilter",
+            "published": "search.published_particle_filter:PublishedParticleFilter",
+        },
+    ),
+)
+"""Classes that derive from `Algorithm`."""
+
+RESAMPLERS: Final = Registry(
+    "A resampler",
+    "llmsmc.resamplers",
+    _within(
+        "llmsmc.inference.resampling",
+        {
+            "multinomial": "multinomial:multinomial",
+            "residual": "residual:residual",
+            "stratified": "stratified:stratified",
+            "systematic": "systematic:systematic",
+            "ssp": "ssp:ssp",
+            "killing": "killing:killing",
+            "optimal": "optimal:optimal",
+        },
+    ),
+)
+"""Values of `Scheme`, or functions with the signature of `Resampler`."""
+
+AGGREGATIONS: Final = Registry(
+    "An aggregation",
+    "llmsmc.aggregations",
+    _within(
+        "llmsmc.models.rewards",
+        {
+            "product": "aggregation:PRODUCT",
+            "last": "aggregation:LAST",
+            "min": "aggregation:MIN",
+            "model": "aggregation:MODEL",
+            "odds": "aggregation:ODDS",
+            "exp": "aggregation:EXP",
+        },
+    ),
+)
+"""Values of `Aggregation`."""
+
+REWARDS: Final = Registry("A reward function", "llmsmc.rewards")
+"""Functions of a question and the list of its steps; reward models have names of their own."""
+
+CONVENTIONS: Final = Registry(
+    "A convention of a reward model",
+    "llmsmc.conventions",
+    _within(
+        "llmsmc.models.rewards.conventions",
+        {
+            "qwen": "qwen:QwenConvention",
+            "math-shepherd": "math_shepherd:MathShepherdConvention",
+            "rlhflow": "rlhflow:RlhflowConvention",
+            "skywork": "skywork:SkyworkConvention",
+            "versa": "versa:VersaConvention",
+            "trl": "trl:TrlConvention",
+            "pqm": "pqm:PqmConvention",
+            "pure": "pure:PureConvention",
+        },
+    ),
+)
+"""Classes with the methods of `Convention`."""
+
+STEP_RULES: Final = Registry("A step rule", "llmsmc.step_rules")
+"""Values with the methods of `StepRule`; the built-in ones have a notation of their own."""
+
+DATASETS: Final = Registry(
+    "A data set",
+    "llmsmc.datasets",
+    _within(
+        "llmsmc.evaluation",
+        {
+            "minimath-train": "datasets:minimath_train",
+            "minimath-dev": "datasets:minimath_dev",
+            "minimath-500": "datasets:minimath_500",
+            "math500": "hub_datasets:MATH500",
+            "aime24": "hub_datasets:AIME24",
+            "aime25": "hub_datasets:AIME25",
+            "gsm8k": "hub_datasets:GSM8K",
+        },
+    ),
+)
+"""Functions without arguments that return rows; or rows."""
