@@ -28,7 +28,7 @@ from llmsmc.solving.settings import Settings
 
 
 def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reasoning:
-    """Return the state-space model of a question, loading what the algorithm needs.
+    """Return the state-space model of a question; load the models that the algorithm needs.
 
     The question is checked before the reward model is loaded.
     """
@@ -55,7 +55,7 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
 
 
 def _step(settings: Settings, policy: Policy) -> str | int | StepRule:
-    """Return where a step ends: by default with the answer, where it cannot be continued."""
+    """Return the step rule; by default whole answers, where answers cannot be continued."""
     is_default = step_rule(settings.step) == step_rule(DEFAULT_STEP)
     return WholeAnswer() if policy.whole_answers_only and is_default else settings.step
 
@@ -76,7 +76,7 @@ def solve(
     particles: int | None = None,
     **settings: Any,
 ) -> Posterior:
-    """Return the posterior of the solutions of a question; `.answers()` is that of the answer.
+    """Return the posterior of the solutions of a question; `.answers()` has the answers.
 
     ```python
     posterior = llmsmc.solve("Ann has 3 apples. She buys 4 more. How many has she?", seed=0)
@@ -93,7 +93,7 @@ def solve(
 
     Raises:
         InputError: the question or a setting cannot be used.
-        DegenerateWeightsError: no particle is left with a weight; carries the posterior.
+        DegenerateWeightsError: all particles have weight zero; the error carries the posterior.
     """
     chosen, method = _chosen(algorithm, particles, settings)
     return method.run(reasoning(question, chosen, method), seed=seed)
@@ -109,9 +109,9 @@ def solve_many(
     tokens_meanwhile: int = 0,
     **settings: Any,
 ) -> Iterator[tuple[int, Posterior | Exception]]:
-    """Yield the posterior of each question with its number, as they come, or its error.
+    """Yield the number of each question with its posterior, or its error, as they finish.
 
-    Several questions are under way at a time and share the batches of the models, which is faster
+    Several questions are in flight at a time and share the batches of the models, which is faster
     than one after the other; see `llmsmc.models.batching.scheduler`.
 
     ```python
@@ -125,9 +125,9 @@ def solve_many(
         seed: repeats all runs bit for bit, given the same questions, `in_flight` and
             `tokens_meanwhile`.
         particles: as in `solve`.
-        in_flight: how many questions are under way at a time.
-        tokens_meanwhile: how many tokens of other questions are drawn while steps are scored, in a
-            thread of its own; see `llmsmc.models.SharedReward`.
+        in_flight: the number of questions in flight at a time.
+        tokens_meanwhile: the number of tokens drawn for other questions while a thread of its own
+            scores steps; see `llmsmc.models.SharedReward`.
         settings: the fields of `Settings`. The models are loaded once.
 
     Raises:

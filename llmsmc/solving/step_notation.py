@@ -1,7 +1,7 @@
 r"""Step rules as they are written on the command line and in files.
 
 `\n\n` is a delimiter, with the escapes `\n`, `\t` and `\\`; `regex:[.!?]\s` a regular expression,
-as it stands; `tokens:64` a number of tokens; `package.module:NAME` a rule of one's own. A delimiter
+unchanged; `tokens:64` a number of tokens; `package.module:NAME` a rule of one's own. A delimiter
 of that form is written as a regular expression.
 """
 

@@ -1,4 +1,4 @@
-"""Checks for algorithms of your own: what each of them promises, on instances with known answers.
+"""Checks of algorithms against their guarantees, on instances with known answers.
 
 >>> import math
 >>> from dataclasses import replace
@@ -30,7 +30,7 @@ from llmsmc.testing.instances import Instance, exact_instances
 from llmsmc.testing.replicates import last_on, replicate, run_on
 
 MAX_Z: Final = 5.2
-"""Largest number of standard errors that is taken for chance: two-sided 2e-7."""
+"""The largest deviation in standard errors that counts as random: two-sided 2e-7."""
 
 SIZES: Final = (10, 100, 1000)
 """Numbers of particles over which a consistent algorithm has to come closer."""
@@ -46,22 +46,22 @@ def check_algorithm(
     instances: Sequence[Instance] | None = None,
     seed: int = 0,
 ) -> tuple[str, ...]:
-    """Run an algorithm on instances with known answers, and hold it to its guarantee.
+    """Check the guarantee of an algorithm on instances with known answers.
 
-    Instances that the algorithm cannot run on, which it says by an `InputError`, are left out.
+    Instances that the algorithm refuses by an `InputError` are left out.
 
     Args:
         algorithm: the algorithm.
-        num_runs: how many independent runs are compared with the exact answer.
-        instances: on what; those of `exact_instances()` by default.
-        seed: of the runs.
+        num_runs: the number of independent runs that are compared with the exact answer.
+        instances: the instances; by default those of `exact_instances()`.
+        seed: the seed of the runs.
 
     Returns:
         The laws that were checked, all of which hold.
 
     Raises:
-        AlgorithmLawError: says which law is broken, where, and by how many standard errors.
-        InputError: there is no instance that the algorithm can run on.
+        AlgorithmLawError: a law is broken; names the law, the instance and the standard errors.
+        InputError: the algorithm runs on none of the instances.
     """
     laws = dict[str, None]()
     fitting = [

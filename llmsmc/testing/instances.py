@@ -17,13 +17,13 @@ from llmsmc.testing.guided_models import GuidedHiddenMarkov, GuidedLinearGaussia
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """A model with observations, and what is to come out.
+    """A model with observations and exact answers.
 
     Attributes:
-        name: what it is.
+        name: the name of the instance.
         model: the model.
-        observations: those of it; None if it needs none.
-        log_evidence: the exact one.
+        observations: the observations; None for models without.
+        log_evidence: the exact log-evidence.
         statistics: K functions of N final states, `[N, K]`.
         exact: their exact expectations under the posterior, `[K]`.
     """
@@ -42,7 +42,7 @@ class Instance:
 
 
 def exact_instances() -> tuple[Instance, ...]:
-    """Return the instances: two languages by enumeration, a Kalman filter, a forward algorithm."""
+    """Return four instances: two enumerated languages, a Kalman filter, a forward algorithm."""
     return (
         of_table("table", guided_table()),
         of_table("language with EOS", guided_language()),
@@ -52,9 +52,9 @@ def exact_instances() -> tuple[Instance, ...]:
 
 
 def of_table(name: str, model: TabularLanguageModel) -> Instance:
-    """Return the instance whose statistics are the indicators of sequences, rare ones together.
+    """Return an instance with the indicators of sequences as statistics, rare ones pooled.
 
-    What hardly ever occurs has no normal distribution to be compared with.
+    The mean indicator of a rare sequence has no approximate normal distribution.
     """
     paths = model.paths()
     law = model.log_target(paths).softmax(0)

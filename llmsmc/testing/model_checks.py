@@ -55,17 +55,18 @@ def check_model(
 
     Args:
         model: the model.
-        observations: those to run it on, if it takes any.
+        observations: the observations; None for models without.
         num_particles: N of the run.
         num_steps: the largest number of steps to check.
-        tolerance: how far apart two values of one log-likelihood may be, absolute and relative.
-        seed: of the run.
+        tolerance: the allowed difference between two values of one log-likelihood, absolute and
+            relative.
+        seed: the seed of the run.
 
     Returns:
         The laws that were checked, all of which hold.
 
     Raises:
-        ModelLawError: says which laws are broken, at which step, and by how much.
+        ModelLawError: laws are broken; names each law, the step and the deviation.
     """
     limits = (num_steps, model.max_steps, None if observations is None else len(observations))
     model = model.given(observations)

@@ -1,4 +1,4 @@
-"""Many independent runs of one algorithm, side by side where it can be done."""
+"""Many independent runs of one algorithm, side by side where possible."""
 
 from collections import deque
 from collections.abc import Callable
@@ -25,9 +25,9 @@ class Replicates:
     """R independent runs on an instance.
 
     Attributes:
-        instance: what they ran on.
-        evidence: of each run, relative to the exact one.
-        measures: of each run the weighted sums of the statistics, relative to the exact evidence.
+        instance: the instance.
+        evidence: the evidence of each run, relative to the exact evidence.
+        measures: the weighted sums of the statistics of each run, relative to the exact evidence.
     """
 
     instance: Instance
@@ -35,17 +35,17 @@ class Replicates:
     measures: Float64[Tensor, "R K"]
 
     def z_of_evidence(self) -> float:
-        """How many standard errors the mean evidence is off."""
+        """Return the deviation of the mean evidence in standard errors."""
         return float(z_scores(self.evidence[:, None], torch.ones(1))[0])
 
     def z_of_measures(self, minimum: int = 30) -> float:
-        """The same for the statistic that is farthest off, of those that are no rare events."""
+        """Return the largest deviation of a statistic, without rare events, in standard errors."""
         z = z_scores(self.measures, self.instance.exact)
         frequent = (self.measures != 0).sum(0) >= minimum
         return float(z[frequent].abs().max()) if bool(frequent.any()) else 0.0
 
     def total_variation(self) -> float:
-        """The distance of all runs together, each by its evidence, to the exact posterior."""
+        """Return the distance to the exact posterior, of all runs weighted by their evidence."""
         found = self.measures.mean(0) / self.evidence.mean()
         return float((found - self.instance.exact).abs().sum() / 2)
 
@@ -53,7 +53,7 @@ class Replicates:
 def replicate(
     algorithm: Algorithm, instance: Instance, num_runs: int, *, seed: int = 0
 ) -> Replicates:
-    """Run an algorithm many times.
+    """Run an algorithm on an instance many times.
 
     A filter whose resampler works on one population can run on many at once, as blocks of one
     large population that never exchange a particle; others run one after the other.

@@ -36,7 +36,7 @@ class Problem:
 
     @property
     def answer(self) -> str:
-        """The answer, as it stands in the box."""
+        """The answer, as written in the box."""
         return str(self.facts.answer)
 
     @property

@@ -61,39 +61,41 @@ class _Meter:
 
 @dataclass(frozen=True, eq=False)
 class Reasoning(StateSpaceModel):
-    r"""A question to be reasoned about by a language model, judged by a process reward model.
+    r"""The state-space model of a question: a language model writes, a reward model judges.
 
     Attributes:
         policy: the language model, in this process or behind a server.
         reward: the process reward model, or a function of the question and the steps that returns
             their scores; None for algorithms that never ask for a likelihood.
         question: the question.
-        aggregation: how the scores of the steps make that of the solution: "product", "last",
-            "min", "model", or one of the heuristics "odds" and "exp"
+        aggregation: the function that combines the scores of the steps: "product", "last", "min",
+            "model", or one of the heuristics "odds" and "exp"
             (see `llmsmc.models.rewards.aggregation`).
-        temperature: at which steps are drawn; 0 takes the most probable token each time.
-        step: where a step ends: a delimiter, a number of tokens, or a rule of one's own.
-        max_steps: number of steps after which solutions are cut off.
-        max_tokens_per_step: number of tokens at which a step, and with it the solution, is cut off.
-        max_tokens: the same for the whole solution, within what the context of the model allows.
+        temperature: the sampling temperature; 0 takes the most probable token each time.
+        step: the rule that ends a step: a delimiter, a number of tokens, or a rule of your own.
+        max_steps: the number of steps after which solutions are cut off.
+        max_tokens_per_step: the number of tokens at which a step, and with it the solution, is cut
+            off.
+        max_tokens: the number of tokens at which the whole solution is cut off, within the context
+            of the model.
         inverse_temperature: the exponent beta of the score.
-        system: a system prompt; by default what the chat template provides.
+        system: a system prompt; by default the system prompt of the chat template.
         stop_at_answer: whether a solution is complete with the step in which it gives its answer
-            in ``\boxed{}``, even if the language model would go on.
-        policy_inverse_temperature: alpha, where the target has $p(x)^\alpha$, p at temperature 1,
-            in place of the law at the sampling temperature; steps are drawn from the latter all
-            the same, and weighed (1 / alpha is a good temperature then).
-        proposal_policy: a language model with the same tokens that guided algorithms draw steps
-            from, at a temperature above 0; the policy only scores them. The same one quantized
-            more, say.
-        constraint: what must not occur in a solution; others have weight zero. Guided algorithms
-            draw each token from what the constraint leaves of the law, and weigh by the mass of
-            that, which is the best that can be done a token at a time.
-        expert: another language model with the same tokens, for a `log_tilt` of your own that asks
-            `expert_log_prob`.
-        lookahead: a guess, as log-weights, at what is still to come of the likelihood of each
-            solution; for auxiliary and twisted filters. As it stands the score of the last step.
-        thinking: what is known of the thinking of a policy that thinks before it answers.
+            in ``\boxed{}``, even if the language model would continue.
+        policy_inverse_temperature: alpha; the target then has $p(x)^\alpha$, with p at temperature
+            1, in place of the distribution at the sampling temperature. Steps are still drawn at
+            the sampling temperature, for which 1 / alpha is a good choice, and weighed.
+        proposal_policy: a language model with the same tokens from which guided algorithms draw
+            steps, at a temperature above 0, for example a more quantized policy. The policy only
+            scores these steps.
+        constraint: texts or tokens that must not occur in a solution; solutions that violate it
+            have weight zero. Guided algorithms draw each token from the allowed part of its
+            distribution, and weigh by the mass of this part, which is locally optimal.
+        expert: another language model with the same tokens, for a `log_tilt` of your own that
+            calls `expert_log_prob`.
+        lookahead: a guess, as log-weights, at the remaining likelihood of each solution, for
+            auxiliary and twisted filters; by default the score of the last step.
+        thinking: the settings of a policy that thinks before it answers.
     """
 
     policy: Policy

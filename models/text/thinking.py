@@ -29,17 +29,18 @@ _NEVER: Final = 2**60  # more tokens than a text can have
 
 @dataclass(frozen=True)
 class Thinking:
-    r"""What is known of the thinking of a policy.
+    r"""Settings of a policy that thinks before it answers.
 
     Attributes:
-        closing: the tag that ends it. Answers are looked for behind it.
-        opening: the tag that opens it, where the policy or its chat template writes one.
-        step: where a step of the thinking ends; None for where other steps end.
-        max_tokens: number of tokens behind which the thinking is closed by force; None for no
-            limit. The steps of the thinking count as others do for the other limits.
-        closing_text: what is written then; ends with the closing tag. None for the tag alone.
-        scored: whether the reward model reads the steps of the thinking, the last of which has the
-            closing tag; if not, it reads the steps of the answer only.
+        closing: the tag that ends the thinking; answers are searched for after it.
+        opening: the tag that opens the thinking, if the policy or its chat template writes one.
+        step: the rule that ends a step of the thinking; None for the rule of other steps.
+        max_tokens: the number of tokens after which the thinking is closed by force; None for no
+            limit. The steps of the thinking also count for the other limits.
+        closing_text: the text that closes it by force, which ends with the closing tag; None for
+            the tag alone.
+        scored: whether the reward model scores the steps of the thinking, the last of which has the
+            closing tag; otherwise it scores the steps of the answer only.
     """
 
     closing: str = "</think>"

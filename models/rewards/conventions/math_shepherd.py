@@ -75,7 +75,7 @@ class MathShepherdConvention:
 
 
 def _label_id(tokenizer: PreTrainedTokenizerBase, label: str) -> int:
-    """Return the id of a label behind a space, as it stands behind the marker."""
+    """Return the id of a label after a space, as it follows the marker."""
     ids = tokenizer.encode(f"{MARKER} {label}", add_special_tokens=False)
     if str(tokenizer.decode(ids[-1:])).strip() != label:
         raise InputError(
