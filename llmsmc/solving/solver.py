@@ -95,8 +95,8 @@ def solve(
         InputError: the question or a setting cannot be used.
         DegenerateWeightsError: no particle is left with a weight; carries the posterior.
     """
-    chosen, method = _chosen(algorithm, particles, settings)
-    return method.run(reasoning(question, chosen, method), seed=seed)
+    values, method = chosen(algorithm, particles, settings)
+    return method.run(reasoning(question, values, method), seed=seed)
 
 
 def solve_many(
@@ -133,10 +133,10 @@ def solve_many(
     Raises:
         InputError: a setting cannot be used.
     """
-    chosen, method = _chosen(algorithm, particles, settings)
+    values, method = chosen(algorithm, particles, settings)
     require_count("in_flight", in_flight)
     require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
-    models = shared(loaded(chosen, method), tokens_meanwhile)
+    models = shared(loaded(values, method), tokens_meanwhile)
 
     def run(number: int, question: str) -> Posterior:
         own = None if seed is None else seed + number
@@ -146,14 +146,18 @@ def solve_many(
     return run_together(tasks, in_flight)
 
 
-def _chosen(
+def chosen(
     algorithm: str | Algorithm, particles: int | None, settings: dict[str, Any]
 ) -> tuple[Settings, Algorithm]:
-    """Return the settings and the algorithm that a caller means."""
+    """Return the settings and the algorithm that a caller means.
+
+    Raises:
+        InputError: a setting cannot be used, or there is none of that name.
+    """
     accepted = [field.name for field in fields(Settings)]
     for name in settings:
         require_choice("The name of a setting", name, ["algorithm", "seed", "particles", *accepted])
-    chosen = Settings(**settings)
+    values = Settings(**settings)
     if isinstance(algorithm, str):
         algorithm = parse_algorithm(algorithm, particles)
     elif particles is not None:
@@ -161,4 +165,4 @@ def _chosen(
             f"An algorithm has its own number of particles. Got particles={particles!r} beside "
             f"{algorithm!r}; accepted: either of them."
         )
-    return chosen, algorithm
+    return values, algorithm
