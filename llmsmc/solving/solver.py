@@ -14,7 +14,7 @@ from llmsmc.models.batching.scheduler import run_together
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.text.stopping import StepRule, step_rule
 from llmsmc.results.posterior import Posterior
-from llmsmc.solving.algorithms import needs_proposal, needs_reward, parse_algorithm
+from llmsmc.solving.algorithms import parse_algorithm
 from llmsmc.solving.loading import (
     check_proposal,
     load_policy,
@@ -25,6 +25,7 @@ from llmsmc.solving.loading import (
 )
 from llmsmc.solving.selection import selected_answers
 from llmsmc.solving.settings import Settings
+from llmsmc.solving.step_notation import NamedRule
 
 
 def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reasoning:
@@ -32,7 +33,7 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
 
     The question is checked before the reward model is loaded.
     """
-    if needs_proposal(algorithm):
+    if algorithm.needs_proposal:
         check_proposal(settings)
     policy = load_policy(settings)
     model = Reasoning(
@@ -49,15 +50,17 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
         thinking=settings.thinking,
         system=settings.system,
     )
-    if needs_proposal(algorithm):
+    if algorithm.needs_proposal:
         model = replace(model, proposal_policy=load_proposal(settings))
-    return replace(model, reward=load_reward(settings)) if needs_reward(algorithm) else model
+    return replace(model, reward=load_reward(settings)) if algorithm.needs_reward else model
 
 
 def _step(settings: Settings, policy: Policy) -> str | int | StepRule:
     """Return where a step ends: by default with the answer, where it cannot be continued."""
     is_default = step_rule(settings.step) == step_rule(DEFAULT_STEP)
-    return WholeAnswer() if policy.whole_answers_only and is_default else settings.step
+    if policy.whole_answers_only and is_default:
+        return WholeAnswer()
+    return settings.step.rule if isinstance(settings.step, NamedRule) else settings.step
 
 
 def answered(posterior: Posterior, settings: Settings) -> Posterior:

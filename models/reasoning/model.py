@@ -68,9 +68,8 @@ class Reasoning(StateSpaceModel):
         reward: the process reward model, or a function of the question and the steps that returns
             their scores; None for algorithms that never ask for a likelihood.
         question: the question.
-        aggregation: how the scores of the steps make that of the solution: "product", "last",
-            "min", "model", or one of the heuristics "odds" and "exp"
-            (see `llmsmc.models.rewards.aggregation`).
+        aggregation: how the scores of the steps make that of the solution: a name (see
+            `llmsmc.models.rewards.aggregation`), or an `Aggregation`.
         temperature: at which steps are drawn; 0 takes the most probable token each time.
         step: where a step ends: a delimiter, a number of tokens, or a rule of one's own.
         max_steps: number of steps after which solutions are cut off.

@@ -59,7 +59,8 @@ def test_it_is_what_the_command_does(
     manifests = [json.loads((tmp_path / f / "manifest.json").read_text()) for f in ("one", "two")]
     assert manifests[0]["config"] == manifests[1]["config"] == found.config
     again = llmsmc.evaluate(Path("sums.jsonl"), BestOfN(4), out="one", **settings)
-    assert [result["seconds"] for result in again.results] == [r["seconds"] for r in first]
+    seconds = {result["id"]: result["seconds"] for result in first}  # in the order they came in
+    assert [result["seconds"] for result in again.results] == [seconds[f"q{n}"] for n in range(3)]
 
 
 def test_without_a_folder_nothing_is_kept(
