@@ -64,6 +64,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.inference.moves.random_walk": ["RandomWalk"],
         "llmsmc.inference.moves.regenerate_suffix": ["RegenerateSuffix"],
         "llmsmc.inference.resampling.adaptive": ["Adaptive"],
+        "llmsmc.inference.resampling.optimal": ["optimal"],
         "llmsmc.inference.resampling.scheme": ["Resampled", "Resampler", "Scheme"],
     },
 )

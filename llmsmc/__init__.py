@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from llmsmc.errors import InputError as InputError
     from llmsmc.errors import LlmsmcError as LlmsmcError
     from llmsmc.errors import NumericalError as NumericalError
+    from llmsmc.evaluation.evaluating import Evaluation as Evaluation
+    from llmsmc.evaluation.evaluating import evaluate as evaluate
     from llmsmc.models.batching.scheduler import run_together as run_together
     from llmsmc.results.posterior import Posterior as Posterior
     from llmsmc.solving.solver import solve as solve
@@ -30,6 +32,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.core.cost": ["Cost"],
         "llmsmc.errors": ["DegenerateWeightsError", "InputError", "LlmsmcError", "NumericalError"],
         "llmsmc.core.history": ["StepRecord"],
+        "llmsmc.evaluation.evaluating": ["Evaluation", "evaluate"],
         "llmsmc.results.posterior": ["Posterior"],
         "llmsmc.models.batching.scheduler": ["run_together"],
         "llmsmc.solving.solver": ["solve", "solve_many"],

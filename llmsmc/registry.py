@@ -260,7 +260,6 @@ RESAMPLERS: Final = Registry(
             "systematic": "systematic:systematic",
             "ssp": "ssp:ssp",
             "killing": "killing:killing",
-            "optimal": "optimal:optimal",
         },
     ),
 )

@@ -10,7 +10,15 @@ import pytest
 
 from llmsmc import inference
 from llmsmc.inference import Algorithm, TemperedSMC
-from llmsmc.registry import ALGORITHMS, RESAMPLERS, homes
+from llmsmc.registry import (
+    AGGREGATIONS,
+    ALGORITHMS,
+    CONVENTIONS,
+    DATASETS,
+    RESAMPLERS,
+    Registry,
+    homes,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "algorithms.md"
@@ -79,8 +87,23 @@ def test_references_of_resamplers_and_moves() -> None:
     page = " ".join(PAGE.read_text().split())
     others = [value for value in EXPORTED.values() if value not in CLASSES]
     modules = {value.__module__ for value in others} | set(homes(RESAMPLERS))
-    for module in modules:
+    for module in modules | {"llmsmc.inference.resampling.optimal"}:
         for reference in references(inspect.getdoc(sys.modules[module]) or ""):
             assert reference in page
     protocols = {"Algorithm", "Move", "Moved", "Resampled", "Resampler", "Scheme"}
     assert [name for name in EXPORTED if name not in protocols and f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize(
+    ("registry", "page"),
+    [
+        (RESAMPLERS, "algorithms.md"),
+        (AGGREGATIONS, "concepts.md"),
+        (CONVENTIONS, "reward_models.md"),
+        (DATASETS, "your_own_parts.md"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.group,
+)
+def test_every_built_in_name_is_on_a_page(registry: Registry, page: str) -> None:
+    text = PAGE.with_name(page).read_text()
+    assert [name for name in registry if not re.search(rf"[`\"]{name}[`\"]", text)] == []

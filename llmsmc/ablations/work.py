@@ -16,7 +16,6 @@ from llmsmc.ablations.cell import BLOCK, Cell, unselected
 from llmsmc.evaluation.datasets import Example
 from llmsmc.evaluation.runner import Result, evaluate_missing, runner
 from llmsmc.inference import Algorithm
-from llmsmc.solving.algorithms import needs_proposal, needs_reward
 from llmsmc.solving.loading import load_policy, load_proposal, load_reward, named_key
 from llmsmc.solving.settings import Settings
 
@@ -76,10 +75,10 @@ class Worker:
         """Return the settings with models in place of names; models of no use now are dropped."""
         # The proposal first: what it cannot be made of is refused before a server is asked.
         parts: dict[str, Callable[[Settings], Any]] = {}
-        parts |= {"proposal": load_proposal} if needs_proposal(algorithm) else {}
+        parts |= {"proposal": load_proposal} if algorithm.needs_proposal else {}
         # A plan may be somebody else's: its addresses get the keys that are named for them.
         parts |= {"policy": partial(load_policy, key=named_key)}
-        if needs_reward(algorithm):
+        if algorithm.needs_reward:
             parts |= {"reward": partial(load_reward, key=named_key)}
         wanted = {role: _model_key(role, settings) for role in parts}
         self._models = {k: m for k, m in self._models.items() if k in wanted.values()}

@@ -1,6 +1,5 @@
 """What `llmsmc eval` does, once its options have been read."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,11 @@ from llmsmc.cli import console
 from llmsmc.cli.errors import FAILURE, INTERRUPTED, print_error
 from llmsmc.cli.evaluation_table import errors_table, evaluation_table
 from llmsmc.cli.progress import progress_bar
-from llmsmc.evaluation.configuration import configuration
 from llmsmc.evaluation.datasets import Dataset
-from llmsmc.evaluation.folder import EvaluationFolder, folder_of
-from llmsmc.evaluation.runner import Result, block_size, evaluate_missing, runner
+from llmsmc.evaluation.evaluating import UnderWay, opened
+from llmsmc.evaluation.folder import EvaluationFolder
 from llmsmc.inference import Algorithm
-from llmsmc.solving.loading import loaded
 from llmsmc.solving.settings import Settings
-from llmsmc.storage.folder_lock import lock_folder
 
 
 def evaluate(
@@ -44,40 +40,39 @@ def evaluate(
         tokens_meanwhile: how many tokens of the others are drawn while steps of some are scored.
         retry_errors: whether examples that failed are run again.
     """
-    together = dict[str, Any]()
-    if in_flight > 1:
-        together |= {"in_flight": in_flight, "block_size": block_size(in_flight)}
-        together |= {"tokens_meanwhile": tokens_meanwhile} if tokens_meanwhile else {}
-    config = configuration(settings, algorithm, dataset, seed, together)
-    path = out or folder_of(Path("runs"), config)
-    with lock_folder(path, "evaluation"):
-        folder = EvaluationFolder(path, config)
-        names = {example.id for example in dataset.examples}
-        again = folder.failed & names if retry_errors else set[str]()
+    with opened(
+        dataset,
+        algorithm,
+        settings,
+        seed,
+        out,
+        Path("runs"),
+        in_flight,
+        tokens_meanwhile,
+        retry_errors=retry_errors,
+    ) as under_way:
         try:
-            if not (folder.done - again).issuperset(names):
+            if not under_way.is_complete:
                 with console.waiting(f"Loading {settings.policy}"):
-                    models = loaded(settings, algorithm)
-                    run = runner(models, algorithm, in_flight, tokens_meanwhile)
-                folder.drop(again)
-                results = evaluate_missing(dataset.examples, run, seed, in_flight, folder.done)
-                _append_each(folder, results, len(dataset.examples))
+                    under_way.load()
+                _run_missing(under_way)
         except KeyboardInterrupt:
-            count = len(folder.results)
+            count = len(under_way.folder.results)
             print_error(f"interrupted after {count} results; the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
-        figures = folder.write_summary()
-    _print_report(figures, folder.path)
+        evaluation = under_way.concluded()
+        path = under_way.folder.path
+    _print_report(evaluation.figures, path)
 
 
-def _append_each(folder: EvaluationFolder, results: Iterator[Result], total: int) -> None:
-    """Write one result after the other, with a bar that shows how far it is and how good."""
+def _run_missing(under_way: UnderWay) -> None:
+    """Run what is missing, with a bar that shows how far it is and how good."""
+    folder, total = under_way.folder, len(under_way.dataset.examples)
     with progress_bar(MofNCompleteColumn(), "{task.fields[remark]}") as progress:
         task = progress.add_task(
             "Solving", total=total, completed=len(folder.results), remark=_remark(folder)
         )
-        for result in results:
-            folder.append(result)
+        for _ in under_way.missing():
             progress.update(task, advance=1, remark=_remark(folder))
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -110,6 +110,7 @@ def dataset_of(name: str, rows: Sequence[Any], limit: int | None = None) -> Data
         InputError: a row is something else, or there are none.
     """
     plain = [asdict(row) if isinstance(row, Example) else row for row in rows]
+    plain = [dict(row) if isinstance(row, Mapping) else row for row in plain]
     for number, row in enumerate(plain, start=1):
         if not isinstance(row, dict):
             raise _no_object(f"{_shown(row)} at row {number} of {name}")

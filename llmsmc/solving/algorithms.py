@@ -163,16 +163,6 @@ def default_description(algorithm: Algorithm) -> dict[str, Any]:
     return {key: value for key, value in description.items() if key not in ("name", *required)}
 
 
-def needs_reward(algorithm: Algorithm) -> bool:
-    """Return whether an algorithm ever asks for a likelihood."""
-    return algorithm.needs_reward
-
-
-def needs_proposal(algorithm: Algorithm) -> bool:
-    """Return whether an algorithm cannot do without a proposal."""
-    return algorithm.needs_proposal
-
-
 def _split(name: str, options: str, accepted: list[str]) -> dict[str, str]:
     """Return the keys and values of `key=value,...`."""
     given: dict[str, str] = {}

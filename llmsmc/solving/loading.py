@@ -15,7 +15,6 @@ from llmsmc.models.rewards.reward import Reward
 from llmsmc.models.rewards.reward_function import as_reward, named_reward
 from llmsmc.models.servers.address import same_server
 from llmsmc.models.servers.key import checked_key
-from llmsmc.solving.algorithms import needs_proposal, needs_reward
 from llmsmc.solving.settings import Settings, is_address, names_function
 
 Keys = Callable[[Settings, str], str | None]
@@ -176,9 +175,9 @@ def _language_model(settings: Settings, quantization: str | None) -> LanguageMod
 
 def loaded(settings: Settings, algorithm: Algorithm) -> Settings:
     """Return the settings with what models the algorithm needs in place of their names."""
-    if needs_proposal(algorithm):
+    if algorithm.needs_proposal:
         settings = replace(settings, proposal=load_proposal(settings))
-    if needs_reward(algorithm):
+    if algorithm.needs_reward:
         settings = replace(settings, reward=load_reward(settings), reward_calibration=1.0)
     return replace(settings, policy=load_policy(settings))
 

@@ -14,7 +14,7 @@ from llmsmc.models.batching.scheduler import run_together
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.text.stopping import StepRule, step_rule
 from llmsmc.results.posterior import Posterior
-from llmsmc.solving.algorithms import needs_proposal, needs_reward, parse_algorithm
+from llmsmc.solving.algorithms import parse_algorithm
 from llmsmc.solving.loading import (
     check_proposal,
     load_policy,
@@ -25,6 +25,7 @@ from llmsmc.solving.loading import (
 )
 from llmsmc.solving.selection import selected_answers
 from llmsmc.solving.settings import Settings
+from llmsmc.solving.step_notation import NamedRule
 
 
 def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reasoning:
@@ -32,7 +33,7 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
 
     The question is checked before the reward model is loaded.
     """
-    if needs_proposal(algorithm):
+    if algorithm.needs_proposal:
         check_proposal(settings)
     policy = load_policy(settings)
     model = Reasoning(
@@ -49,15 +50,17 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
         thinking=settings.thinking,
         system=settings.system,
     )
-    if needs_proposal(algorithm):
+    if algorithm.needs_proposal:
         model = replace(model, proposal_policy=load_proposal(settings))
-    return replace(model, reward=load_reward(settings)) if needs_reward(algorithm) else model
+    return replace(model, reward=load_reward(settings)) if algorithm.needs_reward else model
 
 
 def _step(settings: Settings, policy: Policy) -> str | int | StepRule:
     """Return the step rule; by default whole answers, where answers cannot be continued."""
     is_default = step_rule(settings.step) == step_rule(DEFAULT_STEP)
-    return WholeAnswer() if policy.whole_answers_only and is_default else settings.step
+    if policy.whole_answers_only and is_default:
+        return WholeAnswer()
+    return settings.step.rule if isinstance(settings.step, NamedRule) else settings.step
 
 
 def answered(posterior: Posterior, settings: Settings) -> Posterior:
@@ -95,8 +98,8 @@ def solve(
         InputError: the question or a setting cannot be used.
         DegenerateWeightsError: all particles have weight zero; the error carries the posterior.
     """
-    chosen, method = _chosen(algorithm, particles, settings)
-    return method.run(reasoning(question, chosen, method), seed=seed)
+    values, method = chosen(algorithm, particles, settings)
+    return method.run(reasoning(question, values, method), seed=seed)
 
 
 def solve_many(
@@ -133,10 +136,10 @@ def solve_many(
     Raises:
         InputError: a setting cannot be used.
     """
-    chosen, method = _chosen(algorithm, particles, settings)
+    values, method = chosen(algorithm, particles, settings)
     require_count("in_flight", in_flight)
     require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
-    models = shared(loaded(chosen, method), tokens_meanwhile)
+    models = shared(loaded(values, method), tokens_meanwhile)
 
     def run(number: int, question: str) -> Posterior:
         own = None if seed is None else seed + number
@@ -146,14 +149,18 @@ def solve_many(
     return run_together(tasks, in_flight)
 
 
-def _chosen(
+def chosen(
     algorithm: str | Algorithm, particles: int | None, settings: dict[str, Any]
 ) -> tuple[Settings, Algorithm]:
-    """Return the settings and the algorithm that a caller means."""
+    """Return the settings and the algorithm that a caller means.
+
+    Raises:
+        InputError: a setting cannot be used, or there is none of that name.
+    """
     accepted = [field.name for field in fields(Settings)]
     for name in settings:
         require_choice("The name of a setting", name, ["algorithm", "seed", "particles", *accepted])
-    chosen = Settings(**settings)
+    values = Settings(**settings)
     if isinstance(algorithm, str):
         algorithm = parse_algorithm(algorithm, particles)
     elif particles is not None:
@@ -161,4 +168,4 @@ def _chosen(
             f"An algorithm has its own number of particles. Got particles={particles!r} beside "
             f"{algorithm!r}; accepted: either of them."
         )
-    return chosen, algorithm
+    return values, algorithm

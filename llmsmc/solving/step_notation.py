@@ -1,8 +1,9 @@
 r"""Step rules as they are written on the command line and in files.
 
 `\n\n` is a delimiter, with the escapes `\n`, `\t` and `\\`; `regex:[.!?]\s` a regular expression,
-unchanged; `tokens:64` a number of tokens; `package.module:NAME` a rule of one's own. A delimiter
-of that form is written as a regular expression.
+unchanged; `tokens:64` a number of tokens; `package.module:NAME` a rule of one's own, and
+`rule:NAME` that of an installed package. A delimiter of that form is written as a regular
+expression.
 """
 
 import re
@@ -16,7 +17,7 @@ from llmsmc.models.text.thinking import Thinking
 from llmsmc.registry import FORM, STEP_RULES, defined_at, is_reference
 
 _ESCAPES: Final = {"\\n": "\n", "\\t": "\t", "\\\\": "\\"}
-_REGEX, _TOKENS = "regex:", "tokens:"
+_REGEX, _TOKENS, _RULE = "regex:", "tokens:", "rule:"
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,15 @@ class NamedRule:
                 f"{self.name!r}, which is {found!r}; accepted: such a value as {FORM}."
             )
 
+    @property
+    def rule(self) -> StepRule:
+        """The rule itself."""
+        found: StepRule = STEP_RULES.find(self.name)
+        return found
+
     def automaton(self, pieces: list[bytes]) -> Automaton:
         """Return the rule compiled for a vocabulary."""
-        rule: StepRule = STEP_RULES.find(self.name)
-        return rule.automaton(pieces)
+        return self.rule.automaton(pieces)
 
 
 def parse_step(text: str) -> StepRule:
@@ -53,10 +59,10 @@ def parse_step(text: str) -> StepRule:
     Raises:
         InputError: it is none of these forms, or there is no such rule.
     """
-    if is_reference(text) and not text.startswith((_REGEX, _TOKENS)):
-        return NamedRule(text)
     if text.startswith(_REGEX):
         return RegularExpression(text.removeprefix(_REGEX))
+    if text.startswith(_RULE):
+        return NamedRule(text.removeprefix(_RULE))
     if text.startswith(_TOKENS):
         number = text.removeprefix(_TOKENS)
         if not number.isascii() or not number.isdigit():
@@ -64,6 +70,8 @@ def parse_step(text: str) -> StepRule:
                 f"A step has a number of tokens. Got {text!r}; accepted: tokens:64 and the like."
             )
         return TokenCount(int(number))
+    if is_reference(text):
+        return NamedRule(text)
     return Delimiter(re.sub(r"\\[nt\\]", lambda found: _ESCAPES[found[0]], text))
 
 
@@ -100,6 +108,6 @@ def step_text(step: str | int | StepRule) -> str:
         case RegularExpression(pattern):
             return f"{_REGEX}{pattern}"
         case NamedRule(name):
-            return name
+            return name if is_reference(name) else f"{_RULE}{name}"
         case rule:
             return defined_at(rule)

@@ -68,9 +68,8 @@ class Reasoning(StateSpaceModel):
         reward: the process reward model, or a function of the question and the steps that returns
             their scores; None for algorithms that never ask for a likelihood.
         question: the question.
-        aggregation: the function that combines the scores of the steps: "product", "last", "min",
-            "model", or one of the heuristics "odds" and "exp"
-            (see `llmsmc.models.rewards.aggregation`).
+        aggregation: the function that combines the scores of the steps: a name (see
+            `llmsmc.models.rewards.aggregation`), or an `Aggregation`.
         temperature: the sampling temperature; 0 takes the most probable token each time.
         step: the rule that ends a step: a delimiter, a number of tokens, or a rule of your own.
         max_steps: the number of steps after which solutions are cut off.

@@ -23,6 +23,7 @@ from llmsmc.core.checks import require_count
 from llmsmc.errors import InputError
 from llmsmc.models.text.constraint import occurrences
 from llmsmc.models.text.stopping import Automaton, StepAutomaton, StepRule, step_rule, tokenwise
+from llmsmc.registry import defined_at
 
 _NEVER: Final = 2**60  # more tokens than a text can have
 
@@ -76,7 +77,7 @@ class Thinking:
 
     def config(self) -> dict[str, Any]:
         """Return the settings as they would stand in a JSON file."""
-        step = self.step if isinstance(self.step, str | int | None) else repr(self.step)
+        step = self.step if isinstance(self.step, str | int | None) else defined_at(self.step)
         return {field.name: getattr(self, field.name) for field in fields(self)} | {"step": step}
 
     @staticmethod

@@ -85,7 +85,7 @@ def test_overridden_cells_that_become_one_are_one() -> None:
     ("old", "new", "message"),
     [
         ('series = "a"\nalg', 'serie = "a"\nalg', "Got 'serie'"),
-        ('"bootstrap"', '"boostrap"', "algorithm is one of a few words. Got 'boostrap'"),
+        ('"bootstrap"', '"boostrap"', "An algorithm is known by a name. Got 'boostrap'"),
         ('"bootstrap"', '"bootstrap:speed=3"', "no option of that name. Got 'speed'"),
         ('title = "T"', 'titel = "T"', "The key of a plan .* Got 'titel'"),
         ("particles = [2, 8]\n", "particles = []\n", "no cell with these values"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llmsmc.cli import evaluate_run
+from llmsmc.evaluation import evaluating
 from llmsmc.evaluation.configuration import Configuration
 from llmsmc.evaluation.datasets import Example
 from llmsmc.evaluation.folder import EvaluationFolder
@@ -76,7 +76,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
         return wrapped
 
-    monkeypatch.setattr(evaluate_run, "runner", chosen)
+    monkeypatch.setattr(evaluating, "runner", chosen)
 
 
 def test_an_evaluation_in_which_every_question_fails(
@@ -166,7 +166,7 @@ def test_nothing_is_loaded_where_nothing_is_left(
 ) -> None:
     options = [*tiny, "--out", "run", "--limit", "1"]
     assert command("eval", dataset, *options).exit_code == 0
-    monkeypatch.setattr(evaluate_run, "loaded", None)
+    monkeypatch.setattr(evaluating, "loaded", None)
     assert command("eval", dataset, *options).exit_code == 0
     assert len(lines(tmp_path)) == 1
 
@@ -212,7 +212,7 @@ def test_an_interrupt_leaves_what_can_be_taken_up(
 
     options = [*tiny, "--out", "run", "--in-flight", in_flight]
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate_run, "runner", interrupted)
+        patch.setattr(evaluating, "runner", interrupted)
         result = command("eval", dataset, *options)
     assert result.exit_code == 130
     assert result.stderr.startswith(f"llmsmc: error: interrupted after {num_before} results")

@@ -18,6 +18,7 @@ from tests.test_documentation import ROOT, blocks
 
 PAGE = ROOT / "docs" / "your_own_parts.md"
 COMMANDS = re.findall(r"^llmsmc (eval .*)$", PAGE.read_text(), re.MULTILINE)
+BLOCKS = [block for block in blocks(PAGE) if "import llmsmc\n" not in block]
 QUICKLY = ["--max-steps", "2", "--max-tokens-per-step", "8", "--policy", "minimath-policy-small"]
 
 
@@ -28,7 +29,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "mypackage").mkdir()
     (tmp_path / "mypackage" / "__init__.py").touch()
     file = tmp_path / "mypackage" / "mine.py"
-    file.write_text("\n".join(blocks(PAGE)))
+    file.write_text("\n".join(BLOCKS))
     yield file
     for name in [name for name in sys.modules if name.partition(".")[0] == "mypackage"]:
         del sys.modules[name]

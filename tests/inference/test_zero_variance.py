@@ -26,17 +26,13 @@ from llmsmc.inference import (
     TwistedFilter,
     WeightedBestOfN,
     killing,
-    multinomial,
-    residual,
-    ssp,
-    stratified,
-    systematic,
 )
 from llmsmc.models import TabularLanguageModel
+from llmsmc.registry import RESAMPLERS as SCHEMES_BY_NAME
 from llmsmc.testing.guided_models import GuidedTable
 from llmsmc.testing.instances import language_with_eos, table_without_end
 
-SCHEMES = st.sampled_from((multinomial, residual, stratified, systematic, ssp, killing))
+SCHEMES = st.sampled_from(list(SCHEMES_BY_NAME.values()))
 RESAMPLERS = st.builds(Adaptive, SCHEMES, st.floats(0.0, 1.0))
 SIZES = st.integers(1, 9)
 TOLERANCE = 1e-9

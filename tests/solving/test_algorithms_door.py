@@ -21,7 +21,6 @@ from llmsmc.registry import ALGORITHMS
 from llmsmc.solving.algorithms import (
     convert,
     describe_algorithm,
-    needs_reward,
     parse_algorithm,
 )
 
@@ -125,5 +124,5 @@ def test_a_description_tells_settings_apart() -> None:
 
 
 def test_who_asks_for_a_reward_model() -> None:
-    without = [name for name in ALGORITHMS if not needs_reward(parse_algorithm(name))]
+    without = [name for name in ALGORITHMS if not parse_algorithm(name).needs_reward]
     assert without == ["greedy", "self-consistency"]

@@ -1,12 +1,16 @@
 """Step rules as they are written, and back."""
 
+import pickle
+
 import pytest
 
 from llmsmc import InputError
 from llmsmc.models.text.regular_expression import RegularExpression
-from llmsmc.models.text.stopping import Delimiter, TokenCount
+from llmsmc.models.text.stopping import Delimiter, StepAutomaton, TokenCount
 from llmsmc.models.text.thinking import Thinking
-from llmsmc.solving.step_notation import parse_step, parse_thinking, step_text
+from llmsmc.solving.step_notation import NamedRule, parse_step, parse_thinking, step_text
+
+RULE = Delimiter(";")
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,37 @@ def test_what_is_no_rule(text: str) -> None:
 def test_regular_expressions() -> None:
     rule = parse_step(r"regex:[.!?]\s")
     assert rule == RegularExpression(r"[.!?]\s") == parse_step(step_text(rule))
+
+
+@pytest.mark.parametrize("text", ["tests.solving.test_step_text:RULE", "rule:tests.solving.x:Y"])
+def test_rules_by_name(text: str) -> None:
+    if text.startswith("rule:"):
+        with pytest.raises(InputError, match="No module named"):
+            parse_step(text)
+    else:
+        rule = parse_step(text)
+        assert (
+            isinstance(rule, NamedRule)
+            and rule.rule == RULE == pickle.loads(pickle.dumps(rule)).rule
+        )
+        assert step_text(rule) == text and parse_step(f"rule:{text}") == rule
+        assert rule.automaton([b"a", b";"]).vocab_size == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["Step:", ": ", "a:b c", "1:x", "a.:b", "x:y:z", "regex:a", "http://a"]
+)
+def test_what_is_no_name_of_a_rule(text: str) -> None:
+    assert not isinstance(parse_step(text), NamedRule)
+
+
+def test_a_rule_that_does_not_show_itself_is_named_by_its_class() -> None:
+    class Own:
+        def automaton(self, pieces: list[bytes]) -> StepAutomaton:
+            return Delimiter(";").automaton(pieces)
+
+    assert step_text(Own()) == step_text(Own())
+    assert step_text(Own()).endswith(".<locals>.Own") and "0x" not in step_text(Own())
 
 
 def test_options_of_thinking() -> None:

@@ -11,16 +11,15 @@ from benchmarks.wrong_variants import SORTED
 from llmsmc import InputError
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.errors import DegenerateWeightsError
-from llmsmc.inference import Adaptive, ParticleGibbs, multinomial, stratified, systematic
+from llmsmc.inference import Adaptive, ParticleGibbs, multinomial, systematic
 from llmsmc.inference.loop.run import Run
 from llmsmc.inference.mcmc.conditional_smc import Chains, draw_references, first_references, sweep
 from llmsmc.inference.mcmc.reference import RememberedPaths, Trajectories
-from llmsmc.inference.resampling.killing import killing
-from llmsmc.inference.resampling.residual import residual
 from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.inference.resampling.ssp import ssp
 from llmsmc.inference.resampling.systematic import conditional_systematic
 from llmsmc.models import TabularLanguageModel
+from llmsmc.registry import RESAMPLERS
 from tests.statistics import MAX_Z, MAX_Z_OF_MANY, p_value_of_law
 from tests.toys import WALK_OBSERVATIONS, language_with_eos, table_without_end, walk
 
@@ -50,7 +49,7 @@ def p_value_after_sweeps(
     return p_value_of_law(counts, law), changed
 
 
-SCHEMES = [multinomial, residual, stratified, systematic, killing]
+SCHEMES = [scheme for scheme in RESAMPLERS.values() if scheme.conditional]
 CONFIGURATIONS = [(3, Adaptive(scheme, 1.0)) for scheme in SCHEMES]
 CONFIGURATIONS += [(n, Adaptive(systematic, 1.0)) for n in (2, 5)] + [(4, Adaptive(systematic))]
 

@@ -18,22 +18,19 @@ from llmsmc.inference.resampling.killing import conditional_killing, killing, ki
 from llmsmc.inference.resampling.multinomial import (
     conditional_multinomial,
     multinomial,
-    multinomial_rows,
 )
 from llmsmc.inference.resampling.points import uniforms
-from llmsmc.inference.resampling.residual import conditional_residual, residual, residual_rows
+from llmsmc.inference.resampling.residual import conditional_residual
 from llmsmc.inference.resampling.scheme import Batched, Conditional, Resampler
 from llmsmc.inference.resampling.ssp import ssp
 from llmsmc.inference.resampling.stratified import (
     conditional_stratified,
     stratified,
-    stratified_rows,
 )
 from llmsmc.inference.resampling.systematic import (
     conditional_systematic,
-    systematic,
-    systematic_rows,
 )
+from llmsmc.registry import RESAMPLERS
 from tests.statistics import chi_square_p_value
 
 WEIGHTS = [as_log_weights([math.log(w) for w in row]) for row in ((1, 3, 2), (4, 1, 2), (2, 2, 2))]
@@ -60,12 +57,8 @@ def rotated(scheme: Batched) -> Callable[[Tensor, Generator], Tensor]:
 
 
 LAWS: dict[Resampler, Callable[[Tensor, Generator], Tensor]] = {
-    multinomial: shuffled(multinomial_rows),
-    residual: shuffled(residual_rows),
-    stratified: shuffled(stratified_rows),
-    systematic: shuffled(systematic_rows),
-    killing: rotated(killing_rows),
-}
+    scheme: shuffled(scheme.batched) for scheme in RESAMPLERS.values() if scheme.conditional
+} | {killing: rotated(killing_rows)}
 
 
 def p_value_of_difference(one: Counter[tuple[int, ...]], other: Counter[tuple[int, ...]]) -> float:

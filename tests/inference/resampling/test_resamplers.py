@@ -14,6 +14,7 @@ from llmsmc.inference.resampling.adaptive import Adaptive
 from llmsmc.inference.resampling.blockwise import InBlocks, conditional
 from llmsmc.inference.resampling.killing import killing
 from llmsmc.inference.resampling.multinomial import multinomial
+from llmsmc.inference.resampling.optimal import optimal
 from llmsmc.inference.resampling.points import inverse_cdf, inverse_cdf_of_strata
 from llmsmc.inference.resampling.residual import residual
 from llmsmc.inference.resampling.scheme import Resampled, Resampler, Scheme, equally_weighted
@@ -259,7 +260,7 @@ def test_multinomial_slots_are_exchangeable() -> None:
         assert float(z_scores(hits, weights).abs().max()) < MAX_Z_OF_MANY
 
 
-EVERY = [RESAMPLERS[name] for name in RESAMPLERS]
+EVERY = [*RESAMPLERS.values(), optimal]  # which has no name, since it needs fewer offspring
 
 
 def z_of_contract(scheme: Resampler, size: int) -> float:

@@ -53,7 +53,7 @@ from llmsmc.models.reasoning.particles import NO_STEP, ReasoningParticles
 from llmsmc.models.text.regular_expression import RegularExpression
 from llmsmc.models.text.stopping import WholeAnswer
 from llmsmc.models.text.thinking import Thinking
-from llmsmc.registry import AGGREGATIONS
+from llmsmc.registry import AGGREGATIONS, RESAMPLERS
 from llmsmc.storage.serialization import encode
 from llmsmc.testing import replicate
 from tests.models.reasoning.enumerated import Language, TablePolicy, language
@@ -102,7 +102,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     },
     "an expression": {"words": "a ", "step": RegularExpression("a ?"), "longest": 5},
 }
-SCHEMES = [multinomial, residual, stratified, systematic, killing]
+SCHEMES = [scheme for scheme in RESAMPLERS.values() if scheme.conditional]
 PASTS = {"own": (0, 0), "ancestor": (1, 0), "backward": (0, 1), "both": (1, 1)}
 
 
