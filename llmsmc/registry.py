@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any, Final
 
 from llmsmc.errors import InputError
@@ -139,15 +139,16 @@ def split_options(registry: Registry, text: str) -> tuple[str, str]:
 
 
 def defined_at(part: Any) -> str:
-    """Return where a function or a class is defined; anything else by its class, or as it is shown.
+    """Return where a function or a class is defined; anything else as it is shown.
+
+    Addresses in memory, which differ from run to run, are left out.
 
     >>> defined_at(is_reference)
     'llmsmc.registry:is_reference'
     """
     if hasattr(part, "__qualname__"):
         return f"{part.__module__}:{part.__qualname__}"
-    shown = repr(part)
-    return defined_at(type(part)) if f"at {hex(id(part))}" in shown else shown
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(part))
 
 
 def homes(*registries: Registry) -> dict[str, list[str]]:
@@ -187,19 +188,29 @@ def _imported(kind: str, given: str, reference: str | None = None) -> Any:
         module = importlib.import_module(name_of_module)
     except (Exception, SystemExit) as error:  # of whatever the module does
         raise InputError(
-            f"The module of {kind} cannot be imported ({_reason(error)}). Got {given!r}; accepted: "
-            f"{FORM}, of a module in the current directory or of an installed package."
+            f"{kind} is in a module that cannot be imported ({_reason(error)}). Got {given!r}; "
+            f"accepted: {FORM}, of a module in the current directory or of an installed package."
         ) from error
     found = module
     for name in filter(None, path.split(".")):
         if not hasattr(found, name):
-            there = [each for each in vars(module) if not each.startswith("_")]
             raise InputError(
                 f"The module {name_of_module} has nothing of that name. Got {given!r}; accepted: "
-                f"{', '.join(there[:20]) or 'nothing, it is empty'}."
+                f"{', '.join(_own_names(module)[:20]) or 'nothing, it is empty'}."
             )
         found = getattr(found, name)
     return found
+
+
+def _own_names(module: ModuleType) -> list[str]:
+    """Return the public names of a module that it has not imported, as far as they show it."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and not isinstance(value, ModuleType)
+        and (not hasattr(value, "__qualname__") or value.__module__ == module.__name__)
+    ]
 
 
 def _reason(error: BaseException) -> str:

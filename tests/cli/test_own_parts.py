@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from llmsmc import registry
+from llmsmc.inference import Scheme
 from llmsmc.registry import ALGORITHMS, FORM, RESAMPLERS
 from tests.cli.conftest import Command, error_line
 from tests.test_documentation import ROOT, blocks
@@ -56,6 +57,15 @@ def test_the_commands_of_the_page(command: Command, tmp_path: Path, line: str) -
     assert f'"{given}"' in json.dumps(manifest(tmp_path))
     results = (folder / "results.jsonl").read_text().splitlines()
     assert [json.loads(result)["error"] for result in results] == [None, None]
+
+
+def test_values_that_were_never_named_are_described_without_addresses() -> None:
+    def rows(weights: Any, size: int, generator: Any) -> Any:
+        return weights
+
+    shown = RESAMPLERS.name_of(Scheme("own", rows))
+    assert "name='own'" in shown and ".rows" in shown and "0x" not in shown
+    assert RESAMPLERS.name_of(rows).endswith(".<locals>.rows")
 
 
 def test_there_is_a_command_for_each_kind() -> None:
@@ -112,7 +122,7 @@ def test_a_plan(command: Command, tmp_path: Path) -> None:
 WRONG = [
     ("--algorithm nowhere.at:All", "ModuleNotFoundError: No module named 'nowhere'"),
     ("--algorithm mypackage.mime:MyFilter", "No module named 'mypackage.mime'"),
-    ("--algorithm mypackage.mine:MyFiltre", "has nothing of that name"),
+    ("--algorithm mypackage.mine:MyFiltre", "MyFilter, by_searching, myscheme, log_geo"),
     ("--algorithm mypackage.mine:score", "which is a function"),
     ("--algorithm mypackage.mine:Aggregation", "which is the class Aggregation"),
     ("--algorithm mypackage.mine:Stepwise", "cannot be made. Got TypeError"),
