@@ -62,7 +62,7 @@ Conditional = Callable[[Tensor, Tensor, Generator], Tensor]
 """A scheme for K populations: weights [K, N] and the parent of slot 0 in each, to ancestors."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scheme:
     """A resampler with its forms: for one population, for many at once, and for particle Gibbs.
 
@@ -96,6 +96,10 @@ class Scheme:
                 f"A scheme draws ancestors. Got neither form for {self.name!r}; accepted: batched= "
                 "or single=."
             )
+
+    def __repr__(self) -> str:
+        """Show which scheme it is."""
+        return f"Scheme({self.name!r})"
 
     def __call__(
         self,

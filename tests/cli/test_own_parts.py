@@ -13,7 +13,8 @@ import pytest
 
 from llmsmc import registry
 from llmsmc.inference import Scheme
-from llmsmc.registry import ALGORITHMS, FORM, RESAMPLERS
+from llmsmc.models.rewards.aggregation import Aggregation
+from llmsmc.registry import AGGREGATIONS, ALGORITHMS, FORM, RESAMPLERS
 from tests.cli.conftest import Command, error_line
 from tests.test_documentation import ROOT, blocks
 
@@ -63,8 +64,12 @@ def test_values_that_were_never_named_are_described_without_addresses() -> None:
     def rows(weights: Any, size: int, generator: Any) -> Any:
         return weights
 
-    shown = RESAMPLERS.name_of(Scheme("own", rows))
-    assert "name='own'" in shown and ".rows" in shown and "0x" not in shown
+    def log_score(log_odds: Any, counted: Any) -> Any:
+        return log_odds.sum(1)
+
+    shown = AGGREGATIONS.name_of(Aggregation("own", log_score))
+    assert "name='own'" in shown and ".log_score" in shown and "0x" not in shown
+    assert RESAMPLERS.name_of(Scheme("own", rows)) == "Scheme('own')"
     assert RESAMPLERS.name_of(rows).endswith(".<locals>.rows")
 
 
