@@ -453,7 +453,7 @@ def test_taking_what_was_read_as_a_whole_for_scored_is_rejected(
         new = right(particles, *arguments)
         return replace(new, num_scored=torch.minimum(particles.num_scored, new.num_steps))
 
-    for module in ("rewinding", "splicing", "writing"):
+    for module in ("rewinding", "splicing", "step_sampling"):
         monkeypatch.setattr(f"llmsmc.models.reasoning.{module}.told", told)
     with pytest.raises(AssertionError, match="not close"):
         test_a_solution_cut_back_is_what_it_was("the end alone", "model")
