@@ -64,7 +64,7 @@ def resample_rows(
     ancestors = torch.arange(log_weights.shape[1]).expand(log_weights.shape).clone()
     carried, due = log_weights.clone(), wanted & is_due(resampler, log_weights)
     chosen = due.nonzero().squeeze(1)
-    scheme = resampler.resampler if isinstance(resampler, Adaptive) else resampler
+    scheme = _scheme(resampler)
     if len(chosen) and isinstance(scheme, Scheme) and scheme.batched is not None:
         rows = log_weights[chosen]
         ancestors[chosen] = scheme.batched(scaled_rows(rows), rows.shape[1], generator)
@@ -81,7 +81,7 @@ def conditional(resampler: Resampler) -> Conditional:
     Raises:
         InputError: the scheme has none.
     """
-    scheme = resampler.resampler if isinstance(resampler, Adaptive) else resampler
+    scheme = _scheme(resampler)
     if not isinstance(scheme, Scheme) or scheme.conditional is None:
         able = [name for name in RESAMPLERS if RESAMPLERS[name].conditional is not None]
         raise InputError(
@@ -90,6 +90,11 @@ def conditional(resampler: Resampler) -> Conditional:
             "conditional=."
         )
     return scheme.conditional
+
+
+def _scheme(resampler: Resampler) -> Resampler:
+    """Return the scheme, without the decision of an `Adaptive` around it."""
+    return resampler.resampler if isinstance(resampler, Adaptive) else resampler
 
 
 def is_due(resampler: Resampler, log_weights: Float64[Tensor, "K N"]) -> Bool[Tensor, " K"]:

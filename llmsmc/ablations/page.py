@@ -15,9 +15,7 @@ from llmsmc.ablations.figures import MIN_IN_BIN
 from llmsmc.ablations.report import Report
 from llmsmc.errors import InputError
 from llmsmc.storage.characters import one_line, printable
-from llmsmc.storage.json_files import unwritable, write_json
-from llmsmc.storage.strict_files import check_format, loads, read_bytes
-from llmsmc.storage.typed import mismatch
+from llmsmc.storage.json_files import read_document, unwritable, write_json
 
 INDEX = "index.md"
 
@@ -75,18 +73,12 @@ def read_reports(folder: Path) -> dict[str, Report]:
     found = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            report = loads(read_bytes(path))
-            wrong = mismatch(report, _Indexed, "the file")
-            if wrong is None:
-                check_format(report)
+            found[path.stem] = read_document(path, _Indexed)
         except (OSError, ValueError) as error:
-            wrong = str(error)
-        if wrong is not None:
             raise InputError(
-                f"A report is JSON, as it was written. Got {str(path)!r}: {wrong}. Accepted: a "
+                f"A report is JSON, as it was written. Got {str(path)!r}: {error}. Accepted: a "
                 "folder that has no other files of that kind."
-            )
-        found[path.stem] = report
+            ) from error
     return found
 
 

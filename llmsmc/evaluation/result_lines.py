@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any, Final, NotRequired, TypedDict
 
 from llmsmc.errors import InputError
-from llmsmc.storage.strict_files import check_format, loads, read_bytes
+from llmsmc.storage.json_files import read_document
+from llmsmc.storage.strict_files import loads
 from llmsmc.storage.typed import mismatch, shown
 
 
@@ -85,18 +86,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
         InputError: it is no manifest; says what is wrong with it.
     """
     try:
-        manifest = loads(read_bytes(path))
-        wrong = mismatch(manifest, Manifest, "the file")
-        if wrong is None:
-            check_format(manifest)
+        config: dict[str, Any] = read_document(path, Manifest)["config"]
     except (OSError, ValueError) as error:
-        wrong = str(error)
-    if wrong is not None:
         raise InputError(
-            f"This is not the manifest of an evaluation: {wrong}. Got {str(path)!r}; accepted: an "
+            f"This is not the manifest of an evaluation: {error}. Got {str(path)!r}; accepted: an "
             "empty folder, or one of an earlier evaluation."
-        )
-    config: dict[str, Any] = manifest["config"]
+        ) from error
     return config
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from llmsmc._version import __version__
+from llmsmc.storage.strict_files import check_format, loads, read_bytes, write_bytes
 from llmsmc.storage.strict_files import unwritable as unwritable
-from llmsmc.storage.strict_files import write_bytes
+from llmsmc.storage.typed import mismatch
 
 _PACKAGES: Final = ("torch", "transformers", "bitsandbytes")
 
@@ -66,6 +67,25 @@ def write_json(path: Path, value: Any) -> None:
         write_bytes(path, content)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def read_document(path: Path, kind: Any) -> Any:
+    """Return the document in a JSON file.
+
+    Args:
+        path: the file.
+        kind: the annotation of what is accepted.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no JSON, of another type, or of a later format; says what is wrong.
+    """
+    document = loads(read_bytes(path))
+    wrong = mismatch(document, kind, "the file")
+    if wrong is not None:
+        raise ValueError(wrong)
+    check_format(document)
+    return document
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
