@@ -17,9 +17,8 @@ from llmsmc.models.caches.handles import Memory
 from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
 from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores, score
 from llmsmc.models.policies.language_model import LanguageModel
-from llmsmc.models.rewards.reward import Reading, Reward, Solution, Steps
-from llmsmc.models.rewards.reward_batch import ScoringRequest, score_together
-from llmsmc.models.rewards.reward_model import RewardModel
+from llmsmc.models.rewards.reward import MeasuredReward, Reading, Reward, Solution, Steps
+from llmsmc.models.rewards.reward_model import RewardModel, ScoringRequest, score_together
 
 MAX_PARTICLES: Final = 1024
 
@@ -119,6 +118,8 @@ class SharedReward:
         """
         require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
         self._reward, self._rewards = reward, _Rewards(reward, tokens_meanwhile)
+        if isinstance(reward, MeasuredReward):
+            self.room = reward.room
 
     def __repr__(self) -> str:
         """Show whose place it takes."""

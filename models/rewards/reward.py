@@ -106,6 +106,28 @@ class Reward(Protocol):
         ...
 
 
+@runtime_checkable
+class MeasuredReward(Reward, Protocol):
+    """A reward that has room for a number of tokens, of which each step takes some."""
+
+    def room(
+        self,
+        question: str,
+        steps: Steps,
+        reading: Reading = "steps",
+        known: tuple[Steps, int] | None = None,
+    ) -> int:
+        """Return for how many tokens there is room behind the steps; below zero if none fits.
+
+        Args:
+            question: the question that the steps answer.
+            steps: the steps of a solution.
+            reading: whether a score is of one step or of the whole solution so far.
+            known: some first steps, and the room behind them, as this method has returned it.
+        """
+        ...
+
+
 class Memoryless:
     """A reward for which nothing is cached with the solutions, so that nothing is rewound."""
 

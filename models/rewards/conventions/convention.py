@@ -8,8 +8,9 @@ incrementally.
 Shapes: R positions that are read, D width of the hidden states.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -23,6 +24,8 @@ from llmsmc.models.pretrained.loading import Placement
 _LOGIT_SETTINGS: Final = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 REMEMBERED: Final = 2**14  # texts of which a convention remembers the ids
+
+Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,26 @@ class Convention(Protocol):
     def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
         """Return the log-odds of the scores, in single precision, from hidden states."""
         ...
+
+
+class PiecewiseConvention:
+    """A convention in which each step is a piece of ids of its own, read at its last id.
+
+    The layout of a solution grows by a piece with each step, and so does its length.
+
+    Attributes:
+        prefix_ids: from a question to the ids before the first step.
+        piece_ids: from the text of a step to the ids of its piece.
+    """
+
+    def __init__(self, prefix_ids: Callable[[str], Ids], piece_ids: Callable[[str], Ids]) -> None:
+        """Take both encodings, which are remembered."""
+        self.prefix_ids = lru_cache(REMEMBERED)(prefix_ids)
+        self.piece_ids = lru_cache(REMEMBERED)(piece_ids)
+
+    def layout(self, question: str, steps: tuple[str, ...]) -> Layout:
+        """Return the question and the piece of each step."""
+        return layout_of_pieces(self.prefix_ids(question), map(self.piece_ids, steps))
 
 
 def layout_of_pieces(prefix: tuple[int, ...], pieces: Iterable[Sequence[int]]) -> Layout:

@@ -15,16 +15,17 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from llmsmc.models.pretrained.loading import Placement
-from llmsmc.models.rewards.conventions.convention import Layout
+from llmsmc.models.rewards.conventions.convention import PiecewiseConvention
 from llmsmc.models.rewards.conventions.trl import TrlConvention
 
 
-class PureConvention:
+class PureConvention(PiecewiseConvention):
     """Layout, head and link of PURE-PRM."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Look the separator up in the tokenizer."""
         self._classifier = TrlConvention(tokenizer, separator="\n")
+        super().__init__(self._classifier.prefix_ids, self._classifier.piece_ids)
 
     @classmethod
     def recognizes(cls, architecture: str, tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -35,10 +36,6 @@ class PureConvention:
     def load(cls, source: str, placement: Placement) -> Any:
         """Load a checkpoint, which must have two labels."""
         return TrlConvention.load(source, placement)
-
-    def layout(self, question: str, steps: tuple[str, ...]) -> Layout:
-        """Return the question and the steps, with a line break behind each."""
-        return self._classifier.layout(question, steps)
 
     def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
         """Return log (1 + v) / (1 - v), which is log p_1 / p_0."""

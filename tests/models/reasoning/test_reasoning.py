@@ -23,7 +23,7 @@ from llmsmc.models.caches.handles import CacheRows
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.reasoning.model import Reasoning
 from llmsmc.models.reasoning.particles import ReasoningParticles, concatenate
-from llmsmc.models.rewards import reward_batch
+from llmsmc.models.rewards import reward_model
 from llmsmc.models.rewards.reward_function import as_reward
 from llmsmc.models.rewards.reward_model import RewardModel
 from llmsmc.registry import AGGREGATIONS
@@ -196,7 +196,7 @@ def test_potentials_telescope(model: Reasoning, reward: RewardModel) -> None:
 def test_the_whole_path_is_scored_in_one_pass(
     model: Reasoning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reward_batch, "CALL", 10_000)  # solutions of any length in one group
+    monkeypatch.setattr(reward_model, "CALL", 10_000)  # solutions of any length in one group
     state = grown(model, 6, 4)
     assert model.cost().scored_tokens == 0
     before = model.cost()
