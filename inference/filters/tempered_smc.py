@@ -131,10 +131,11 @@ class TemperedSMC(Algorithm):
             rung += 1
             if rung > 1:
                 population = self._moved(run, t, population, exponent, rung)
-            likelihood = run.surviving_log_likelihood(t, population.particles)
+            particles, likelihood = run.observe_surviving_path(t, population.particles)
             new = self._next(exponent, population.log_weights, likelihood, rung)
             weighed = _tempered(population.log_weights, likelihood, new - exponent, t)
-            population, exponent = replace(population, log_weights=weighed), new
+            population = replace(population, particles=particles, log_weights=weighed)
+            exponent = new
 
     def _prior(self, run: Run) -> tuple[int, Population]:
         """Draw complete paths from the prior; also the last step that a path may have.

@@ -48,7 +48,7 @@ def weigh_paths(run: Run, t: int, population: Population) -> Population:
     """Weigh the final population of step t by the likelihood of its paths, if not yet done."""
     if not run.model.remembers_path:
         return population
-    log_potentials = run.path_log_likelihood(t, population.particles)
+    particles, log_potentials = run.observe_path(t, population.particles)
     alive = population.log_weights > -torch.inf
     log_weights = add_potentials(population.log_weights, log_potentials, alive, t)
-    return replace(population, log_weights=log_weights)
+    return replace(population, particles=particles, log_weights=log_weights)

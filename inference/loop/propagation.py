@@ -30,7 +30,7 @@ def begin(run: Run, num_particles: int) -> Population:
     """Draw x_0 from the initial distribution and weigh it."""
     generator = run.generator(0, "propagate")
     particles = run.model.sample_initial(num_particles, generator=generator)
-    log_weights = weigh(run, 0, None, particles, uniform(num_particles))
+    particles, log_weights = weigh(run, 0, None, particles, uniform(num_particles))
     return Population(particles, log_weights, torch.arange(num_particles))
 
 
@@ -38,7 +38,7 @@ def extend(run: Run, t: int, parents: Population) -> Population:
     """Draw x_t from the transition and weigh it; the parents must not be extended again."""
     previous, generator = parents.particles, run.generator(t, "propagate")
     particles = propagate(run.model, t, previous, generator=generator)
-    log_weights = weigh(run, t, previous, particles, parents.log_weights)
+    particles, log_weights = weigh(run, t, previous, particles, parents.log_weights)
     return replace(parents, particles=particles, log_weights=log_weights)
 
 
@@ -62,7 +62,8 @@ def _propose(run: Run, t: int, parents: Population) -> Population:
     generator = run.generator(t, "propagate")
     proposed, log_ratio = model.propose(t, previous, run.y(t), len(carried), generator=generator)
     particles = proposed if previous is None else absorb(model, proposed, previous)
-    log_potentials = run.log_likelihood(t, previous, particles) + on_host(log_ratio)
+    particles, log_likelihood = run.observe(t, previous, particles)
+    log_potentials = log_likelihood + on_host(log_ratio)
     log_weights = add_potentials(carried, log_potentials, going_on(model, previous, carried), t)
     return replace(parents, particles=particles, log_weights=log_weights)
 
@@ -85,12 +86,18 @@ def absorb(model: StateSpaceModel, proposed: Any, previous: Any) -> Any:
     return where(~finished, proposed, previous) if bool(finished.any()) else proposed
 
 
-def weigh(run: Run, t: int, previous: Any, particles: Any, carried: LogWeights) -> LogWeights:
-    """Add log p(y_t given x_t) to the carried log-weights of the particles that go on."""
-    log_potentials = run.log_likelihood(t, previous, particles)
+def weigh(
+    run: Run, t: int, previous: Any, particles: Any, carried: LogWeights
+) -> tuple[Any, LogWeights]:
+    """Observe the particles; return them and their log-weights.
+
+    The carried log-weights grow by log p(y_t given x_t) where a particle goes on.
+    """
+    particles, log_potentials = run.observe(t, previous, particles)
     if previous is None or not run.model.can_finish():
-        return add_to_living(carried, log_potentials, t)
-    return add_potentials(carried, log_potentials, going_on(run.model, previous, carried), t)
+        return particles, add_to_living(carried, log_potentials, t)
+    mask = going_on(run.model, previous, carried)
+    return particles, add_potentials(carried, log_potentials, mask, t)
 
 
 def add_to_living(log_weights: LogWeights, log_potentials: Tensor, t: int) -> LogWeights:

@@ -56,34 +56,37 @@ class Run:
             return self.model.truncated(particles).cpu()
         return torch.zeros(num_particles(particles), dtype=torch.bool)
 
-    def path_log_likelihood(self, t: int, particles: Any) -> Float64[Tensor, " N"]:
-        """Return the log-likelihood of the whole path of each particle of step t."""
+    def observe_path(self, t: int, particles: Any) -> tuple[Any, Float64[Tensor, " N"]]:
+        """Return the particles of step t, observed, and the log-likelihoods of their paths."""
         if self.observations is None and self.model.can_rewind():
             # Where nothing bounds a run, t is beyond all bounds.
             t = min(t, max(0, int(self.model.num_steps(particles).max()) - 1))
-        values = self.model.path_log_likelihood(t, particles, self.observations)
-        return self._tempered(on_host(values))
+        particles, values = self.model.observe_path(t, particles, self.observations)
+        return particles, self._tempered(on_host(values))
 
-    def surviving_log_likelihood(
+    def observe_surviving_path(
         self, t: int, particles: Any, since: int = 0
-    ) -> Float64[Tensor, " N"]:
-        """Return `path_log_likelihood`, with `-inf` for paths that a filter would have lost.
+    ) -> tuple[Any, Float64[Tensor, " N"]]:
+        """Do the same as `observe_path`, with `-inf` for paths that a filter would have lost.
 
         Args:
             t: the step.
             particles: the paths.
             since: number of first steps that the paths are known to have survived.
         """
-        values = self.path_log_likelihood(t, particles)
-        return values.where(self.model.survives(t, particles, since).cpu(), -math.inf)
+        particles, values = self.observe_path(t, particles)
+        survives = self.model.survives(t, particles, since).cpu()
+        return particles, values.where(survives, -math.inf)
 
-    def log_likelihood(self, t: int, previous: Any, particles: Any) -> Tensor:
-        """Return the log-likelihood of step t of each particle, as the model gives it.
+    def observe(
+        self, t: int, previous: Any, particles: Any
+    ) -> tuple[Any, Float64[Tensor, " N"]]:
+        """Return the particles of step t, observed, and their log-likelihoods.
 
         `previous` is None at t = 0.
         """
-        values = self.model.log_likelihood(t, previous, particles, self.y(t))
-        return self._tempered(on_host(values))
+        particles, values = self.model.observe(t, previous, particles, self.y(t))
+        return particles, self._tempered(on_host(values))
 
     def _tempered(self, log_likelihood: Tensor) -> Tensor:
         if self.inverse_temperature == 1:

@@ -108,7 +108,7 @@ def sweep(
         others = model.sample_initial(num_others, generator=generator)
         particles = _with_references(chains, references.at(run, 0), others)
     equal = uniform(chains.num_particles).repeat(chains.num_chains)
-    log_weights = weigh(run, 0, None, particles, equal)
+    particles, log_weights = weigh(run, 0, None, particles, equal)
     populations = [Population(particles, log_weights, torch.arange(len(equal)))]
     redrawn = [torch.zeros(chains.num_chains, dtype=torch.bool)]
     while t != last and not _is_over(run, populations[-1]):
@@ -135,7 +135,7 @@ def sweep(
             others = absorb(model, drawn, before)
             particles = _with_references(chains, references.at(run, t), others)
         # Weigh
-        log_weights = weigh(run, t, previous, particles, carried)
+        particles, log_weights = weigh(run, t, previous, particles, carried)
         rate = float((past != chains.slots)[due].double().mean()) if bool(due.any()) else None
         populations.append(Population(particles, log_weights, ancestors, bool(due.any()), rate))
         redrawn.append(due)

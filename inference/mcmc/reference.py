@@ -75,8 +75,9 @@ class RememberedPaths:
         last = int(model.num_steps(self.paths).max()) - 1
         log_ratio = on_host(model.log_prior(spliced)) - on_host(model.log_prior(particles))
         possible = log_ratio > -math.inf
-        before = run.path_log_likelihood(t - 1, particles)
-        log_ratio = log_ratio + run.surviving_log_likelihood(last, spliced, since=t) - before
+        _, before = run.observe_path(t - 1, particles)
+        spliced, after = run.observe_surviving_path(last, spliced, since=t)
+        log_ratio = log_ratio + after - before
         return _possible(run, particles, log_ratio.masked_fill(~possible, -math.inf)), spliced
 
     def continued(
@@ -111,7 +112,8 @@ class Trajectories:
         """Score the next step: what comes after it does not depend on the past."""
         state = take(self.states[t], owners)
         log_ratio = on_host(run.model.log_transition(t, particles, state))
-        return _possible(run, particles, log_ratio + run.log_likelihood(t, particles, state)), None
+        _, log_likelihood = run.observe(t, particles, state)
+        return _possible(run, particles, log_ratio + log_likelihood), None
 
     def continued(
         self, t: int, states: Any, paths: Any, numbers: Int64[Tensor, " K"]

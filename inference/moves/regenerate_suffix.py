@@ -47,7 +47,9 @@ class RegenerateSuffix:
         num_steps = model.num_steps(old)
         kept = (uniforms(len(num_steps), generator) * num_steps).long()
         new = regenerated(run, t, old, kept, generator)
-        log_ratio = run.surviving_log_likelihood(t, new) - run.path_log_likelihood(t, old)
+        new, log_likelihood = run.observe_surviving_path(t, new)
+        old, old_log_likelihood = run.observe_path(t, old)
+        log_ratio = log_likelihood - old_log_likelihood
         new_num_steps = model.num_steps(new)
         log_ratio = log_ratio + num_steps.log() - new_num_steps.log()
         # A dead particle stays dead; a path without a step has no reverse move.

@@ -9,7 +9,7 @@ Reference: Snell, Lee, Xu, Kumar (2024). Scaling LLM test-time compute optimally
 effective than scaling model parameters. arXiv 2408.03314.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -50,8 +50,9 @@ class BeamSearch(Stepwise):
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Keep the best unfinished paths, and continue each in several ways."""
-        scores = run.path_log_likelihood(t - 1, population.particles)
-        active = (~run.model.finished(population.particles).cpu()).nonzero().squeeze(1)
+        particles, scores = run.observe_path(t - 1, population.particles)
+        population = replace(population, particles=particles)
+        active = (~run.model.finished(particles).cpu()).nonzero().squeeze(1)
         ancestors = torch.arange(self.num_particles)
         ancestors[active] = active[best(scores[active], self.beam_width)]
         return independent_runs.step(run, t, descended(population, ancestors))

@@ -7,7 +7,7 @@ all.
 Reference: Beeching, Tunstall, Rush (2024). Scaling test-time compute with open models.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -52,8 +52,9 @@ class DiverseVerifierTreeSearch(Stepwise):
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Keep the best path of each unfinished subtree, and continue it in several ways."""
-        scores = run.path_log_likelihood(t - 1, population.particles)
-        finished = run.model.finished(population.particles).cpu()
+        particles, scores = run.observe_path(t - 1, population.particles)
+        population = replace(population, particles=particles)
+        finished = run.model.finished(particles).cpu()
         # Finished paths keep their places; only those that go on compete.
         competing = scores.masked_fill(finished, -torch.inf).reshape(-1, self.beam_width)
         kept = competing.argmax(1) + torch.arange(len(competing)) * self.beam_width

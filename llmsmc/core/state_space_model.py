@@ -93,6 +93,14 @@ class StateSpaceModel:
             return torch.zeros(count, dtype=torch.float64)
         return laws.log_density_of_observation(self.observation(t, state), y, count, t)
 
+    def observe(self, t: int, previous: Any, state: Any, y: Any) -> tuple[Any, Tensor]:
+        """Return the N states x_t and their log-likelihoods, `[N]`; algorithms keep these states.
+
+        By default the states are the given ones. A model whose states carry results of the
+        observation, such as scores or caches, overrides this method and returns new states.
+        """
+        return state, self.log_likelihood(t, previous, state, y)
+
     # Optional methods for some algorithms.
 
     def proposal(self, t: int, previous: Any, y: Any) -> Law:
@@ -203,6 +211,12 @@ class StateSpaceModel:
         earlier, the sum ends with their last step; t may lie beyond the last step of all particles.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `path_log_likelihood`.")
+
+    def observe_path(
+        self, t: int, state: Any, observations: Observations | None
+    ) -> tuple[Any, Tensor]:
+        """Return the N paths and `path_log_likelihood` of them; `observe` for whole paths."""
+        return state, self.path_log_likelihood(t, state, observations)
 
     def survives(self, t: int, state: Any, since: int = 0) -> Bool[Tensor, " N"]:
         """Return which paths of step t had a likelihood above zero after each of their steps.

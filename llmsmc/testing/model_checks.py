@@ -84,9 +84,10 @@ def check_model(
             laws.update(dict.fromkeys(findings))
         state = step.absorb(state)
         if model.remembers_path:
-            path = path + step.active() * step.log_likelihood(state)
+            state, log_likelihood = step.observe(state)
+            path = path + step.active() * log_likelihood
             law = "the likelihood of a path is the product of those of its steps"
-            whole = model.path_log_likelihood(t, state, observations)
+            state, whole = model.observe_path(t, state, observations)
             broken = step.difference(whole.where(model.survives(t, state), -math.inf), path)
             if broken:
                 raise ModelLawError(type(model).__name__, step.name({law: broken}))
@@ -127,9 +128,10 @@ class _Step:
         active = self.active()
         return state if bool(active.all()) else where(active, state, self.previous)
 
-    def log_likelihood(self, state: Any) -> Tensor:
-        """Return the log-likelihoods of the step."""
-        return self.model.log_likelihood(self.t, self.previous, state, self.y).detach().cpu()
+    def observe(self, state: Any) -> tuple[Any, Tensor]:
+        """Return the particles of the step, observed, and their log-likelihoods."""
+        state, values = self.model.observe(self.t, self.previous, state, self.y)
+        return state, values.detach().cpu()
 
     def difference(self, one: Tensor, other: Tensor) -> str | None:
         """Say by how much two log-likelihoods differ, if by too much."""
@@ -216,7 +218,7 @@ def _check_finished(step: _Step, state: Any) -> Iterator[Finding]:
 
 
 def _check_likelihood(step: _Step, state: Any) -> Iterator[Finding]:
-    values = step.log_likelihood(state)
+    observed, values = step.observe(state)
     before = _snapshot(step, state)  # behind the first reading, which may fill in scores for good
     right = values.shape == (step.num_particles,)
     bad = f"shape {tuple(values.shape)} in place of ({step.num_particles},)"
@@ -226,10 +228,9 @@ def _check_likelihood(step: _Step, state: Any) -> Iterator[Finding]:
     num_nan, num_infinite = int(values.isnan().sum()), int((values == math.inf).sum())
     bad = f"{num_nan} of {len(values)} are NaN and {num_infinite} are +inf"
     yield "no log-likelihood is NaN or +inf", bad if num_nan or num_infinite else None
-    yield (
-        "a log-likelihood is a fixed function",
-        step.difference(step.log_likelihood(state), values),
-    )
+    again = step.observe(state)[1], step.observe(observed)[1]
+    broken = step.difference(again[0], values) or step.difference(again[1], values)
+    yield "a log-likelihood is a fixed function", broken
     same = _snapshot(step, state) == before
     yield (
         "a log-likelihood leaves the particles as they are",
@@ -237,7 +238,7 @@ def _check_likelihood(step: _Step, state: Any) -> Iterator[Finding]:
     )
     order = torch.arange(step.num_particles - 1, -1, -1)
     previous = None if step.previous is None else take(step.previous, order)
-    mirrored = step.model.log_likelihood(step.t, previous, take(state, order), step.y)
+    _, mirrored = step.model.observe(step.t, previous, take(state, order), step.y)
     broken = step.difference(mirrored, values[order])
     yield "a log-likelihood does not depend on a particle's place", broken
 
@@ -249,7 +250,7 @@ def _check_observation(step: _Step, state: Any) -> Iterator[Finding]:
     observation = step.model.observation(step.t, state)
     if step.y is not None:
         density = StateSpaceModel.log_likelihood(step.model, step.t, step.previous, state, step.y)
-        broken = step.difference(step.log_likelihood(state), density)
+        broken = step.difference(step.observe(state)[1], density)
         yield "the log-likelihood is the log-density of the observation", broken
     errors = [
         _mass_error(step, law)
