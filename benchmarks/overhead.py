@@ -70,7 +70,7 @@ class Writer:
     def __init__(self, language: LanguageModel, watch: Stopwatch) -> None:
         """Make the steps ready."""
         self._language = language
-        self._rows, self._counts = padded_rows([language.encode(text) for text in TEXTS])
+        self._rows, self._counts = padded_rows([language.tokens.encode(text) for text in TEXTS])
         self._source = torch.Generator().manual_seed(0)
         self._written = watch.timed(STAND_IN, self._step_tokens)
 

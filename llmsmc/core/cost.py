@@ -1,10 +1,14 @@
 """The cost of a run."""
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmsmc.core.failures import Failures, since, together
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -78,3 +82,17 @@ class Cost:
             name: value - before[name] for name, value in vars(self).items() if name not in kept
         }
         return Cost(**rest, **kept)
+
+
+def peak_memory_bytes(device: "torch.device") -> int:
+    """Return the largest amount of memory held so far: on the CUDA device, else in the process."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # not on this platform
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -83,7 +83,7 @@ class SharedLanguageModel(LanguageModel):
         super().__init__(
             policy.model, policy.tokenizer, name=policy.name, quantization=policy.quantization
         )
-        self.eos_ids, self._tokens = policy.eos_ids, policy._tokens
+        self.eos_ids, self.tokens = policy.eos_ids, policy.tokens
         self._steps, self._scores = _Steps(policy, max_particles), _Scores(policy)
 
     def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:

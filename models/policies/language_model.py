@@ -41,10 +41,9 @@ from llmsmc.models.pretrained.loading import (
 )
 from llmsmc.models.pretrained.quantization import quantization_method
 from llmsmc.models.pretrained.tolerance import cached_tolerance
-from llmsmc.models.text.constraint import Constraint, TokenMask
-from llmsmc.models.text.stopping import Automaton, StepRule
+from llmsmc.models.text.chat import prompt_ids
 from llmsmc.models.text.thinking import Thinking
-from llmsmc.models.text.vocabulary import Vocabulary, eos_ids_of
+from llmsmc.models.text.vocabulary import TokenizerVocabulary, eos_ids_of
 
 
 class LanguageModel:
@@ -57,6 +56,7 @@ class LanguageModel:
         quantization: how its weights are quantised, or None.
         context_length: number of positions it is built for.
         eos_ids: the ids that end a text.
+        tokens: its vocabulary.
     """
 
     masks = True
@@ -82,7 +82,7 @@ class LanguageModel:
         self._attention = Attention(model.config)
         generation = getattr(model, "generation_config", None)
         self.eos_ids = eos_ids_of(model.config, generation, tokenizer)
-        self._tokens = Vocabulary(tokenizer, self.vocab_size, self.device)
+        self.tokens = TokenizerVocabulary(tokenizer, self.vocab_size, self.device)
 
     @classmethod
     def from_pretrained(
@@ -140,16 +140,6 @@ class LanguageModel:
         """The device on which the model runs."""
         return self.model.device
 
-    @property
-    def vocabulary(self) -> dict[str, int]:
-        """The tokens with their ids."""
-        return self._tokens.ids
-
-    @property
-    def special_tokens(self) -> frozenset[str]:
-        """The tokens that are left out of texts."""
-        return self._tokens.special
-
     def check(self, demands: Demands) -> None:
         """Accept everything that can be asked of a language model."""
 
@@ -164,23 +154,9 @@ class LanguageModel:
             InputError: the question is empty, has characters that the tokenizer does not know,
                 or leaves no room for an answer.
         """
-        return self._tokens.prompt_ids(question, system, self.context_length, self.name, thinking)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Return the ids of a text, with nothing put around it."""
-        return self._tokens.encode(text)
-
-    def decode(self, token_ids: Iterable[int], after: Iterable[int] = ()) -> str:
-        """Return the text of the ids, as it reads behind the ids `after`."""
-        return self._tokens.decode(token_ids, after)
-
-    def automaton(self, rule: StepRule) -> Automaton:
-        """Return the rule compiled for this vocabulary; compiled once."""
-        return self._tokens.automaton(rule)
-
-    def mask(self, constraint: Constraint) -> TokenMask:
-        """Return the constraint compiled for this vocabulary; compiled once."""
-        return self._tokens.mask(constraint)
+        return prompt_ids(
+            self.tokenizer, question, system, self.context_length, self.name, thinking
+        )
 
     def log_probs(
         self, prompt_ids: Iterable[int], token_ids: Iterable[int]

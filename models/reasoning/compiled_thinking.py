@@ -36,7 +36,7 @@ class Thoughts:
     @property
     def automaton(self) -> ThinkingAutomaton:
         """The rule compiled for the policy."""
-        automaton = self.policy.automaton(self.rule)
+        automaton = self.policy.tokens.automaton(self.rule)
         assert isinstance(automaton, ThinkingAutomaton)
         return automaton
 
@@ -104,9 +104,9 @@ def thoughts(
     Raises:
         InputError: the policy does not show the closing tag, or cannot write it.
     """
-    if thinking is None or thinking.is_closed_by(policy.decode(prompt_ids)):
+    if thinking is None or thinking.is_closed_by(policy.tokens.decode(prompt_ids)):
         return None
-    if thinking.closing in policy.special_tokens:
+    if thinking.closing in policy.tokens.special:
         raise InputError(
             "The tag that closes the thinking is part of the text. Got "
             f"{thinking.closing!r}, which is a special token of {policy.name} and left out of "
@@ -116,8 +116,8 @@ def thoughts(
     joint = ThinkingRule(inside, rule, thinking.closing)
     forced: tuple[int, ...] = ()
     if thinking.max_tokens is not None:
-        forced = policy.encode(thinking.forced_text)
-        automaton = policy.automaton(joint)
+        forced = policy.tokens.encode(thinking.forced_text)
+        automaton = policy.tokens.automaton(joint)
         assert isinstance(automaton, ThinkingAutomaton)
         states, closes = automaton.closing.start(1), list[bool]()
         for token_id in forced:

@@ -16,10 +16,10 @@ from llmsmc.models.reasoning.particles import (
     MAX_STEPS,
     UNFINISHED,
     ReasoningParticles,
+    answer_text,
 )
 from llmsmc.models.rewards.reward import Steps
 from llmsmc.models.text import stopping
-from llmsmc.models.text.thinking import answer_text
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,17 +23,21 @@ from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid
 
 from llmsmc.core.checks import require_count
-from llmsmc.core.cost import Cost
+from llmsmc.core.cost import Cost, peak_memory_bytes
 from llmsmc.core.state_space_model import StateSpaceModel
 from llmsmc.errors import InputError
 from llmsmc.models.policies.decoding.sampling import UniformTable
 from llmsmc.models.policies.decoding.step_tokens import StepTokens
 from llmsmc.models.policies.policy import Demands, Policy, require_same_tokens
-from llmsmc.models.pretrained.memory_use import peak_memory_bytes
 from llmsmc.models.reasoning.compiled_thinking import Thoughts, thoughts
 from llmsmc.models.reasoning.experts import score_by_expert
 from llmsmc.models.reasoning.finish_reasons import Endings
-from llmsmc.models.reasoning.particles import ReasoningParticles, appended, concatenate
+from llmsmc.models.reasoning.particles import (
+    ReasoningParticles,
+    answer_steps,
+    appended,
+    concatenate,
+)
 from llmsmc.models.reasoning.rewinding import rewound
 from llmsmc.models.reasoning.segmentation import complete_steps, end_where_they_must
 from llmsmc.models.reasoning.splicing import spliced, with_scores
@@ -44,7 +48,7 @@ from llmsmc.models.rewards.reward import Reward
 from llmsmc.models.rewards.reward_function import Scoring, as_reward
 from llmsmc.models.text.constraint import Constraint
 from llmsmc.models.text.stopping import StepRule, step_rule
-from llmsmc.models.text.thinking import Thinking, answer_steps
+from llmsmc.models.text.thinking import Thinking
 
 Found = TypeVar("Found")
 
@@ -132,7 +136,7 @@ class Reasoning(StateSpaceModel):
             if other is not None:
                 require_same_tokens(self.policy, other)
         if self.constraint is not None:
-            _ = self.policy.mask(self.constraint)
+            _ = self.policy.tokens.mask(self.constraint)
         _ = self._aggregation, self._rule
         self._check_demands()
         _ = self.prompt_ids
@@ -381,7 +385,7 @@ class Reasoning(StateSpaceModel):
         """
         before = self._cut_back(state, (state.num_transitions - 1).clamp(min=0))
         possible = self._endings.are_possible(state, before)
-        automaton, thoughts = self.policy.automaton(self._rule), self._thoughts
+        automaton, thoughts = self.policy.tokens.automaton(self._rule), self._thoughts
         complete = complete_steps(
             automaton,
             state.token_ids,
@@ -539,7 +543,7 @@ class Reasoning(StateSpaceModel):
         log_tilt = self.log_tilt(particles).masked_fill(particles.failed, -math.inf)
         if self.constraint is None:
             return log_tilt
-        mask = self.policy.mask(self.constraint)
+        mask = self.policy.tokens.mask(self.constraint)
         return log_tilt.masked_fill(
             mask.violated(particles.token_ids, particles.num_tokens), -math.inf
         )

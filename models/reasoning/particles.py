@@ -23,7 +23,6 @@ from torch import Tensor
 from llmsmc.errors import InputError
 from llmsmc.grading.grades import equivalence_classes, extract_answer
 from llmsmc.models.caches.handles import CacheRows, JointRows, Memory, join_memories
-from llmsmc.models.text.thinking import answer_text
 from llmsmc.storage.serialization import SAVED
 
 FINISH_REASONS: Final = (None, "eos", "answer", "length", "max_steps", "failed")
@@ -353,3 +352,18 @@ def appended(
     owners = torch.arange(len(rows))[:, None].expand_as(valid)
     result[owners[valid], (lengths[:, None] + columns)[valid]] = new[valid]
     return result
+
+
+def answer_text(text: str, closing: str | None) -> str:
+    """Return what follows the thinking, empty while it goes on; all of it without a closing tag."""
+    return text if closing is None else text.partition(closing)[2]
+
+
+def answer_steps(steps: tuple[str, ...], closing: str | None) -> tuple[str, ...]:
+    """Return the steps behind the one that closes the thinking."""
+    if closing is None:
+        return steps
+    for number, step in enumerate(steps, 1):
+        if closing in step:
+            return steps[number:]
+    return ()

@@ -45,7 +45,7 @@ def told(
         texts, stops = list(old[:known]), old_ends[n][:known]
         for stop in transitions[n][first : counts[n]]:
             start = stops[-1] if stops else 0
-            text = policy.decode(ids[start:stop], after=ids[:start])
+            text = policy.tokens.decode(ids[start:stop], after=ids[:start])
             if text.strip():
                 texts.append(text)
                 stops.append(stop)

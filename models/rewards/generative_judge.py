@@ -41,8 +41,9 @@ from llmsmc.models.rewards.reward import (
     cost_of_reading,
 )
 from llmsmc.models.rewards.reward_ensemble import log_odds_of_mean
-from llmsmc.models.text.chat import chat_ids, checked_text, neutralized
+from llmsmc.models.text.chat import chat_ids, checked_text
 from llmsmc.models.text.stopping import EOS, STOP, Delimiter
+from llmsmc.models.text.vocabulary import neutralized
 
 INSTRUCTION: Final = (
     "Here are a problem and the first steps of a solution.\n\n"

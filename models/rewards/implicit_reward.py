@@ -31,7 +31,7 @@ from llmsmc.models.caches.ragged import padded_rows
 from llmsmc.models.policies.decoding.token_scoring import ScoreRequest
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.reward import Reading, Solution, Steps, checked_steps, cost_of_reading
-from llmsmc.models.text.chat import neutralized
+from llmsmc.models.text.vocabulary import neutralized
 
 COEFFICIENT: Final = 0.001  # that of EurusPRM
 SEPARATOR: Final = "\n\n"

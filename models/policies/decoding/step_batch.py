@@ -98,11 +98,11 @@ class StepBatch:
 
     def _entry(self, request: StepRequest, prefix: Prefix, found: CachedPrefix) -> Entry:
         policy = self._policy
-        mask = None if request.constraint is None else policy.mask(request.constraint)
+        mask = None if request.constraint is None else policy.tokens.mask(request.constraint)
         states = None if mask is None else mask.states(request.token_ids, request.num_tokens)
         forced_ids = () if request.forced is None else request.forced.token_ids
         return Entry(
-            StepLaw(policy.automaton(request.rule), request.temperature, mask, forced_ids),
+            StepLaw(policy.tokens.automaton(request.rule), request.temperature, mask, forced_ids),
             found.rows,
             found.row_of,
             prefix.last_ids,

@@ -22,7 +22,8 @@ from llmsmc.models.rewards.conventions.convention import (
     layout_of_text,
     load_language_model,
 )
-from llmsmc.models.text.chat import checked_text, neutralized
+from llmsmc.models.text.chat import checked_text
+from llmsmc.models.text.vocabulary import neutralized
 
 MARKER: Final = "ки"
 GOOD, BAD = "+", "-"

@@ -19,7 +19,8 @@ from transformers import PreTrainedTokenizerBase
 from llmsmc.models.pretrained.loading import Placement
 from llmsmc.models.rewards.conventions.convention import Layout, layout_of_text, single_id
 from llmsmc.models.rewards.conventions.value_head import load_with_value_head
-from llmsmc.models.text.chat import checked_text, neutralized
+from llmsmc.models.text.chat import checked_text
+from llmsmc.models.text.vocabulary import neutralized
 
 MARKER: Final = "[PRM]"
 PROMPT: Final = (

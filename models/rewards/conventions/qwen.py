@@ -22,7 +22,8 @@ from llmsmc.models.rewards.conventions.convention import (
     single_id,
 )
 from llmsmc.models.rewards.conventions.prm_head import NUM_LABELS, Qwen2ForProcessRewardModel
-from llmsmc.models.text.chat import chat_ids, checked_text, neutralized
+from llmsmc.models.text.chat import chat_ids, checked_text
+from llmsmc.models.text.vocabulary import neutralized
 
 SYSTEM: Final = "Please reason step by step, and put your final answer within \\boxed{}."
 MARKER: Final = "<extra_0>"

@@ -23,7 +23,8 @@ from llmsmc.models.rewards.conventions.convention import (
     layout_of_text,
     load_language_model,
 )
-from llmsmc.models.text.chat import chat_text, checked_text, neutralized
+from llmsmc.models.text.chat import chat_text, checked_text
+from llmsmc.models.text.vocabulary import neutralized
 
 GOOD, BAD = "+", "-"
 

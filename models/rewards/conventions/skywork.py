@@ -20,7 +20,8 @@ from llmsmc.models.rewards.conventions.convention import (
     single_id,
 )
 from llmsmc.models.rewards.conventions.value_head import Qwen2ForPrmModel, load_with_value_head
-from llmsmc.models.text.chat import checked_text, neutralized
+from llmsmc.models.text.chat import checked_text
+from llmsmc.models.text.vocabulary import neutralized
 
 SEPARATOR: Final = "\n"
 

@@ -19,7 +19,8 @@ from llmsmc.models.rewards.conventions.convention import (
     load_with_head,
     not_a_reward_model,
 )
-from llmsmc.models.text.chat import checked_text, neutralized
+from llmsmc.models.text.chat import checked_text
+from llmsmc.models.text.vocabulary import neutralized
 
 NUM_LABELS = 2  # 0: the step is wrong, 1: it is right
 

@@ -22,7 +22,8 @@ from llmsmc.models.rewards.conventions.convention import (
     load_language_model,
     single_id,
 )
-from llmsmc.models.text.chat import checked_text, neutralized
+from llmsmc.models.text.chat import checked_text
+from llmsmc.models.text.vocabulary import neutralized
 
 MARKER: Final = " \n\n\n\n"
 GOOD, BAD = "+", "-"

@@ -196,11 +196,11 @@ def test_stop_reasons_are_told_apart(policy: LanguageModel) -> None:
     seen = set()
     for ids, reason in zip(rows(drawn), drawn.stop_reasons.tolist(), strict=True):
         seen.add(reason)
-        text = policy.decode(ids)
+        text = policy.tokens.decode(ids)
         assert (reason == EOS) == (ids[-1] in policy.eos_ids)
         if reason == STOP:
             assert "\n\n" in text and text.strip()
-            assert "\n\n" not in policy.decode(ids[:-1]).lstrip()
+            assert "\n\n" not in policy.tokens.decode(ids[:-1]).lstrip()
         if reason == LENGTH:
             assert len(ids) == 12
         assert not any(token in policy.eos_ids for token in ids[:-1])
@@ -366,6 +366,5 @@ def test_a_prefix_is_computed_once_however_many_share_it(
 def test_text_is_read_behind_what_stands_before(policy: LanguageModel) -> None:
     ids = policy.tokenizer.encode("one two three", add_special_tokens=False)
     for cut in range(len(ids)):
-        assert policy.decode(ids[:cut]) + policy.decode(ids[cut:], after=ids[:cut]) == (
-            "one two three"
-        )
+        first = policy.tokens.decode(ids[:cut])
+        assert first + policy.tokens.decode(ids[cut:], after=ids[:cut]) == "one two three"

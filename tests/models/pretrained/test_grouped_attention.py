@@ -51,9 +51,9 @@ def test_tokens_are_those_of_transformers_bit_for_bit() -> None:
     policy = LanguageModel.from_pretrained("minimath-policy", device="cpu")
     assert policy.model.config._attn_implementation == NAME
     prompt = policy.prompt_ids(QUESTION)
-    ours = policy.log_probs(prompt, policy.encode(STEPS[0]))
+    ours = policy.log_probs(prompt, policy.tokens.encode(STEPS[0]))
     policy.model.set_attn_implementation("sdpa")
-    assert torch.equal(policy.log_probs(prompt, policy.encode(STEPS[0])), ours)
+    assert torch.equal(policy.log_probs(prompt, policy.tokens.encode(STEPS[0])), ours)
 
 
 def test_what_is_saved_does_not_ask_for_it(reward: RewardModel, tmp_path: Path) -> None:

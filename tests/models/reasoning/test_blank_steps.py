@@ -247,7 +247,7 @@ def test_rewards_read_the_texts_and_nothing_blank(kind: str) -> None:
     for particle in list(steps_of(chosen.model, 60))[-1]:  # the reward refuses what is blank
         assert all(step.strip() for step in particle.steps)
         assert particle.rewards == pytest.approx(tuple(reward.score("", list(particle.steps))))
-        text = chosen.policy.decode(particle.token_ids)
+        text = chosen.policy.tokens.decode(particle.token_ids)
         assert particle.text == (text if text.strip() else "")
 
 

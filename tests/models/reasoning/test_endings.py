@@ -56,7 +56,9 @@ def test_a_posterior_is_of_the_answer_and_not_of_a_mention(
     policy = local(model.policy)
     monkeypatch.setattr(policy, "eos_ids", ())
     texts = [f"I will put the answer in {mention}.\n\n", "So it is \\boxed{4}.\n\n"]
-    monkeypatch.setattr(policy, "decode", lambda ids, after=(): texts[min(len(after) // 2, 1)])
+    monkeypatch.setattr(
+        policy.tokens, "decode", lambda ids, after=(): texts[min(len(after) // 2, 1)]
+    )
     reward = lambda question, steps: [1.0] * len(steps)  # noqa: E731
     written = replace(model, policy=policy, reward=reward, step=2, max_steps=3)
     posterior = BootstrapFilter(num_particles=3).run(written, seed=0)

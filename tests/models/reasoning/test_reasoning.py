@@ -66,7 +66,7 @@ def test_elements(model: Reasoning, policy: LanguageModel) -> None:
     for n in range(8):
         particle = particles[n]
         assert particle.text == "".join(particle.steps)
-        assert particle.text == policy.decode(particle.token_ids)
+        assert particle.text == policy.tokens.decode(particle.token_ids)
         assert all(step.strip() for step in particle.steps)
         assert len(particle.rewards) == len(particle.steps)
         expected = as_reward(model.reward).score(QUESTION, particle.steps) if model.reward else []
@@ -78,7 +78,7 @@ def test_elements(model: Reasoning, policy: LanguageModel) -> None:
         starts = [0, *ends[:-1]]
         for start, end, step in zip(starts, ends, particle.steps, strict=True):
             ids = particle.token_ids[start:end]
-            assert policy.decode(ids, after=particle.token_ids[:start]) == step
+            assert policy.tokens.decode(ids, after=particle.token_ids[:start]) == step
     assert particles[-1] == particles[7]
     with pytest.raises(IndexError):
         particles[8]
@@ -278,7 +278,7 @@ def test_a_solution_that_outgrows_the_reward_model(
 
 def test_an_answer_ends_a_particle(model: Reasoning, monkeypatch: pytest.MonkeyPatch) -> None:
     boxed = replace(model, policy=replace_eos(local(model.policy)), step=2, max_steps=3)
-    monkeypatch.setattr(boxed.policy, "decode", lambda ids, after=(): "So \\boxed{12}.\n\n")
+    monkeypatch.setattr(boxed.policy.tokens, "decode", lambda ids, after=(): "So \\boxed{12}.\n\n")
     particles = boxed.sample_initial(2, generator=generator(0))
     assert [particles[n].finish_reason for n in range(2)] == ["answer", "answer"]
     assert particles[0].answer == "12"
@@ -292,7 +292,7 @@ def test_an_answer_ends_a_particle(model: Reasoning, monkeypatch: pytest.MonkeyP
 def test_what_is_blank_is_no_step(model: Reasoning, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter(["\n", "One.\n\n", " ", "Two."])
     policy = replace_eos(local(model.policy))
-    monkeypatch.setattr(policy, "decode", lambda ids, after=(): next(answers))
+    monkeypatch.setattr(policy.tokens, "decode", lambda ids, after=(): next(answers))
     short = replace(model, policy=policy, step=2)
     state = short.sample_initial(1, generator=generator(0))
     assert (
@@ -319,7 +319,7 @@ def test_rewound_particles_go_on_from_there(model: Reasoning) -> None:
     rewound = model.rewind(particles, num_steps)
     for n, count in enumerate(num_steps.tolist()):
         assert rewound[n].steps == particles[n].steps[:count]
-        assert rewound[n].text.strip() == model.policy.decode(rewound[n].token_ids).strip()
+        assert rewound[n].text.strip() == model.policy.tokens.decode(rewound[n].token_ids).strip()
         assert rewound[n].rewards == particles[n].rewards[:count]
     shortened = rewound.num_steps < particles.num_steps
     assert not bool(rewound.finished[shortened].any())

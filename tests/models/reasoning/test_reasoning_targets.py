@@ -283,7 +283,7 @@ def test_every_algorithm_runs_on_text(model: Reasoning, algorithm: object) -> No
     posterior = algorithm.run(model, seed=0)  # type: ignore[attr-defined]
     assert math.isfinite(posterior.log_evidence)
     for particle in posterior.particles:
-        assert particle.text == model.policy.decode(particle.token_ids)
+        assert particle.text == model.policy.tokens.decode(particle.token_ids)
     torch.testing.assert_close(
         posterior.particles.log_probs.sum(1),
         plain_log_probs(model, posterior.particles),
