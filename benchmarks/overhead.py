@@ -41,7 +41,7 @@ LIMIT: Final = 30.0
 """Microseconds for each particle and step."""
 TEXTS: Final = tuple(f"So b = {n} + 4 = {n + 4}.\n\n" for n in range(10, 26))
 PARTS: Final = (
-    "sample_step", "score_steps", "decode", "told", "codes", "fill_in",
+    "sample_step", "score_steps", "decode", "with_texts", "codes", "scored",
     "appended", "__getitem__", "note", "systematic", "relative",
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ Steps = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Thoughts:
+class CompiledThinking:
     """The settings of `Thinking` for one policy, whose prompts leave the thinking open.
 
     Attributes:
@@ -96,9 +96,9 @@ class Thoughts:
         return torch.tensor([closing not in "".join(texts) for texts in steps], dtype=torch.bool)
 
 
-def thoughts(
+def compiled_thinking(
     policy: Policy, thinking: Thinking | None, rule: StepRule, prompt_ids: tuple[int, ...]
-) -> Thoughts | None:
+) -> CompiledThinking | None:
     """Return the thinking of a policy, None where the prompt has closed it already.
 
     Raises:
@@ -128,4 +128,4 @@ def thoughts(
                 f"{policy.name} cannot close its thinking. Got {thinking.forced_text!r}, whose "
                 "tokens do not end with the tag; accepted: a text that it can write."
             )
-    return Thoughts(thinking, joint, forced, policy)
+    return CompiledThinking(thinking, joint, forced, policy)

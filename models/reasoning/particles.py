@@ -80,16 +80,22 @@ class ReasoningParticle:
         return self.finish_reason in ("length", "max_steps")
 
 
+CACHES: Final = ("policy_memory", "reward_memory", "proposal_memory", "expert_memory")
+
+
 def _not_saved() -> Any:
-    """Return a field for what is of use to a run that goes on, and to nobody else."""
+    """Return a field that only a run that goes on has use for."""
     return field(default=None, metadata={SAVED: False})
 
 
-@dataclass(eq=False)
+def _derived() -> Any:
+    """Return a field that `__post_init__` derives from the others."""
+    return field(init=False, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
 class ReasoningParticles:
     """N solutions of one question, of different lengths.
-
-    Never changed, but for the scores: these are filled in when they are first asked for.
 
     Attributes:
         question: the question.
@@ -113,8 +119,14 @@ class ReasoningParticles:
         expert_memory: what that one has cached; None in a record.
         thinking_end: the tag behind which solutions answer; None where all of them is the answer.
         transition_ends: for each step, blank ones too, how many tokens there are up to its end; -1
-            behind the last. Where it is not known, as in what was saved before it was kept, each
-            text is taken for a step.
+            behind the last. Where it is not known, as in files of before it was kept, each text is
+            taken for a step.
+        reward_room: for how many tokens the reward has room behind each solution, below zero where
+            the solution has outgrown it; None where it is not known.
+        num_steps: number of texts of each particle.
+        num_transitions: number of steps of each particle, blank ones among them, which `max_steps`
+            limits.
+        finished: which particles are complete, or cut off for good by a limit on tokens.
     """
 
     question: str
@@ -136,12 +148,22 @@ class ReasoningParticles:
     expert_memory: CacheRows | None = _not_saved()
     thinking_end: str | None = None
     transition_ends: Int64[Tensor, "N T"] = None  # type: ignore[assignment]
+    reward_room: Int64[Tensor, " N"] | None = _not_saved()
+    num_steps: Int64[Tensor, " N"] = _derived()
+    num_transitions: Int64[Tensor, " N"] = _derived()
+    finished: Bool[Tensor, " N"] = _derived()
 
     def __post_init__(self) -> None:
-        """Take each text for a step where nothing is known of the steps."""
-        if self.transition_ends is None:
-            is_text = torch.arange(self.step_ends.shape[1]) < self.num_steps[:, None]
-            self.transition_ends = self.step_ends.masked_fill(~is_text, NO_STEP)
+        """Derive what is counted; take each text for a step where nothing is known of the steps."""
+        codes, ends = self.finish_codes, self.transition_ends
+        num_steps = torch.tensor([len(steps) for steps in self.steps], dtype=torch.long)
+        if ends is None:
+            is_text = torch.arange(self.step_ends.shape[1]) < num_steps[:, None]
+            ends = self.step_ends.masked_fill(~is_text, NO_STEP)
+            object.__setattr__(self, "transition_ends", ends)
+        object.__setattr__(self, "num_steps", num_steps)
+        object.__setattr__(self, "num_transitions", (ends != NO_STEP).sum(1))
+        object.__setattr__(self, "finished", (codes != UNFINISHED) & (codes != MAX_STEPS))
 
     @classmethod
     def empty(
@@ -226,7 +248,7 @@ class ReasoningParticles:
         gathered: dict[str, Any] = {}
         for each in fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and each.init:
                 gathered[each.name] = value[indices]
             elif isinstance(value, CacheRows | JointRows):
                 gathered[each.name] = value.take(indices)
@@ -255,25 +277,10 @@ class ReasoningParticles:
         classes = equivalence_classes(answer for answer in found if answer is not None)
         return [None if answer is None else classes[answer] for answer in found]
 
-    @property
-    def num_steps(self) -> Int64[Tensor, " N"]:
-        """Number of steps with a text of their own of each particle."""
-        return torch.tensor([len(steps) for steps in self.steps], dtype=torch.long)
-
-    @property
-    def num_transitions(self) -> Int64[Tensor, " N"]:
-        """Number of steps of each particle, blank ones among them: what `max_steps` limits."""
-        return (self.transition_ends != NO_STEP).sum(1)
-
     def tokens_after(self, num_transitions: Int64[Tensor, " N"]) -> Int64[Tensor, " N"]:
         """Return how many tokens the first steps of each particle have, no more than it has."""
         ends = torch.cat([torch.zeros(len(self), 1).long(), self.transition_ends], dim=1)
         return ends.gather(1, num_transitions[:, None]).squeeze(1)
-
-    @property
-    def finished(self) -> Bool[Tensor, " N"]:
-        """Which particles are complete, or cut off for good by a limit on tokens."""
-        return (self.finish_codes != UNFINISHED) & (self.finish_codes != MAX_STEPS)
 
     @property
     def truncated(self) -> Bool[Tensor, " N"]:
@@ -285,18 +292,6 @@ class ReasoningParticles:
     def failed(self) -> Bool[Tensor, " N"]:
         """Which particles a server could not go on with; their weight is zero."""
         return self.finish_codes == FAILED
-
-    def without_memory(self) -> "ReasoningParticles":
-        """Return the particles without caches, as a record keeps them."""
-        return replace(
-            self, policy_memory=None, reward_memory=None, proposal_memory=None, expert_memory=None
-        )
-
-    def given_up(self) -> "ReasoningParticles":
-        """Return the particles with their caches donated."""
-        names = ("policy_memory", "reward_memory", "proposal_memory", "expert_memory")
-        memories: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return replace(self, **{name: held and held.given_up() for name, held in memories.items()})
 
     def _particle(self, n: int) -> ReasoningParticle:
         count = int(self.num_tokens[n])
@@ -318,12 +313,14 @@ def concatenate(parts: Sequence[ReasoningParticles]) -> ReasoningParticles:
     joined: dict[str, Any] = {}
     for each in fields(ReasoningParticles):
         values = [getattr(part, each.name) for part in parts]
-        if each.name.endswith("_memory"):
+        if each.name in CACHES:
             pairs = zip(values, parts, strict=True)
             memories = [v or CacheRows.none(len(part)) for v, part in pairs]
             joined[each.name] = join_memories(memories)
-        elif isinstance(values[0], Tensor):
-            joined[each.name] = _stacked(values, _PADDING.get(each.name, 0.0))
+        elif each.init and isinstance(values[0], Tensor):
+            is_known = all(value is not None for value in values)
+            padding = _PADDING.get(each.name, 0.0)
+            joined[each.name] = _stacked(values, padding) if is_known else None
     joined["steps"] = tuple(steps for part in parts for steps in part.steps)
     return replace(parts[0], **joined)
 
@@ -346,7 +343,9 @@ def appended(
     rows: Tensor, lengths: Tensor, new: Tensor, counts: Tensor, padding: float | int = 0
 ) -> Tensor:
     """Put `counts[n]` entries of `new` behind the `lengths[n]` entries of each row n."""
-    result = padded(rows, int((lengths + counts).max()), padding).clone()
+    width = max(rows.shape[1], int((lengths + counts).max()))
+    result = rows.new_full((len(rows), width), padding)
+    result[:, : rows.shape[1]] = rows
     columns = torch.arange(new.shape[1])
     valid = columns < counts[:, None]
     owners = torch.arange(len(rows))[:, None].expand_as(valid)

@@ -45,7 +45,7 @@ def complete_steps(
     return ends
 
 
-def end_where_they_must(
+def is_segmented(
     particles: ReasoningParticles,
     complete: Bool[Tensor, "N L"],
     is_full: Bool[Tensor, " N"],

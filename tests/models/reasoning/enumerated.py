@@ -382,8 +382,8 @@ class Language:
             transition_ends=rows([one.ends for one in chosen], NO_STEP),
             finish_codes=torch.tensor([FINISH_REASONS.index(one.reason) for one in chosen]),
         )
-        thoughts = self.model._thoughts
-        return particles if thoughts is None else thoughts.certain_where_forced(particles)
+        thinking = self.model._thinking
+        return particles if thinking is None else thinking.certain_where_forced(particles)
 
     def instance(self, name: str = "") -> Instance:
         """The model with its exact answers: how often each solution occurs, rare ones together."""

@@ -48,7 +48,7 @@ from llmsmc.inference.mcmc.reference import RememberedPaths
 from llmsmc.inference.resampling.killing import killing
 from llmsmc.inference.resampling.residual import residual
 from llmsmc.models import Reasoning
-from llmsmc.models.reasoning import step_texts
+from llmsmc.models.reasoning import step_sampling
 from llmsmc.models.reasoning.particles import NO_STEP, ReasoningParticles
 from llmsmc.models.text.regular_expression import RegularExpression
 from llmsmc.models.text.stopping import WholeAnswer
@@ -447,14 +447,14 @@ def test_taking_what_was_read_as_a_whole_for_scored_is_rejected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A path put together is read once, as a whole; its first steps when it is cut back."""
-    right: Callable[..., ReasoningParticles] = step_texts.told
+    right: Callable[..., ReasoningParticles] = step_sampling.with_texts
 
-    def told(particles: ReasoningParticles, *arguments: Any) -> ReasoningParticles:
+    def with_texts(particles: ReasoningParticles, *arguments: Any) -> ReasoningParticles:
         new = right(particles, *arguments)
         return replace(new, num_scored=torch.minimum(particles.num_scored, new.num_steps))
 
-    for module in ("rewinding", "splicing", "step_sampling"):
-        monkeypatch.setattr(f"llmsmc.models.reasoning.{module}.told", told)
+    for module in ("splicing", "step_sampling"):
+        monkeypatch.setattr(f"llmsmc.models.reasoning.{module}.with_texts", with_texts)
     with pytest.raises(AssertionError, match="not close"):
         test_a_solution_cut_back_is_what_it_was("the end alone", "model")
 

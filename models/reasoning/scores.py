@@ -1,0 +1,209 @@
+"""What other models say of solutions: each step and each token is scored once, and remembered.
+
+Shapes: N particles.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from llmsmc.core.cost import Cost
+from llmsmc.models.caches.handles import CacheRows, join
+from llmsmc.models.policies.decoding.token_scoring import ScoreRequest
+from llmsmc.models.policies.policy import Policy
+from llmsmc.models.reasoning.particles import (
+    FAILED,
+    MAX_STEPS,
+    UNFINISHED,
+    ReasoningParticles,
+    answer_steps,
+    padded,
+)
+from llmsmc.models.rewards.aggregation import Aggregation
+from llmsmc.models.rewards.reward import (
+    MeasuredReward,
+    Reading,
+    Reward,
+    Solution,
+    Steps,
+    scores_and_failures,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class StepScores:
+    """A reward that reads solutions of one question.
+
+    Attributes:
+        reward: the reward.
+        question: the question.
+        aggregation: how the scores of the steps make the score of the solution.
+        thinking_end: the tag behind which the reward reads; None where it reads all steps.
+    """
+
+    reward: Reward
+    question: str
+    aggregation: Aggregation
+    thinking_end: str | None
+
+    def room(
+        self, steps: Sequence[Steps], before: ReasoningParticles | None = None
+    ) -> Int64[Tensor, " N"]:
+        """Return for how many tokens the reward has room behind the steps of each solution.
+
+        Below zero, a solution has outgrown the reward. Where a reward only says whether steps fit,
+        the room is 0 or -1. `before` are the solutions without their newest steps: of a reward that
+        counts pieces, only the new pieces are counted.
+        """
+        known = list[tuple[Steps, int] | None]([None] * len(steps))
+        if before is not None and before.reward_room is not None:
+            known[:] = zip(self._read(before.steps), before.reward_room.tolist(), strict=True)
+        room = [
+            self._measure(self.question, texts, self.aggregation.reading, each)
+            for texts, each in zip(self._read(steps), known, strict=True)
+        ]
+        return torch.tensor(room, dtype=torch.long)
+
+    def room_of(self, particles: ReasoningParticles) -> Int64[Tensor, " N"]:
+        """Return the room behind each particle, which it may know."""
+        known = particles.reward_room
+        return self.room(particles.steps) if known is None else known
+
+    def scored(self, particles: ReasoningParticles) -> tuple[ReasoningParticles, Cost]:
+        """Score the steps that have no score yet, in one pass over all particles.
+
+        Steps that do not fit have no score. A solution that a server does not score fails.
+
+        Raises:
+            InputError: the reward does not give one number to each step.
+        """
+        num_scored, num_steps = particles.num_scored, particles.num_steps
+        if bool((num_scored >= num_steps).all()):
+            return particles, Cost()
+        reading, fitting = self.aggregation.reading, list(particles.steps)
+        room = self.room_of(particles)
+        for n in (room < 0).nonzero().flatten().tolist():
+            while fitting[n] and not self._fits(fitting[n]):
+                fitting[n] = fitting[n][:-1]
+        counts = num_scored.tolist()
+        old = self._read([texts[:count] for texts, count in zip(fitting, counts, strict=True)])
+        solutions = [
+            Solution(scored, texts[len(scored) :])
+            for scored, texts in zip(old, self._read(fitting), strict=True)
+        ]
+        said, memory, cost = self.reward.score_steps(
+            self.question,
+            solutions,
+            particles.reward_memory or CacheRows.none(len(particles)),
+            reading=reading,
+        )
+        scores, failed = scores_and_failures(self.reward.name, solutions, said, reading)
+        rows, codes = particles.log_odds.tolist(), particles.finish_codes
+        for n, values in enumerate(scores):
+            if values:  # a single one, where the whole solution was read
+                stop = len(fitting[n])
+                rows[n][stop - len(values) : stop] = values
+        codes = codes.masked_fill(torch.tensor(failed), FAILED)
+        going_on = (codes == UNFINISHED) | (codes == MAX_STEPS)
+        log_odds = torch.tensor(rows, dtype=torch.float64).reshape(particles.log_odds.shape)
+        observed = replace(
+            particles,
+            log_odds=log_odds,
+            num_scored=num_steps,
+            finish_codes=codes,
+            reward_room=room,
+            reward_memory=memory.keep(going_on),
+        )
+        return observed, cost
+
+    def log_scores(self, particles: ReasoningParticles) -> Float64[Tensor, " N"]:
+        """Return log A of all steps that have a score."""
+        counted = torch.arange(particles.log_odds.shape[1]) < particles.num_steps[:, None]
+        counted &= ~particles.log_odds.isnan()
+        return self.aggregation.log_score(particles.log_odds, counted)
+
+    def rewound(self, before: ReasoningParticles, after: ReasoningParticles) -> ReasoningParticles:
+        """Return `after` with the reward's cache of `before`, cut back to the scored steps."""
+        memory = before.reward_memory
+        if memory is None or bool((after.num_scored >= before.num_scored).all()):
+            return after
+        old, new = (
+            self._read(
+                [
+                    texts[:count]
+                    for texts, count in zip(each.steps, each.num_scored.tolist(), strict=True)
+                ]
+            )
+            for each in (before, after)
+        )
+        memory = self.reward.rewind(self.question, memory, old, new, self.aggregation.reading)
+        return replace(after, reward_memory=memory)
+
+    def _read(self, steps: Sequence[Steps]) -> Sequence[Steps]:
+        """Return the steps of each solution that the reward reads."""
+        if self.thinking_end is None:
+            return steps
+        return [answer_steps(texts, self.thinking_end) for texts in steps]
+
+    def _fits(self, steps: Steps) -> bool:
+        (read,) = self._read([steps])
+        return self.reward.fits(self.question, read, self.aggregation.reading)
+
+    @cached_property
+    def _measure(self) -> Callable[[str, Steps, Reading, tuple[Steps, int] | None], int]:
+        """The room behind the steps, as the reward tells it."""
+        if isinstance(self.reward, MeasuredReward):
+            return self.reward.room
+        fits = self.reward.fits
+        return lambda question, steps, reading, known: 0 if fits(question, steps, reading) else -1
+
+
+def newest_log_odds(particles: ReasoningParticles) -> Float64[Tensor, " N"]:
+    """Return the log-odds of the newest step; infinite where there is none."""
+    certain = torch.full((len(particles), 1), torch.inf, dtype=torch.float64)
+    log_odds = torch.cat([certain, particles.log_odds], dim=1)
+    newest = log_odds.gather(1, particles.num_steps[:, None]).squeeze(1)
+    return newest.nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+def scored_by_expert(
+    expert: Policy, prompt_ids: tuple[int, ...], particles: ReasoningParticles
+) -> tuple[ReasoningParticles, Cost]:
+    """Return the particles with `expert_log_probs` of all tokens; new tokens are read in one pass.
+
+    Args:
+        expert: a language model with the tokens of the policy.
+        prompt_ids: its prompt.
+        particles: N solutions.
+    """
+    width = particles.token_ids.shape[1]
+    known = padded(particles.expert_log_probs, width, torch.nan)
+    written = torch.arange(width) < particles.num_tokens[:, None]
+    starts = (~known.isnan() & written).sum(1)
+    rows = (starts < particles.num_tokens).nonzero().squeeze(1)
+    if not len(rows):
+        return particles, Cost()
+    memory = particles.expert_memory or CacheRows.none(len(particles))
+    scores, cost = expert.score_tokens(
+        ScoreRequest(
+            prompt_ids,
+            particles.token_ids[rows],
+            particles.num_tokens[rows],
+            starts[rows],
+            memory.take(rows),
+        )
+    )
+    known = known.clone()
+    columns = torch.arange(scores.log_probs.shape[1])
+    valid = columns < (particles.num_tokens - starts)[rows, None]
+    owners = rows[:, None].expand_as(valid)
+    known[owners[valid], (starts[rows, None] + columns)[valid]] = scores.log_probs[valid]
+    rest = (starts >= particles.num_tokens).nonzero().squeeze(1)
+    order = torch.cat([rows, rest]).argsort()
+    joined = join([scores.memory, memory.take(rest)]).take(order)
+    kept = joined.keep(~particles.finished)
+    return replace(particles, expert_log_probs=known, expert_memory=kept), cost
