@@ -3,8 +3,8 @@
 import torch
 
 from llmsmc.core.cost import Cost
-from llmsmc.models.caches.handles import CacheRows, join
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest
+from llmsmc.models.caches.row_cache import CacheRows, join
+from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import ReasoningParticles, padded
 

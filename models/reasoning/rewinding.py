@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from llmsmc.models.caches.handles import CacheRows
+from llmsmc.models.caches.row_cache import CacheRows
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import NO_STEP, UNFINISHED, ReasoningParticles, padded
 from llmsmc.models.reasoning.step_texts import told

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from llmsmc.models.policies.decoding.token_scoring import TokenScores
+from llmsmc.models.policies.decoding.requests import TokenScores
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import NO_STEP, ReasoningParticles, appended
 from llmsmc.models.reasoning.step_texts import told

@@ -8,7 +8,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from llmsmc.core.cost import Cost
-from llmsmc.models.caches.handles import CacheRows, Memory
+from llmsmc.models.caches.row_cache import CacheRows, Memory
 from llmsmc.models.reasoning.particles import FAILED, ReasoningParticles
 from llmsmc.models.rewards.aggregation import Aggregation
 from llmsmc.models.rewards.reward import Reward, Solution, Steps, scores_and_failures

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from llmsmc.core.cost import Cost
-from llmsmc.models.caches.handles import CacheRows, Memory
-from llmsmc.models.caches.row_cache import RowCache, gather
-from llmsmc.models.caches.row_selection import RowSelection
+from llmsmc.models.caches.row_cache import CacheRows, Memory, RowCache, RowSelection, gather
 from llmsmc.models.rewards.length_groups import length_groups
 from llmsmc.models.rewards.reward import READINGS, Reading, Solution
 

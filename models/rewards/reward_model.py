@@ -22,10 +22,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, NumericalError
 from llmsmc.models.caches.attention import Attention
-from llmsmc.models.caches.handles import CacheRows, Memory
-from llmsmc.models.caches.ragged import padded_rows
-from llmsmc.models.caches.row_cache import RowCache
-from llmsmc.models.caches.row_selection import RowSelection
+from llmsmc.models.caches.row_cache import CacheRows, Memory, RowCache, RowSelection, padded_rows
 from llmsmc.models.pretrained.loading import (
     Placement,
     context_length,
@@ -254,7 +251,7 @@ class RewardModel:
 
     def _hidden(self, cache: RowCache | RowSelection, ids: Int[Tensor, "B q"]) -> Tensor:
         """Return the hidden states of new tokens; the caller commits."""
-        slots = cache.begin(ids.shape[1])
+        slots = cache.prepare(ids.shape[1])
         with torch.no_grad():
             output = self.model.base_model(
                 input_ids=ids.to(self.device),
