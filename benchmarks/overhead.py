@@ -27,9 +27,8 @@ from llmsmc import StateSpaceModel
 from llmsmc.core.cost import Cost
 from llmsmc.inference import BootstrapFilter, systematic
 from llmsmc.models import LanguageModel
-from llmsmc.models.caches.handles import CacheRows, Memory
-from llmsmc.models.caches.ragged import padded_rows
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
+from llmsmc.models.caches.row_cache import CacheRows, Memory, padded_rows
+from llmsmc.models.policies.decoding.requests import StepRequest, StepTokens
 from llmsmc.models.reasoning.model import Reasoning
 from llmsmc.models.rewards.reward import Memoryless, Reading, Solution, Steps
 from llmsmc.models.text.stopping import STOP

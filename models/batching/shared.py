@@ -11,11 +11,16 @@ from typing import Final
 from llmsmc.core.checks import require_count
 from llmsmc.core.cost import Cost
 from llmsmc.errors import ServerError
-from llmsmc.models.batching.batchers import PromptEngine, StepEngine
+from llmsmc.models.batching.batchers import ScoreBatcher, StepBatcher
 from llmsmc.models.batching.turns import ask, takes_turns
-from llmsmc.models.caches.handles import Memory
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores, score
+from llmsmc.models.caches.row_cache import Memory
+from llmsmc.models.policies.decoding.requests import (
+    ScoreRequest,
+    StepRequest,
+    StepTokens,
+    TokenScores,
+)
+from llmsmc.models.policies.decoding.token_scoring import score
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.reward import MeasuredReward, Reading, Reward, Solution, Steps
 from llmsmc.models.rewards.reward_model import RewardModel, ScoringRequest, score_together
@@ -33,8 +38,8 @@ class _Steps:
     policy: LanguageModel
     max_particles: int
 
-    def engine(self) -> StepEngine:
-        return StepEngine(self.policy, self.max_particles)
+    def batcher(self) -> StepBatcher:
+        return StepBatcher(self.policy, self.max_particles)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +48,8 @@ class _Scores:
 
     policy: LanguageModel
 
-    def engine(self) -> PromptEngine:
-        return PromptEngine(lambda requests: score(self.policy, requests))
+    def batcher(self) -> ScoreBatcher:
+        return ScoreBatcher(lambda requests: score(self.policy, requests))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +59,8 @@ class _Rewards:
     reward: Reward
     tokens_meanwhile: int
 
-    def engine(self) -> PromptEngine:
-        return PromptEngine(self._all, self.tokens_meanwhile)
+    def batcher(self) -> ScoreBatcher:
+        return ScoreBatcher(self._all, self.tokens_meanwhile)
 
     def _all(self, requests: Sequence[ScoringRequest]) -> Sequence[Scored]:
         if isinstance(self.reward, RewardModel):

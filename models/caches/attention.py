@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from llmsmc.errors import InputError
-from llmsmc.models.caches.row_layer import Slots
+from llmsmc.models.caches.row_cache import Slots
 
 FULL: Final = "full_attention"
 SLIDING: Final = "sliding_attention"

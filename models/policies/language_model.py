@@ -25,9 +25,14 @@ from llmsmc.core.cost import Cost
 from llmsmc.models.caches.attention import Attention
 from llmsmc.models.caches.row_cache import RowCache
 from llmsmc.models.policies.adapters import with_adapter
+from llmsmc.models.policies.decoding.requests import (
+    ScoreRequest,
+    StepRequest,
+    StepTokens,
+    TokenScores,
+)
 from llmsmc.models.policies.decoding.step_batch import StepBatch
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores, score
+from llmsmc.models.policies.decoding.token_scoring import score
 from llmsmc.models.policies.policy import Demands
 from llmsmc.models.policies.step_by_step import require_step_by_step
 from llmsmc.models.pretrained.loading import (
@@ -231,7 +236,7 @@ class LanguageModel:
         Rows of the cache behind the first B do not take part.
         """
         num_rows, num_new = input_ids.shape
-        slots = cache.begin(num_new, num_rows)
+        slots = cache.prepare(num_new, num_rows)
         output = self.model(
             input_ids=input_ids,
             # Positions of padding may lie beyond the context; what is computed there is not used.

@@ -12,8 +12,12 @@ import torch
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores
+from llmsmc.models.policies.decoding.requests import (
+    ScoreRequest,
+    StepRequest,
+    StepTokens,
+    TokenScores,
+)
 from llmsmc.models.text.stopping import StepRule
 from llmsmc.models.text.thinking import Thinking
 from llmsmc.models.text.vocabulary import Vocabulary

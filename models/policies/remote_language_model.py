@@ -24,11 +24,14 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.caches.ragged import padded_rows
-from llmsmc.models.policies.decoding.sampling import UniformTable
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores
+from llmsmc.models.caches.row_cache import CacheRows, padded_rows
+from llmsmc.models.policies.decoding.requests import (
+    ScoreRequest,
+    StepRequest,
+    StepTokens,
+    TokenScores,
+    UniformTable,
+)
 from llmsmc.models.policies.policy import Demands
 from llmsmc.models.policies.requirements import missing, require
 from llmsmc.models.pretrained.loading import load_config, load_tokenizer, resolve

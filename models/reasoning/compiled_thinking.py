@@ -7,7 +7,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from llmsmc.errors import InputError
-from llmsmc.models.policies.decoding.token_scoring import TokenScores
+from llmsmc.models.policies.decoding.requests import TokenScores
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.text.stopping import StepRule, step_rule

@@ -26,9 +26,7 @@ from llmsmc.core.checks import require_count
 from llmsmc.core.cost import Cost, peak_memory_bytes
 from llmsmc.core.state_space_model import StateSpaceModel
 from llmsmc.errors import InputError
-from llmsmc.models.policies.decoding.sampling import UniformTable
-from llmsmc.models.policies.decoding.step_tokens import StepTokens
-from llmsmc.models.policies.decoding.token_scoring import TokenScores
+from llmsmc.models.policies.decoding.requests import StepTokens, TokenScores, UniformTable
 from llmsmc.models.policies.policy import Demands, Policy, require_same_tokens
 from llmsmc.models.reasoning.compiled_thinking import CompiledThinking, compiled_thinking
 from llmsmc.models.reasoning.particles import (

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from llmsmc.errors import InputError
 from llmsmc.grading.grades import equivalence_classes, extract_answer
-from llmsmc.models.caches.handles import CacheRows, JointRows, Memory, join_memories
+from llmsmc.models.caches.row_cache import CacheRows, JointRows, Memory, join_memories
 from llmsmc.storage.serialization import SAVED
 
 FINISH_REASONS: Final = (None, "eos", "answer", "length", "max_steps", "failed")

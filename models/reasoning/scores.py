@@ -12,8 +12,8 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from llmsmc.core.cost import Cost
-from llmsmc.models.caches.handles import CacheRows, join
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest
+from llmsmc.models.caches.row_cache import CacheRows, join
+from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import (
     FAILED,

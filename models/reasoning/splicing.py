@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.policies.decoding.token_scoring import TokenScores
+from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.policies.decoding.requests import TokenScores
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import (
     NO_STEP,

@@ -19,10 +19,14 @@ from torch.nn.functional import pad
 
 from llmsmc.core.cost import Cost
 from llmsmc.grading.extraction import gives_answer
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.policies.decoding.sampling import UniformTable
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores
+from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.policies.decoding.requests import (
+    ScoreRequest,
+    StepRequest,
+    StepTokens,
+    TokenScores,
+    UniformTable,
+)
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.compiled_thinking import CompiledThinking
 from llmsmc.models.reasoning.particles import (

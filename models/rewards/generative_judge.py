@@ -26,11 +26,8 @@ from llmsmc.core.checks import require_count
 from llmsmc.core.cost import Cost
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.errors import InputError
-from llmsmc.models.caches.handles import CacheRows, Memory
-from llmsmc.models.caches.ragged import padded_rows
-from llmsmc.models.policies.decoding.sampling import UniformTables
-from llmsmc.models.policies.decoding.step_tokens import StepRequest
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest
+from llmsmc.models.caches.row_cache import CacheRows, Memory, padded_rows
+from llmsmc.models.policies.decoding.requests import ScoreRequest, StepRequest, UniformTables
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.reward import (
     Memoryless,

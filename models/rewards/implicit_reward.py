@@ -26,9 +26,8 @@ from torch import Tensor
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.caches.handles import CacheRows, JointRows, Memory, join_memories
-from llmsmc.models.caches.ragged import padded_rows
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest
+from llmsmc.models.caches.row_cache import CacheRows, JointRows, Memory, join_memories, padded_rows
+from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.reward import Reading, Solution, Steps, checked_steps, cost_of_reading
 from llmsmc.models.text.vocabulary import neutralized

@@ -16,7 +16,7 @@ from typing import Final, Literal, Protocol, runtime_checkable
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.handles import Memory
+from llmsmc.models.caches.row_cache import Memory
 
 Steps = tuple[str, ...]
 

@@ -23,7 +23,7 @@ from torch.nn.functional import logsigmoid
 from llmsmc.core.checks import require_choice
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.handles import JointRows, Memory
+from llmsmc.models.caches.row_cache import JointRows, Memory
 from llmsmc.models.rewards.reward import (
     Reading,
     Reward,

@@ -7,7 +7,7 @@ import torch
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.caches.handles import CacheRows, Memory
+from llmsmc.models.caches.row_cache import CacheRows, Memory
 from llmsmc.models.rewards.reward import (
     READINGS,
     Memoryless,

@@ -25,10 +25,7 @@ from transformers import PreTrainedTokenizerBase
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, NumericalError
 from llmsmc.models.caches.attention import Attention
-from llmsmc.models.caches.handles import CacheRows, Memory
-from llmsmc.models.caches.ragged import padded_rows
-from llmsmc.models.caches.row_cache import RowCache, gather
-from llmsmc.models.caches.row_selection import RowSelection
+from llmsmc.models.caches.row_cache import CacheRows, Memory, RowCache, RowSelection, padded_rows
 from llmsmc.models.pretrained.loading import (
     Placement,
     context_length,
@@ -276,7 +273,7 @@ class RewardModel:
         length = int((cache.lengths.cpu() + counts).max())
         if length > self.context_length:
             raise self._does_not_fit(length)
-        slots, device = cache.begin(fed.shape[1]), self.model.device
+        slots, device = cache.prepare(fed.shape[1]), self.model.device
         with torch.no_grad():
             output = self.model.base_model(
                 input_ids=fed.to(device),

@@ -13,8 +13,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from llmsmc.models.caches.row_cache import RowCache, gather
-from llmsmc.models.policies.decoding.loop_members import Rows
 from llmsmc.models.policies.decoding.particle_slots import FREE, ParticleSlots
+from llmsmc.models.policies.decoding.requests import Rows
 from llmsmc.models.text.stopping import STOP
 
 

@@ -10,29 +10,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from llmsmc.errors import NumericalError
-from llmsmc.models.caches.row_cache import RowCache
-from llmsmc.models.policies.decoding.sampling import UniformTable
-from llmsmc.models.policies.decoding.step_tokens import StepTokens
+from llmsmc.models.policies.decoding.requests import Rows, StepTokens, UniformTable
 from llmsmc.models.text.constraint import TokenMask
 from llmsmc.models.text.stopping import Automaton
 from llmsmc.models.text.thinking import ForcedTokens
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Rows of a cache.
-
-    Attributes:
-        cache: the cache.
-        rows: R of its rows, repeats allowed.
-        lengths: how many tokens of each are meant.
-        is_given_up: whether the buffers may be moved out of the cache.
-    """
-
-    cache: RowCache
-    rows: Int[Tensor, " R"]
-    lengths: Int[Tensor, " R"]
-    is_given_up: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-from llmsmc.models.policies.decoding.sampling import CHUNK
+from llmsmc.models.policies.decoding.requests import CHUNK
 
 FREE: Final = -1  # the owner of a slot that nobody has
 

@@ -13,8 +13,13 @@ import torch
 
 from llmsmc.core.cost import Cost
 from llmsmc.models.policies.decoding.loop_members import Entry, Member, StepLaw
-from llmsmc.models.policies.decoding.prefixes import CachedPrefix, Prefix, cached
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
+from llmsmc.models.policies.decoding.requests import (
+    CachedPrefix,
+    Prefix,
+    StepRequest,
+    StepTokens,
+    cached,
+)
 from llmsmc.models.policies.decoding.token_loop import TokenLoop
 
 if TYPE_CHECKING:

@@ -17,17 +17,15 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from llmsmc.errors import NumericalError
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.caches.row_cache import RowCache
+from llmsmc.models.caches.row_cache import CacheRows, RowCache
 from llmsmc.models.policies.decoding.batch_rows import BatchRows
 from llmsmc.models.policies.decoding.loop_members import Entry, Member, StepLaw
 from llmsmc.models.policies.decoding.particle_slots import FREE, ParticleSlots
-from llmsmc.models.policies.decoding.sampling import CHUNK, invert
-from llmsmc.models.policies.decoding.step_tokens import StepTokens
+from llmsmc.models.policies.decoding.requests import CHUNK, StepTokens
 from llmsmc.models.text.stopping import EOS, LENGTH, STOP
 from llmsmc.models.text.thinking import put_forced
 
@@ -261,3 +259,32 @@ class TokenLoop:
             stop_reasons=reasons,
             memory=memory,
         )
+
+
+def invert(
+    log_probs: Float[Tensor, "R V"], uniforms: Float64[Tensor, " A"], rows: Int[Tensor, " A"]
+) -> Int[Tensor, " A"]:
+    """Return the smallest index whose cumulative probability exceeds u, for each u in its row.
+
+    In double precision. Strictly exceeds, so that a first class of probability zero is not drawn
+    at u = 0; and never beyond the last class of positive probability, when rounding takes u times
+    the total to the total.
+    """
+    cumulative = log_probs.double().exp().cumsum(-1)
+    total = cumulative[:, -1:].contiguous()
+    place = _places(rows)
+    table = uniforms.new_zeros((len(log_probs), int(place.max()) + 1))
+    table[rows, place] = uniforms
+    index = torch.searchsorted(cumulative, table * total, right=True)
+    last = torch.searchsorted(cumulative, total, right=False)
+    chosen: Tensor = torch.minimum(index, last).clamp(max=log_probs.shape[-1] - 1)[rows, place]
+    return chosen
+
+
+def _places(rows: Int[Tensor, " A"]) -> Int[Tensor, " A"]:
+    """Return for each entry how many entries of the same row come before it."""
+    order = rows.argsort(stable=True)
+    ordered, numbers = rows[order], torch.arange(len(rows), device=rows.device)
+    places = torch.empty_like(rows)
+    places[order] = numbers - torch.searchsorted(ordered, ordered)
+    return places

@@ -7,7 +7,6 @@ Shapes: B particles of one request, R rows that differ, L tokens scored at most,
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -16,52 +15,21 @@ from torch import Tensor
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import NumericalError
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.caches.row_cache import gather
-from llmsmc.models.policies.decoding.loop_members import Rows
-from llmsmc.models.policies.decoding.prefixes import CachedPrefix, Prefix, cached, distinct
+from llmsmc.models.caches.row_cache import CacheRows, gather
+from llmsmc.models.policies.decoding.requests import (
+    CachedPrefix,
+    Prefix,
+    Rows,
+    ScoreRequest,
+    TokenScores,
+    cached,
+    distinct,
+)
 
 if TYPE_CHECKING:
     from llmsmc.models.policies.language_model import LanguageModel
 
 MAX_LOGITS: Final = 2**26  # numbers that the logits of several positions may take at once
-
-
-@dataclass(frozen=True, eq=False)
-class ScoreRequest:
-    """Tokens of B particles that are to be scored.
-
-    Attributes:
-        prompt_ids: the prompt, common to all particles.
-        token_ids: generated tokens, padded on the right.
-        num_tokens: how many each particle has.
-        starts: the first of them that is scored; all before it are given.
-        memory: what is cached of the particles, up to the last token before that; what is missing
-            is computed again.
-        temperature: of the softmax, above 0.
-    """
-
-    prompt_ids: tuple[int, ...]
-    token_ids: Int[Tensor, "B L"]
-    num_tokens: Int[Tensor, " B"]
-    starts: Int[Tensor, " B"]
-    memory: CacheRows
-    temperature: float | int = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class TokenScores:
-    """What a language model says of tokens that somebody else has chosen.
-
-    Attributes:
-        log_probs: log-probabilities of the tokens at temperature 1; zero on padding.
-        tempered_log_probs: the same at the temperature asked for.
-        memory: the cached rows, of everything but the last token.
-    """
-
-    log_probs: Float64[Tensor, "B L"]
-    tempered_log_probs: Float64[Tensor, "B L"]
-    memory: CacheRows
 
 
 Scored = tuple[TokenScores, Cost] | NumericalError

@@ -5,10 +5,16 @@ import torch
 from torch import Tensor
 
 from llmsmc.models.caches.attention import Attention
-from llmsmc.models.caches.handles import CacheRows, join
-from llmsmc.models.caches.row_cache import RowCache, concatenate, gather
-from llmsmc.models.caches.row_layer import BLOCK, RowLayer
-from llmsmc.models.caches.row_selection import RowSelection
+from llmsmc.models.caches.row_cache import (
+    BLOCK,
+    CacheRows,
+    RowCache,
+    RowLayer,
+    RowSelection,
+    concatenate,
+    gather,
+    join,
+)
 from llmsmc.models.policies.language_model import LanguageModel
 
 
@@ -125,7 +131,7 @@ def test_a_token_costs_no_copy_of_the_cache(policy: LanguageModel) -> None:
 
 
 def test_a_forward_pass_must_be_announced(policy: LanguageModel) -> None:
-    with pytest.raises(RuntimeError, match="begin"):
+    with pytest.raises(RuntimeError, match="prepare"):
         policy.model(
             torch.tensor([[1]]), past_key_values=RowCache(1), attention_mask=torch.ones(1, 1, 1, 1)
         )
@@ -276,7 +282,7 @@ def test_rows_of_several_caches_are_fed_where_they_are(any_policy: LanguageModel
     assert selection.lengths.tolist() == [2, 3, 85, 0]
     new = [[1, 2], [3], [4, 5], [6]]
     padded = torch.tensor([row + [7] * (2 - len(row)) for row in new])
-    slots = selection.begin(2)
+    slots = selection.prepare(2)
     with torch.no_grad():
         logits = any_policy.model(
             padded,

@@ -14,7 +14,7 @@ from llmsmc import InputError, Posterior
 from llmsmc.inference import Adaptive, BootstrapFilter, systematic
 from llmsmc.models import LanguageModel, Reasoning
 from llmsmc.models.caches.attention import Attention
-from llmsmc.models.caches.row_layer import RowLayer, Slots
+from llmsmc.models.caches.row_cache import RowLayer, Slots
 from llmsmc.models.pretrained.loading import context_length
 from llmsmc.models.pretrained.tolerance import CACHED_TOLERANCE
 from llmsmc.models.text.chat import chat_ids, chat_text

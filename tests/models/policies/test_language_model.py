@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from llmsmc import InputError, NumericalError
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.policies.decoding.sampling import UniformTable
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
+from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.policies.decoding.requests import StepRequest, StepTokens, UniformTable
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.text.stopping import EOS, LENGTH, STOP, Delimiter, TokenCount
 

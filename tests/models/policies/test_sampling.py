@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from llmsmc.models.policies.decoding.sampling import CHUNK, UniformTable, invert
+from llmsmc.models.policies.decoding.requests import CHUNK, UniformTable
+from llmsmc.models.policies.decoding.token_loop import invert
 
 
 def test_frequencies() -> None:

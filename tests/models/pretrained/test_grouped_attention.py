@@ -7,7 +7,7 @@ import torch
 from transformers.integrations import sdpa_attention
 
 from llmsmc.models import LanguageModel, RewardModel
-from llmsmc.models.caches.handles import CacheRows
+from llmsmc.models.caches.row_cache import CacheRows
 from llmsmc.models.pretrained.grouped_attention import NAME
 from llmsmc.models.rewards.reward import Solution
 

@@ -19,9 +19,13 @@ from torch import Tensor
 from llmsmc.core.cost import Cost
 from llmsmc.grading.grades import boxed_answer
 from llmsmc.models import Reasoning
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores
+from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.policies.decoding.requests import (
+    ScoreRequest,
+    StepRequest,
+    StepTokens,
+    TokenScores,
+)
 from llmsmc.models.policies.policy import Demands
 from llmsmc.models.reasoning.particles import FINISH_REASONS, NO_STEP, ReasoningParticles
 from llmsmc.models.rewards.reward_function import RewardFunction

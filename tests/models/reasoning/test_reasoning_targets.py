@@ -19,8 +19,8 @@ from llmsmc.inference import (
     TemperedSMC,
     systematic,
 )
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest
+from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.reasoning.model import Reasoning
 from llmsmc.models.reasoning.particles import ReasoningParticles
