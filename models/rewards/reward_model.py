@@ -25,7 +25,14 @@ from transformers import PreTrainedTokenizerBase
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, NumericalError
 from llmsmc.models.caches.attention import Attention
-from llmsmc.models.caches.row_cache import CacheRows, Memory, RowCache, RowSelection, padded_rows
+from llmsmc.models.caches.row_cache import (
+    CacheRows,
+    Memory,
+    RowCache,
+    RowSelection,
+    gather,
+    padded_rows,
+)
 from llmsmc.models.pretrained.loading import (
     Placement,
     context_length,
