@@ -22,8 +22,15 @@ from llmsmc.models.policies.decoding.requests import (
 )
 from llmsmc.models.policies.decoding.token_scoring import score
 from llmsmc.models.policies.language_model import LanguageModel
-from llmsmc.models.rewards.reward import MeasuredReward, Reading, Reward, Solution, Steps
-from llmsmc.models.rewards.reward_model import RewardModel, ScoringRequest, score_together
+from llmsmc.models.rewards.reward import (
+    MeasuredReward,
+    Reading,
+    Reward,
+    ScoringRequest,
+    Solution,
+    Steps,
+)
+from llmsmc.models.rewards.reward_model import RewardModel, score_together
 
 MAX_PARTICLES: Final = 1024
 

@@ -26,20 +26,17 @@ from llmsmc.core.checks import require_count
 from llmsmc.core.cost import Cost, peak_memory_bytes
 from llmsmc.core.state_space_model import StateSpaceModel
 from llmsmc.errors import InputError
-from llmsmc.models.policies.decoding.requests import StepTokens, TokenScores, UniformTable
 from llmsmc.models.policies.policy import Demands, Policy, require_same_tokens
 from llmsmc.models.reasoning.compiled_thinking import CompiledThinking, compiled_thinking
 from llmsmc.models.reasoning.particles import (
     CACHES,
     FAILED,
     ReasoningParticles,
-    appended,
-    concatenate,
 )
 from llmsmc.models.reasoning.scores import StepScores, newest_log_odds, scored_by_expert
 from llmsmc.models.reasoning.segmentation import complete_steps, is_segmented
 from llmsmc.models.reasoning.splicing import rewound, spliced, with_scores
-from llmsmc.models.reasoning.step_sampling import FinishReasons, StepSampler
+from llmsmc.models.reasoning.step_sampling import FinishReasons, StepSampler, among_finished
 from llmsmc.models.rewards.aggregation import Aggregation, aggregation
 from llmsmc.models.rewards.reward import Reward
 from llmsmc.models.rewards.reward_function import Scoring, as_reward
@@ -171,6 +168,8 @@ class Reasoning(StateSpaceModel):
         )
         return StepSampler(
             self.policy,
+            self.proposal_policy,
+            self.constraint,
             self.prompt_ids,
             step_rule(self.step) if self._thinking is None else self._thinking.rule,
             self._thinking,
@@ -193,7 +192,9 @@ class Reasoning(StateSpaceModel):
         self, t: int, previous: ReasoningParticles, *, generator: Generator
     ) -> ReasoningParticles:
         """Draw one more step of each unfinished solution; consumes `generator`."""
-        return self._extend(t, previous, self.temperature, generator)[0]
+        state, _, cost = self._sampler.step(t, previous, self.temperature, generator)
+        self._meter.cost += cost
+        return state
 
     def mode_initial(self, num_particles: int) -> ReasoningParticles:
         """Return N copies of the first step that greedy decoding gives."""
@@ -202,7 +203,9 @@ class Reasoning(StateSpaceModel):
 
     def mode_transition(self, t: int, previous: ReasoningParticles) -> ReasoningParticles:
         """Append the step that greedy decoding gives."""
-        return self._extend(t, previous, 0.0, None)[0]
+        state, _, cost = self._sampler.step(t, previous, 0.0, None)
+        self._meter.cost += cost
+        return state
 
     def finished(self, state: ReasoningParticles) -> Bool[Tensor, " N"]:
         """Return which solutions are complete, or truncated for good by a limit on tokens."""
@@ -311,18 +314,15 @@ class Reasoning(StateSpaceModel):
         alpha, log_tilt = self.policy_inverse_temperature, torch.zeros(len(state)).double()
         if alpha is not None:
             log_tilt = (alpha * state.log_probs - state.transition_log_probs).sum(1)
-        if self._scores is None and (alpha is not None or self.constraint is not None):
-            return log_tilt
-        scores = self._require_scores()
-        return log_tilt + self.inverse_temperature * scores.log_scores(self._with_scores(state))
-
-    def _require_scores(self) -> StepScores:
         if self._scores is None:
-            raise InputError(
-                "This algorithm asks for a likelihood. Got Reasoning(reward=None); accepted: a "
-                "RewardModel, or an algorithm that needs none (Greedy, SelfConsistency)."
-            )
-        return self._scores
+            if alpha is None and self.constraint is None:
+                raise _no_reward()
+            return log_tilt
+        state = self._with_scores(state)
+        counted = torch.arange(state.log_odds.shape[1]) < state.num_steps[:, None]
+        counted &= ~state.log_odds.isnan()
+        log_scores = self._scores.aggregation.log_score(state.log_odds, counted)
+        return log_tilt + self.inverse_temperature * log_scores
 
     def expert_log_prob(self, state: ReasoningParticles) -> Float64[Tensor, " N"]:
         """Return the log-probability of each solution under the expert, at temperature 1.
@@ -364,13 +364,18 @@ class Reasoning(StateSpaceModel):
         """
         if previous is None:
             previous = self._nothing(num_particles)
-        return self._extend(t, previous, self.temperature, generator, is_guided=True)
+        state, log_ratio, cost = self._sampler.step(
+            t, previous, self.temperature, generator, is_guided=True
+        )
+        self._meter.cost += cost
+        return state, log_ratio
 
     def log_lookahead(self, t: int, state: ReasoningParticles, y: Any) -> Tensor:
         """Return the guess at what is still to come."""
         if self.lookahead is not None:
             return self.lookahead(state)
-        self._require_scores()
+        if self._scores is None:
+            raise _no_reward()
         return logsigmoid(newest_log_odds(self._with_scores(state)))
 
     def log_twist(self, t: int, state: ReasoningParticles, observations: Any) -> Tensor:
@@ -426,7 +431,7 @@ class Reasoning(StateSpaceModel):
         joined = with_scores(joined, prefixes.num_tokens, scores)
         if self._thinking is not None:
             joined = self._thinking.certain_where_forced(joined)
-        return _among_finished(joined, rows, state)
+        return among_finished(joined, rows, state)
 
     def record(self, particles: ReasoningParticles) -> ReasoningParticles:
         """Return the particles with nothing cached."""
@@ -465,69 +470,6 @@ class Reasoning(StateSpaceModel):
         length = 0 if self.expert is None else len(self._expert_prompt_ids)
         return rewound(particles, num_steps, self.policy, length)
 
-    def _extend(
-        self,
-        t: int,
-        previous: ReasoningParticles,
-        temperature: float | int,
-        generator: Generator | None,
-        *,
-        is_guided: bool = False,
-    ) -> tuple[ReasoningParticles, Float64[Tensor, " N"]]:
-        """Append one step to each unfinished solution.
-
-        A guided step is drawn from the allowed tokens of the policy, or from the proposal; the
-        policy scores the latter in one pass. What ends a step is a function of its tokens, and
-        cancels in the ratio.
-
-        Returns:
-            The solutions, and `[N]` the log of transition over proposal probability of each step.
-
-        Raises:
-            ServerError: a server could not go on with any of the solutions.
-        """
-        log_ratio = torch.zeros(len(previous), dtype=torch.float64)
-        rows = (~previous.finished).nonzero().squeeze(1)
-        if not len(rows):
-            return previous, log_ratio
-        active, sampler, uniforms = previous[rows], self._sampler, None
-        if generator is not None and (temperature > 0 or is_guided):
-            uniforms = UniformTable(len(previous), generator)
-        source, memory, constraint = self.policy, active.policy_memory, None
-        if is_guided:
-            constraint = self.constraint
-            if self.proposal_policy is not None:
-                source, memory = self.proposal_policy, active.proposal_memory
-        drawn, cost = sampler.drawn(
-            t, source, active, memory, rows, uniforms, temperature, constraint
-        )
-        self._meter.cost += cost
-        scores, transition = None, drawn.transition_log_probs
-        if source is not self.policy and int(drawn.num_tokens.sum()):
-            scores = self._score_proposed(active, drawn)
-            transition = scores.tempered_log_probs
-        if is_guided:
-            log_ratio[rows] = (transition - drawn.proposal_log_probs).sum(1)
-        extended = sampler.extended(t, active, drawn, scores)
-        if bool((extended.num_scored < active.num_scored).any()):
-            assert self._scores is not None
-            extended = self._scores.rewound(active, extended)
-        if len(rows) < len(previous):
-            extended = _among_finished(extended, rows, previous)
-        if drawn.error is not None and bool(extended.failed.all()):
-            raise drawn.error
-        return extended, log_ratio
-
-    def _score_proposed(self, active: ReasoningParticles, drawn: StepTokens) -> TokenScores:
-        """Return the policy's log-probabilities of the tokens of a proposal."""
-        counts = active.num_tokens + drawn.num_tokens
-        token_ids = appended(active.token_ids, active.num_tokens, drawn.token_ids, drawn.num_tokens)
-        scores, cost = self._sampler.scores_behind(active, token_ids, counts, self.temperature)
-        self._meter.cost += cost
-        if self._thinking is None:
-            return scores
-        return self._thinking.without_forced(scores, active.num_tokens, active.steps)
-
     def _check_demands(self) -> None:
         """Raise `InputError` if a language model cannot do what this model asks of it."""
         power, proposes = self.policy_inverse_temperature is not None, self.proposal_policy
@@ -551,14 +493,11 @@ class Reasoning(StateSpaceModel):
             self.expert.check(Demands(token_scores=True))
 
 
-def _among_finished(
-    extended: ReasoningParticles, rows: Tensor, previous: ReasoningParticles
-) -> ReasoningParticles:
-    """Put the extended particles in their places among those that had finished."""
-    rest = previous.finished.nonzero().squeeze(1)
-    if not len(rest):
-        return extended
-    return concatenate([extended, previous[rest]])[torch.cat([rows, rest]).argsort()]
+def _no_reward() -> InputError:
+    return InputError(
+        "This algorithm asks for a likelihood. Got Reasoning(reward=None); accepted: a "
+        "RewardModel, or an algorithm that needs none (Greedy, SelfConsistency)."
+    )
 
 
 def _require_not_negative(name: str, value: object) -> None:

@@ -25,6 +25,7 @@ from llmsmc.models.reasoning.particles import (
 )
 from llmsmc.models.rewards.aggregation import Aggregation
 from llmsmc.models.rewards.reward import (
+    READINGS,
     MeasuredReward,
     Reading,
     Reward,
@@ -59,19 +60,14 @@ class StepScores:
         the room is 0 or -1. `before` are the solutions without their newest steps: of a reward that
         counts pieces, only the new pieces are counted.
         """
-        known = list[tuple[Steps, int] | None]([None] * len(steps))
+        known: Sequence[tuple[Steps, int] | None] = [None] * len(steps)
         if before is not None and before.reward_room is not None:
-            known[:] = zip(self._read(before.steps), before.reward_room.tolist(), strict=True)
+            known = list(zip(self._read(before.steps), before.reward_room.tolist(), strict=True))
         room = [
             self._measure(self.question, texts, self.aggregation.reading, each)
             for texts, each in zip(self._read(steps), known, strict=True)
         ]
         return torch.tensor(room, dtype=torch.long)
-
-    def room_of(self, particles: ReasoningParticles) -> Int64[Tensor, " N"]:
-        """Return the room behind each particle, which it may know."""
-        known = particles.reward_room
-        return self.room(particles.steps) if known is None else known
 
     def scored(self, particles: ReasoningParticles) -> tuple[ReasoningParticles, Cost]:
         """Score the steps that have no score yet, in one pass over all particles.
@@ -84,47 +80,48 @@ class StepScores:
         num_scored, num_steps = particles.num_scored, particles.num_steps
         if bool((num_scored >= num_steps).all()):
             return particles, Cost()
-        reading, fitting = self.aggregation.reading, list(particles.steps)
-        room = self.room_of(particles)
+        room = particles.reward_room
+        room = self.room(particles.steps) if room is None else room
+        fitting, reading = list(particles.steps), self.aggregation.reading
         for n in (room < 0).nonzero().flatten().tolist():
             while fitting[n] and not self._fits(fitting[n]):
                 fitting[n] = fitting[n][:-1]
         counts = num_scored.tolist()
         old = self._read([texts[:count] for texts, count in zip(fitting, counts, strict=True)])
-        solutions = [
-            Solution(scored, texts[len(scored) :])
-            for scored, texts in zip(old, self._read(fitting), strict=True)
-        ]
+        pairs = zip(old, self._read(fitting), strict=True)
+        solutions = [Solution(scored, texts[len(scored) :]) for scored, texts in pairs]
         said, memory, cost = self.reward.score_steps(
             self.question,
             solutions,
             particles.reward_memory or CacheRows.none(len(particles)),
             reading=reading,
         )
-        scores, failed = scores_and_failures(self.reward.name, solutions, said, reading)
-        rows, codes = particles.log_odds.tolist(), particles.finish_codes
-        for n, values in enumerate(scores):
+        counts, codes = (
+            [len(READINGS[reading](one.new)) for one in solutions],
+            particles.finish_codes,
+        )
+        is_plain = len(said) == len(counts) and all(
+            type(values) is list
+            and len(values) == count
+            and all(type(value) is float and value == value for value in values)
+            for values, count in zip(said, counts, strict=True)
+        )
+        if not is_plain:
+            said, failed = scores_and_failures(self.reward.name, solutions, said, reading)
+            codes = codes.masked_fill(torch.tensor(failed), FAILED)
+        rows = particles.log_odds.tolist()
+        for texts, row, values in zip(fitting, rows, said, strict=True):
             if values:  # a single one, where the whole solution was read
-                stop = len(fitting[n])
-                rows[n][stop - len(values) : stop] = values
-        codes = codes.masked_fill(torch.tensor(failed), FAILED)
-        going_on = (codes == UNFINISHED) | (codes == MAX_STEPS)
-        log_odds = torch.tensor(rows, dtype=torch.float64).reshape(particles.log_odds.shape)
+                row[len(texts) - len(values) : len(texts)] = values
         observed = replace(
             particles,
-            log_odds=log_odds,
+            log_odds=torch.tensor(rows, dtype=torch.float64).reshape(particles.log_odds.shape),
             num_scored=num_steps,
             finish_codes=codes,
             reward_room=room,
-            reward_memory=memory.keep(going_on),
+            reward_memory=memory.keep((codes == UNFINISHED) | (codes == MAX_STEPS)),
         )
         return observed, cost
-
-    def log_scores(self, particles: ReasoningParticles) -> Float64[Tensor, " N"]:
-        """Return log A of all steps that have a score."""
-        counted = torch.arange(particles.log_odds.shape[1]) < particles.num_steps[:, None]
-        counted &= ~particles.log_odds.isnan()
-        return self.aggregation.log_score(particles.log_odds, counted)
 
     def rewound(self, before: ReasoningParticles, after: ReasoningParticles) -> ReasoningParticles:
         """Return `after` with the reward's cache of `before`, cut back to the scored steps."""
@@ -143,11 +140,13 @@ class StepScores:
         memory = self.reward.rewind(self.question, memory, old, new, self.aggregation.reading)
         return replace(after, reward_memory=memory)
 
-    def _read(self, steps: Sequence[Steps]) -> Sequence[Steps]:
-        """Return the steps of each solution that the reward reads."""
+    @cached_property
+    def _read(self) -> Callable[[Sequence[Steps]], Sequence[Steps]]:
+        """From the steps of each solution to those steps that the reward reads."""
         if self.thinking_end is None:
-            return steps
-        return [answer_steps(texts, self.thinking_end) for texts in steps]
+            return tuple
+        closing = self.thinking_end
+        return lambda steps: [answer_steps(texts, closing) for texts in steps]
 
     def _fits(self, steps: Steps) -> bool:
         (read,) = self._read([steps])

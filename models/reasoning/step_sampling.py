@@ -13,8 +13,8 @@ Shapes: N particles, L new tokens.
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Int64
-from torch import Tensor
+from jaxtyping import Bool, Float64, Int64
+from torch import Generator, Tensor
 from torch.nn.functional import pad
 
 from llmsmc.core.cost import Cost
@@ -40,6 +40,7 @@ from llmsmc.models.reasoning.particles import (
     ReasoningParticles,
     answer_text,
     appended,
+    concatenate,
 )
 from llmsmc.models.reasoning.scores import StepScores
 from llmsmc.models.rewards.reward import Steps
@@ -102,7 +103,8 @@ class FinishReasons:
         """Return which solutions the reward has no room for."""
         if self.scores is None:
             return torch.zeros(len(particles), dtype=torch.bool)
-        return self.scores.room_of(particles) < 0
+        room = particles.reward_room
+        return (self.scores.room(particles.steps) if room is None else room) < 0
 
     def are_possible(
         self, particles: ReasoningParticles, before: ReasoningParticles
@@ -131,6 +133,8 @@ class StepSampler:
 
     Attributes:
         policy: the language model whose law the transition is.
+        proposal_policy: the language model from which guided steps are drawn; None for the policy.
+        constraint: what must not occur in guided steps.
         prompt_ids: the tokens of the prompt.
         rule: the rule that ends a step.
         thinking: the compiled settings of thinking; None where there is none.
@@ -141,6 +145,8 @@ class StepSampler:
     """
 
     policy: Policy
+    proposal_policy: Policy | None
+    constraint: Constraint | None
     prompt_ids: tuple[int, ...]
     rule: StepRule
     thinking: CompiledThinking | None
@@ -148,22 +154,41 @@ class StepSampler:
     max_tokens: int | None
     finish_reasons: FinishReasons
 
-    def drawn(
+    def step(
         self,
         t: int,
-        source: Policy,
-        active: ReasoningParticles,
-        memory: CacheRows | None,
-        rows: Tensor,
-        uniforms: UniformTable | None,
+        previous: ReasoningParticles,
         temperature: float | int,
-        constraint: Constraint | None = None,
-    ) -> tuple[StepTokens, Cost]:
-        """Draw the tokens of one step of each of the particles number `rows`, from `source`."""
-        starts, forced = None, None
+        generator: Generator | None,
+        *,
+        is_guided: bool = False,
+    ) -> tuple[ReasoningParticles, Float64[Tensor, " N"], Cost]:
+        """Append one step to each unfinished solution; consumes `generator`.
+
+        A guided step is drawn from the allowed tokens of the policy, or from the proposal; the
+        policy scores a proposal in one pass. What ends a step is a function of its tokens, and
+        cancels in the ratio.
+
+        Returns:
+            The solutions, `[N]` the log of transition over proposal probability of each step, and
+            the cost.
+
+        Raises:
+            ServerError: a server could not go on with any of the solutions.
+        """
+        log_ratio = torch.zeros(len(previous), dtype=torch.float64)
+        rows = (~previous.finished).nonzero().squeeze(1)
+        if not len(rows):
+            return previous, log_ratio, Cost()
+        active, uniforms, starts, forced = previous[rows], None, None, None
+        if generator is not None and (temperature > 0 or is_guided):
+            uniforms = UniformTable(len(previous), generator)
         if self.thinking is not None:
             starts, forced = self.thinking.step(active.num_tokens, active.steps)
-        return source.sample_step(
+        source, memory, is_proposed = self.policy, active.policy_memory, False
+        if is_guided and self.proposal_policy is not None:
+            source, memory, is_proposed = self.proposal_policy, active.proposal_memory, True
+        drawn, cost = source.sample_step(
             StepRequest(
                 self.prompt_ids,
                 active.token_ids,
@@ -176,11 +201,28 @@ class StepSampler:
                 uniforms=uniforms,
                 particles=rows,
                 step=t,
-                constraint=constraint,
+                constraint=self.constraint if is_guided else None,
                 starts=starts,
                 forced=forced,
             )
         )
+        scores, transition_log_probs = None, drawn.transition_log_probs
+        if is_proposed and int(drawn.num_tokens.sum()):
+            lengths, counts = active.num_tokens, drawn.num_tokens
+            token_ids = appended(active.token_ids, lengths, drawn.token_ids, counts)
+            scores, spent = self.scores_behind(active, token_ids, lengths + counts, temperature)
+            cost += spent
+            if self.thinking is not None:
+                scores = self.thinking.without_forced(scores, lengths, active.steps)
+            transition_log_probs = scores.tempered_log_probs
+        if is_guided:
+            log_ratio[rows] = (transition_log_probs - drawn.proposal_log_probs).sum(1)
+        extended = self.extended(t, active, drawn, scores)
+        if len(rows) < len(previous):
+            extended = among_finished(extended, rows, previous)
+        if drawn.error is not None and bool(extended.failed.all()):
+            raise drawn.error
+        return extended, log_ratio, cost
 
     def scores_behind(
         self,
@@ -242,13 +284,24 @@ class StepSampler:
         codes = self.finish_reasons.codes(t, longer.steps, drawn.stop_reasons, room)
         # Those that are truncated by max_steps would go on in a longer run.
         going_on = (codes == UNFINISHED) | (codes == MAX_STEPS)
-        return replace(
+        extended = replace(
             longer,
             finish_codes=codes,
             reward_room=room,
             policy_memory=(drawn if scores is None else scores).memory.keep(going_on),
             proposal_memory=None if scores is None else drawn.memory.keep(going_on),
         )
+        if rewards is not None and bool((extended.num_scored < particles.num_scored).any()):
+            return rewards.rewound(particles, extended)
+        return extended
+
+
+def among_finished(
+    extended: ReasoningParticles, rows: Tensor, previous: ReasoningParticles
+) -> ReasoningParticles:
+    """Put the extended particles in their places among those that had finished."""
+    rest = previous.finished.nonzero().squeeze(1)
+    return concatenate([extended, previous[rest]])[torch.cat([rows, rest]).argsort()]
 
 
 def with_texts(

@@ -46,6 +46,23 @@ class Solution:
         return self.scored + self.new
 
 
+@dataclass(frozen=True, eq=False)
+class ScoringRequest:
+    """Solutions of a question, of which the new steps are to be scored.
+
+    Attributes:
+        question: the question that the solutions answer.
+        solutions: their steps, scored and new.
+        memory: what is cached of the scored steps; what is missing is computed again.
+        reading: whether a score is of one step or of the whole solution so far.
+    """
+
+    question: str
+    solutions: Sequence[Solution]
+    memory: Memory
+    reading: Reading = "steps"
+
+
 @runtime_checkable
 class Reward(Protocol):
     """Scores the steps of solutions.
@@ -214,9 +231,6 @@ def scores_and_failures(
         if isinstance(values, ServerError):
             scores.append([-math.inf] * count)
             continue
-        if type(values) is list and len(values) == count and all(map(_is_number, values)):
-            scores.append(values)
-            continue
         read = READINGS[reading](solution.steps)
         found = scores_or_fault(values, read[len(read) - count :], -math.inf, math.inf)
         if isinstance(found, str):
@@ -226,11 +240,6 @@ def scores_and_failures(
             )
         scores.append(found)
     return scores, failed
-
-
-def _is_number(value: object) -> bool:
-    """Return whether a value is a float and not NaN, as nearly all of them are."""
-    return type(value) is float and value == value
 
 
 def cost_of_reading(cost: Cost, scored_tokens: int = 0) -> Cost:

@@ -53,7 +53,14 @@ from llmsmc.models.rewards.conventions.recognition import (
     made,
     named_convention,
 )
-from llmsmc.models.rewards.reward import READINGS, Reading, Solution, Steps, checked_steps
+from llmsmc.models.rewards.reward import (
+    READINGS,
+    Reading,
+    ScoringRequest,
+    Solution,
+    Steps,
+    checked_steps,
+)
 
 MAX_POSITIONS: Final = 2**15  # positions of one forward pass; larger batches are cut up
 MAX_SEEN: Final = 2**15  # rows times cached positions of one forward pass, copied a layer at a time
@@ -313,23 +320,6 @@ class RewardModel:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class ScoringRequest:
-    """Solutions of a question, of which the new steps are to be scored.
-
-    Attributes:
-        question: the question that the solutions answer.
-        solutions: their steps, scored and new.
-        memory: the cached rows of the scored steps; what is missing is computed again.
-        reading: whether a score is of one step or of the whole solution so far.
-    """
-
-    question: str
-    solutions: Sequence[Solution]
-    memory: Memory
-    reading: Reading = "steps"
-
-
 Scores = tuple[list[list[float]], CacheRows, Cost]
 """The answer: the log-odds of each solution, the cached rows for the next call, and the cost."""
 
@@ -398,12 +388,21 @@ def score_together(model: RewardModel, requests: Sequence[ScoringRequest]) -> li
             held = max(plan.held for plan in batch if plan.work is work)
             work.cache.reserve(held + width)
     for batch in batches:
-        rows = _rows_of(batch)
-        log_odds = model.feed(rows, [plan.ids for plan in batch], [plan.reads for plan in batch])
+        rows: dict[_Work, list[int]] = {}
+        for plan in batch:
+            rows.setdefault(plan.work, []).append(int(plan.work.rows[plan.number]))
+        parts = [(work.cache, torch.tensor(numbers)) for work, numbers in rows.items()]
+        cache, first = parts[0]
+        is_whole = len(parts) == 1 and first.tolist() == list(range(cache.num_rows))
+        log_odds = model.feed(
+            cache if is_whole else RowSelection(parts),
+            [plan.ids for plan in batch],
+            [plan.reads for plan in batch],
+        )
         width = max(len(plan.ids) for plan in batch)
         for plan, values in zip(batch, log_odds, strict=True):
             plan.work.scores[plan.number] = values
-        for work in {plan.work for plan in batch}:
+        for work in rows:
             counts = [len(plan.ids) for plan in batch if plan.work is work]
             work.cost += Cost(
                 scored_tokens=sum(counts), reward_positions=len(counts) * width, model_calls=1
@@ -529,18 +528,6 @@ def _batches(plans: Sequence[_Plan]) -> list[list[_Plan]]:
         ends = [part * len(batch) // num_parts for part in range(num_parts + 1)]
         batches += [batch[start:stop] for start, stop in pairwise(ends)]
     return batches
-
-
-def _rows_of(batch: Sequence[_Plan]) -> RowCache | RowSelection:
-    """Return the rows of the plans, in order."""
-    rows: dict[_Work, list[int]] = {}
-    for plan in batch:
-        rows.setdefault(plan.work, []).append(int(plan.work.rows[plan.number]))
-    if len(rows) == 1:
-        work = batch[0].work
-        if rows[work] == list(range(work.cache.num_rows)):
-            return work.cache
-    return RowSelection([(work.cache, torch.tensor(each)) for work, each in rows.items()])
 
 
 def length_of_common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
