@@ -1,6 +1,6 @@
 """What an author of an algorithm needs, from one place: see docs/write_an_algorithm.md.
 
-Everything here is public. What a step is made of is in `begin`, `resample`, `extend` and their
+Everything here is public. What a step is made of is in `init`, `resample`, `extend` and their
 guided forms; what a population is made of in `take`, `where` and `concatenate`.
 """
 
@@ -16,21 +16,28 @@ from llmsmc.core.weights import (
 )
 from llmsmc.errors import DegenerateWeightsError, InputError, NumericalError
 from llmsmc.inference.loop.algorithm import Algorithm
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population, descended, resample
-from llmsmc.inference.loop.propagation import (
-    begin,
-    begin_guided,
+from llmsmc.inference.loop.guided import extend_guided, init_guided
+from llmsmc.inference.loop.loop import (
+    Population,
+    Run,
+    Stepwise,
+    descended,
     extend,
-    extend_guided,
+    init,
     propagate,
+    resample,
     weigh,
 )
-from llmsmc.inference.loop.run import Run
 from llmsmc.inference.moves.move import Move, Moved
 from llmsmc.inference.resampling.adaptive import Adaptive
-from llmsmc.inference.resampling.points import inverse_cdf, inverse_cdf_of_strata, uniforms
-from llmsmc.inference.resampling.scheme import Resampled, Resampler, Scheme
+from llmsmc.inference.resampling.scheme import (
+    Resampled,
+    Resampler,
+    Scheme,
+    inverse_cdf,
+    inverse_cdf_of_strata,
+    uniforms,
+)
 from llmsmc.inference.resampling.systematic import systematic
 from llmsmc.results.estimates import Guarantee
 from llmsmc.results.posterior import Posterior
@@ -55,8 +62,8 @@ __all__ = [
     "StateSpaceModel",
     "Stepwise",
     "Truncated",
-    "begin",
-    "begin_guided",
+    "init",
+    "init_guided",
     "concatenate",
     "descended",
     "effective_sample_size",

@@ -18,13 +18,13 @@ import torch
 from jaxtyping import Float64
 from torch import Generator, Tensor
 
+from llmsmc.core.capabilities import RemembersPath
 from llmsmc.core.particles import components, map_populations, where
 from llmsmc.core.weights import on_host
 from llmsmc.errors import InputError
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run
 from llmsmc.inference.moves.move import Moved
-from llmsmc.inference.resampling.points import uniforms
+from llmsmc.inference.resampling.scheme import uniforms
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class RandomWalk:
 
     def check(self, run: Run) -> None:
         """Raise `InputError` unless states consist of real numbers; draws one state to check."""
-        if run.model.remembers_path:
+        if run.supports(RemembersPath):
             raise InputError(
                 "A random walk moves the last state of a Markov model. Got "
                 f"{type(run.model).__name__}, whose states are paths; accepted: another move."
@@ -76,9 +76,7 @@ class RandomWalk:
         return Moved(replace(population, particles=where(accepted, new, old)), accepted)
 
 
-def _observed(
-    run: Run, t: int, previous: Any, state: Any
-) -> tuple[Any, Float64[Tensor, " N"]]:
+def _observed(run: Run, t: int, previous: Any, state: Any) -> tuple[Any, Float64[Tensor, " N"]]:
     """Return the states x_t, observed, and the log-density of x_t and y_t given x_{t-1}."""
     log_transition = on_host(run.model.log_transition(t, previous, state))
     state, log_likelihood = run.observe(t, previous, state)

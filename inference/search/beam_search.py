@@ -18,9 +18,7 @@ from torch import Tensor
 
 from llmsmc.core.checks import require_count
 from llmsmc.inference.loop import independent_runs
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population, descended
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, Stepwise, descended
 from llmsmc.inference.search.best_of_n import the_best
 from llmsmc.results.estimates import Guarantee
 
@@ -44,15 +42,15 @@ class BeamSearch(Stepwise):
         super().__post_init__()
         require_count("beam_width", self.beam_width)
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles."""
-        return independent_runs.begin(run, self.num_particles)
+        return independent_runs.init(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Keep the best unfinished paths, and continue each in several ways."""
         particles, scores = run.observe_path(t - 1, population.particles)
         population = replace(population, particles=particles)
-        active = (~run.model.finished(particles).cpu()).nonzero().squeeze(1)
+        active = (~run.finished(particles)).nonzero().squeeze(1)
         ancestors = torch.arange(self.num_particles)
         ancestors[active] = active[best(scores[active], self.beam_width)]
         return independent_runs.step(run, t, descended(population, ancestors))

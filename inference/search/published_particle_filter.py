@@ -24,9 +24,7 @@ import torch
 from llmsmc.core.checks import require_choice
 from llmsmc.core.weights import log_evidence
 from llmsmc.inference.loop import independent_runs
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population, resample
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, Stepwise, resample
 from llmsmc.inference.resampling.multinomial import multinomial
 from llmsmc.inference.search.best_of_n import point_mass
 from llmsmc.results.estimates import Guarantee
@@ -56,9 +54,9 @@ class PublishedParticleFilter(Stepwise):
         super().__post_init__()
         require_choice("selection", self.selection, get_args(Selection))
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles and weigh them."""
-        population = independent_runs.begin(run, self.num_particles)
+        population = independent_runs.init(run, self.num_particles)
         return weighed(run, 0, population)
 
     def step(self, run: Run, t: int, population: Population) -> Population:

@@ -28,11 +28,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from llmsmc.core.capabilities import RemembersPath
 from llmsmc.core.particles import components, take, where
 from llmsmc.core.particles import num_particles as size_of
 from llmsmc.core.randomness import RandomStreams, sample
 from llmsmc.core.state_space_model import Observations, StateSpaceModel
 from llmsmc.errors import InputError, ModelLawError
+from llmsmc.inference.loop.loop import Run
 from llmsmc.storage import serialization
 
 Finding = tuple[str, str | None]
@@ -69,12 +71,11 @@ def check_model(
         ModelLawError: laws are broken; names each law, the step and the deviation.
     """
     limits = (num_steps, model.max_steps, None if observations is None else len(observations))
-    model = model.given(observations)
-    streams, laws = RandomStreams(seed), dict[str, None]()
+    run, laws = Run(model, observations, RandomStreams(seed)), dict[str, None]()
+    model = run.model
     previous, path = None, torch.zeros(num_particles, dtype=torch.float64)
     for t in range(min(limit for limit in limits if limit is not None)):
-        y = None if observations is None else observations[t]
-        step = _Step(model, t, previous, y, num_particles, tolerance, streams)
+        step = _Step(run, t, previous, num_particles, tolerance)
         state = step.draw()
         for check in CHECKS:
             findings = dict(check(step, state))
@@ -83,7 +84,7 @@ def check_model(
                 raise ModelLawError(type(model).__name__, step.name(violations))
             laws.update(dict.fromkeys(findings))
         state = step.absorb(state)
-        if model.remembers_path:
+        if run.supports(RemembersPath):
             state, log_likelihood = step.observe(state)
             path = path + step.active() * log_likelihood
             law = "the likelihood of a path is the product of those of its steps"
@@ -92,7 +93,7 @@ def check_model(
             if broken:
                 raise ModelLawError(type(model).__name__, step.name({law: broken}))
             laws[law] = None
-        if bool(model.finished(state).all()):
+        if bool(run.finished(state).all()):
             break
         previous = state
     return tuple(laws)
@@ -102,17 +103,25 @@ def check_model(
 class _Step:
     """Step t of the run that the checks look at."""
 
-    model: StateSpaceModel
+    run: Run
     t: int
     previous: Any
-    y: Any
     num_particles: int
     tolerance: float
-    streams: RandomStreams
+
+    @property
+    def model(self) -> StateSpaceModel:
+        """The model."""
+        return self.run.model
+
+    @property
+    def y(self) -> Any:
+        """The observation of the step."""
+        return self.run.y(self.t)
 
     def draw(self) -> Any:
         """Return x_t; always the same draw."""
-        generator = self.streams.generator(self.t, "propagate")
+        generator = self.run.generator(self.t, "propagate")
         if self.previous is None:
             return self.model.sample_initial(self.num_particles, generator=generator)
         return self.model.sample_transition(self.t, self.previous, generator=generator)
@@ -121,7 +130,7 @@ class _Step:
         """Return which particles had not finished before the step."""
         if self.previous is None:
             return torch.ones(self.num_particles, dtype=torch.bool)
-        return ~self.model.finished(self.previous).cpu()
+        return ~self.run.finished(self.previous)
 
     def absorb(self, state: Any) -> Any:
         """Return the drawn particles, but those that had finished as they were."""
@@ -206,13 +215,13 @@ def _check_density(step: _Step, state: Any) -> Iterator[Finding]:
 
 
 def _check_finished(step: _Step, state: Any) -> Iterator[Finding]:
-    finished = step.model.finished(state).cpu()
+    finished = step.run.finished(state)
     right = finished.shape == (step.num_particles,) and finished.dtype == torch.bool
     broken = f"shape {tuple(finished.shape)} of {finished.dtype} in place of N of torch.bool"
     yield "`finished` says yes or no for each particle", None if right else broken
     if not right:
         return
-    reopened = ~step.active() & ~step.model.finished(step.absorb(state)).cpu()
+    reopened = ~step.active() & ~step.run.finished(step.absorb(state))
     broken = f"{int(reopened.sum())} of {step.num_particles} do not"
     yield "particles that have finished stay so", broken if bool(reopened.any()) else None
 
@@ -279,7 +288,7 @@ def _mass_error(step: _Step, law: Distribution) -> str | None:
         worst = mass.flatten()[int((mass - 1.0).abs().argmax())]
         wrong = abs(float(worst) - 1.0) > step.tolerance
         return f"its probabilities sum to {float(worst):.6g}" if wrong else None
-    generator = step.streams.generator(step.t, "observation")
+    generator = step.run.generator(step.t, "observation")
     first, draws = sample(law, (2, _NUM_DRAWS), generator)
     low, high = first.double().quantile(torch.tensor([0.25, 0.75]).double(), dim=0)
     size = high.floor() - low.ceil() + 1 if _support(law).is_discrete else high - low

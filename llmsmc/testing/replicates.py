@@ -12,7 +12,7 @@ from torch import Tensor
 from llmsmc.errors import DegenerateWeightsError
 from llmsmc.inference import Algorithm, CoalescingFilter, IslandFilter, TemperedSMC, WeightedBestOfN
 from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.resampling.blockwise import InBlocks
+from llmsmc.inference.resampling.blockwise import Blockwise
 from llmsmc.results.posterior import Posterior
 from llmsmc.testing.instances import Instance
 
@@ -58,7 +58,7 @@ def replicate(
     A filter whose resampler works on one population can run on many at once, as blocks of one
     large population that never exchange a particle; others run one after the other.
     """
-    joint = in_blocks(algorithm, num_runs)
+    joint = blockwise(algorithm, num_runs)
     if joint is not None:
         posterior = joint.run(instance.model, instance.observations, seed=seed)
         weights = posterior.log_weights.exp().reshape(num_runs, -1) * num_runs
@@ -72,7 +72,7 @@ def replicate(
     return Replicates(instance, torch.cat(rows), torch.cat(measures))
 
 
-def in_blocks(algorithm: Any, num_runs: int) -> Algorithm | None:
+def blockwise(algorithm: Any, num_runs: int) -> Algorithm | None:
     """Return the algorithm for R populations at once; None if it has no such form."""
     if isinstance(algorithm, IslandFilter):
         return replace(
@@ -94,7 +94,7 @@ def in_blocks(algorithm: Any, num_runs: int) -> Algorithm | None:
         return None
     total: int = algorithm.num_particles * num_runs
     joint: Algorithm = replace(
-        algorithm, num_particles=total, resampler=InBlocks(algorithm.resampler, num_runs)
+        algorithm, num_particles=total, resampler=Blockwise(algorithm.resampler, num_runs)
     )
     return joint
 

@@ -15,6 +15,7 @@ import pyro.distributions as dist
 import torch
 
 from llmsmc.core import distributions as laws
+from llmsmc.core.capabilities import Finishes
 from llmsmc.core.distributions import Law
 from llmsmc.core.particles import components, map_populations
 from llmsmc.core.priors import Prior, check_prior
@@ -63,12 +64,13 @@ def to_pyro(
 def _path(model: StateSpaceModel, observations: Observations | None) -> list[Any]:
     """Draw a path and observe it."""
     states: list[Any] = []
+    finishing: Any = model if model.supports(Finishes) else None
     for t in range(_num_steps(model, observations)):
         previous = states[-1] if states else None
         law = model.transition(t, previous) if states else model.initial()
         states.append(_sample(f"x_{t}", law, previous))
         _observe(model, t, previous, states[-1], observations)
-        if model.can_finish() and bool(model.finished(states[-1]).all()):
+        if finishing is not None and bool(finishing.finished(states[-1]).all()):
             break
     return states
 

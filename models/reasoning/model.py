@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float64
 from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid
 
+from llmsmc.core.capabilities import DrawsProposals
 from llmsmc.core.checks import require_count
 from llmsmc.core.cost import Cost, peak_memory_bytes
 from llmsmc.core.state_space_model import StateSpaceModel
@@ -109,8 +110,6 @@ class Reasoning(StateSpaceModel):
     lookahead: Callable[[ReasoningParticles], Tensor] | None = None
     thinking: Thinking | None = None
     _meter: _Meter = field(init=False, repr=False, default_factory=_Meter)
-
-    remembers_path = True
 
     def __post_init__(self) -> None:
         """Check the settings and the question."""
@@ -340,10 +339,12 @@ class Reasoning(StateSpaceModel):
             )
         return self._with_scores(state).expert_log_probs.nan_to_num(0.0).sum(1)
 
-    def can_propose(self) -> bool:
-        """Return whether there is something else to draw from than the law of the policy."""
-        masked = self.constraint is not None and self.policy.masks
-        return self.proposal_policy is not None or masked
+    def supports(self, capability: type) -> bool:
+        """Return whether the model has a capability: settings decide whether it has a proposal."""
+        if capability is DrawsProposals:
+            masked = self.constraint is not None and self.policy.masks
+            return self.proposal_policy is not None or masked
+        return super().supports(capability)
 
     def check_splice(self) -> None:
         """Raise `InputError` if the policy cannot score what is put behind a solution."""

@@ -36,8 +36,7 @@ from llmsmc.inference import (
     multinomial,
     systematic,
 )
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run
 from llmsmc.testing.instances import exact_instances
 
 ALGORITHMS = [
