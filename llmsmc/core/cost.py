@@ -29,6 +29,7 @@ def kind_of(message: str) -> str:
     """Return the kind of a message: the message without its numbers and quoted parts."""
     return _VARYING.sub("_", message.partition(" Got ")[0])
 
+
 if TYPE_CHECKING:
     import torch
 

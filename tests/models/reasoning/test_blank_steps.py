@@ -183,13 +183,13 @@ def test_what_is_drawn_is_what_is_meant(kind: str, cut: str) -> None:
 def steps_of(model: Reasoning, size: int, seed: int = 3) -> Iterator[ReasoningParticles]:
     """The states of a filter without resampling, as they are after each step."""
     state = model.sample_initial(size, generator=generator(seed))
-    model.log_likelihood(0, None, state, None)
+    state, _ = model.observe(0, None, state, None)
     yield state
     for t in range(1, last_step(model) + 1):
         if bool(state.finished.all()):
             return
         previous, state = state, model.sample_transition(t, state, generator=generator(seed + t))
-        model.log_likelihood(t, previous, state, None)
+        state, _ = model.observe(t, previous, state, None)
         yield state
 
 

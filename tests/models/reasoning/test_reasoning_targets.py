@@ -209,7 +209,7 @@ def test_the_temperature_reaches_every_step(model: Reasoning) -> None:
 
 def test_splicing_a_solution_onto_itself_changes_nothing(model: Reasoning) -> None:
     whole = grown(model, 12, 4)
-    model.path_log_likelihood(3, whole, None)
+    whole, _ = model.observe_path(3, whole, None)
     for t in (1, 2, 3):
         long = (whole.num_steps > t).nonzero().squeeze(1)
         references = whole[long]
