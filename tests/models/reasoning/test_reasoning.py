@@ -113,7 +113,7 @@ def test_continuing_from_ids_alone_is_the_same(model: Reasoning) -> None:
         assert texts(results[0]) == texts(results[1])
         torch.testing.assert_close(results[0].log_probs, results[1].log_probs, rtol=0.0, atol=1e-5)
         potentials = [
-            state, _ = model.observe(2 + seed, start, state, None)
+            model.log_likelihood(2 + seed, start, state, None)
             for start, state in zip((particles, bare), results, strict=True)
         ]
         torch.testing.assert_close(potentials[0], potentials[1], rtol=0.0, atol=1e-4)
