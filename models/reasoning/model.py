@@ -35,7 +35,7 @@ from llmsmc.models.reasoning.particles import (
     ReasoningParticles,
 )
 from llmsmc.models.reasoning.scores import StepScores, newest_log_odds, scored_by_expert
-from llmsmc.models.reasoning.segmentation import complete_steps, is_segmented
+from llmsmc.models.reasoning.segmentation import could_be_sampled
 from llmsmc.models.reasoning.splicing import rewound, spliced, with_scores
 from llmsmc.models.reasoning.step_sampling import FinishReasons, StepSampler, among_finished
 from llmsmc.models.rewards.aggregation import Aggregation, aggregation
@@ -386,29 +386,10 @@ class Reasoning(StateSpaceModel):
     def log_prior(self, state: ReasoningParticles) -> Float64[Tensor, " N"]:
         """Return the log-probability of each solution under the transition.
 
-        It is `-inf` where the tokens could not have been segmented into these steps.
+        It is `-inf` where the solution could not have been sampled in these steps.
         """
         before = self._rewound(state, (state.num_transitions - 1).clamp(min=0))
-        reasons, thinking = self._sampler.finish_reasons, self._thinking
-        possible = reasons.are_possible(state, before)
-        complete = complete_steps(
-            self.policy.tokens.automaton(self._sampler.rule),
-            state.token_ids,
-            state.num_tokens,
-            self.policy.device,
-            None if thinking is None else thinking.automaton.restart,
-        )
-        is_full = state.num_tokens >= reasons.room
-        possible &= is_segmented(
-            state,
-            complete,
-            is_full,
-            is_full | reasons.has_outgrown(state),
-            self.max_tokens_per_step,
-            self.max_steps,
-        )
-        if thinking is not None:
-            possible &= thinking.are_possible(state)
+        possible = could_be_sampled(self._sampler, state, before)
         return state.transition_log_probs.sum(1).masked_fill(~possible, -math.inf)
 
     def splice(
@@ -432,7 +413,7 @@ class Reasoning(StateSpaceModel):
         joined = with_scores(joined, prefixes.num_tokens, scores)
         if self._thinking is not None:
             joined = self._thinking.certain_where_forced(joined)
-        return among_finished(joined, rows, state)
+        return joined if len(rows) == len(state) else among_finished(joined, rows, state)
 
     def record(self, particles: ReasoningParticles) -> ReasoningParticles:
         """Return the particles with nothing cached."""
@@ -451,8 +432,8 @@ class Reasoning(StateSpaceModel):
 
     def identities(self, state: ReasoningParticles) -> Sequence[Hashable]:
         """Return the tokens of each solution, and why it has finished."""
-        codes = state.finish_codes.tolist()
-        return [(state[n].token_ids, codes[n]) for n in range(len(state))]
+        columns = state.token_ids.tolist(), state.num_tokens.tolist(), state.finish_codes.tolist()
+        return [(tuple(ids[:count]), code) for ids, count, code in zip(*columns, strict=True)]
 
     def num_steps(self, state: ReasoningParticles) -> Tensor:
         """Return how many steps each solution has, those without a text of their own too."""

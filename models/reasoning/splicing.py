@@ -24,8 +24,8 @@ def spliced(
 ) -> ReasoningParticles:
     """Return N unfinished solutions, each continued by the steps from t on of a reference.
 
-    Token ids are the truth: the texts of what is put behind are decoded anew. Nothing of it is
-    scored or cached yet.
+    The texts of the later steps are decoded anew from their tokens. Nothing of them is scored or
+    cached yet, and their log-probabilities are left to `with_scores`.
     """
     behind = torch.full((len(references),), t)
     starts = references.tokens_after(behind)
@@ -35,14 +35,10 @@ def spliced(
     tail = references.token_ids.gather(1, places.clamp(max=references.token_ids.shape[1] - 1))
     lengths = particles.num_tokens
     ends = references.transition_ends[:, t:] + (lengths - starts)[:, None]
-    nothing = torch.zeros_like(tail, dtype=torch.float64)
     joined = replace(
         particles,
         token_ids=appended(particles.token_ids, lengths, tail, counts),
         num_tokens=lengths + counts,
-        log_probs=appended(particles.log_probs, lengths, nothing, counts),
-        transition_log_probs=appended(particles.transition_log_probs, lengths, nothing, counts),
-        proposal_log_probs=appended(particles.proposal_log_probs, lengths, nothing, counts),
         transition_ends=appended(
             particles.transition_ends,
             particles.num_transitions,
@@ -60,19 +56,18 @@ def spliced(
 def with_scores(
     particles: ReasoningParticles, starts: Int64[Tensor, " N"], scores: TokenScores
 ) -> ReasoningParticles:
-    """Fill in what the policy says of the tokens from `starts` on."""
+    """Return spliced solutions with the policy's log-probabilities from `starts` on."""
+    columns = {
+        "log_probs": scores.log_probs,
+        "transition_log_probs": scores.tempered_log_probs,
+        "proposal_log_probs": scores.tempered_log_probs,
+    }
     counts = particles.num_tokens - starts
-
-    def put(rows: Tensor, new: Tensor) -> Tensor:
-        kept = torch.arange(rows.shape[1]) < starts[:, None]
-        return appended(rows.where(kept, 0.0), starts, new, counts)
-
-    return replace(
-        particles,
-        log_probs=put(particles.log_probs, scores.log_probs),
-        transition_log_probs=put(particles.transition_log_probs, scores.tempered_log_probs),
-        proposal_log_probs=put(particles.proposal_log_probs, scores.tempered_log_probs),
-    )
+    appended_columns = {
+        name: appended(getattr(particles, name), starts, new, counts)
+        for name, new in columns.items()
+    }
+    return replace(particles, **appended_columns)
 
 
 def rewound(
@@ -83,8 +78,8 @@ def rewound(
 ) -> ReasoningParticles:
     """Return the particles after their first steps, unfinished where steps went.
 
-    What the language models have cached of the steps that remain stays cached; what the reward has
-    is left to the caller.
+    The caches of the language models are truncated to the steps that remain; the cache of the
+    reward is left to the caller.
 
     Args:
         particles: N solutions.
@@ -98,7 +93,7 @@ def rewound(
     remains = torch.arange(particles.transition_ends.shape[1]) < num_transitions[:, None]
     read_by_expert = torch.arange(particles.expert_log_probs.shape[1]) < num_tokens[:, None]
 
-    def cut(memory: CacheRows | None, num_prompt_tokens: int) -> CacheRows | None:
+    def truncated(memory: CacheRows | None, num_prompt_tokens: int) -> CacheRows | None:
         # All but the last token is cached, the prompt's where nothing is left.
         return memory and memory.truncate(num_tokens + num_prompt_tokens - 1)
 
@@ -112,10 +107,10 @@ def rewound(
         proposal_log_probs=particles.proposal_log_probs.where(kept, 0.0),
         transition_ends=particles.transition_ends.where(remains, NO_STEP),
         finish_codes=particles.finish_codes.where(~shortened, UNFINISHED),
-        policy_memory=cut(particles.policy_memory, num_prompt_tokens),
-        proposal_memory=cut(particles.proposal_memory, num_prompt_tokens),
+        policy_memory=truncated(particles.policy_memory, num_prompt_tokens),
+        proposal_memory=truncated(particles.proposal_memory, num_prompt_tokens),
         expert_log_probs=particles.expert_log_probs.where(read_by_expert, torch.nan),
-        expert_memory=cut(particles.expert_memory, num_expert_prompt_tokens),
+        expert_memory=truncated(particles.expert_memory, num_expert_prompt_tokens),
     )
     return with_texts(shorter, *_whole_texts(shorter), policy)
 
@@ -123,9 +118,9 @@ def rewound(
 def _whole_texts(
     particles: ReasoningParticles,
 ) -> tuple[Int64[Tensor, " N"], Int64[Tensor, " N"]]:
-    """Return how many texts are left as they were, and of how many steps they are.
+    """Return how many texts are unchanged, and how many steps they belong to.
 
-    The last one is not where a blank step that belonged to it went.
+    The last text is changed where a blank step that belonged to it went.
     """
     is_text = torch.arange(particles.step_ends.shape[1]) < particles.num_steps[:, None]
     is_text &= particles.step_ends <= particles.num_tokens[:, None]

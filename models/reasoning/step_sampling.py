@@ -106,26 +106,6 @@ class FinishReasons:
         room = particles.reward_room
         return (self.scores.room(particles.steps) if room is None else room) < 0
 
-    def are_possible(
-        self, particles: ReasoningParticles, before: ReasoningParticles
-    ) -> Bool[Tensor, " N"]:
-        """Return which solutions finish with their answer, and within the room that there is.
-
-        Sampled solutions do; solutions that are spliced need not. `before` are the same solutions
-        without their last steps, with which they must not have finished.
-        """
-        outgrown, codes = self.has_outgrown(particles), particles.finish_codes
-        may_be_full = (codes == LENGTH) | (codes == EOS) | (codes == ANSWER)
-        possible = (codes != FAILED) & ~self.has_outgrown(before)
-        possible &= particles.num_tokens < self.room + may_be_full.long()
-        possible &= ~outgrown | (codes == LENGTH)
-        if not self.stop_at_answer:
-            return possible
-        answers = torch.tensor([self.has_answer(texts) for texts in particles.steps])
-        possible &= (answers == (codes == ANSWER)) | (codes == EOS) | outgrown
-        heads = [[texts[: n + 1] for n in range(len(texts))] for texts in before.steps]
-        return possible & ~torch.tensor([any(map(self.has_answer, each)) for each in heads])
-
 
 @dataclass(frozen=True, eq=False)
 class StepSampler:

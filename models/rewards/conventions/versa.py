@@ -9,17 +9,13 @@ Reference: Zeng et al. (2025). VersaPRM: multi-domain process reward model via s
 data. arXiv 2502.06737.
 """
 
-from typing import Any, Final
+from typing import Final
 
-from jaxtyping import Float
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from llmsmc.models.pretrained.loading import Placement
 from llmsmc.models.rewards.conventions.convention import (
+    LabelConvention,
     PiecewiseConvention,
-    label_log_odds,
-    load_language_model,
     single_id,
 )
 from llmsmc.models.text.chat import checked_text
@@ -29,7 +25,7 @@ MARKER: Final = " \n\n\n\n"
 GOOD, BAD = "+", "-"
 
 
-class VersaConvention(PiecewiseConvention):
+class VersaConvention(PiecewiseConvention, LabelConvention):
     """Layout and labels of VersaPRM, and of Llama-PRM800K and Qwen-PRM800K beside it.
 
     Attributes:
@@ -46,20 +42,6 @@ class VersaConvention(PiecewiseConvention):
         )
         self._tokenizer = tokenizer
         super().__init__(self._encoded_question, self._encoded_step)
-
-    @classmethod
-    def recognizes(cls, architecture: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-        """Return that such a checkpoint looks like any language model."""
-        return False
-
-    @classmethod
-    def load(cls, source: str, placement: Placement) -> Any:
-        """Load a checkpoint, which is a language model."""
-        return load_language_model(source, placement)
-
-    def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
-        """Return the log-odds of "+" against "-"."""
-        return label_log_odds(model, hidden, *self.label_ids)
 
     def _encoded_question(self, question: str) -> tuple[int, ...]:
         question = checked_text(self._tokenizer, "question", question.strip())
