@@ -106,11 +106,12 @@ class RewardModel:
         require_embedded(tokenizer, model, self.name)
         cls = convention_class(convention, type(model).__name__, tokenizer, self.name)
         self.convention = made(cls, tokenizer, settings)
-        grows = isinstance(self.convention, PiecewiseConvention)
-        self.pieces = self.convention if grows else None
-        self.layout = self.convention.layout
-        if not grows:
-            self.layout = lru_cache(REMEMBERED)(self.layout)
+        self.pieces: PiecewiseConvention | None = None
+        self.layout = lru_cache(REMEMBERED)(self.convention.layout)
+        # A convention that is derived from one of ours may lay solutions out in another way.
+        if isinstance(self.convention, PiecewiseConvention):
+            if type(self.convention).layout is PiecewiseConvention.layout:
+                self.pieces, self.layout = self.convention, self.convention.layout
         self.calibration = calibration
         self.context_length = context_length(model.config)
         self._attention = Attention(model.config)
@@ -267,13 +268,11 @@ class RewardModel:
     ) -> CacheRows:
         """Return the cached rows of the steps `after`, the first ones of the steps `before`."""
         assert isinstance(memory, CacheRows)
-        lengths = []
-        for longer, shorter in zip(before, after, strict=True):
-            ids = self.ids(question, longer, reading)
-            common = len(ids)
-            if longer != shorter:
-                common = length_of_common_prefix(ids, self.ids(question, shorter, reading))
-            lengths.append(common)
+        if self.pieces is not None and reading == "steps":
+            lengths = [self.context_length - self.room(question, steps) for steps in after]
+        else:
+            ids = [[self.ids(question, one, reading) for one in each] for each in (before, after)]
+            lengths = list(map(length_of_common_prefix, *ids))
         return memory.truncate(torch.tensor(lengths))
 
     def feed(
