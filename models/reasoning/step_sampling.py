@@ -322,7 +322,7 @@ def with_texts(
         ends.append(stops)
         num_same.append(same)
     old_width = particles.log_odds.shape[1]
-    width = max(old_width, *map(len, ends))
+    width = max([old_width, *map(len, ends)])
     places = torch.arange(old_width)
     log_odds = particles.log_odds.where(places < torch.tensor(num_same)[:, None], torch.nan)
     # Where a solution was read as a whole, the texts within have no scores.

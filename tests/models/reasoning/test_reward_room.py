@@ -102,8 +102,9 @@ def states_of(model: Reasoning) -> Iterator[ReasoningParticles]:
     back = model.rewind(state, torch.arange(12) % 5)
     yield model.sample_transition(5, back, generator=generator(9))
     longer = (state.num_transitions > 2).nonzero().squeeze(1)
-    prefixes = model.rewind(state[longer], torch.full((len(longer),), 2))
-    yield model.observe_path(5, model.splice(prefixes, 2, state[longer.flip(0)]), None)[0]
+    if len(longer):
+        prefixes = model.rewind(state[longer], torch.full((len(longer),), 2))
+        yield model.observe_path(5, model.splice(prefixes, 2, state[longer.flip(0)]), None)[0]
 
 
 @pytest.mark.parametrize("aggregation", ["product", "model"])
