@@ -52,14 +52,6 @@ class Slots:
     attention_mask: Bool[Tensor, "B 1 q extent"]
     extent: int
 
-    @classmethod
-    def behind(cls, rows: Int[Tensor, " B"], lengths: Int[Tensor, " B"], num_new: int) -> "Slots":
-        """Return the slots of `num_new` tokens behind rows of these lengths."""
-        extent = num_new + (int(lengths.max()) if len(lengths) else 0)
-        positions = lengths[:, None] + torch.arange(num_new, device=lengths.device)
-        visible = torch.arange(extent, device=lengths.device) <= positions[:, :, None]
-        return cls(rows[:, None], positions, visible[:, None], extent)
-
 
 class RowCache(Cache):
     """A transformers cache of B rows with one true length each; see the module's description.
@@ -93,7 +85,11 @@ class RowCache(Cache):
         """Announce a forward pass over `num_new` tokens of each row, or of some of them."""
         if rows is None:
             rows = torch.arange(self.num_rows, device=self.lengths.device)
-        self._slots = Slots.behind(rows, self.lengths[rows], num_new)
+        lengths = self.lengths[rows]
+        extent = num_new + (int(lengths.max()) if len(lengths) else 0)
+        positions = lengths[:, None] + torch.arange(num_new, device=lengths.device)
+        visible = torch.arange(extent, device=lengths.device) <= positions[:, :, None]
+        self._slots = Slots(rows[:, None], positions, visible[:, None], extent)
         return self._slots
 
     def update(
@@ -283,9 +279,13 @@ class RowSelection(Cache):
 
     def prepare(self, num_new: int) -> Slots:
         """Announce a forward pass over `num_new` tokens a row."""
-        self._extents = [cache.prepare(num_new, rows).extent for cache, rows in self._parts]
-        lengths = self.lengths
-        return Slots.behind(torch.arange(len(lengths), device=lengths.device), lengths, num_new)
+        slots = [cache.prepare(num_new, rows) for cache, rows in self._parts]
+        self._extents = [each.extent for each in slots]
+        positions = torch.cat([each.position_ids for each in slots])
+        device, extent = positions.device, max(self._extents)
+        visible = torch.arange(extent, device=device) <= positions[:, :, None]
+        rows = torch.arange(len(positions), device=device)[:, None]
+        return Slots(rows, positions, visible[:, None], extent)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
@@ -388,10 +388,6 @@ class CacheRows:
         zeros = torch.zeros(num_particles, dtype=torch.long)
         return cls(None, zeros - 1, zeros)
 
-    def __len__(self) -> int:
-        """Return N."""
-        return len(self.rows)
-
     @property
     def present(self) -> Bool[Tensor, " N"]:
         """Which particles have a row: none, if the buffers have been moved out of the cache."""
@@ -400,7 +396,7 @@ class CacheRows:
 
     def split(self, num_models: int) -> "tuple[CacheRows, ...]":
         """Return a handle for each of `num_models` models, with nothing cached."""
-        return (CacheRows.none(len(self)),) * num_models
+        return (CacheRows.none(len(self.rows)),) * num_models
 
     def take(self, indices: Int[Tensor, " M"]) -> "CacheRows":
         """Return the rows of the particles `indices`."""
@@ -435,10 +431,6 @@ class JointRows:
     """The handles of several models for the same N particles."""
 
     parts: "tuple[CacheRows | JointRows, ...]"
-
-    def __len__(self) -> int:
-        """Return N."""
-        return len(self.parts[0])
 
     def split(self, num_models: int) -> "tuple[CacheRows | JointRows, ...]":
         """Return the handle of each model."""
@@ -497,7 +489,7 @@ def _in_one_cache(parts: list[CacheRows]) -> list[CacheRows]:
     shared.truncate(torch.cat([part.lengths[held] for part, held in pairs]))
     moved, start = [], 0
     for part, held in zip(parts, holders, strict=True):
-        rows = torch.full((len(part),), -1)
+        rows = torch.full((len(part.rows),), -1)
         rows[held] = torch.arange(start, start + len(held))
         start += len(held)
         moved.append(CacheRows(shared, rows, part.lengths))

@@ -186,10 +186,11 @@ class StepBatch:
                 for name in ("ids", "raw", "transition", "proposal"):
                     record = torch.nn.functional.pad(getattr(particles, name), (0, current))
                     setattr(particles, name, record)
-            logits, of_active = self._feed(), particles.owner[self._active]
+            logits = self._feed()
             for law, owners in laws.items():
                 active = self._active
                 if len(laws) > 1:
+                    of_active = particles.owner[active]
                     active = active[torch.isin(of_active, torch.tensor(owners).to(of_active))]
                 self._draw(law, active, logits)
             going_on = particles.reason[self._active] == 0
@@ -386,7 +387,8 @@ class StepBatch:
             self._cache.wipe(particles.row[mine & held])
             return member.error
         reasons, counts = particles.reason[mine].cpu(), particles.count[mine].cpu()
-        memory, can_go_on = CacheRows.none(len(reasons)), reasons == STOP
+        can_go_on = reasons == STOP
+        memory = CacheRows(None, torch.full_like(reasons, -1), torch.zeros_like(reasons))
         if bool(can_go_on.any()):
             going_on = particles.row[mine & (particles.reason == STOP)]
             rows, which = torch.unique(going_on, return_inverse=True)
