@@ -59,7 +59,9 @@ class LanguageModel:
         tokenizer: its tokenizer, which must have a chat template.
         name: where it came from.
         quantization: how its weights are quantised, or None.
-        context_length: number of positions it is built for.
+        device: the device on which the model runs.
+        vocab_size: the number of ids that it knows.
+        context_length: the number of positions it is built for.
         eos_ids: the ids that end a text.
         tokens: its vocabulary.
     """
@@ -83,6 +85,8 @@ class LanguageModel:
         self.model, self.tokenizer = model, tokenizer
         self.name, self.quantization = name or type(model).__name__, quantization
         require_embedded(tokenizer, model, self.name)
+        self.device: torch.device = model.device
+        self.vocab_size = int(model.config.get_text_config().vocab_size)
         self.context_length = context_length(model.config)
         self._attention = Attention(model.config)
         generation = getattr(model, "generation_config", None)
@@ -140,11 +144,6 @@ class LanguageModel:
         """Show what the model is."""
         return f"LanguageModel({self.name!r}, quantization={self.quantization!r})"
 
-    @property
-    def device(self) -> torch.device:
-        """The device on which the model runs."""
-        return self.model.device
-
     def check(self, demands: Demands) -> None:
         """Accept everything that can be asked of a language model."""
 
@@ -187,7 +186,14 @@ class LanguageModel:
         Raises:
             NumericalError: a logit is NaN.
         """
-        return StepBatch(self).run(request)
+        batch = StepBatch(self)
+        batch.join([request])
+        while not (answers := batch.advance()):
+            pass
+        ((_, drawn),) = answers
+        if isinstance(drawn, Exception):
+            raise drawn
+        return drawn
 
     def score_tokens(self, request: ScoreRequest) -> tuple[TokenScores, Cost]:
         """Score given tokens by teacher forcing, all of a row in one pass; tell what it has cost.
@@ -219,24 +225,15 @@ class LanguageModel:
             cached_tolerance(self.model.dtype, self.quantization),
         )
 
-    @property
-    def vocab_size(self) -> int:
-        """How many tokens there are."""
-        return int(self.model.config.get_text_config().vocab_size)
-
-    def forward(self, cache: RowCache, input_ids: Int[Tensor, "B q"]) -> Float[Tensor, "B V"]:
-        """Return the logits behind the last of q new tokens of each row; the caller commits."""
-        return self.logits(cache, input_ids, keep=1)[:, -1]
-
-    def logits(
-        self, cache: RowCache, input_ids: Int[Tensor, "B q"], *, keep: int
+    def forward(
+        self, cache: RowCache, input_ids: Int[Tensor, "B q"], num_logits: int = 1
     ) -> Float[Tensor, "B k V"]:
-        """Return the logits behind the last `keep` of q new tokens; the caller commits.
+        """Return the logits behind the last k = `num_logits` of q new tokens of each row.
 
-        Rows of the cache behind the first B do not take part.
+        The caller commits. Rows of the cache behind the first B do not take part.
         """
         num_rows, num_new = input_ids.shape
-        slots = cache.prepare(num_new, num_rows)
+        slots = cache.prepare(num_new, torch.arange(num_rows, device=input_ids.device))
         output = self.model(
             input_ids=input_ids,
             # Positions of padding may lie beyond the context; what is computed there is not used.
@@ -244,7 +241,7 @@ class LanguageModel:
             attention_mask=self._attention.masks(slots),
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=keep,
+            logits_to_keep=num_logits,
         )
         logits: Tensor = output.logits
         return logits

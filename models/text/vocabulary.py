@@ -64,7 +64,7 @@ class TokenizerVocabulary:
         self._pieces: list[bytes] | None = None
         self._automata: dict[StepRule, Automaton] = {}
         self._masks: dict[Constraint, TokenMask] = {}
-        self._length = functools.lru_cache(_MAX_LENGTHS)(self._text_length)
+        self._lengths = dict[tuple[int, ...], int]()
 
     @property
     def ids(self) -> dict[str, int]:
@@ -92,11 +92,13 @@ class TokenizerVocabulary:
         """Return the text of the ids, as it reads behind the ids `after`."""
         context = tuple(after)[-_CONTEXT_OF_DECODING:]
         text = decode(self.tokenizer, [*context, *token_ids])
-        return text[self._length(context) :] if context else text
-
-    def _text_length(self, context: tuple[int, ...]) -> int:
-        """Return how long the text of the ids is; steps end alike, so that few are new."""
-        return len(decode(self.tokenizer, context))
+        if not context:
+            return text
+        if context not in self._lengths:  # steps end alike, so that few are new
+            if len(self._lengths) >= _MAX_LENGTHS:
+                self._lengths.clear()
+            self._lengths[context] = len(decode(self.tokenizer, context))
+        return text[self._lengths[context] :]
 
     def automaton(self, rule: StepRule) -> Automaton:
         """Return the rule compiled for these tokens; compiled once."""

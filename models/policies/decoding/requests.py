@@ -20,7 +20,7 @@ from llmsmc.models.text.constraint import Constraint
 from llmsmc.models.text.stopping import StepRule
 from llmsmc.models.text.thinking import ForcedTokens
 
-CHUNK: Final = 64  # tokens for which numbers are drawn at once
+TOKENS_PER_CHUNK: Final = 64  # for which numbers are drawn at once
 
 
 class UniformTable:
@@ -32,13 +32,13 @@ class UniformTable:
 
     def __init__(self, num_particles: int, generator: Generator) -> None:
         """Make a table that draws from `generator` as it is read."""
-        self._shape = (num_particles, CHUNK)
+        self._shape = (num_particles, TOKENS_PER_CHUNK)
         self._generator = generator
         self._chunks: list[Float64[Tensor, "N 64"]] = []
 
     def column(self, index: int) -> Float64[Tensor, " N"]:
         """Return u[:, index]."""
-        return self.chunk(index // CHUNK)[:, index % CHUNK]
+        return self.chunk(index // TOKENS_PER_CHUNK)[:, index % TOKENS_PER_CHUNK]
 
     def chunk(self, index: int) -> Float64[Tensor, "N 64"]:
         """Return u[:, 64 * index : 64 * (index + 1)]."""
@@ -184,23 +184,6 @@ class TokenScores:
     memory: CacheRows
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Rows of a cache.
-
-    Attributes:
-        cache: the cache.
-        rows: R of its rows, repeats allowed.
-        lengths: how many tokens of each are meant.
-        is_given_up: whether the buffers may be moved out of the cache.
-    """
-
-    cache: RowCache
-    rows: Int[Tensor, " R"]
-    lengths: Int[Tensor, " R"]
-    is_given_up: bool = False
-
-
 Forward = Callable[[RowCache, Tensor], Tensor]
 """Feeds new ids [R, q] to a model, without committing them."""
 
@@ -221,41 +204,33 @@ class Prefix:
     num_tokens: Int[Tensor, " B"]
     memory: CacheRows
 
-    @property
-    def last_ids(self) -> Int[Tensor, " B"]:
-        """The last id of each particle, which is that of the prompt where nothing follows it."""
-        behind_prompt = torch.full((len(self.num_tokens), 1), self.prompt_ids[-1])
-        ids = torch.cat([behind_prompt, self.token_ids], dim=1)
-        return ids.gather(1, self.num_tokens[:, None]).squeeze(1)
-
 
 @dataclass(frozen=True, eq=False)
 class CachedPrefix:
     """Where a prefix is cached, but for its last token.
 
     Attributes:
-        rows: the rows, of one cache or two.
-        row_of: for each particle its place in `rows`; those that share one agree in all tokens.
+        parts: the rows that differ, of one cache or two.
+        row_of: for each particle its place in these; those that share one agree in all tokens.
+        last_ids: the last id of each particle, which is that of the prompt where nothing follows.
         positions: the number of positions that were computed for it, padding included.
         calls: the number of forward passes in which it took part.
     """
 
-    rows: Sequence[Rows]
+    parts: list[CacheRows]
     row_of: Int[Tensor, " B"]
+    last_ids: Int[Tensor, " B"]
     positions: int
     calls: int
 
 
 def cached(
-    forward: Forward, device: torch.device, prefixes: Sequence[Prefix]
+    forward: Forward, device: torch.device, prefixes: Sequence[Prefix | StepRequest]
 ) -> list[CachedPrefix]:
     """Return where the prefixes are cached, having computed what was not."""
     groups = [distinct(p.token_ids, p.num_tokens, p.memory.present) for p in prefixes]
-    incomplete = [
-        n
-        for n, (prefix, (firsts, _)) in enumerate(zip(prefixes, groups, strict=True))
-        if not bool(prefix.memory.present[firsts].all())
-    ]
+    presents = [p.memory.present[firsts] for p, (firsts, _) in zip(prefixes, groups, strict=True)]
+    incomplete = [n for n, present in enumerate(presents) if not bool(present.all())]
     prompts = [prefixes[n].prompt_ids[:-1] for n in incomplete]
     cache = RowCache(len(prompts), device=device)
     width = max(map(len, prompts), default=0)
@@ -264,38 +239,42 @@ def cached(
         forward(cache, ids.to(device))
         cache.commit(lengths.to(device))
     found = []
-    for n, (prefix, (firsts, which)) in enumerate(zip(prefixes, groups, strict=True)):
-        held = firsts[prefix.memory.present[firsts]]
-        missing = firsts[~prefix.memory.present[firsts]]
-        parts, positions, calls = list[Rows](), 0, 0
-        if len(held):
-            assert prefix.memory.cache is not None
-            memory = prefix.memory.take(held)
-            parts.append(Rows(prefix.memory.cache, memory.rows, memory.lengths, memory.is_given_up))
-        if len(missing):
-            rows, computed = _behind(forward, cache, incomplete.index(n), prefix, missing)
+    for n, (prefix, present) in enumerate(zip(prefixes, presents, strict=True)):
+        (firsts, which), parts, positions, calls = groups[n], list[CacheRows](), 0, 0
+        if bool(present.any()):
+            parts.append(prefix.memory.take(firsts[present]))
+        if n in incomplete:
+            row, missing = incomplete.index(n), firsts[~present]
+            rows, computed = _behind(forward, cache, row, prefix, missing)
             parts.append(rows)
             positions, calls = width + computed, (width > 0) + (computed > 0)
-        present = prefix.memory.present[firsts]
         order = torch.cat([present.nonzero(), (~present).nonzero()]).squeeze(1)
-        found.append(CachedPrefix(parts, order.argsort()[which], positions, calls))
+        last_of_prompt = torch.full((len(which), 1), prefix.prompt_ids[-1])
+        ids = torch.cat([last_of_prompt, prefix.token_ids], dim=1)
+        last_ids = ids.gather(1, prefix.num_tokens[:, None]).squeeze(1)
+        found.append(CachedPrefix(parts, order.argsort()[which], last_ids, positions, calls))
     return found
 
 
 def _behind(
-    forward: Forward, prompts: RowCache, row: int, prefix: Prefix, missing: Int[Tensor, " R"]
-) -> tuple[Rows, int]:
+    forward: Forward,
+    prompts: RowCache,
+    row: int,
+    prefix: Prefix | StepRequest,
+    missing: Int[Tensor, " R"],
+) -> tuple[CacheRows, int]:
     """Return the rows of these particles, and how many positions were computed behind a prompt."""
     counts, repeated = prefix.num_tokens[missing], torch.full((len(missing),), row)
     longest = int(counts.max())
     if not longest:
-        return Rows(prompts, repeated, prompts.lengths[repeated]), 0
+        return CacheRows(prompts, repeated, prompts.lengths[repeated]), 0
     cache = prompts.select(repeated)
     last_of_prompt = torch.full((len(missing), 1), prefix.prompt_ids[-1])
     fed = torch.cat([last_of_prompt, prefix.token_ids[missing, : longest - 1]], dim=1)
     forward(cache, fed.to(cache.lengths.device))
     cache.commit(counts.to(cache.lengths.device))
-    return Rows(cache, torch.arange(len(missing)), cache.lengths, True), fed.numel()
+    rows = torch.arange(len(missing))
+    return CacheRows(cache, rows, cache.lengths, is_given_up=True), fed.numel()
 
 
 def distinct(

@@ -100,7 +100,7 @@ def test_compaction_changes_nothing(
     policy: LanguageModel, fraction: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = first_step(policy, 16)
-    monkeypatch.setattr("llmsmc.models.policies.decoding.token_loop.MIN_ACTIVE_FRACTION", fraction)
+    monkeypatch.setattr("llmsmc.models.policies.decoding.step_batch.MIN_ACTIVE_FRACTION", fraction)
     drawn = first_step(policy, 16)
     assert rows(drawn) == rows(expected)
     torch.testing.assert_close(drawn.log_probs, expected.log_probs, rtol=0.0, atol=1e-5)
@@ -152,7 +152,7 @@ def test_shared_rows_that_were_set_aside_are_their_own(
     policy: LanguageModel, fraction: float, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some stop in a row in which others go on: what is cached of them must stay."""
-    monkeypatch.setattr("llmsmc.models.policies.decoding.token_loop.MIN_ACTIVE_FRACTION", fraction)
+    monkeypatch.setattr("llmsmc.models.policies.decoding.step_batch.MIN_ACTIVE_FRACTION", fraction)
     for seed in range(12):
         drawn, _ = policy.sample_step(
             StepRequest(
