@@ -78,7 +78,7 @@ class Run:
     def finished(self, particles: Any) -> Bool[Tensor, " N"]:
         """Return which particles have finished; none where the model never finishes early."""
         if self.supports(Finishes):
-            return self.model_as(Finishes).finished(particles).cpu()
+            return cast(Finishes, self.model).finished(particles).cpu()
         return torch.zeros(num_particles(particles), dtype=torch.bool)
 
     def num_finished(self, particles: Any) -> int:
@@ -174,7 +174,7 @@ def descended(population: Population, ancestors: Int64[Tensor, " N"]) -> Populat
 
 def resample(run: Run, t: int, population: Population, resampler: Resampler) -> Population:
     """Return the parents of the particles of step t, with their outgoing weights."""
-    generator = run.generator(t, "resample")
+    generator = run.streams.generator(t, "resample")
     ancestors, carried, is_drawn = resampled(resampler, population.weights, generator)
     particles, previous = population.particles, population.previous
     if is_drawn:
@@ -195,10 +195,11 @@ def extend(run: Run, t: int, parents: Population) -> Population:
     """Draw x_t from the transition and weigh it; the parents must not be extended again."""
     previous = run.model.give_up(parents.particles)
     finished = run.finished(previous) if run.supports(Finishes) else None
-    generator = run.generator(t, "propagate")
+    generator = run.streams.generator(t, "propagate")
     drawn = run.model.sample_transition(t, previous, generator=generator)
     particles = absorb(drawn, previous, finished)
-    particles, log_weights = weigh(run, t, previous, particles, parents.log_weights, finished)
+    particles, log_likelihood = run.observe(t, previous, particles)
+    log_weights = add_potentials(parents.log_weights, log_likelihood, t, finished)
     return replace(parents, particles=particles, log_weights=log_weights)
 
 
@@ -374,10 +375,13 @@ def end_of_step(
     run: Run, t: int, horizon: int | None, population: Population, rule: Truncated
 ) -> EndOfStep:
     """Apply the rules for particles of step t that failed, or that the end of the run cuts off."""
-    particles = population.particles
+    particles, count, num_finished = population.particles, population.log_weights.shape[0], 0
     if run.supports(Fails):
-        population = rejecting(population, run.model_as(Fails).failed(particles).cpu())
-    count, num_finished = population.log_weights.shape[0], run.num_finished(particles)
+        failed = cast(Fails, run.model).failed(particles).cpu()
+        if bool(failed.any()):
+            population = rejecting(population, failed)
+    if run.supports(Finishes):
+        num_finished = int(run.finished(particles).sum())
     if not (t + 1 == horizon or num_finished == count):
         return EndOfStep(population, num_finished, False, torch.zeros(count, dtype=torch.bool))
     truncated = run.truncated(particles)
@@ -388,8 +392,6 @@ def end_of_step(
 
 def rejecting(population: Population, rejected: Bool[Tensor, " N"]) -> Population:
     """Give some of the particles weight zero."""
-    if not bool(rejected.any()):
-        return population
     return replace(population, log_weights=population.log_weights.masked_fill(rejected, -torch.inf))
 
 
