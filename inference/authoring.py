@@ -1,9 +1,21 @@
 """What an author of an algorithm needs, from one place: see docs/write_an_algorithm.md.
 
-Everything here is public. What a step is made of is in `init`, `resample`, `extend` and their
-guided forms; what a population is made of in `take`, `where` and `concatenate`.
+Everything here is public. A step consists of `init`, `resample`, `extend` and their guided forms;
+`take`, `where` and `concatenate` work on the particles of a population; `Run.supports` tells the
+capabilities of a model.
 """
 
+from llmsmc.core.capabilities import (
+    DrawsProposals,
+    Fails,
+    Finishes,
+    LooksAhead,
+    Proposes,
+    RemembersPath,
+    Rewinds,
+    Splices,
+    Twists,
+)
 from llmsmc.core.checks import require_choice, require_count, require_fraction
 from llmsmc.core.particles import concatenate, take, where
 from llmsmc.core.state_space_model import Observations, StateSpaceModel, Truncated
@@ -46,29 +58,38 @@ __all__ = [
     "Adaptive",
     "Algorithm",
     "DegenerateWeightsError",
+    "DrawsProposals",
+    "Fails",
+    "Finishes",
     "Guarantee",
     "InputError",
     "LogWeights",
+    "LooksAhead",
     "Move",
     "Moved",
     "NumericalError",
     "Observations",
     "Population",
     "Posterior",
+    "Proposes",
+    "RemembersPath",
     "Resampled",
     "Resampler",
+    "Rewinds",
     "Run",
     "Scheme",
+    "Splices",
     "StateSpaceModel",
     "Stepwise",
     "Truncated",
-    "init",
-    "init_guided",
+    "Twists",
     "concatenate",
     "descended",
     "effective_sample_size",
     "extend",
     "extend_guided",
+    "init",
+    "init_guided",
     "inverse_cdf",
     "inverse_cdf_of_strata",
     "log_evidence",

@@ -30,7 +30,7 @@ Reference: Paige, Wood, Doucet, Teh (2014). Asynchronous anytime sequential Mont
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import ClassVar, Final, NamedTuple, get_args
@@ -52,6 +52,7 @@ from llmsmc.inference.loop.loop import (
     end_of_step,
     extend,
     init,
+    later,
     num_steps,
 )
 from llmsmc.inference.resampling.scheme import uniforms
@@ -115,20 +116,24 @@ class ParticleCascade(Algorithm):
             is_alive |= waves[-1][-1].is_alive
             build = partial(self._posterior, run, waves, num_launched, recorder.spent())
             if is_alive:
-                yield Posterior.later(build)
+                yield later(build)
             recorder.resume()
         if not is_alive:
             build()  # raises
 
     def _posterior(
-        self, run: Run, waves: Sequence[tuple["Arrivals", ...]], num_launched: int, cost: Cost
+        self,
+        run: Run,
+        waves: Sequence[tuple["Arrivals", ...]],
+        num_launched: int,
+        spent: Callable[[], Cost],
     ) -> Posterior:
         """Return the posterior of all waves together."""
         recorder = RunRecorder(self, run, keep=self.record)
         for step in joined(waves, num_launched):
             population, num_finished, truncated = step
             recorder.note(population, population.particles, num_finished)
-        return recorder.posterior(truncated, cost=cost, num_launched=num_launched)
+        return recorder.posterior(truncated, spent=spent, num_launched=num_launched)
 
     def _cascade(
         self, run: Run, number: int, size: int, horizon: int | None, queues: "list[Queue]"

@@ -11,9 +11,9 @@ A dead particle keeps both as well: its weight of zero stays zero.
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar, cast, get_args
 
 import torch
@@ -22,7 +22,7 @@ from torch import Generator, Tensor
 
 from llmsmc.core.capabilities import Fails, Finishes, RemembersPath, Rewinds
 from llmsmc.core.checks import require_choice, require_count
-from llmsmc.core.cost import Cost, clock
+from llmsmc.core.cost import CLOCK, Cost
 from llmsmc.core.history import Merged, StepRecord
 from llmsmc.core.particles import num_particles, take, where
 from llmsmc.core.randomness import RandomStreams
@@ -78,7 +78,7 @@ class Run:
     def finished(self, particles: Any) -> Bool[Tensor, " N"]:
         """Return which particles have finished; none where the model never finishes early."""
         if self.supports(Finishes):
-            return self.model_as(Finishes).finished(particles).cpu()
+            return cast(Finishes, self.model).finished(particles).cpu()
         return torch.zeros(num_particles(particles), dtype=torch.bool)
 
     def num_finished(self, particles: Any) -> int:
@@ -174,7 +174,7 @@ def descended(population: Population, ancestors: Int64[Tensor, " N"]) -> Populat
 
 def resample(run: Run, t: int, population: Population, resampler: Resampler) -> Population:
     """Return the parents of the particles of step t, with their outgoing weights."""
-    generator = run.generator(t, "resample")
+    generator = run.streams.generator(t, "resample")
     ancestors, carried, is_drawn = resampled(resampler, population.weights, generator)
     particles, previous = population.particles, population.previous
     if is_drawn:
@@ -195,10 +195,11 @@ def extend(run: Run, t: int, parents: Population) -> Population:
     """Draw x_t from the transition and weigh it; the parents must not be extended again."""
     previous = run.model.give_up(parents.particles)
     finished = run.finished(previous) if run.supports(Finishes) else None
-    generator = run.generator(t, "propagate")
+    generator = run.streams.generator(t, "propagate")
     drawn = run.model.sample_transition(t, previous, generator=generator)
     particles = absorb(drawn, previous, finished)
-    particles, log_weights = weigh(run, t, previous, particles, parents.log_weights, finished)
+    particles, log_likelihood = run.observe(t, previous, particles)
+    log_weights = add_potentials(parents.log_weights, log_likelihood, t, finished)
     return replace(parents, particles=particles, log_weights=log_weights)
 
 
@@ -374,10 +375,13 @@ def end_of_step(
     run: Run, t: int, horizon: int | None, population: Population, rule: Truncated
 ) -> EndOfStep:
     """Apply the rules for particles of step t that failed, or that the end of the run cuts off."""
-    particles = population.particles
+    particles, count, num_finished = population.particles, population.log_weights.shape[0], 0
     if run.supports(Fails):
-        population = rejecting(population, run.model_as(Fails).failed(particles).cpu())
-    count, num_finished = len(population.log_weights), run.num_finished(particles)
+        failed = cast(Fails, run.model).failed(particles).cpu()
+        if bool(failed.any()):
+            population = rejecting(population, failed)
+    if run.supports(Finishes):
+        num_finished = int(run.finished(particles).sum())
     if not (t + 1 == horizon or num_finished == count):
         return EndOfStep(population, num_finished, False, torch.zeros(count, dtype=torch.bool))
     truncated = run.truncated(particles)
@@ -388,8 +392,6 @@ def end_of_step(
 
 def rejecting(population: Population, rejected: Bool[Tensor, " N"]) -> Population:
     """Give some of the particles weight zero."""
-    if not bool(rejected.any()):
-        return population
     return replace(population, log_weights=population.log_weights.masked_fill(rejected, -torch.inf))
 
 
@@ -408,18 +410,18 @@ class RunRecorder:
         self._history: tuple[StepRecord, ...] = ()
         self._recorded: tuple[Any, ...] = ()
         self._cost_before = run.model.cost()
-        self._seconds = 0.0
-        self._started = clock()
+        self._clock = CLOCK.get()
+        self._seconds, self._started = 0.0, self._clock()
 
     def resume(self) -> None:
         """Restart the clock; the time that the caller spends on a posterior is not counted."""
-        self._started = clock()
+        self._started = self._clock()
 
-    def spent(self) -> Cost:
-        """Stop the clock and return the cost so far."""
-        self._seconds += clock() - self._started
-        self._started = clock()
-        return self._run.model.cost().since(self._cost_before, self._seconds)
+    def spent(self) -> Callable[[], Cost]:
+        """Stop the clock, and return a function that computes the cost up to now."""
+        self._seconds += self._clock() - self._started
+        self._started = self._clock()
+        return partial(self._run.model.cost().since, self._cost_before, self._seconds)
 
     def note(self, population: Population, particles: Any, num_finished: int = 0) -> None:
         """Record a step.
@@ -449,30 +451,31 @@ class RunRecorder:
         self,
         truncated: Bool[Tensor, " N"],
         *,
-        cost: Cost | None = None,
+        spent: Callable[[], Cost] | None = None,
         batches: Int64[Tensor, " N"] | None = None,
         **metadata: Any,
     ) -> Posterior:
-        """Return the posterior of the last step; its cost is `spent` unless it is given.
+        """Stop the clock and return the posterior of the last step, which is built when it is read.
+
+        Args:
+            truncated: the particles that the end of the run cuts off.
+            spent: the cost, if it is not the cost of this recorder.
+            batches: the batches of states of Markov chains.
+            metadata: other facts about the run.
 
         Raises:
             DegenerateWeightsError: all particles have weight zero; the error carries the posterior.
         """
-        algorithm, run, last = self._algorithm, self._run, self._history[-1]
-        posterior = Posterior(
-            algorithm=type(algorithm).__name__,
-            guarantee=algorithm.guarantee,
-            seed=run.streams.seed,
+        last = self._history[-1]
+        parts = dict(
             particles=self._particles,
             log_weights=self._population.log_weights,
-            log_evidence=last.log_evidence,
             history=self._history,
-            cost=self.spent() if cost is None else cost,
-            truncated=truncated,
             recorded=self._recorded if self._keep else None,
+            truncated=truncated,
             batches=batches,
-            metadata={"model": type(run.model).__name__, **metadata},
         )
+        posterior = later(partial(self._build, parts, spent or self.spent(), metadata))
         if last.max_weight == 0.0:
             cause = f", {int(truncated.sum())} of them truncated" if truncated.any() else ""
             raise DegenerateWeightsError(
@@ -480,3 +483,23 @@ class RunRecorder:
                 posterior,
             )
         return posterior
+
+    def _build(
+        self, parts: dict[str, Any], spent: Callable[[], Cost], metadata: dict[str, Any]
+    ) -> Posterior:
+        return Posterior(
+            algorithm=type(self._algorithm).__name__,
+            guarantee=self._algorithm.guarantee,
+            seed=self._run.streams.seed,
+            log_evidence=parts["history"][-1].log_evidence,
+            cost=spent(),
+            metadata={"model": type(self._run.model).__name__, **metadata},
+            **parts,
+        )
+
+
+def later(build: Callable[[], Posterior]) -> Posterior:
+    """Return a posterior that is built when one of its attributes is first read."""
+    posterior = Posterior.__new__(Posterior)
+    vars(posterior)["build"] = build
+    return posterior

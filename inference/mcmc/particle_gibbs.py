@@ -19,7 +19,7 @@ References:
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
@@ -37,7 +37,7 @@ from llmsmc.core.randomness import RandomStreams
 from llmsmc.core.state_space_model import Observations, StateSpaceModel
 from llmsmc.core.weights import log_evidence, normalize
 from llmsmc.inference.loop.algorithm import Algorithm
-from llmsmc.inference.loop.loop import Population, Run, RunRecorder, num_steps
+from llmsmc.inference.loop.loop import Population, Run, RunRecorder, later, num_steps
 from llmsmc.inference.mcmc.conditional_smc import (
     Chains,
     Sweep,
@@ -131,11 +131,16 @@ class ParticleGibbs(Algorithm):
             build = partial(
                 self._posterior, run, kept, evidence, sum(above) / len(above), recorder.spent()
             )
-            yield build() if evidence == -math.inf else Posterior.later(build)
+            yield build() if evidence == -math.inf else later(build)
             recorder.resume()
 
     def _posterior(
-        self, run: Run, sweeps: Sequence[Sweep], evidence: float, above: float, cost: Cost
+        self,
+        run: Run,
+        sweeps: Sequence[Sweep],
+        evidence: float,
+        above: float,
+        spent: Callable[[], Cost],
     ) -> Posterior:
         """Return the posterior of all sweeps, with the evidence estimated from both sides."""
         recorder = RunRecorder(self, run, keep=self.record)
@@ -144,7 +149,7 @@ class ParticleGibbs(Algorithm):
             recorder.note(population, run.model.record(particles), run.num_finished(particles))
         return recorder.posterior(
             run.truncated(particles),
-            cost=cost,
+            spent=spent,
             batches=batches(self.chains, len(sweeps)),
             log_evidence_above=above,
             num_chains=self.num_chains,

@@ -19,7 +19,7 @@ Reference: Andrieu, Doucet, Holenstein (2010). Particle Markov chain Monte Carlo
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -37,7 +37,7 @@ from llmsmc.core.weights import uniform
 from llmsmc.errors import DegenerateWeightsError, InputError
 from llmsmc.inference.filters.bootstrap_filter import BootstrapFilter
 from llmsmc.inference.loop.algorithm import Algorithm
-from llmsmc.inference.loop.loop import Population, Run, RunRecorder
+from llmsmc.inference.loop.loop import Population, Run, RunRecorder, later
 from llmsmc.inference.mcmc.unconstrained import Parameters
 from llmsmc.inference.resampling.scheme import uniforms
 from llmsmc.results.estimates import Guarantee
@@ -108,11 +108,11 @@ class ParticleMarginalMetropolisHastings(Algorithm):
                 continue
             num_accepted += is_accepted
             build = partial(self._posterior, run, visited, num_accepted, recorder.spent())
-            yield Posterior.later(build)
+            yield later(build)
             recorder.resume()
 
     def _posterior(
-        self, run: Run, visited: Sequence[Tensor], num_accepted: int, cost: Cost
+        self, run: Run, visited: Sequence[Tensor], num_accepted: int, spent: Callable[[], Cost]
     ) -> Posterior:
         """Return the posterior of the parameters that the chain has visited."""
         values, count = Parameters(self.prior).values(torch.cat(tuple(visited))), len(visited)
@@ -122,7 +122,7 @@ class ParticleMarginalMetropolisHastings(Algorithm):
         recorder = RunRecorder(self, run)
         recorder.note(population, values)
         nobody = torch.zeros(count, dtype=torch.bool)
-        return recorder.posterior(nobody, cost=cost, batches=batches_of(count))
+        return recorder.posterior(nobody, spent=spent, batches=batches_of(count))
 
     def _first(
         self,

@@ -34,7 +34,7 @@ class Adaptive(WeightResampler):
         self, weights: Weights, generator: Generator, num_offspring: int | None = None
     ) -> Resampled:
         """Resample or not; consumes `generator` if it does."""
-        size = len(weights.log_weights)
+        size = weights.log_weights.shape[0]
         if num_offspring not in (None, size):
             raise InputError(
                 "Particles that are not resampled keep their number. Got num_offspring="

@@ -14,7 +14,6 @@ References:
 """
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -58,14 +57,14 @@ class Resampler(Protocol):
         ...
 
 
-class WeightResampler(ABC):
+class WeightResampler:
     """A resampler that takes weights whose statistics are known; those of the library do."""
 
-    @abstractmethod
     def resample(
         self, weights: Weights, generator: Generator, num_offspring: int | None = None
     ) -> Resampled:
         """Resample; consumes `generator`."""
+        raise NotImplementedError
 
     def __call__(
         self,
@@ -233,13 +232,12 @@ def _hit(
         # From the last positive weight on all points are below; rounding missed one.
         np.minimum(num_below, size, out=num_below)
         num_below[np.arange(weights.shape[-1]) >= _last_positive(weights).numpy()] = size
-    *shape, length = num_below.shape
+    *shape, _ = num_below.shape
     num_rows = math.prod(shape)
     if num_rows > 1:
         num_below = num_below + np.arange(num_rows).reshape(*shape, 1) * (size + 1)
-    found = np.bincount(num_below.reshape(-1), minlength=num_rows * (size + 1))
-    counts = found.reshape(*shape, size + 1)[..., :size]
-    return torch.from_numpy(counts.cumsum(-1))
+    found = np.bincount(num_below.ravel(), minlength=num_rows * (size + 1))
+    return torch.from_numpy(found.reshape(*shape, size + 1)[..., :size].cumsum(-1))
 
 
 def _last_positive(weights: Float64[Tensor, "*K N"]) -> Int64[Tensor, "*K 1"]:

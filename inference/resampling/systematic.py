@@ -16,7 +16,7 @@ def systematic_rows(
     weights: Float64[Tensor, "K N"], size: int, generator: Generator
 ) -> Int64[Tensor, "K M"]:
     """Draw one offset for all strata of a population."""
-    return inverse_cdf_of_spaced(weights, uniforms((len(weights), 1), generator), size)
+    return inverse_cdf_of_spaced(weights, uniforms((weights.shape[0], 1), generator), size)
 
 
 def conditional_systematic(

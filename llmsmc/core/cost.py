@@ -98,6 +98,8 @@ class Cost:
 
     def since(self, earlier: "Cost", seconds: float) -> "Cost":
         """Return the cost since `earlier`, of a run that has taken so many seconds."""
+        if self is earlier:
+            return Cost(seconds=seconds, peak_memory_bytes=self.peak_memory_bytes)
         before = vars(earlier)
         left = {kind: n - earlier.failures.get(kind, 0) for kind, n in self.failures.items()}
         kept: dict[str, Any] = {

@@ -17,10 +17,10 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from llmsmc.core import distributions as laws
+from llmsmc.core import distributions
 from llmsmc.core.capabilities import Finishes, RemembersPath
 from llmsmc.core.cost import Cost
-from llmsmc.core.distributions import Law
+from llmsmc.core.distributions import DistributionTree
 from llmsmc.core.particles import components, num_particles
 from llmsmc.core.priors import with_attributes
 from llmsmc.errors import InputError
@@ -35,6 +35,9 @@ Truncated = Literal["keep", "reject"]
 * `reject`: they get weight zero; the target is conditioned on finishing, and the evidence counts
   the finished particles alone.
 """
+
+
+_NOTHING = Cost()
 
 
 class StateSpaceModel:
@@ -65,16 +68,16 @@ class StateSpaceModel:
 
     # The model itself.
 
-    def initial(self) -> Law:
-        """Return the law of x_0, of a single particle."""
+    def initial(self) -> DistributionTree:
+        """Return the distribution of x_0, of a single particle."""
         raise NotImplementedError(f"{type(self).__name__} does not define `initial`.")
 
-    def transition(self, t: int, previous: Any) -> Law:
-        """Return the law of x_t given the N states x_{t-1}; t >= 1."""
+    def transition(self, t: int, previous: Any) -> DistributionTree:
+        """Return the distribution of x_t given the N states x_{t-1}; t >= 1."""
         raise NotImplementedError(f"{type(self).__name__} does not define `transition`.")
 
-    def observation(self, t: int, state: Any) -> Law:
-        """Return the law of y_t given the N states x_t."""
+    def observation(self, t: int, state: Any) -> DistributionTree:
+        """Return the distribution of y_t given the N states x_t."""
         raise NotImplementedError(f"{type(self).__name__} does not define `observation`.")
 
     def log_likelihood(self, t: int, previous: Any, state: Any, y: Any) -> Tensor:
@@ -88,7 +91,7 @@ class StateSpaceModel:
         count = num_particles(state)
         if y is None:
             return torch.zeros(count, dtype=torch.float64)
-        return laws.log_density_of_observation(self.observation(t, state), y, count, t)
+        return distributions.log_density_of_observation(self.observation(t, state), y, count, t)
 
     def observe(self, t: int, previous: Any, state: Any, y: Any) -> tuple[Any, Tensor]:
         """Return the N states x_t and their log-likelihoods, `[N]`; algorithms keep these states.
@@ -128,25 +131,25 @@ class StateSpaceModel:
 
     def sample_initial(self, num_particles: int, *, generator: Generator) -> Any:
         """Draw N particles x_0; consumes `generator`."""
-        return laws.sample(self.initial(), num_particles, generator=generator)
+        return distributions.sample(self.initial(), num_particles, generator=generator)
 
     def sample_transition(self, t: int, previous: Any, *, generator: Generator) -> Any:
         """Draw x_t for each of the N particles x_{t-1}; consumes `generator`."""
         law, count = self.transition(t, previous), num_particles(previous)
-        return laws.sample(law, count, previous, generator=generator)
+        return distributions.sample(law, count, previous, generator=generator)
 
     def log_transition(self, t: int, previous: Any, state: Any) -> Tensor:
         """Return the log-density of x_t given x_{t-1}, `[N]`; at t = 0 that of `initial`."""
         law = self.initial() if previous is None else self.transition(t, previous)
-        return laws.log_density(law, state)
+        return distributions.log_density(law, state)
 
     def mode_initial(self, num_particles: int) -> Any:
         """Return N copies of the most probable x_0."""
-        return laws.mode(self.initial(), num_particles)
+        return distributions.mode(self.initial(), num_particles)
 
     def mode_transition(self, t: int, previous: Any) -> Any:
         """Return the most probable x_t for each of the N particles x_{t-1}."""
-        return laws.mode(self.transition(t, previous), num_particles(previous), previous)
+        return distributions.mode(self.transition(t, previous), num_particles(previous), previous)
 
     def coordinates(self, state: Any) -> Any:
         """Return the real numbers that the N states are made from, a tree of tensors `[N, ...]`.
@@ -221,4 +224,4 @@ class StateSpaceModel:
 
     def cost(self) -> Cost:
         """Return the cost of the model so far, over all its runs."""
-        return Cost()
+        return _NOTHING

@@ -1,6 +1,6 @@
 """The result of a run: a weighted population with its estimates, plots, exports and files."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,18 +20,15 @@ class Posterior(WeightedParticles):
     The attributes and the estimates are those of `WeightedParticles`.
     """
 
-    @classmethod
-    def later(cls, build: Callable[[], "Posterior"]) -> "Posterior":
-        """Return a posterior that is built by `build` when one of its attributes is first read."""
-        posterior = cls.__new__(cls)
-        vars(posterior)["_build"] = build
-        return posterior
-
     def __getattr__(self, name: str) -> Any:
-        """Build the posterior, and return the attribute."""
-        if name.startswith("__") or "_build" not in vars(self):
+        """Build the posterior, if it is to be built by its `build`, and return the attribute.
+
+        The loops of algorithms yield such posteriors, so that those that nobody reads cost nothing.
+        """
+        if name.startswith("__") or "build" not in vars(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        vars(self).update(vars(vars(self).pop("_build")()))
+        built = vars(self).pop("build")()
+        vars(self).update(built.__getstate__())
         return getattr(self, name)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -38,9 +38,19 @@ class Replicates:
         """Return the deviation of the mean evidence in standard errors."""
         return float(z_scores(self.evidence[:, None], torch.ones(1))[0])
 
-    def z_of_measures(self, minimum: int = 30) -> float:
+    def z_of_measures(self) -> float:
         """Return the largest deviation of a statistic, without rare events, in standard errors."""
-        z = z_scores(self.measures, self.instance.exact)
+        return self._largest(z_scores(self.measures, self.instance.exact))
+
+    def z_of_normalized_measures(self) -> float:
+        """Return the same for the statistics over the evidence, which have no constant factor.
+
+        The measures minus the exact expectations times the evidence have mean zero.
+        """
+        rest = self.measures - self.instance.exact * self.evidence[:, None]
+        return self._largest(z_scores(rest / self.evidence.mean(), torch.zeros(1)))
+
+    def _largest(self, z: Float64[Tensor, " K"], minimum: int = 30) -> float:
         frequent = (self.measures != 0).sum(0) >= minimum
         return float(z[frequent].abs().max()) if bool(frequent.any()) else 0.0
 

@@ -42,7 +42,7 @@ TABLE = guided_table()
 class Scoring(StateSpaceModel):
     """The table, whose states note that they have been observed."""
 
-    max_steps, remembers_path = 4, True
+    max_steps = 4
 
     def sample_initial(self, num_particles: int, *, generator: Generator) -> Scored:
         drawn = TABLE.sample_initial(num_particles, generator=generator)
