@@ -1,4 +1,4 @@
-"""The thinking of a policy in a state-space model: how a step begins, and what is possible."""
+"""The thinking of a policy, compiled for its tokens: where steps begin, which tokens are forced."""
 
 from dataclasses import dataclass, replace
 
@@ -22,7 +22,7 @@ class CompiledThinking:
 
     Attributes:
         thinking: the settings.
-        rule: where steps end.
+        rule: the rule that ends a step.
         forced_ids: the tokens that close the thinking when the budget is used up; empty without
             a budget.
         policy: the language model.
@@ -41,7 +41,7 @@ class CompiledThinking:
         return automaton
 
     def step(self, num_tokens: Tensor, steps: Steps) -> tuple[Tensor, ForcedTokens | None]:
-        """Return the states with which a step begins, and what must stand in it."""
+        """Return the automaton states at which steps begin, and the tokens that are forced."""
         is_open = self._is_open(steps)
         starts, budget = self.automaton.starts(is_open), self.thinking.max_tokens
         if budget is None:
@@ -49,7 +49,7 @@ class CompiledThinking:
         return starts, ForcedTokens.behind(budget, self.forced_ids, num_tokens, is_open)
 
     def without_forced(self, scores: TokenScores, starts: Tensor, steps: Steps) -> TokenScores:
-        """Return the scores of one step, with what was forced as certain as it was."""
+        """Return the scores of one step, in which forced tokens have probability one."""
         budget = self.thinking.max_tokens
         if budget is None:
             return scores
@@ -62,7 +62,7 @@ class CompiledThinking:
         )
 
     def certain_where_forced(self, particles: ReasoningParticles) -> ReasoningParticles:
-        """Return whole solutions, with what must have been forced in them as certain."""
+        """Return whole solutions, in which forced tokens have probability one."""
         if self.thinking.max_tokens is None:
             return particles
         forced = self._is_forced(particles)

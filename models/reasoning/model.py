@@ -4,11 +4,12 @@ $$x_t \sim p(\text{next step} \mid \text{question}, x_{t-1}), \qquad
 \log G_t = \beta \, (\log A(r_1, \dots, r_t) - \log A(r_1, \dots, r_{t-1}))$$
 
 The state $x_t$ is the solution after t + 1 steps. The transition appends one step, drawn from a
-language model; the likelihood is that of the observation "accepted" under a process reward model
-with scores r, put together by the aggregation A. The target is $p(x) A(r_1, \dots, r_T)^\beta$.
+language model; the likelihood is the likelihood of the observation "accepted" under a process
+reward model with scores r, combined by the aggregation A. The target is
+$p(x) A(r_1, \dots, r_T)^\beta$.
 
-A model of text of your own derives from this one and says in `log_tilt` what its target is relative
-to the language model: any function of the text, the tokens or their probabilities.
+A text model of your own derives from this one and defines its target relative to the language model
+in `log_tilt`: any function of the text, the tokens or their probabilities.
 """
 
 import math
@@ -66,11 +67,11 @@ class Reasoning(StateSpaceModel):
             `llmsmc.models.rewards.aggregation`), or an `Aggregation`.
         temperature: the sampling temperature; 0 takes the most probable token each time.
         step: the rule that ends a step: a delimiter, a number of tokens, or a rule of your own.
-        max_steps: the number of steps after which solutions are cut off.
-        max_tokens_per_step: the number of tokens at which a step, and with it the solution, is cut
-            off.
-        max_tokens: the number of tokens at which the whole solution is cut off, within the context
-            of the model.
+        max_steps: the number of steps after which solutions are truncated.
+        max_tokens_per_step: the number of tokens at which a step, and with it the solution, is
+            truncated.
+        max_tokens: the number of tokens at which the whole solution is truncated, within the
+            context of the model.
         inverse_temperature: the exponent beta of the score.
         system: a system prompt; by default the system prompt of the chat template.
         stop_at_answer: whether a solution is complete with the step in which it gives its answer
@@ -158,7 +159,7 @@ class Reasoning(StateSpaceModel):
 
     @cached_property
     def _sampler(self) -> StepSampler:
-        """The steps of this question."""
+        """The sampler of the steps of this question."""
         room = self.policy.context_length - len(self.prompt_ids)
         if self.max_tokens is not None:
             room = min(room, self.max_tokens)
@@ -223,8 +224,8 @@ class Reasoning(StateSpaceModel):
     ) -> tuple[ReasoningParticles, Float64[Tensor, " N"]]:
         """Return the solutions with their scores, and log G_t; zero where one had finished before.
 
-        Each step is scored once: the scores, and what the models have cached, are in the solutions
-        that are returned.
+        Each step is scored once: the returned solutions hold the scores and the caches of the
+        models.
         """
         state, now = self.observe_path(t, state, None)
         if previous is None:
@@ -261,7 +262,7 @@ class Reasoning(StateSpaceModel):
         return self.observe_path(t, state, observations)[1]
 
     def _with_scores(self, state: ReasoningParticles) -> ReasoningParticles:
-        """Return the solutions with what the reward and the expert say of each step and token."""
+        """Return the solutions with the scores of the reward and of the expert."""
         if self._scores is not None:
             state, cost = self._scores.scored(state)
             self._meter.cost += cost
@@ -307,8 +308,8 @@ class Reasoning(StateSpaceModel):
 
         A function of the solution so far; its increments weigh the steps. By default it is the
         score under the reward model and, with `policy_inverse_temperature`, the power of the
-        policy's law. Override it for a target of your own. The solutions have their scores then:
-        a model whose target has no use for a reward has none.
+        policy's law. Override it for a target of your own; all scores are filled in before it is
+        called, so that a model whose target ignores the reward should have none.
         """
         alpha, log_tilt = self.policy_inverse_temperature, torch.zeros(len(state)).double()
         if alpha is not None:
@@ -326,8 +327,8 @@ class Reasoning(StateSpaceModel):
     def expert_log_prob(self, state: ReasoningParticles) -> Float64[Tensor, " N"]:
         """Return the log-probability of each solution under the expert, at temperature 1.
 
-        Each token is scored once, before `log_tilt` is called; what the expert has read stays
-        cached with the solutions that `observe` returns.
+        Each token is scored once, before `log_tilt` is called; the solutions that `observe` returns
+        hold the cache of the expert.
 
         Raises:
             InputError: the model has no expert.
@@ -347,7 +348,7 @@ class Reasoning(StateSpaceModel):
         return super().supports(capability)
 
     def check_splice(self) -> None:
-        """Raise `InputError` if the policy cannot score what is put behind a solution."""
+        """Raise `InputError` if the policy cannot score the steps that `splice` appends."""
         self.policy.check(Demands(temperature=self.temperature, token_scores=True))
 
     def propose(
@@ -372,7 +373,7 @@ class Reasoning(StateSpaceModel):
         return state, log_ratio
 
     def log_lookahead(self, t: int, state: ReasoningParticles, y: Any) -> Tensor:
-        """Return the guess at what is still to come."""
+        """Return the log of the guess at the remaining likelihood of each solution."""
         if self.lookahead is not None:
             return self.lookahead(state)
         if self._scores is None:
@@ -397,7 +398,7 @@ class Reasoning(StateSpaceModel):
     ) -> ReasoningParticles:
         """Return the unfinished solutions, each continued by the steps from t on of another.
 
-        The policy scores what is put behind, in one pass.
+        The policy scores the appended steps in one pass.
         """
         rows = (~state.finished).nonzero().squeeze(1)
         if not len(rows):
@@ -416,7 +417,7 @@ class Reasoning(StateSpaceModel):
         return joined if len(rows) == len(state) else among_finished(joined, rows, state)
 
     def record(self, particles: ReasoningParticles) -> ReasoningParticles:
-        """Return the particles with nothing cached."""
+        """Return the particles without caches."""
         return replace(particles, reward_room=None, **dict.fromkeys(CACHES))
 
     def give_up(self, particles: ReasoningParticles) -> ReasoningParticles:
@@ -427,7 +428,7 @@ class Reasoning(StateSpaceModel):
         )
 
     def cost(self) -> Cost:
-        """Return what the model has cost so far, over all its runs."""
+        """Return the cost of the model so far, over all its runs."""
         return replace(self._meter.cost, peak_memory_bytes=peak_memory_bytes(self.policy.device))
 
     def identities(self, state: ReasoningParticles) -> Sequence[Hashable]:
@@ -436,13 +437,13 @@ class Reasoning(StateSpaceModel):
         return [(tuple(ids[:count]), code) for ids, count, code in zip(*columns, strict=True)]
 
     def num_steps(self, state: ReasoningParticles) -> Tensor:
-        """Return how many steps each solution has, those without a text of their own too."""
+        """Return how many steps each solution has, blank steps included."""
         return state.num_transitions
 
     def rewind(self, particles: ReasoningParticles, num_steps: Tensor) -> ReasoningParticles:
         """Return the particles after their first `num_steps` steps, unfinished where steps went.
 
-        What is cached of the steps that remain stays cached.
+        The caches of the remaining steps are kept.
         """
         num_steps = torch.minimum(num_steps, particles.num_transitions)
         after = self._rewound(particles, num_steps)

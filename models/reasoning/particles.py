@@ -1,12 +1,11 @@
 """A population of partial solutions.
 
-Token ids are what a particle is; its text, its steps and its answer are derived from them. All
+A particle consists of token ids; its text, its steps and its answer are derived from them. All
 particles of a population answer one question.
 
-The steps of a solution are what its transitions wrote, of one token or more each, and are counted
-by where these ended. What one of them wrote may be blank: the end of the text alone, or white
-space. That is a step as others are, but it has no text of its own: there are no more texts than
-steps (`llmsmc.models.reasoning.step_texts`).
+Each transition writes one step, of one token or more. A step may be blank: the end of the text
+alone, or white space. A blank step counts as a step, but has no text of its own: there are no more
+texts than steps (`llmsmc.models.reasoning.step_sampling`).
 
 Shapes: N particles, L generated tokens, T steps, K texts of steps, E tokens that an expert has read
 at most.
@@ -26,9 +25,9 @@ from llmsmc.models.caches.row_cache import CacheRows, JointRows, Memory, join_me
 from llmsmc.storage.serialization import SAVED
 
 FINISH_REASONS: Final = (None, "eos", "answer", "length", "max_steps", "failed")
-"""Why a particle is not extended any more, by its code: it goes on; the model ended the text; it
-has given its answer; it was cut off, by the limits on tokens or by that on steps; a server could
-not go on with it."""
+"""The reason for which a particle is not extended any more, by its code: it goes on; the model
+ended the text; the text gives its answer; a limit on tokens or the limit on steps truncated it; a
+server could not go on with it."""
 
 UNFINISHED, EOS, ANSWER, LENGTH, MAX_STEPS, FAILED = range(6)
 
@@ -76,7 +75,7 @@ class ReasoningParticle:
 
     @property
     def truncated(self) -> bool:
-        """Whether it was cut off before it had finished."""
+        """Whether a limit truncated the solution before its end."""
         return self.finish_reason in ("length", "max_steps")
 
 
@@ -111,22 +110,21 @@ class ReasoningParticles:
         log_odds: of the score of each of these texts; NaN where there is none.
         num_scored: how many of these texts the reward model has seen.
         finish_codes: why each particle is not extended any more, see `FINISH_REASONS`.
-        policy_memory: what the language model has cached; None in a record.
-        reward_memory: what the reward model has cached; None in a record.
-        proposal_memory: what the language model of a proposal has cached; None in a record.
+        policy_memory: the cache of the language model; None in a record.
+        reward_memory: the cache of the reward model; None in a record.
+        proposal_memory: the cache of the language model of a proposal; None in a record.
         expert_log_probs: of the tokens under another language model, if the model asks one; NaN
             where it has not been asked.
-        expert_memory: what that one has cached; None in a record.
+        expert_memory: the cache of that model; None in a record.
         thinking_end: the tag behind which solutions answer; None where all of them is the answer.
         transition_ends: for each step, blank ones too, how many tokens there are up to its end; -1
-            behind the last. Where it is not known, as in files of before it was kept, each text is
-            taken for a step.
+            behind the last. Where it is not known, as in older files, each text counts as a step.
         reward_room: for how many tokens the reward has room behind each solution, below zero where
             the solution has outgrown it; None where it is not known.
         num_steps: number of texts of each particle.
         num_transitions: number of steps of each particle, blank ones among them, which `max_steps`
             limits.
-        finished: which particles are complete, or cut off for good by a limit on tokens.
+        finished: which particles are complete, or truncated for good by a limit on tokens.
     """
 
     question: str
@@ -154,7 +152,7 @@ class ReasoningParticles:
     finished: Bool[Tensor, " N"] = _derived()
 
     def __post_init__(self) -> None:
-        """Derive what is counted; take each text for a step where nothing is known of the steps."""
+        """Derive the counts; each text counts as a step where `transition_ends` is missing."""
         codes, ends = self.finish_codes, self.transition_ends
         num_steps = torch.tensor([len(steps) for steps in self.steps], dtype=torch.long)
         if ends is None:
@@ -195,7 +193,7 @@ class ReasoningParticles:
         )
 
     def check(self) -> None:
-        """Find out whether the parts fit together.
+        """Check that the parts fit together.
 
         Raises:
             InputError: there are not N lists of steps, or a number is beyond what it counts.
@@ -260,7 +258,7 @@ class ReasoningParticles:
         return (self[n] for n in range(len(self)))
 
     def select(self, mask: Bool[Tensor, " N"], other: "ReasoningParticles") -> "ReasoningParticles":
-        """Return these particles where `mask`, and those of `other` elsewhere."""
+        """Return these particles where `mask` is true, and the particles of `other` elsewhere."""
         mine, theirs = mask.cpu().nonzero().squeeze(1), (~mask.cpu()).nonzero().squeeze(1)
         order = torch.cat([mine, theirs]).argsort()
         return concatenate([self[mine], other[theirs]])[order]
@@ -284,7 +282,7 @@ class ReasoningParticles:
 
     @property
     def truncated(self) -> Bool[Tensor, " N"]:
-        """Which particles have been, or are by now, cut off before their end."""
+        """Which particles are truncated: unfinished, or ended by a limit."""
         ended = (self.finish_codes == EOS) | (self.finish_codes == ANSWER)
         return ~ended & ~self.failed
 

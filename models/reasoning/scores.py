@@ -1,4 +1,4 @@
-"""What other models say of solutions: each step and each token is scored once, and remembered.
+"""The scores of solutions by a reward and by an expert: each step and token is scored once.
 
 Shapes: N particles.
 """
@@ -124,7 +124,7 @@ class StepScores:
         return observed, cost
 
     def rewound(self, before: ReasoningParticles, after: ReasoningParticles) -> ReasoningParticles:
-        """Return `after` with the reward's cache of `before`, cut back to the scored steps."""
+        """Return `after` with the reward's cache of `before`, truncated to the scored steps."""
         memory = before.reward_memory
         if memory is None or bool((after.num_scored >= before.num_scored).all()):
             return after
@@ -154,7 +154,7 @@ class StepScores:
 
     @cached_property
     def _measure(self) -> Callable[[str, Steps, Reading, tuple[Steps, int] | None], int]:
-        """The room behind the steps, as the reward tells it."""
+        """The function that returns the room behind the steps of a solution."""
         if isinstance(self.reward, MeasuredReward):
             return self.reward.room
         fits = self.reward.fits

@@ -138,7 +138,7 @@ class GenerativeJudge(Memoryless):
         *,
         reading: Reading = "steps",
     ) -> tuple[list[list[float]], Memory, Cost]:
-        """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`."""
+        """Return the log-odds of the new steps; see `llmsmc.models.rewards.reward.Reward`."""
         begun = time.perf_counter()
         asked = [_prefixes(solution, reading) for solution in solutions]
         if len(self._scores) > _REMEMBERED:

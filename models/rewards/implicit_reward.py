@@ -133,7 +133,7 @@ class ImplicitReward:
         *,
         reading: Reading = "steps",
     ) -> tuple[list[list[float]], Memory, Cost]:
-        """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`."""
+        """Return the log-odds of the new steps; see `llmsmc.models.rewards.reward.Reward`."""
         begun = time.perf_counter()
         if not all(self.fits(question, solution.steps) for solution in solutions if solution.new):
             raise self._does_not_fit()

@@ -169,7 +169,7 @@ class RemoteRewardModel(Memoryless):
         *,
         reading: Reading = "steps",
     ) -> tuple[list[list[float] | ServerError], Memory, Cost]:
-        """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`.
+        """Return the log-odds of the new steps; see `llmsmc.models.rewards.reward.Reward`.
 
         Raises:
             ServerError: the server scores none of the solutions.

@@ -21,13 +21,13 @@ from llmsmc.models.caches.row_cache import Memory
 Steps = tuple[str, ...]
 
 Reading = Literal["steps", "prefix"]
-"""What a score is of: each step; or the whole solution so far, read as a single step."""
+"""Whether a score is of each step, or of the whole solution so far, read as a single step."""
 
 READINGS: Final[dict[str, Callable[[Steps], Steps]]] = {
     "steps": lambda steps: steps,
     "prefix": lambda steps: ("".join(steps),) if steps else (),
 }
-"""The steps that are read, from those of the solution."""
+"""From the steps of a solution to the steps that are read."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ScoringRequest:
     Attributes:
         question: the question that the solutions answer.
         solutions: their steps, scored and new.
-        memory: what is cached of the scored steps; what is missing is computed again.
+        memory: the cache of the scored steps; missing steps are computed again.
         reading: whether a score is of one step or of the whole solution so far.
     """
 
@@ -73,7 +73,7 @@ class Reward(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The name of the reward."""
         ...
 
     def score(self, question: str, steps: Sequence[str]) -> list[float]:
@@ -96,12 +96,12 @@ class Reward(Protocol):
         *,
         reading: Reading = "steps",
     ) -> tuple[Sequence[list[float] | ServerError], Memory, Cost]:
-        """Return the log-odds of what is new in B solutions.
+        """Return the log-odds of the new steps of B solutions.
 
         Args:
             question: what they answer.
             solutions: the steps, scored and new.
-            memory: what is remembered of the scored steps; what is missing is computed again.
+            memory: the cache of the scored steps; missing steps are computed again.
             reading: "steps" gives one score for each new step; "prefix" gives one for the
                 whole solution, if there is something new.
 
@@ -119,7 +119,7 @@ class Reward(Protocol):
         after: Sequence[Steps],
         reading: Reading = "steps",
     ) -> Memory:
-        """Return what is remembered of the steps `after`, the first ones of those `before`."""
+        """Return the cache of the steps `after`, which are the first of the steps `before`."""
         ...
 
 
@@ -163,10 +163,10 @@ class Memoryless:
 def scores_or_fault(
     said: object, steps: Sequence[str], low: float, high: float
 ) -> list[float] | str:
-    """Return what has been said of the steps as one number for each, or what is wrong with it.
+    """Return an answer about steps as one number for each, or a description of its fault.
 
     Args:
-        said: what should be as many numbers as there are steps.
+        said: the answer, which should be as many numbers as there are steps.
         steps: their texts.
         low: the smallest number.
         high: the largest; both may be infinite, and NaN is never a score.
@@ -208,13 +208,13 @@ def scores_and_failures(
 ) -> tuple[list[list[float]], list[bool]]:
     """Return the log-odds that a reward has given to solutions, and which of them failed.
 
-    Where a server has given none, the log-odds are those of a score of zero.
+    Where a server has given none, the log-odds are minus infinity: a score of zero.
 
     Args:
         name: of the reward.
-        solutions: what it was asked about.
-        said: what it has answered.
-        reading: what a score is of.
+        solutions: the solutions that it was asked about.
+        said: its answers.
+        reading: whether a score is of one step or of the whole solution so far.
 
     Raises:
         InputError: an answer is not one number for each new step.

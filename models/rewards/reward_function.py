@@ -81,7 +81,7 @@ class RewardFunction(Memoryless):
         *,
         reading: Reading = "steps",
     ) -> tuple[list[list[float]], Memory, Cost]:
-        """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`."""
+        """Return the log-odds of the new steps; see `llmsmc.models.rewards.reward.Reward`."""
         start = time.perf_counter()
         known: dict[Solution, list[float]] = {}
         for solution in solutions:

@@ -1,7 +1,7 @@
 """A process reward model: the probability that each step of a solution is right.
 
-The score is that of "accepted" in the state-space model's observation. It is kept as log-odds, in
-which it does not saturate.
+The score is the probability of the observation "accepted" in the state-space model. It is kept as
+log-odds, which do not saturate.
 
 Solutions grow, and the model's cache grows with them: only new steps are computed. A cached score
 equals the score of `RewardModel.score`, which reads the whole solution in one pass.
@@ -196,7 +196,7 @@ class RewardModel:
             return self._read(hidden[list(layout.reads)])
 
     def prefix_ids(self, question: str) -> tuple[int, ...]:
-        """Return the ids of what is read of a question before there is a step."""
+        """Return the ids of a question, which stand before the first step."""
         ids = self.convention.layout(question, ()).ids
         if len(ids) >= self.context_length:
             raise self._does_not_fit(len(ids) + 1)
@@ -325,7 +325,7 @@ Scores = tuple[list[list[float]], CacheRows, Cost]
 
 @dataclass(eq=False)
 class _Work:
-    """The different solutions of a request, and what is known of them so far.
+    """The different solutions of a request, with their caches and their scores so far.
 
     Attributes:
         request: the request.
@@ -352,13 +352,13 @@ class _Work:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """What is fed to the model for one solution.
+    """The ids that are fed to the model for one solution.
 
     Attributes:
         work: the request whose solution it is.
         number: the number of the solution in it.
-        held: how many of its tokens are cached, and remain.
-        ids: what is fed.
+        held: the number of its cached tokens that remain.
+        ids: the ids behind these, which are fed.
         reads: the positions in `ids` at which scores are read.
     """
 
@@ -442,7 +442,7 @@ def _distinct(request: ScoringRequest) -> _Work:
 
 
 def _plans(model: RewardModel, works: Sequence[_Work]) -> list[_Plan]:
-    """Return what has to be fed for each solution; the rest of it lies in its row then."""
+    """Return the ids to feed for each solution; its cached ids lie in its row then."""
     unread = [  # requests whose question has to be read again
         work
         for work in works
@@ -486,11 +486,11 @@ def _plans(model: RewardModel, works: Sequence[_Work]) -> list[_Plan]:
 
 
 def _hold(work: _Work, plans: Sequence[_Plan], questions: RowCache, row: int) -> None:
-    """Put what is held of each solution into a row of the cache of the request.
+    """Put the cached tokens of each solution into a row of the cache of the request.
 
     Args:
         work: the request.
-        plans: what is fed for its solutions.
+        plans: the ids to feed for its solutions.
         questions: the cached questions that had to be read again.
         row: the row of the question of this request among them.
     """
