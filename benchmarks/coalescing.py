@@ -25,8 +25,7 @@ from llmsmc.core.genealogy import variance_of_mean_over_lags
 from llmsmc.core.history import Merged
 from llmsmc.core.state_space_model import Observations, StateSpaceModel
 from llmsmc.inference import CoalescingFilter, multinomial, systematic
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run
 from llmsmc.models import HiddenMarkov, TabularLanguageModel
 from llmsmc.results.posterior import Posterior
 from llmsmc.testing.instances import table_without_end

@@ -44,7 +44,7 @@ from llmsmc.inference import (
     stratified,
     systematic,
 )
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Run
 from llmsmc.inference.mcmc.conditional_smc import Chains, draw_references, sweep
 from llmsmc.inference.mcmc.reference import RememberedPaths
 from llmsmc.models import TabularLanguageModel

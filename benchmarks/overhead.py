@@ -27,9 +27,8 @@ from llmsmc import StateSpaceModel
 from llmsmc.core.cost import Cost
 from llmsmc.inference import BootstrapFilter, systematic
 from llmsmc.models import LanguageModel
-from llmsmc.models.caches.handles import CacheRows, Memory
-from llmsmc.models.caches.ragged import padded_rows
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
+from llmsmc.models.caches.row_cache import CacheRows, Memory, padded_rows
+from llmsmc.models.policies.decoding.requests import StepRequest, StepTokens
 from llmsmc.models.reasoning.model import Reasoning
 from llmsmc.models.rewards.reward import Memoryless, Reading, Solution, Steps
 from llmsmc.models.text.stopping import STOP
@@ -41,7 +40,7 @@ LIMIT: Final = 30.0
 """Microseconds for each particle and step."""
 TEXTS: Final = tuple(f"So b = {n} + 4 = {n + 4}.\n\n" for n in range(10, 26))
 PARTS: Final = (
-    "sample_step", "score_steps", "decode", "told", "codes", "fill_in",
+    "sample_step", "score_steps", "decode", "with_texts", "codes", "scored",
     "appended", "__getitem__", "note", "systematic", "relative",
 )  # fmt: skip
 
@@ -70,7 +69,7 @@ class Writer:
     def __init__(self, language: LanguageModel, watch: Stopwatch) -> None:
         """Make the steps ready."""
         self._language = language
-        self._rows, self._counts = padded_rows([language.encode(text) for text in TEXTS])
+        self._rows, self._counts = padded_rows([language.tokens.encode(text) for text in TEXTS])
         self._source = torch.Generator().manual_seed(0)
         self._written = watch.timed(STAND_IN, self._step_tokens)
 

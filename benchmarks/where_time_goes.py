@@ -16,8 +16,7 @@ from benchmarks.embedded import embedded_models, questions_of
 from benchmarks.stopwatch import Stopwatch
 from llmsmc.inference import BootstrapFilter
 from llmsmc.inference.filters import bootstrap_filter
-from llmsmc.models import Reasoning
-from llmsmc.models.policies.decoding.step_batch import StepBatch
+from llmsmc.models import LanguageModel, Reasoning
 from llmsmc.models.rewards import reward_model
 
 POLICY, REWARD = "policy network", "reward network"
@@ -36,7 +35,7 @@ def shares(num_particles: int, level: int, limit: int) -> dict[str, float]:
     policy.model.forward = watch.timed(POLICY, policy.model.forward)
     network.forward = watch.timed(REWARD, network.forward)
     sections = [
-        (StepBatch, "run", TOKENS),
+        (LanguageModel, "sample_step", TOKENS),
         (reward_model, "score_together", SCORING),
         (Reasoning, "sample_initial", TEXT),
         (Reasoning, "sample_transition", TEXT),

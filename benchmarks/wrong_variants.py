@@ -21,9 +21,7 @@ from llmsmc.inference import (
     multinomial,
     systematic,
 )
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.propagation import extend
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, extend
 from llmsmc.inference.resampling.multinomial import multinomial_rows
 from llmsmc.models import TabularLanguageModel
 from llmsmc.testing import Instance, exact_instances

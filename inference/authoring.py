@@ -1,9 +1,21 @@
 """What an author of an algorithm needs, from one place: see docs/write_an_algorithm.md.
 
-Everything here is public. What a step is made of is in `begin`, `resample`, `extend` and their
-guided forms; what a population is made of in `take`, `where` and `concatenate`.
+Everything here is public. A step consists of `init`, `resample`, `extend` and their guided forms;
+`take`, `where` and `concatenate` work on the particles of a population; `Run.supports` tells the
+capabilities of a model.
 """
 
+from llmsmc.core.capabilities import (
+    DrawsProposals,
+    Fails,
+    Finishes,
+    LooksAhead,
+    Proposes,
+    RemembersPath,
+    Rewinds,
+    Splices,
+    Twists,
+)
 from llmsmc.core.checks import require_choice, require_count, require_fraction
 from llmsmc.core.particles import concatenate, take, where
 from llmsmc.core.state_space_model import Observations, StateSpaceModel, Truncated
@@ -16,21 +28,28 @@ from llmsmc.core.weights import (
 )
 from llmsmc.errors import DegenerateWeightsError, InputError, NumericalError
 from llmsmc.inference.loop.algorithm import Algorithm
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population, descended, resample
-from llmsmc.inference.loop.propagation import (
-    begin,
-    begin_guided,
+from llmsmc.inference.loop.guided import extend_guided, init_guided
+from llmsmc.inference.loop.loop import (
+    Population,
+    Run,
+    Stepwise,
+    descended,
     extend,
-    extend_guided,
+    init,
     propagate,
+    resample,
     weigh,
 )
-from llmsmc.inference.loop.run import Run
 from llmsmc.inference.moves.move import Move, Moved
 from llmsmc.inference.resampling.adaptive import Adaptive
-from llmsmc.inference.resampling.points import inverse_cdf, inverse_cdf_of_strata, uniforms
-from llmsmc.inference.resampling.scheme import Resampled, Resampler, Scheme
+from llmsmc.inference.resampling.scheme import (
+    Resampled,
+    Resampler,
+    Scheme,
+    inverse_cdf,
+    inverse_cdf_of_strata,
+    uniforms,
+)
 from llmsmc.inference.resampling.systematic import systematic
 from llmsmc.results.estimates import Guarantee
 from llmsmc.results.posterior import Posterior
@@ -39,29 +58,38 @@ __all__ = [
     "Adaptive",
     "Algorithm",
     "DegenerateWeightsError",
+    "DrawsProposals",
+    "Fails",
+    "Finishes",
     "Guarantee",
     "InputError",
     "LogWeights",
+    "LooksAhead",
     "Move",
     "Moved",
     "NumericalError",
     "Observations",
     "Population",
     "Posterior",
+    "Proposes",
+    "RemembersPath",
     "Resampled",
     "Resampler",
+    "Rewinds",
     "Run",
     "Scheme",
+    "Splices",
     "StateSpaceModel",
     "Stepwise",
     "Truncated",
-    "begin",
-    "begin_guided",
+    "Twists",
     "concatenate",
     "descended",
     "effective_sample_size",
     "extend",
     "extend_guided",
+    "init",
+    "init_guided",
     "inverse_cdf",
     "inverse_cdf_of_strata",
     "log_evidence",

@@ -14,7 +14,7 @@ from llmsmc import Posterior, StateSpaceModel
 from llmsmc.core.state_space_model import Observations, Truncated
 from llmsmc.inference import BootstrapFilter
 from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.resampling.blockwise import InBlocks
+from llmsmc.inference.resampling.blockwise import Blockwise
 from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.models import TabularLanguageModel
 from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
@@ -55,7 +55,7 @@ def replicates(
 ) -> Replicates:
     posterior = algorithm(
         num_particles=num_particles * num_replicates,
-        resampler=InBlocks(resampler, num_replicates),
+        resampler=Blockwise(resampler, num_replicates),
         truncated=truncated,
     ).run(model, observations, seed=seed)
     weights = posterior.log_weights.exp() * num_replicates

@@ -23,7 +23,7 @@ from benchmarks.peers import languages
 from benchmarks.peers.environments import python_of
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.inference import Adaptive, BootstrapFilter, ParticleGibbs, multinomial, systematic
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Run
 from llmsmc.inference.mcmc.conditional_smc import Chains, draw_references, sweep
 from llmsmc.inference.mcmc.reference import Trajectories
 from llmsmc.models import LinearGaussian

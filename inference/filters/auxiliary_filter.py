@@ -21,12 +21,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from llmsmc.core.capabilities import LooksAhead
 from llmsmc.core.weights import LogWeights, on_host
 from llmsmc.errors import InputError
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population, resample
-from llmsmc.inference.loop.propagation import add_potentials, begin_guided, extend_guided, going_on
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.guided import extend_guided, init_guided
+from llmsmc.inference.loop.loop import Population, Run, Stepwise, add_potentials, resample
 from llmsmc.inference.resampling.adaptive import Adaptive
 from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.results.estimates import Guarantee
@@ -46,23 +45,24 @@ class AuxiliaryFilter(Stepwise):
 
     resampler: Resampler = Adaptive()
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles and weigh them."""
-        if not run.model.can_look_ahead():
+        if not run.supports(LooksAhead):
             raise InputError(
                 f"An auxiliary filter looks ahead. Got {type(run.model).__name__}, which does not; "
                 "accepted: models with `log_lookahead`, or the bootstrap filter."
             )
-        return begin_guided(run, self.num_particles)
+        return init_guided(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Advance the particles that have not finished by one step."""
         # Resample by the weights with the guess, then divide it out.
-        mask = going_on(run.model, population.particles, population.log_weights)
-        guess = on_host(run.model.log_lookahead(t - 1, population.particles, run.y(t)))
-        guessed = add_potentials(population.log_weights, guess, mask, t - 1)
+        model, log_weights = run.model_as(LooksAhead), population.log_weights
+        finished = run.finished(population.particles)
+        guess = on_host(model.log_lookahead(t - 1, population.particles, run.y(t)))
+        guessed = add_potentials(log_weights, guess, t - 1, finished)
         parents = resample(run, t, replace(population, log_weights=guessed), self.resampler)
-        guess = torch.where(mask, guess, 0.0)[parents.ancestors]
+        guess = guess.where((log_weights > -math.inf) & ~finished, 0.0)[parents.ancestors]
         parents = replace(parents, log_weights=undone(parents.log_weights, guess))
         # Advance
         return extend_guided(run, t, parents)

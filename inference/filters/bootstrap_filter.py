@@ -15,10 +15,7 @@ estimation.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population, resample
-from llmsmc.inference.loop.propagation import begin, extend
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, Stepwise, extend, init, resample
 from llmsmc.inference.resampling.adaptive import Adaptive
 from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.results.estimates import Guarantee
@@ -36,9 +33,9 @@ class BootstrapFilter(Stepwise):
 
     resampler: Resampler = Adaptive()
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles and weigh them."""
-        return begin(run, self.num_particles)
+        return init(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Resample, and advance the particles that have not finished by one step."""

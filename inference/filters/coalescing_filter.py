@@ -26,10 +26,7 @@ from torch import Generator, Tensor
 
 from llmsmc.core.history import Merged
 from llmsmc.core.particles import take
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.propagation import begin, extend
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, Stepwise, extend, init
 from llmsmc.inference.resampling.scheme import Resampler, Scheme
 from llmsmc.inference.resampling.systematic import systematic
 from llmsmc.results.estimates import Guarantee
@@ -47,9 +44,9 @@ class CoalescingFilter(Stepwise):
 
     resampler: Resampler = systematic
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles, weigh and merge them."""
-        drawn = begin(run, self.num_particles)
+        drawn = init(run, self.num_particles)
         merged = self._coalesced(run, replace(drawn, ancestors=torch.zeros_like(drawn.ancestors)))
         return replace(merged, ancestors=torch.arange(len(merged.log_weights)))
 

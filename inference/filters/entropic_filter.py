@@ -20,11 +20,8 @@ from typing import ClassVar
 import torch
 
 from llmsmc.core.checks import require_fraction
-from llmsmc.core.weights import effective_sample_size, temper
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population, resample
-from llmsmc.inference.loop.propagation import begin, extend
-from llmsmc.inference.loop.run import Run
+from llmsmc.core.weights import temper
+from llmsmc.inference.loop.loop import Population, Run, Stepwise, extend, init, resample
 from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.inference.resampling.systematic import systematic
 from llmsmc.results.estimates import Guarantee
@@ -49,17 +46,17 @@ class EntropicFilter(Stepwise):
         super().__post_init__()
         require_fraction("ess_threshold", self.ess_threshold)
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles and weigh them."""
-        return begin(run, self.num_particles)
+        return init(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Resample by flattened weights, and advance by one step."""
-        size = effective_sample_size(population.log_weights)
+        size = population.weights.effective_sample_size
         if size >= self.ess_threshold * self.num_particles:
             own = torch.arange(self.num_particles)
             return extend(run, t, replace(population, ancestors=own, resampled=False))
-        progress = float(run.model.finished(population.particles).double().mean())
+        progress = float(run.finished(population.particles).double().mean())
         temperature = max(1.0, self.num_particles / size * (1 - progress))
         flattened = temper(population.log_weights, 1 / temperature)
         parents = resample(run, t, replace(population, log_weights=flattened), self.resampler)

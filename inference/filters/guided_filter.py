@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llmsmc.errors import InputError
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population, resample
-from llmsmc.inference.loop.propagation import begin_guided, extend_guided
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.guided import can_propose, extend_guided, init_guided
+from llmsmc.inference.loop.loop import Population, Run, Stepwise, resample
 from llmsmc.inference.resampling.adaptive import Adaptive
 from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.results.estimates import Guarantee
@@ -39,14 +37,14 @@ class GuidedFilter(Stepwise):
 
     resampler: Resampler = Adaptive()
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles from the proposal and weigh them."""
-        if not run.model.can_propose():
+        if not can_propose(run):
             raise InputError(
                 f"A guided filter draws from a proposal. Got {type(run.model).__name__}, which "
                 "defines none; accepted: models with `proposal`, or the bootstrap filter."
             )
-        return begin_guided(run, self.num_particles)
+        return init_guided(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Resample, and advance the particles that have not finished by one step."""

@@ -19,11 +19,9 @@ from typing import ClassVar
 from llmsmc.core.checks import require_count
 from llmsmc.errors import InputError
 from llmsmc.inference.filters.bootstrap_filter import BootstrapFilter
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, Stepwise
 from llmsmc.inference.resampling.adaptive import Adaptive
-from llmsmc.inference.resampling.blockwise import InBlocks
+from llmsmc.inference.resampling.blockwise import Blockwise
 from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.results.estimates import Guarantee
 
@@ -56,11 +54,11 @@ class IslandFilter(Stepwise):
 
     @cached_property
     def _filter(self) -> BootstrapFilter:
-        return BootstrapFilter(self.num_particles, InBlocks(self.resampler, self.num_islands))
+        return BootstrapFilter(self.num_particles, Blockwise(self.resampler, self.num_islands))
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles of all islands and weigh them."""
-        return self._filter.begin(run)
+        return self._filter.init(run)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Resample within the islands, and advance by one step."""

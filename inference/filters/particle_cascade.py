@@ -39,19 +39,23 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Generator, Tensor
 
-from llmsmc.core import clock
 from llmsmc.core.checks import require_choice, require_count
 from llmsmc.core.cost import Cost
 from llmsmc.core.particles import concatenate, take
 from llmsmc.core.randomness import RandomStreams, draw_seed
 from llmsmc.core.state_space_model import Observations, StateSpaceModel, Truncated
-from llmsmc.errors import DegenerateWeightsError
-from llmsmc.inference.loop.algorithm import Staged
-from llmsmc.inference.loop.loop import num_steps, settled, summary
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.propagation import begin, extend
-from llmsmc.inference.loop.run import Run
-from llmsmc.inference.resampling.points import uniforms
+from llmsmc.inference.loop.algorithm import Algorithm
+from llmsmc.inference.loop.loop import (
+    Population,
+    Run,
+    RunRecorder,
+    end_of_step,
+    extend,
+    init,
+    later,
+    num_steps,
+)
+from llmsmc.inference.resampling.scheme import uniforms
 from llmsmc.results.estimates import Guarantee
 from llmsmc.results.posterior import Posterior
 
@@ -60,7 +64,7 @@ CROWD: Final = 2
 
 
 @dataclass(frozen=True)
-class ParticleCascade(Staged):
+class ParticleCascade(Algorithm):
     """Settings of the particle cascade.
 
     Attributes:
@@ -84,41 +88,52 @@ class ParticleCascade(Staged):
         require_count("wave", self.wave)
         require_choice("truncated", self.truncated, get_args(Truncated))
 
-    def stages(
-        self, model: StateSpaceModel, observations: Observations | None, *, seed: int | None
-    ) -> Iterator[Callable[[], Posterior]]:
-        """After every wave, yield a function that builds the posterior of all particles so far.
+    def iterate(
+        self,
+        model: StateSpaceModel,
+        observations: Observations | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Iterator[Posterior]:
+        """Yield the posterior of all particles so far after every wave; its evidence is unbiased.
 
-        Each posterior has unbiased evidence. Nothing is yielded while all particles are dead.
+        Nothing is yielded while all particles are dead.
 
         Raises:
             DegenerateWeightsError: all particles of all waves have weight zero; carries the
                 posterior.
         """
         run = Run(model, observations, RandomStreams(seed))
+        recorder = RunRecorder(self, run)
         horizon = num_steps(model, observations)
         queues: list[Queue] = []
-        waves: list[tuple[Arrivals, ...]] = []
-        num_launched, before, seconds = 0, run.model.cost(), 0.0
-        is_alive = False
+        waves: tuple[tuple[Arrivals, ...], ...] = ()
+        num_launched, is_alive = 0, False
         while num_launched < self.num_particles:
-            started = clock.seconds()
             size = min(self.wave, self.num_particles - num_launched)
             num_launched += size
-            waves.append(tuple(self._cascade(run, len(waves), size, horizon, queues)))
+            waves += (tuple(self._cascade(run, len(waves), size, horizon, queues)),)
             is_alive |= waves[-1][-1].is_alive
-            seconds += clock.seconds() - started
-            cost = run.model.cost().since(before, seconds)
-            posterior = partial(joined, run, waves, num_launched, self.record, cost)
+            build = partial(self._posterior, run, waves, num_launched, recorder.spent())
             if is_alive:
-                yield posterior
+                yield later(build)
+            recorder.resume()
         if not is_alive:
-            found = posterior()
-            raise DegenerateWeightsError(
-                f"All {num_launched} particles have died, at step {len(found.history) - 1} "
-                "at the latest.",
-                found,
-            )
+            build()  # raises
+
+    def _posterior(
+        self,
+        run: Run,
+        waves: Sequence[tuple["Arrivals", ...]],
+        num_launched: int,
+        spent: Callable[[], Cost],
+    ) -> Posterior:
+        """Return the posterior of all waves together."""
+        recorder = RunRecorder(self, run, keep=self.record)
+        for step in joined(waves, num_launched):
+            population, num_finished, truncated = step
+            recorder.note(population, population.particles, num_finished)
+        return recorder.posterior(truncated, spent=spent, num_launched=num_launched)
 
     def _cascade(
         self, run: Run, number: int, size: int, horizon: int | None, queues: "list[Queue]"
@@ -126,20 +141,22 @@ class ParticleCascade(Staged):
         """Launch a wave and let it go through the steps; yield it at each step."""
         generator = run.generator(number, "wave")
         run = replace(run, streams=RandomStreams(draw_seed(generator)))
-        t, population = 0, begin(run, size)
+        t, population = 0, init(run, size)
         # Particles start with weight 1; the sum is divided by K once K is known.
         population = _times(population, math.log(size))
         while True:
             if t == len(queues):
                 queues.append(Queue())
-            population, is_last, truncated = settled(run, t, horizon, population, self.truncated)
+            end = end_of_step(run, t, horizon, population, self.truncated)
+            population = end.population
             kept = run.model.record(population.particles)
-            num_finished = run.num_finished(population.particles)
-            yield Arrivals(replace(population, particles=kept), num_finished, is_last, truncated)
-            if is_last:
+            yield Arrivals(
+                replace(population, particles=kept), end.num_finished, end.is_last, end.truncated
+            )
+            if end.is_last:
                 return
             # The weights of siblings side by side would rise, each above those before it.
-            order = torch.randperm(len(truncated), generator=run.generator(t, "arrival"))
+            order = torch.randperm(len(end.truncated), generator=run.generator(t, "arrival"))
             children = queues[t].branch(
                 population.log_weights[order], self.num_particles, run.generator(t, "branch")
             )
@@ -231,13 +248,15 @@ def descended(population: Population, children: Children) -> Population:
 
 
 def joined(
-    run: Run, waves: Sequence[tuple[Arrivals, ...]], num_launched: int, keeps: bool, cost: Cost
-) -> Posterior:
-    """Return the posterior of all waves together, of K particles launched.
+    waves: Sequence[tuple[Arrivals, ...]], num_launched: int
+) -> Iterator[tuple[Population, int, Bool[Tensor, " N"]]]:
+    """Yield the population of each step of all waves together, of K particles launched.
 
     A wave that has finished early stays as it is while others go on.
+
+    Yields:
+        The population, the number of finished particles, and which of them are truncated.
     """
-    history, recorded = [], []
     offsets = [0] * len(waves)  # of each wave among the particles of the step before
     for t in range(max(map(len, waves))):
         present = [(offsets[w], _at(wave, t)) for w, wave in enumerate(waves)]
@@ -250,23 +269,9 @@ def joined(
             resampled=t > 0,
         )
         num_finished = sum(arrivals.num_finished for _, arrivals in parts)
-        history.append(summary(t, population, num_finished))
-        recorded.append(population.particles)
+        yield population, num_finished, torch.cat([arrivals.truncated for _, arrivals in parts])
         sizes = [0 if a is None else len(a.population.log_weights) for _, a in present]
         offsets = [sum(sizes[:w]) for w in range(len(waves))]
-    return Posterior(
-        algorithm=ParticleCascade.__name__,
-        guarantee=ParticleCascade.guarantee,
-        seed=run.streams.seed,
-        particles=population.particles,
-        log_weights=population.log_weights,
-        log_evidence=history[-1].log_evidence,
-        history=tuple(history),
-        cost=cost,
-        truncated=torch.cat([arrivals.truncated for _, arrivals in parts]),
-        recorded=tuple(recorded) if keeps else None,
-        metadata={"model": type(run.model).__name__, "num_launched": num_launched},
-    )
 
 
 def _at(wave: tuple[Arrivals, ...], t: int) -> Arrivals | None:

@@ -17,10 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from llmsmc.core.checks import require_count
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population, resample
-from llmsmc.inference.loop.propagation import begin, extend
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, Stepwise, extend, init, resample
 from llmsmc.inference.moves.move import Move
 from llmsmc.inference.moves.regenerate_suffix import RegenerateSuffix
 from llmsmc.inference.resampling.adaptive import Adaptive
@@ -52,10 +49,10 @@ class ResampleMove(Stepwise):
         super().__post_init__()
         require_count("num_moves", self.num_moves)
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles and weigh them."""
         self.move.check(run)
-        return begin(run, self.num_particles)
+        return init(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Resample, move, and advance the particles that have not finished by one step."""

@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float64
 from torch import Tensor
 
+from llmsmc.core.capabilities import RemembersPath
 from llmsmc.core.checks import require_count, require_fraction
 from llmsmc.core.particles import concatenate, take
 from llmsmc.core.randomness import RandomStreams
@@ -38,10 +39,7 @@ from llmsmc.core.weights import LogWeights, effective_sample_size, temper
 from llmsmc.errors import InputError, NumericalError
 from llmsmc.inference.loop import independent_runs
 from llmsmc.inference.loop.algorithm import Algorithm
-from llmsmc.inference.loop.loop import Journal, num_steps
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.propagation import add_potentials
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, RunRecorder, add_potentials, num_steps
 from llmsmc.inference.moves.move import Move
 from llmsmc.inference.moves.regenerate_suffix import RegenerateSuffix
 from llmsmc.inference.resampling.scheme import Resampler
@@ -111,30 +109,32 @@ class TemperedSMC(Algorithm):
         seed: int | None = None,
     ) -> Iterator[Posterior]:
         """Yield the posterior at exponent 0, which is the prior, and at each one after it."""
-        if not model.remembers_path:
+        if not model.supports(RemembersPath):
             raise InputError(
                 "Whole paths are tempered. Got "
                 f"{type(model).__name__}, whose states are no paths; accepted: models with "
-                "`remembers_path`."
+                "`path_log_likelihood`."
             )
         run = Run(model, observations, RandomStreams(seed))
-        journal = Journal(self, run, record=False)
+        recorder = RunRecorder(self, run)
         self.move.check(run)
         t, population = self._prior(run)
         exponent, rung = 0.0, 0
         while True:
-            journal.note(population)
-            yield journal.posterior(run.truncated(population.particles))
+            particles = population.particles
+            recorder.note(population, run.model.record(particles), run.num_finished(particles))
+            yield recorder.posterior(run.truncated(particles))
             if exponent == 1:
                 return
-            journal.resume()
+            recorder.resume()
             rung += 1
             if rung > 1:
                 population = self._moved(run, t, population, exponent, rung)
-            likelihood = run.surviving_log_likelihood(t, population.particles)
+            particles, likelihood = run.observe_surviving_path(t, population.particles)
             new = self._next(exponent, population.log_weights, likelihood, rung)
             weighed = _tempered(population.log_weights, likelihood, new - exponent, t)
-            population, exponent = replace(population, log_weights=weighed), new
+            population = replace(population, particles=particles, log_weights=weighed)
+            exponent = new
 
     def _prior(self, run: Run) -> tuple[int, Population]:
         """Draw complete paths from the prior; also the last step that a path may have.
@@ -142,8 +142,8 @@ class TemperedSMC(Algorithm):
         Paths drawn later may be longer than these, if they finish later.
         """
         horizon, t = num_steps(run.model, run.observations), 0
-        population = independent_runs.begin(run, self.num_particles)
-        while t + 1 != horizon and not bool(run.model.finished(population.particles).all()):
+        population = independent_runs.init(run, self.num_particles)
+        while t + 1 != horizon and not bool(run.finished(population.particles).all()):
             t += 1
             population = independent_runs.step(run, t, population)
         return sys.maxsize if horizon is None else horizon - 1, population
@@ -213,5 +213,4 @@ def _tempered(
     log_weights: LogWeights, log_likelihood: Float64[Tensor, " N"], step: float, t: int
 ) -> LogWeights:
     """Return the log-weights with the likelihood to the power of `step` as one more factor."""
-    alive = log_weights > -math.inf
-    return add_potentials(log_weights, temper(log_likelihood, step), alive, t)
+    return add_potentials(log_weights, temper(log_likelihood, step), t)

@@ -20,17 +20,16 @@ References:
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from llmsmc.core.capabilities import Twists
 from llmsmc.errors import InputError
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population, resample
-from llmsmc.inference.loop.propagation import add_potentials, begin_guided, extend_guided
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.guided import extend_guided, init_guided
+from llmsmc.inference.loop.loop import Population, Run, Stepwise, add_potentials, resample
 from llmsmc.inference.resampling.adaptive import Adaptive
 from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.results.estimates import Guarantee
@@ -50,14 +49,14 @@ class TwistedFilter(Stepwise):
 
     resampler: Resampler = Adaptive()
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles, weigh and twist them."""
-        if not run.model.can_twist():
+        if not run.supports(Twists):
             raise InputError(
                 f"A twisted filter looks ahead to the end. Got {type(run.model).__name__}, which "
                 "does not; accepted: models with `log_twist`, or the bootstrap filter."
             )
-        population = begin_guided(run, self.num_particles)
+        population = init_guided(run, self.num_particles)
         return twisted(population, log_twist(run, 0, population), 0)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
@@ -74,19 +73,17 @@ class TwistedFilter(Stepwise):
 
 def twisted(population: Population, log_factor: Float64[Tensor, " N"], t: int) -> Population:
     """Multiply the weights of the particles that are alive."""
-    alive = population.log_weights > -math.inf
-    log_weights = add_potentials(population.log_weights, log_factor, alive, t)
+    log_weights = add_potentials(population.log_weights, log_factor, t)
     return replace(population, log_weights=log_weights)
 
 
 def log_twist(run: Run, t: int, population: Population) -> Float64[Tensor, " N"]:
     """Return the log-twist of each particle; 0 where no step follows."""
-    count = len(population.log_weights)
+    nothing = torch.zeros(len(population.log_weights), dtype=torch.float64)
     if run.observations is not None and t + 1 == len(run.observations):
-        return torch.zeros(count, dtype=torch.float64)
-    going_on = ~run.model.finished(population.particles).cpu()
-    if not bool(going_on.any()):
-        return torch.zeros(count, dtype=torch.float64)
-    values: Any = run.model.log_twist(t, population.particles, run.observations)
-    nothing = torch.zeros(count, dtype=torch.float64)
-    return add_potentials(nothing, values, going_on & (population.log_weights > -math.inf), t)
+        return nothing
+    finished = run.finished(population.particles)
+    if bool(finished.all()):
+        return nothing
+    values = run.model_as(Twists).log_twist(t, population.particles, run.observations)
+    return add_potentials(nothing, values, t, finished | (population.log_weights == -math.inf))

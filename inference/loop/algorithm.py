@@ -1,8 +1,8 @@
-"""The base classes of the algorithms."""
+"""The base class of the algorithms."""
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import ClassVar
 
 from llmsmc.core.state_space_model import Observations, StateSpaceModel
@@ -52,37 +52,3 @@ class Algorithm(ABC):
             seed: repeats a run bit for bit; without one, every run is a new one.
         """
         return deque(self.iterate(model, observations, seed=seed), maxlen=1).pop()
-
-
-class Staged(Algorithm):
-    """An algorithm that builds intermediate posteriors lazily."""
-
-    @abstractmethod
-    def stages(
-        self, model: StateSpaceModel, observations: Observations | None, *, seed: int | None
-    ) -> Iterator[Callable[[], Posterior]]:
-        """After each stage, yield a function that builds the posterior.
-
-        Call the function before advancing the iterator.
-        """
-
-    def iterate(
-        self,
-        model: StateSpaceModel,
-        observations: Observations | None = None,
-        *,
-        seed: int | None = None,
-    ) -> Iterator[Posterior]:
-        """Yield the posterior of every stage; the last one is that of `run`."""
-        for posterior in self.stages(model, observations, seed=seed):
-            yield posterior()
-
-    def run(
-        self,
-        model: StateSpaceModel,
-        observations: Observations | None = None,
-        *,
-        seed: int | None = None,
-    ) -> Posterior:
-        """Return the posterior of the last stage; see `Algorithm.run`."""
-        return deque(self.stages(model, observations, seed=seed), maxlen=1).pop()()

@@ -9,14 +9,13 @@ from dataclasses import replace
 
 import torch
 
+from llmsmc.core.capabilities import RemembersPath
 from llmsmc.core.weights import uniform
-from llmsmc.inference.loop import propagation
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.propagation import add_potentials, propagate
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop import loop
+from llmsmc.inference.loop.loop import Population, Run, add_potentials, propagate
 
 
-def begin(run: Run, num_particles: int) -> Population:
+def init(run: Run, num_particles: int) -> Population:
     """Draw the initial particles."""
     generator = run.generator(0, "propagate")
     particles = run.model.sample_initial(num_particles, generator=generator)
@@ -26,29 +25,24 @@ def begin(run: Run, num_particles: int) -> Population:
 def step(run: Run, t: int, population: Population) -> Population:
     """Advance the particles that have not finished by one step."""
     generator = run.generator(t, "propagate")
-    particles = propagate(run.model, t, population.particles, generator=generator)
+    particles = propagate(run, t, population.particles, generator=generator)
     return replace(population, particles=particles)
 
 
-def begin_weighted(run: Run, num_particles: int) -> Population:
+def init_weighted(run: Run, num_particles: int) -> Population:
     """Draw the initial particles and weigh them, unless the whole path is scored at the end."""
-    if run.model.remembers_path:
-        return begin(run, num_particles)
-    return propagation.begin(run, num_particles)
+    return (init if run.supports(RemembersPath) else loop.init)(run, num_particles)
 
 
 def step_weighted(run: Run, t: int, population: Population) -> Population:
     """Advance the particles and weigh them, unless the whole path is scored at the end."""
-    if run.model.remembers_path:
-        return step(run, t, population)
-    return propagation.extend(run, t, population)
+    return (step if run.supports(RemembersPath) else loop.extend)(run, t, population)
 
 
 def weigh_paths(run: Run, t: int, population: Population) -> Population:
     """Weigh the final population of step t by the likelihood of its paths, if not yet done."""
-    if not run.model.remembers_path:
+    if not run.supports(RemembersPath):
         return population
-    log_potentials = run.path_log_likelihood(t, population.particles)
-    alive = population.log_weights > -torch.inf
-    log_weights = add_potentials(population.log_weights, log_potentials, alive, t)
-    return replace(population, log_weights=log_weights)
+    particles, log_potentials = run.observe_path(t, population.particles)
+    log_weights = add_potentials(population.log_weights, log_potentials, t)
+    return replace(population, particles=particles, log_weights=log_weights)

@@ -30,15 +30,14 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Generator, Tensor
 
+from llmsmc.core.capabilities import RemembersPath, Rewinds, Splices
 from llmsmc.core.particles import concatenate, take
-from llmsmc.core.weights import LogWeights, log_evidence, scaled, scaled_rows, uniform
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.propagation import absorb, weigh
-from llmsmc.inference.loop.run import Run
+from llmsmc.core.weights import LogWeights, scaled, scaled_rows, uniform
+from llmsmc.errors import InputError
+from llmsmc.inference.loop.loop import Population, Run, absorb, weigh
 from llmsmc.inference.mcmc.reference import References, RememberedPaths, Trajectories
 from llmsmc.inference.resampling.blockwise import conditional, equal_rows, is_due, resample_rows
-from llmsmc.inference.resampling.points import inverse_cdf, uniforms
-from llmsmc.inference.resampling.scheme import Resampler
+from llmsmc.inference.resampling.scheme import Resampler, inverse_cdf, uniforms
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def sweep(
         others = model.sample_initial(num_others, generator=generator)
         particles = _with_references(chains, references.at(run, 0), others)
     equal = uniform(chains.num_particles).repeat(chains.num_chains)
-    log_weights = weigh(run, 0, None, particles, equal)
+    particles, log_weights = weigh(run, 0, None, particles, equal)
     populations = [Population(particles, log_weights, torch.arange(len(equal)))]
     redrawn = [torch.zeros(chains.num_chains, dtype=torch.bool)]
     while t != last and not _is_over(run, populations[-1]):
@@ -124,22 +123,40 @@ def sweep(
         given = None if references is None else past
         ancestors, carried = _resampled(chains, log_weights, due, given, generator)
         previous = take(particles, ancestors)
+        finished = run.finished(previous)
         # Propagate
         generator = run.generator(t, f"propagate/{purpose}")
         if references is None:
             drawn = model.sample_transition(t, previous, generator=generator)
-            particles = absorb(model, drawn, previous)
+            particles = absorb(drawn, previous, finished)
         else:
             before = take(previous, _others(chains))
             drawn = model.sample_transition(t, before, generator=generator)
-            others = absorb(model, drawn, before)
+            others = absorb(drawn, before, finished[_others(chains)])
             particles = _with_references(chains, references.at(run, t), others)
         # Weigh
-        log_weights = weigh(run, t, previous, particles, carried)
+        particles, log_weights = weigh(run, t, previous, particles, carried, finished)
         rate = float((past != chains.slots)[due].double().mean()) if bool(due.any()) else None
         populations.append(Population(particles, log_weights, ancestors, bool(due.any()), rate))
         redrawn.append(due)
     return Sweep(tuple(populations), tuple(redrawn))
+
+
+def check_paths(run: Run, *, splicing: bool) -> None:
+    """Raise `InputError` unless states are paths that can be kept, and spliced if needed."""
+    if not (run.supports(RemembersPath) and run.supports(Rewinds)):
+        raise InputError(
+            "A path is kept in a conditional run from its first step on. Got "
+            f"{type(run.model).__name__}, whose states cannot be rewound; accepted: models "
+            "with `path_log_likelihood` and `rewind`."
+        )
+    if splicing and not run.supports(Splices):
+        raise InputError(
+            f"Paths take new pasts by splicing. Got {type(run.model).__name__}, which does not; "
+            "accepted: models with `splice` and `log_prior`, or no ancestor or backward sampling."
+        )
+    if splicing:
+        run.model.check_splice()
 
 
 def first_references(run: Run, chains: Chains, swept: Sweep, generator: Generator) -> References:
@@ -166,7 +183,7 @@ def draw_last(chains: Chains, swept: Sweep, generator: Generator) -> Int64[Tenso
 
 
 def _lineages(run: Run, swept: Sweep, chosen: Int64[Tensor, " K"]) -> References:
-    if run.model.remembers_path:
+    if run.supports(RemembersPath):
         return RememberedPaths(take(swept.last.particles, chosen))
     states = []
     for population in reversed(swept.populations):
@@ -187,7 +204,7 @@ def _smoothed(
     for t in reversed(range(1, len(swept.populations))):
         before, parents = swept.populations[t - 1], swept.populations[t].ancestors[chosen]
         # A finished path keeps its past: it has no later step by which to choose.
-        going_on = ~run.model.finished(take(before.particles, parents)).cpu()
+        going_on = ~run.finished(take(before.particles, parents))
         references, chosen = _drawn_pasts(
             run, chains, t, references, before, swept.redrawn[t] & going_on, parents, generator
         )
@@ -204,7 +221,7 @@ def _new_pasts(
     generator: Generator,
 ) -> tuple[References, Int64[Tensor, " K"]]:
     """Draw new pasts for the references of those chains that are due and have not finished."""
-    going_on = ~run.model.finished(take(population.particles, chains.slots)).cpu()
+    going_on = ~run.finished(take(population.particles, chains.slots))
     return _drawn_pasts(
         run, chains, t, references, population, due & going_on, chains.slots, generator
     )
@@ -226,20 +243,22 @@ def _drawn_pasts(
     if bool(wanted.any()):
         owners = chains.owners()
         rows = wanted[owners].nonzero().squeeze(1)
-        log_ratio, paths = references.behind(run, t, take(population.particles, rows), owners[rows])
+        log_ratio, paths = references.ancestor_log_ratio(
+            run, t, take(population.particles, rows), owners[rows]
+        )
         log_weights = population.log_weights[rows]
-        log_law = torch.where(log_weights > -math.inf, log_weights + log_ratio, -math.inf)
-        laws = scaled_rows(log_law.reshape(-1, chains.num_particles))
-        picks = inverse_cdf(laws, uniforms((len(laws), 1), generator)).squeeze(1)
-        numbers[wanted] = torch.arange(len(laws)) * chains.num_particles + picks
+        log_probs = torch.where(log_weights > -math.inf, log_weights + log_ratio, -math.inf)
+        weights = scaled_rows(log_probs.reshape(-1, chains.num_particles))
+        picks = inverse_cdf(weights, uniforms((len(weights), 1), generator)).squeeze(1)
+        numbers[wanted] = torch.arange(len(weights)) * chains.num_particles + picks
         chosen[wanted] = rows[numbers[wanted]]
     states = take(population.particles, chosen)
-    return references.continued(t, states, paths, numbers), chosen
+    return references.with_pasts(t, states, paths, numbers), chosen
 
 
 def _due(run: Run, chains: Chains, population: Population) -> Bool[Tensor, " K"]:
     """Return which chains are resampled: alive, unfinished, and with uneven weights."""
-    finished = chains.blocks(run.model.finished(population.particles).cpu()).all(1)
+    finished = chains.blocks(run.finished(population.particles)).all(1)
     rows = chains.blocks(population.log_weights)
     return ~finished & (rows.amax(1) > -math.inf) & is_due(chains.resampler, rows)
 
@@ -266,8 +285,8 @@ def _resampled(
 
 
 def _is_over(run: Run, population: Population) -> bool:
-    is_dead = log_evidence(population.log_weights) == -math.inf
-    return is_dead or bool(run.model.finished(population.particles).all())
+    is_dead = population.log_weights.max() == -math.inf
+    return bool(is_dead) or bool(run.finished(population.particles).all())
 
 
 def _others(chains: Chains) -> Int64[Tensor, " M"]:

@@ -28,19 +28,20 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from llmsmc.core.capabilities import RemembersPath
 from llmsmc.core.checks import require_count
+from llmsmc.core.cost import Cost
 from llmsmc.core.genealogy import batches_of
 from llmsmc.core.particles import concatenate
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.core.state_space_model import Observations, StateSpaceModel
 from llmsmc.core.weights import log_evidence, normalize
-from llmsmc.inference.loop.algorithm import Staged
-from llmsmc.inference.loop.loop import Journal, num_steps
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.algorithm import Algorithm
+from llmsmc.inference.loop.loop import Population, Run, RunRecorder, later, num_steps
 from llmsmc.inference.mcmc.conditional_smc import (
     Chains,
     Sweep,
+    check_paths,
     draw_references,
     first_references,
     sweep,
@@ -53,7 +54,7 @@ from llmsmc.results.posterior import Posterior
 
 
 @dataclass(frozen=True)
-class ParticleGibbs(Staged):
+class ParticleGibbs(Algorithm):
     """Settings of particle Gibbs.
 
     Attributes:
@@ -99,19 +100,23 @@ class ParticleGibbs(Staged):
             self.backward_sampling,
         )
 
-    def stages(
-        self, model: StateSpaceModel, observations: Observations | None, *, seed: int | None
-    ) -> Iterator[Callable[[], Posterior]]:
-        """After each recorded sweep, yield a function that builds the posterior so far."""
+    def iterate(
+        self,
+        model: StateSpaceModel,
+        observations: Observations | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Iterator[Posterior]:
+        """Yield the posterior of all sweeps so far after each recorded sweep."""
         run = Run(model, observations, RandomStreams(seed))
-        if model.remembers_path and (self.ancestor_sampling or self.backward_sampling):
-            run.model.check_splice()
-        journal = Journal(self, run, record=self.record)
+        if run.supports(RemembersPath):
+            check_paths(run, splicing=self.ancestor_sampling or self.backward_sampling)
+        recorder = RunRecorder(self, run)
         chains, horizon = self.chains, num_steps(model, observations)
         last = None if horizon is None else horizon - 1
         swept = sweep(run, chains, None, last, "0")
         evidence = log_evidence(swept.last.log_weights) - math.log(self.num_chains)
-        kept: list[Sweep] = []
+        kept: tuple[Sweep, ...] = ()
         above: list[float] = []
         for number in range(1, self.num_warmup + self.num_sweeps + 1):
             if evidence > -math.inf:
@@ -121,35 +126,35 @@ class ParticleGibbs(Staged):
                 swept = sweep(run, chains, references, last, str(number))
             if number <= self.num_warmup:
                 continue
-            kept.append(of_equal_chains(chains, swept) if evidence > -math.inf else swept)
+            kept += (of_equal_chains(chains, swept) if evidence > -math.inf else swept,)
             above += chains.log_evidences(swept.last).tolist()
-            mean_above = sum(above) / len(above)
-            posterior = partial(posterior_of, chains, run, journal, kept, evidence, mean_above)
-            if evidence == -math.inf:
-                posterior()  # raises
-            yield posterior
-            journal.resume()
+            build = partial(
+                self._posterior, run, kept, evidence, sum(above) / len(above), recorder.spent()
+            )
+            yield build() if evidence == -math.inf else later(build)
+            recorder.resume()
 
-
-def posterior_of(
-    chains: Chains,
-    run: Run,
-    journal: Journal,
-    sweeps: Sequence[Sweep],
-    evidence: float,
-    log_evidence_above: float,
-) -> Posterior:
-    """Return the posterior of all sweeps, with the evidence estimated from both sides."""
-    journal.forget()
-    for population in pooled(chains, sweeps, evidence):
-        journal.note(population)
-    posterior = journal.posterior(
-        run.truncated(population.particles),
-        log_evidence_above=log_evidence_above,
-        num_chains=chains.num_chains,
-        num_sweeps=len(sweeps),
-    )
-    return replace(posterior, batches=batches(chains, len(sweeps)))
+    def _posterior(
+        self,
+        run: Run,
+        sweeps: Sequence[Sweep],
+        evidence: float,
+        above: float,
+        spent: Callable[[], Cost],
+    ) -> Posterior:
+        """Return the posterior of all sweeps, with the evidence estimated from both sides."""
+        recorder = RunRecorder(self, run, keep=self.record)
+        for population in pooled(self.chains, sweeps, evidence):
+            particles = population.particles
+            recorder.note(population, run.model.record(particles), run.num_finished(particles))
+        return recorder.posterior(
+            run.truncated(particles),
+            spent=spent,
+            batches=batches(self.chains, len(sweeps)),
+            log_evidence_above=above,
+            num_chains=self.num_chains,
+            num_sweeps=len(sweeps),
+        )
 
 
 def batches(chains: Chains, num_sweeps: int) -> Int64[Tensor, " SKN"]:

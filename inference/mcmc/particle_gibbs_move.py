@@ -16,10 +16,8 @@ from torch import Generator
 from llmsmc.core.checks import require_count
 from llmsmc.core.particles import take, where
 from llmsmc.core.randomness import RandomStreams, draw_seed
-from llmsmc.errors import InputError
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
-from llmsmc.inference.mcmc.conditional_smc import Chains, draw_last, sweep
+from llmsmc.inference.loop.loop import Population, Run
+from llmsmc.inference.mcmc.conditional_smc import Chains, check_paths, draw_last, sweep
 from llmsmc.inference.mcmc.reference import RememberedPaths
 from llmsmc.inference.moves.move import Moved
 from llmsmc.inference.resampling.adaptive import Adaptive
@@ -49,14 +47,7 @@ class ParticleGibbsMove:
 
     def check(self, run: Run) -> None:
         """Raise `InputError` unless the states can be rewound."""
-        if not (run.model.remembers_path and run.model.can_rewind()):
-            raise InputError(
-                "A path is kept in a conditional run from its first step on. Got "
-                f"{type(run.model).__name__}, whose states cannot be rewound; accepted: models "
-                "with `remembers_path` and `rewind`."
-            )
-        if self.ancestor_sampling:
-            run.model.check_splice()
+        check_paths(run, splicing=self.ancestor_sampling)
 
     def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
         """Move each particle of step t; consumes `generator`.

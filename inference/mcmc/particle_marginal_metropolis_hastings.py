@@ -19,15 +19,16 @@ Reference: Andrieu, Doucet, Holenstein (2010). Particle Markov chain Monte Carlo
 """
 
 import math
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from llmsmc.core.checks import require_count
+from llmsmc.core.cost import Cost
 from llmsmc.core.genealogy import batches_of
 from llmsmc.core.priors import Prior
 from llmsmc.core.randomness import RandomStreams, draw_seed
@@ -36,10 +37,9 @@ from llmsmc.core.weights import uniform
 from llmsmc.errors import DegenerateWeightsError, InputError
 from llmsmc.inference.filters.bootstrap_filter import BootstrapFilter
 from llmsmc.inference.loop.algorithm import Algorithm
-from llmsmc.inference.loop.loop import summary
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.mcmc.unconstrained import Parameters, parameter_posterior
-from llmsmc.inference.resampling.points import uniforms
+from llmsmc.inference.loop.loop import Population, Run, RunRecorder, later
+from llmsmc.inference.mcmc.unconstrained import Parameters
+from llmsmc.inference.resampling.scheme import uniforms
 from llmsmc.results.estimates import Guarantee
 from llmsmc.results.posterior import Posterior
 
@@ -85,14 +85,14 @@ class ParticleMarginalMetropolisHastings(Algorithm):
         seed: int | None = None,
     ) -> Iterator[Posterior]:
         """Yield the posterior of the parameters after each recorded iteration."""
-        streams, parameters = RandomStreams(seed), Parameters(self.prior)
-        started, cost_before = time.perf_counter(), model.cost()
-        state = self._first(model, observations, parameters, streams)
+        run, parameters = Run(model, observations, RandomStreams(seed)), Parameters(self.prior)
+        recorder = RunRecorder(self, run)
+        state = self._first(model, observations, parameters, run.streams)
         factor = self.scale * torch.eye(state.vector.shape[1], dtype=torch.float64)
-        visited: list[Tensor] = []
+        visited: tuple[Tensor, ...] = ()
         num_accepted = 0
         for number in range(-self.num_warmup, self.num_iterations):
-            generator = streams.generator(number, "iteration")
+            generator = run.generator(number, "iteration")
             noise = torch.randn(state.vector.shape, generator=generator, dtype=torch.float64)
             proposed = self._state(
                 model, observations, parameters, state.vector + noise @ factor.T, generator
@@ -100,22 +100,29 @@ class ParticleMarginalMetropolisHastings(Algorithm):
             chance = float(uniforms(1, generator).log())
             is_accepted = chance < proposed.log_target - state.log_target
             state = proposed if is_accepted else state
-            visited.append(state.vector)
+            visited += (state.vector,)
             if number == -1:
                 factor = adapted(torch.cat(visited)[self.num_warmup // 2 :], factor)
-                visited = []
+                visited = ()
             if number < 0:
                 continue
             num_accepted += is_accepted
-            found = parameters.values(torch.cat(visited))
-            rate, count = num_accepted / len(visited), len(visited)
-            population = Population(
-                found, uniform(count), torch.arange(count), acceptance_rate=rate
-            )
-            cost = replace(model.cost() - cost_before, seconds=time.perf_counter() - started)
-            history = (summary(0, population, 0),)
-            posterior = parameter_posterior(self, streams.seed, model, population, history, cost)
-            yield replace(posterior, batches=batches_of(count))
+            build = partial(self._posterior, run, visited, num_accepted, recorder.spent())
+            yield later(build)
+            recorder.resume()
+
+    def _posterior(
+        self, run: Run, visited: Sequence[Tensor], num_accepted: int, spent: Callable[[], Cost]
+    ) -> Posterior:
+        """Return the posterior of the parameters that the chain has visited."""
+        values, count = Parameters(self.prior).values(torch.cat(tuple(visited))), len(visited)
+        population = Population(
+            values, uniform(count), torch.arange(count), acceptance_rate=num_accepted / count
+        )
+        recorder = RunRecorder(self, run)
+        recorder.note(population, values)
+        nobody = torch.zeros(count, dtype=torch.bool)
+        return recorder.posterior(nobody, spent=spent, batches=batches_of(count))
 
     def _first(
         self,

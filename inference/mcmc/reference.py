@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from llmsmc.core.capabilities import Rewinds, Splices
 from llmsmc.core.particles import concatenate, num_particles, take
 from llmsmc.core.weights import on_host
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Run
 
 
 @runtime_checkable
@@ -21,7 +22,7 @@ class References(Protocol):
         """Return the states x'_t, a population of K; for finished paths, their last states."""
         ...
 
-    def behind(
+    def ancestor_log_ratio(
         self, run: Run, t: int, particles: Any, owners: Int64[Tensor, " M"]
     ) -> tuple[Float64[Tensor, " M"], Any]:
         r"""Continue other pasts by these paths, from step t on.
@@ -38,7 +39,7 @@ class References(Protocol):
         """
         ...
 
-    def continued(
+    def with_pasts(
         self, t: int, states: Any, paths: Any, numbers: Int64[Tensor, " K"]
     ) -> "References":
         """Give each path its chosen past.
@@ -46,7 +47,7 @@ class References(Protocol):
         Args:
             t: the first step that stays as it is.
             states: the K states of step t - 1, each the end of a past.
-            paths: the paths that `behind` returned.
+            paths: the paths that `ancestor_log_ratio` returned.
             numbers: for each reference the index of its new path in `paths`; -1 to keep its past.
         """
         ...
@@ -64,22 +65,25 @@ class RememberedPaths:
 
     def at(self, run: Run, t: int) -> Any:
         """Return the paths up to step t."""
-        return run.model.rewind(self.paths, torch.full((num_particles(self.paths),), t + 1))
+        return run.model_as(Rewinds).rewind(
+            self.paths, torch.full((num_particles(self.paths),), t + 1)
+        )
 
-    def behind(
+    def ancestor_log_ratio(
         self, run: Run, t: int, particles: Any, owners: Int64[Tensor, " M"]
     ) -> tuple[Float64[Tensor, " M"], Any]:
         """Score the whole of each new path: its future depends on all of its past."""
-        model = run.model
+        model = run.model_as(Splices)
         spliced = model.splice(particles, t, take(self.paths, owners))
-        last = int(model.num_steps(self.paths).max()) - 1
+        last = int(run.model_as(Rewinds).num_steps(self.paths).max()) - 1
         log_ratio = on_host(model.log_prior(spliced)) - on_host(model.log_prior(particles))
         possible = log_ratio > -math.inf
-        before = run.path_log_likelihood(t - 1, particles)
-        log_ratio = log_ratio + run.surviving_log_likelihood(last, spliced, since=t) - before
+        _, before = run.observe_path(t - 1, particles)
+        spliced, after = run.observe_surviving_path(last, spliced, since=t)
+        log_ratio = log_ratio + after - before
         return _possible(run, particles, log_ratio.masked_fill(~possible, -math.inf)), spliced
 
-    def continued(
+    def with_pasts(
         self, t: int, states: Any, paths: Any, numbers: Int64[Tensor, " K"]
     ) -> "RememberedPaths":
         """Take the paths spliced onto the pasts that were chosen."""
@@ -105,15 +109,16 @@ class Trajectories:
         """Return the states at step t."""
         return self.states[min(t, len(self.states) - 1)]
 
-    def behind(
+    def ancestor_log_ratio(
         self, run: Run, t: int, particles: Any, owners: Int64[Tensor, " M"]
     ) -> tuple[Float64[Tensor, " M"], Any]:
         """Score the next step: what comes after it does not depend on the past."""
         state = take(self.states[t], owners)
         log_ratio = on_host(run.model.log_transition(t, particles, state))
-        return _possible(run, particles, log_ratio + run.log_likelihood(t, particles, state)), None
+        _, log_likelihood = run.observe(t, particles, state)
+        return _possible(run, particles, log_ratio + log_likelihood), None
 
-    def continued(
+    def with_pasts(
         self, t: int, states: Any, paths: Any, numbers: Int64[Tensor, " K"]
     ) -> "Trajectories":
         """Replace the states of step t - 1; the ancestors determine the states before them."""
@@ -122,5 +127,5 @@ class Trajectories:
 
 def _possible(run: Run, particles: Any, log_ratio: Tensor) -> Float64[Tensor, " M"]:
     """Give `-inf` to finished paths, which have no continuation, and to impossible pasts."""
-    finished = run.model.finished(particles).cpu()
+    finished = run.finished(particles)
     return torch.where(finished | log_ratio.isnan(), -math.inf, log_ratio)

@@ -19,7 +19,6 @@ sequential analysis of state space models.
 """
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -28,22 +27,17 @@ import torch
 from torch import Generator, Tensor
 
 from llmsmc.core.checks import require_count, require_fraction
-from llmsmc.core.history import StepRecord
 from llmsmc.core.priors import Prior
 from llmsmc.core.randomness import RandomStreams, draw_seed
 from llmsmc.core.state_space_model import Observations, StateSpaceModel
 from llmsmc.core.weights import LogWeights, effective_sample_size, log_evidence, uniform
-from llmsmc.errors import DegenerateWeightsError
 from llmsmc.inference.filters.bootstrap_filter import BootstrapFilter
 from llmsmc.inference.loop.algorithm import Algorithm
-from llmsmc.inference.loop.loop import num_steps, summary
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, RunRecorder, num_steps
 from llmsmc.inference.mcmc.particle_marginal_metropolis_hastings import adapted
-from llmsmc.inference.mcmc.unconstrained import Parameters, parameter_posterior
+from llmsmc.inference.mcmc.unconstrained import Parameters
 from llmsmc.inference.resampling.adaptive import Adaptive
-from llmsmc.inference.resampling.points import uniforms
-from llmsmc.inference.resampling.scheme import Resampler
+from llmsmc.inference.resampling.scheme import Resampler, uniforms
 from llmsmc.inference.resampling.systematic import systematic
 from llmsmc.results.estimates import Guarantee
 from llmsmc.results.posterior import Posterior
@@ -96,21 +90,20 @@ class SMC2(Algorithm):
         seed: int | None = None,
     ) -> Iterator[Posterior]:
         """Yield the posterior of the parameters after each observation."""
-        streams, parameters = RandomStreams(seed), Parameters(self.prior)
-        started, cost_before = time.perf_counter(), model.cost()
+        run, parameters = Run(model, observations, RandomStreams(seed)), Parameters(self.prior)
+        recorder = RunRecorder(self, run)
         horizon = num_steps(model, observations)
-        generator = streams.generator(0, "initial")
+        generator = run.generator(0, "initial")
         vectors = parameters.draw(self.num_parameters, generator)
         filters = [
-            self._begun(model, observations, parameters, vector, generator) for vector in vectors
+            self._started(model, observations, parameters, vector, generator) for vector in vectors
         ]
         log_weights: LogWeights = uniform(self.num_parameters)
-        history: tuple[StepRecord, ...] = ()
         t = 0
         while t != horizon:
             ancestors, rate = torch.arange(self.num_parameters), None
             if t > 0 and self._is_due(log_weights):
-                generator = streams.generator(t, "rejuvenate")
+                generator = run.generator(t, "rejuvenate")
                 factor = self._random_walk(vectors, log_weights)
                 ancestors, log_weights, _ = self.resampler(log_weights, generator=generator)
                 vectors = vectors[ancestors]
@@ -131,14 +124,9 @@ class SMC2(Algorithm):
             filters, log_weights = grown, log_weights + increments
             values = parameters.values(vectors)
             population = Population(values, log_weights, ancestors, rate is not None, rate)
-            history += (summary(t, population, 0),)
-            cost = replace(model.cost() - cost_before, seconds=time.perf_counter() - started)
-            posterior = parameter_posterior(self, streams.seed, model, population, history, cost)
-            if history[-1].max_weight == 0.0:
-                raise DegenerateWeightsError(
-                    f"All {self.num_parameters} parameters have weight zero at step {t}.", posterior
-                )
-            yield posterior
+            recorder.note(population, values)
+            yield recorder.posterior(torch.zeros(self.num_parameters, dtype=torch.bool))
+            recorder.resume()
             t += 1
 
     def _is_due(self, log_weights: LogWeights) -> bool:
@@ -154,7 +142,7 @@ class SMC2(Algorithm):
     def _filter(self) -> BootstrapFilter:
         return BootstrapFilter(self.num_particles, Adaptive(), record=False)
 
-    def _begun(
+    def _started(
         self,
         model: StateSpaceModel,
         observations: Observations | None,
@@ -172,7 +160,7 @@ class SMC2(Algorithm):
         if filtered.log_evidence == -math.inf:
             return filtered
         if filtered.population is None:
-            population = self._filter.begin(filtered.run)
+            population = self._filter.init(filtered.run)
         else:
             population = self._filter.step(filtered.run, t, filtered.population)
         return replace(
@@ -198,7 +186,7 @@ class SMC2(Algorithm):
             log_prior = parameters.log_density(proposed) - parameters.log_density(vectors)
             chances = uniforms(len(vectors), generator).log()
             for m, vector in enumerate(proposed):
-                filtered = self._begun(model, observations, parameters, vector, generator)
+                filtered = self._started(model, observations, parameters, vector, generator)
                 for t in range(last + 1):
                     filtered = self._advanced(filtered, t)
                 gap = filtered.log_evidence - filters[m].log_evidence

@@ -13,15 +13,9 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution, biject_to
 from torch.distributions.transforms import Transform
 
-from llmsmc.core.cost import Cost
-from llmsmc.core.history import StepRecord
 from llmsmc.core.priors import Prior, check_prior
 from llmsmc.core.randomness import sample
-from llmsmc.core.state_space_model import StateSpaceModel
 from llmsmc.errors import InputError
-from llmsmc.inference.loop.algorithm import Algorithm
-from llmsmc.inference.loop.population import Population
-from llmsmc.results.posterior import Posterior
 
 
 @dataclass(frozen=True)
@@ -91,29 +85,6 @@ class Parameters:
 
     def _size(self, name: str) -> int:
         return self._free_shape(name).numel()
-
-
-def parameter_posterior(
-    algorithm: Algorithm,
-    seed: int,
-    model: StateSpaceModel,
-    population: Population,
-    history: tuple[StepRecord, ...],
-    cost: Cost,
-) -> Posterior:
-    """Return weighted parameters, `{name: [M, ...]}`, as a posterior."""
-    return Posterior(
-        algorithm=type(algorithm).__name__,
-        guarantee=algorithm.guarantee,
-        seed=seed,
-        particles=population.particles,
-        log_weights=population.log_weights,
-        log_evidence=history[-1].log_evidence,
-        history=history,
-        cost=cost,
-        truncated=torch.zeros(len(population.log_weights), dtype=torch.bool),
-        metadata={"model": type(model).__name__},
-    )
 
 
 def _volume(transform: Transform, free: Tensor, value: Tensor, law: Distribution) -> Tensor:

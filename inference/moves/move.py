@@ -5,8 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run
 
 
 class Moved(NamedTuple):

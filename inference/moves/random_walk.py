@@ -18,13 +18,13 @@ import torch
 from jaxtyping import Float64
 from torch import Generator, Tensor
 
+from llmsmc.core.capabilities import RemembersPath
 from llmsmc.core.particles import components, map_populations, where
 from llmsmc.core.weights import on_host
 from llmsmc.errors import InputError
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run
 from llmsmc.inference.moves.move import Moved
-from llmsmc.inference.resampling.points import uniforms
+from llmsmc.inference.resampling.scheme import uniforms
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class RandomWalk:
 
     def check(self, run: Run) -> None:
         """Raise `InputError` unless states consist of real numbers; draws one state to check."""
-        if run.model.remembers_path:
+        if run.supports(RemembersPath):
             raise InputError(
                 "A random walk moves the last state of a Markov model. Got "
                 f"{type(run.model).__name__}, whose states are paths; accepted: another move."
@@ -68,13 +68,16 @@ class RandomWalk:
         old, previous = population.particles, population.previous
         coordinates = map_populations(walk, run.model.coordinates(old))
         new = run.model.at_coordinates(t, previous, coordinates)
-        log_ratio = _log_density(run, t, previous, new) - _log_density(run, t, previous, old)
+        new, log_density = _observed(run, t, previous, new)
+        old, old_log_density = _observed(run, t, previous, old)
+        log_ratio = log_density - old_log_density
         alive = population.log_weights > -math.inf
         accepted = alive & (uniforms(len(alive), generator).log() < log_ratio)
         return Moved(replace(population, particles=where(accepted, new, old)), accepted)
 
 
-def _log_density(run: Run, t: int, previous: Any, state: Any) -> Float64[Tensor, " N"]:
-    """Return the log-density of x_t and y_t given x_{t-1}."""
+def _observed(run: Run, t: int, previous: Any, state: Any) -> tuple[Any, Float64[Tensor, " N"]]:
+    """Return the states x_t, observed, and the log-density of x_t and y_t given x_{t-1}."""
     log_transition = on_host(run.model.log_transition(t, previous, state))
-    return log_transition + run.log_likelihood(t, previous, state)
+    state, log_likelihood = run.observe(t, previous, state)
+    return state, log_transition + log_likelihood

@@ -20,12 +20,12 @@ import torch
 from jaxtyping import Int64
 from torch import Generator, Tensor
 
+from llmsmc.core.capabilities import Rewinds
 from llmsmc.core.particles import num_particles, take, where
 from llmsmc.errors import InputError
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run
 from llmsmc.inference.moves.move import Moved
-from llmsmc.inference.resampling.points import uniforms
+from llmsmc.inference.resampling.scheme import uniforms
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RegenerateSuffix:
 
     def check(self, run: Run) -> None:
         """Raise `InputError` unless the states can be rewound."""
-        if not run.model.can_rewind():
+        if not run.supports(Rewinds):
             raise InputError(
                 "A suffix is regenerated behind a prefix. Got "
                 f"{type(run.model).__name__}, whose states cannot be rewound; accepted: models "
@@ -43,11 +43,13 @@ class RegenerateSuffix:
 
     def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
         """Move each particle of step t; consumes `generator`."""
-        model, old = run.model, population.particles
+        model, old = run.model_as(Rewinds), population.particles
         num_steps = model.num_steps(old)
         kept = (uniforms(len(num_steps), generator) * num_steps).long()
         new = regenerated(run, t, old, kept, generator)
-        log_ratio = run.surviving_log_likelihood(t, new) - run.path_log_likelihood(t, old)
+        new, log_likelihood = run.observe_surviving_path(t, new)
+        old, old_log_likelihood = run.observe_path(t, old)
+        log_ratio = log_likelihood - old_log_likelihood
         new_num_steps = model.num_steps(new)
         log_ratio = log_ratio + num_steps.log() - new_num_steps.log()
         # A dead particle stays dead; a path without a step has no reverse move.
@@ -60,13 +62,12 @@ def regenerated(
     run: Run, t: int, particles: Any, kept: Int64[Tensor, " N"], generator: Generator
 ) -> Any:
     """Return the paths with all steps after the first `kept` redrawn, up to step t or their end."""
-    model = run.model
-    new, s = model.rewind(particles, kept), int(kept.min())
-    while s <= t and not bool(model.finished(new).all()):
-        going_on = (kept <= s) & ~model.finished(new).cpu()
+    new, s = run.model_as(Rewinds).rewind(particles, kept), int(kept.min())
+    while s <= t and not bool((finished := run.finished(new)).all()):
+        going_on = (kept <= s) & ~finished
         rows = going_on.nonzero().squeeze(1)
         if len(rows):
-            extended = model.sample_transition(s, take(new, rows), generator=generator)
+            extended = run.model.sample_transition(s, take(new, rows), generator=generator)
             place = torch.zeros(num_particles(new), dtype=torch.int64)
             place[rows] = torch.arange(len(rows))
             new = where(going_on, take(extended, place), new)

@@ -6,18 +6,17 @@ Reference: Liu, Chen (1995). Blind deconvolution via sequential imputations.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64
-from torch import Generator, Tensor
+from torch import Generator
 
 from llmsmc.core.checks import require_fraction
-from llmsmc.core.weights import as_log_weights, effective_sample_size
+from llmsmc.core.weights import Weights
 from llmsmc.errors import InputError
-from llmsmc.inference.resampling.scheme import Resampled, Resampler
+from llmsmc.inference.resampling.scheme import Resampled, Resampler, WeightResampler, resampled
 from llmsmc.inference.resampling.systematic import systematic
 
 
 @dataclass(frozen=True)
-class Adaptive:
+class Adaptive(WeightResampler):
     """Resample with `resampler` if the effective sample size is below `ess_threshold` times N.
 
     Otherwise every particle is its own parent and carries its log-weight on, bit for bit. The
@@ -31,21 +30,16 @@ class Adaptive:
         """Check the settings."""
         require_fraction("ess_threshold", self.ess_threshold)
 
-    def __call__(
-        self,
-        log_weights: Float64[Tensor, " N"],
-        *,
-        generator: Generator,
-        num_offspring: int | None = None,
+    def resample(
+        self, weights: Weights, generator: Generator, num_offspring: int | None = None
     ) -> Resampled:
         """Resample or not; consumes `generator` if it does."""
-        log_weights = as_log_weights(log_weights)
-        size = len(log_weights)
+        size = weights.log_weights.shape[0]
         if num_offspring not in (None, size):
             raise InputError(
                 "Particles that are not resampled keep their number. Got num_offspring="
                 f"{num_offspring} for {size} particles; accepted: None or {size}."
             )
-        if effective_sample_size(log_weights) >= self.ess_threshold * size:
-            return Resampled(torch.arange(size), log_weights, resampled=False)
-        return self.resampler(log_weights, generator=generator)
+        if weights.effective_sample_size >= self.ess_threshold * size:
+            return Resampled(torch.arange(size), weights.log_weights, resampled=False)
+        return resampled(self.resampler, weights, generator)

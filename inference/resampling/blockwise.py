@@ -15,7 +15,7 @@ from llmsmc.registry import RESAMPLERS
 
 
 @dataclass(frozen=True)
-class InBlocks:
+class Blockwise:
     """Resample each of K blocks of N / K particles on its own; a block that is dead stays so.
 
     The mass of every block is preserved, and a block never takes in a particle of another.

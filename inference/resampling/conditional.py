@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
 
-from llmsmc.inference.resampling.points import uniforms
+from llmsmc.inference.resampling.scheme import uniforms
 
 
 def point_on(

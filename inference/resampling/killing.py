@@ -11,27 +11,18 @@ from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
 
 from llmsmc.errors import InputError
-from llmsmc.inference.resampling.points import inverse_cdf, uniforms
-from llmsmc.inference.resampling.scheme import Resampled, Scheme, one_population
-
-
-def killing_single(
-    log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
-) -> Resampled:
-    """Keep each particle in its place, or replace it by a particle drawn by the weights."""
-    size = len(log_weights)
-    if num_offspring not in (None, size):
-        raise InputError(
-            "Killing replaces particles in their places. Got num_offspring="
-            f"{num_offspring} for {size} particles; accepted: None or {size}."
-        )
-    return one_population(killing_rows, log_weights, generator, None)
+from llmsmc.inference.resampling.scheme import Scheme, inverse_cdf, uniforms
 
 
 def killing_rows(
     weights: Float64[Tensor, "K N"], size: int, generator: Generator
 ) -> Int64[Tensor, "K N"]:
-    """Apply the scheme to K populations at once."""
+    """Keep each particle in its place, or replace it by a particle drawn by the weights."""
+    if size != weights.shape[1]:
+        raise InputError(
+            f"Killing replaces particles in their places. Got num_offspring={size} for "
+            f"{weights.shape[1]} particles; accepted: None or {weights.shape[1]}."
+        )
     survives = uniforms(weights.shape, generator) * weights.amax(1, keepdim=True) < weights
     drawn = inverse_cdf(weights, uniforms(weights.shape, generator))
     return torch.where(survives, torch.arange(size), drawn)
@@ -56,5 +47,5 @@ def conditional_killing(
     return ancestors.gather(1, (torch.arange(size) + slot) % size)
 
 
-killing = Scheme("killing", killing_rows, conditional_killing, killing_single)
+killing = Scheme("killing", killing_rows, conditional_killing)
 """Keep each particle in its place, or put one there that is drawn by the weights."""

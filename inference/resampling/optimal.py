@@ -14,8 +14,7 @@ from torch import Generator, Tensor
 
 from llmsmc.core.weights import scaled
 from llmsmc.errors import InputError
-from llmsmc.inference.resampling.points import inverse_cdf_of_strata, uniforms
-from llmsmc.inference.resampling.scheme import Resampled, Scheme
+from llmsmc.inference.resampling.scheme import Resampled, Scheme, inverse_cdf_of_strata, uniforms
 
 
 def optimal_single(

@@ -5,8 +5,7 @@ from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
 
 from llmsmc.inference.resampling.conditional import led_by, shuffled, without
-from llmsmc.inference.resampling.points import inverse_cdf, uniforms
-from llmsmc.inference.resampling.scheme import Scheme
+from llmsmc.inference.resampling.scheme import Scheme, inverse_cdf, uniforms
 
 
 def residual_rows(

@@ -18,12 +18,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
 
-from llmsmc.core.weights import log_evidence, relative
-from llmsmc.errors import InputError
+from llmsmc.core.weights import Weights, log_evidence, weights_of
+from llmsmc.errors import DegenerateWeightsError, InputError
 
 
 class Resampled(NamedTuple):
@@ -55,6 +57,33 @@ class Resampler(Protocol):
         ...
 
 
+class WeightResampler:
+    """A resampler that takes weights whose statistics are known; those of the library do."""
+
+    def resample(
+        self, weights: Weights, generator: Generator, num_offspring: int | None = None
+    ) -> Resampled:
+        """Resample; consumes `generator`."""
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        log_weights: Float64[Tensor, " N"],
+        *,
+        generator: Generator,
+        num_offspring: int | None = None,
+    ) -> Resampled:
+        """Resample one population; consumes `generator`."""
+        return self.resample(weights_of(log_weights), generator, num_offspring)
+
+
+def resampled(resampler: Resampler, weights: Weights, generator: Generator) -> Resampled:
+    """Resample weights whose statistics are known; consumes `generator`."""
+    if isinstance(resampler, WeightResampler):
+        return resampler.resample(weights, generator)
+    return resampler(weights.log_weights, generator=generator)
+
+
 Batched = Callable[[Tensor, int, Generator], Tensor]
 """A scheme for K populations: weights [K, N], no row of which is zero, to ancestors [K, M]."""
 
@@ -63,7 +92,7 @@ Conditional = Callable[[Tensor, Tensor, Generator], Tensor]
 
 
 @dataclass(frozen=True, repr=False)
-class Scheme:
+class Scheme(WeightResampler):
     """A resampler with its forms: for one population, for many at once, and for particle Gibbs.
 
     ```python
@@ -101,30 +130,20 @@ class Scheme:
         """Show which scheme it is."""
         return f"Scheme({self.name!r})"
 
-    def __call__(
-        self,
-        log_weights: Float64[Tensor, " N"],
-        *,
-        generator: Generator,
-        num_offspring: int | None = None,
+    def resample(
+        self, weights: Weights, generator: Generator, num_offspring: int | None = None
     ) -> Resampled:
         """Resample one population; consumes `generator`."""
         if self.single is not None:
-            return self.single(log_weights, generator=generator, num_offspring=num_offspring)
+            return self.single(
+                weights.log_weights, generator=generator, num_offspring=num_offspring
+            )
         assert self.batched is not None
-        return one_population(self.batched, log_weights, generator, num_offspring)
-
-
-def one_population(
-    batched: Batched,
-    log_weights: Float64[Tensor, " N"],
-    generator: Generator,
-    num_offspring: int | None,
-) -> Resampled:
-    """Resample a single population, and share its mass equally among the offspring."""
-    size = num_offspring or log_weights.shape[0]
-    found = relative(log_weights).alive()
-    return sharing(batched(found.weights[None], size, generator)[0], found.log_evidence)
+        size = num_offspring or weights.log_weights.shape[0]
+        if weights.max_weight == 0.0:
+            raise DegenerateWeightsError(f"All {len(weights.log_weights)} weights are zero.")
+        ancestors = self.batched(weights.scaled[None], size, generator)[0]
+        return sharing(ancestors, weights.log_evidence)
 
 
 def equally_weighted(
@@ -138,3 +157,89 @@ def sharing(ancestors: Int64[Tensor, " M"], log_mass: float) -> Resampled:
     """Give all offspring the same weight, so that together they have that mass."""
     size = ancestors.shape[0]
     return Resampled(ancestors, torch.full((size,), log_mass - math.log(size), dtype=torch.float64))
+
+
+# Points on the line of the weights, and the particles that they hit.
+
+
+def uniforms(shape: int | tuple[int, ...], generator: Generator) -> Float64[Tensor, "..."]:
+    """Draw from [0, 1); consumes `generator`."""
+    device = generator.device
+    return torch.rand(shape, generator=generator, dtype=torch.float64, device=device).cpu()
+
+
+def inverse_cdf(
+    weights: Float64[Tensor, "*K N"], points: Float64[Tensor, "*K M"]
+) -> Int64[Tensor, "*K M"]:
+    """Return, for each u in [0, 1), the smallest j with w_0 + ... + w_j > u (w_0 + ... + w_N-1).
+
+    The comparison is strict, so that u = 0 does not hit a leading weight of zero; u so close to
+    one that the product rounds up to the total gets the last positive weight.
+    """
+    cumulative = weights.cumsum(-1)
+    indices = torch.searchsorted(cumulative, points * cumulative[..., -1:], right=True)
+    return torch.minimum(indices, _last_positive(weights))
+
+
+def inverse_cdf_of_strata(
+    weights: Float64[Tensor, "*K N"], offsets: Float64[Tensor, "*K M"]
+) -> Int64[Tensor, "*K M"]:
+    r"""Return `inverse_cdf` at the M points (i + offset_i) / M, i = 0..M-1, offsets in [0, 1).
+
+    Counts the points below each value of the distribution function instead of looking each of
+    them up: with $x = M (w_0 + \dots + w_j) / (w_0 + \dots + w_{N-1})$, point i is below if
+    $i + u_i < x$; these are the points $i < \lfloor x \rfloor$, and $i = \lfloor x \rfloor$ if
+    its offset is below the fraction $x - \lfloor x \rfloor$. No i + u_i is ever rounded.
+    """
+    size = offsets.shape[-1]
+    expected = _expected_below(weights, size)
+    whole = np.floor(np.minimum(expected, size, out=expected))
+    fraction, num_below = expected - whole, whole.astype(np.int64)
+    own = np.take_along_axis(offsets.numpy(), np.minimum(num_below, size - 1), -1)
+    num_below += fraction > own
+    return _hit(num_below, weights, size)
+
+
+# On vectors of a few thousand the calls of numpy cost a fraction of those of torch, and no sum is
+# taken but by torch: the numbers are the same.
+
+
+def inverse_cdf_of_spaced(
+    weights: Float64[Tensor, "*K N"], offsets: Float64[Tensor, "*K 1"], size: int
+) -> Int64[Tensor, "*K M"]:
+    """Return `inverse_cdf` at the M points (i + offset) / M, i = 0..M-1, with one offset in [0, 1).
+
+    Counts the points below each value of the distribution function. With offsets that are multiples
+    of the spacing of the numbers near M, no difference is rounded.
+    """
+    expected, offset = _expected_below(weights, size), offsets.numpy()
+    expected -= offset - offset % math.ulp(size)
+    return _hit(np.ceil(expected, out=expected).astype(np.int64), weights, size)
+
+
+def _expected_below(weights: Float64[Tensor, "*K N"], size: int) -> npt.NDArray[np.float64]:
+    """Return the distribution function at each particle, times the number of points."""
+    cumulative: npt.NDArray[np.float64] = weights.cumsum(-1).numpy()
+    cumulative *= size / cumulative[..., -1:]
+    return cumulative
+
+
+def _hit(
+    num_below: npt.NDArray[np.int64], weights: Float64[Tensor, "*K N"], size: int
+) -> Int64[Tensor, "*K M"]:
+    """Return for each of M points the particle that it hits: how many counts do not exceed it."""
+    if (num_below[..., -1] != size).any():
+        # From the last positive weight on all points are below; rounding missed one.
+        np.minimum(num_below, size, out=num_below)
+        num_below[np.arange(weights.shape[-1]) >= _last_positive(weights).numpy()] = size
+    *shape, _ = num_below.shape
+    num_rows = math.prod(shape)
+    if num_rows > 1:
+        num_below = num_below + np.arange(num_rows).reshape(*shape, 1) * (size + 1)
+    found = np.bincount(num_below.ravel(), minlength=num_rows * (size + 1))
+    return torch.from_numpy(found.reshape(*shape, size + 1)[..., :size].cumsum(-1))
+
+
+def _last_positive(weights: Float64[Tensor, "*K N"]) -> Int64[Tensor, "*K 1"]:
+    places = torch.arange(weights.shape[-1])
+    return torch.where(weights > 0, places, -1).amax(-1, keepdim=True)

@@ -17,8 +17,7 @@ from jaxtyping import Float64
 from torch import Generator, Tensor
 
 from llmsmc.core.weights import scaled
-from llmsmc.inference.resampling.points import uniforms
-from llmsmc.inference.resampling.scheme import Resampled, Scheme, equally_weighted
+from llmsmc.inference.resampling.scheme import Resampled, Scheme, equally_weighted, uniforms
 
 
 def ssp_single(

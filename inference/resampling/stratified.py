@@ -4,8 +4,7 @@ from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
 
 from llmsmc.inference.resampling.conditional import led_by, point_on, shuffled, without
-from llmsmc.inference.resampling.points import inverse_cdf_of_strata, uniforms
-from llmsmc.inference.resampling.scheme import Scheme
+from llmsmc.inference.resampling.scheme import Scheme, inverse_cdf_of_strata, uniforms
 
 
 def stratified_rows(

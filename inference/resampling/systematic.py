@@ -3,34 +3,20 @@
 from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
 
-from llmsmc.core.weights import relative
 from llmsmc.inference.resampling.conditional import led_by, point_on, shuffled, without
-from llmsmc.inference.resampling.points import (
-    hit,
+from llmsmc.inference.resampling.scheme import (
+    Scheme,
+    inverse_cdf_of_spaced,
     inverse_cdf_of_strata,
-    num_below_spaced,
     uniforms,
 )
-from llmsmc.inference.resampling.scheme import Resampled, Scheme, sharing
-
-
-def systematic_single(
-    log_weights: Float64[Tensor, " N"], *, generator: Generator, num_offspring: int | None = None
-) -> Resampled:
-    """Draw one offset for all strata."""
-    size = num_offspring or log_weights.shape[0]
-    found = relative(log_weights).alive()
-    offset = uniforms(1, generator).numpy()
-    ancestors = hit(num_below_spaced(found.weights, offset, size), size)
-    return sharing(ancestors, found.log_evidence)
 
 
 def systematic_rows(
     weights: Float64[Tensor, "K N"], size: int, generator: Generator
 ) -> Int64[Tensor, "K M"]:
     """Draw one offset for all strata of a population."""
-    offsets = uniforms((len(weights), 1), generator).numpy()
-    return hit(num_below_spaced(weights, offsets, size), size)
+    return inverse_cdf_of_spaced(weights, uniforms((weights.shape[0], 1), generator), size)
 
 
 def conditional_systematic(
@@ -42,9 +28,7 @@ def conditional_systematic(
     return led_by(parents, shuffled(without(strata, ancestors), generator))
 
 
-systematic = Scheme(
-    "systematic", systematic_rows, conditional_systematic, systematic_single, is_even=True
-)
+systematic = Scheme("systematic", systematic_rows, conditional_systematic, is_even=True)
 r"""Invert the distribution function at M equally spaced points with one common offset.
 
 Particle n has $\lfloor M W^n \rfloor$ or $\lceil M W^n \rceil$ offspring.

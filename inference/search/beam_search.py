@@ -9,7 +9,7 @@ Reference: Snell, Lee, Xu, Kumar (2024). Scaling LLM test-time compute optimally
 effective than scaling model parameters. arXiv 2408.03314.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -18,9 +18,7 @@ from torch import Tensor
 
 from llmsmc.core.checks import require_count
 from llmsmc.inference.loop import independent_runs
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population, descended
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, Stepwise, descended
 from llmsmc.inference.search.best_of_n import the_best
 from llmsmc.results.estimates import Guarantee
 
@@ -44,14 +42,15 @@ class BeamSearch(Stepwise):
         super().__post_init__()
         require_count("beam_width", self.beam_width)
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles."""
-        return independent_runs.begin(run, self.num_particles)
+        return independent_runs.init(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Keep the best unfinished paths, and continue each in several ways."""
-        scores = run.path_log_likelihood(t - 1, population.particles)
-        active = (~run.model.finished(population.particles).cpu()).nonzero().squeeze(1)
+        particles, scores = run.observe_path(t - 1, population.particles)
+        population = replace(population, particles=particles)
+        active = (~run.finished(particles)).nonzero().squeeze(1)
         ancestors = torch.arange(self.num_particles)
         ancestors[active] = active[best(scores[active], self.beam_width)]
         return independent_runs.step(run, t, descended(population, ancestors))

@@ -13,9 +13,7 @@ import torch
 
 from llmsmc.core.weights import LogWeights, log_evidence
 from llmsmc.inference.loop import independent_runs
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, Stepwise
 from llmsmc.results.estimates import Guarantee
 
 
@@ -25,9 +23,9 @@ class BestOfN(Stepwise):
 
     guarantee: ClassVar[Guarantee] = "heuristic"
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles."""
-        return independent_runs.begin_weighted(run, self.num_particles)
+        return independent_runs.init_weighted(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Advance the particles that have not finished by one step."""

@@ -7,7 +7,7 @@ all.
 Reference: Beeching, Tunstall, Rush (2024). Scaling test-time compute with open models.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -15,9 +15,7 @@ import torch
 from llmsmc.core.checks import require_count
 from llmsmc.errors import InputError
 from llmsmc.inference.loop import independent_runs
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population, descended
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, Stepwise, descended
 from llmsmc.inference.search.best_of_n import the_best
 from llmsmc.results.estimates import Guarantee
 
@@ -46,14 +44,15 @@ class DiverseVerifierTreeSearch(Stepwise):
                 f"{self.num_particles} in subtrees of {self.beam_width}; accepted: a multiple."
             )
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles."""
-        return independent_runs.begin(run, self.num_particles)
+        return independent_runs.init(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Keep the best path of each unfinished subtree, and continue it in several ways."""
-        scores = run.path_log_likelihood(t - 1, population.particles)
-        finished = run.model.finished(population.particles).cpu()
+        particles, scores = run.observe_path(t - 1, population.particles)
+        population = replace(population, particles=particles)
+        finished = run.finished(particles)
         # Finished paths keep their places; only those that go on compete.
         competing = scores.masked_fill(finished, -torch.inf).reshape(-1, self.beam_width)
         kept = competing.argmax(1) + torch.arange(len(competing)) * self.beam_width

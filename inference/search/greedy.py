@@ -9,10 +9,7 @@ from typing import ClassVar
 import torch
 
 from llmsmc.core.weights import uniform
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.propagation import absorb
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, Stepwise, absorb
 from llmsmc.results.estimates import Guarantee
 
 
@@ -28,12 +25,12 @@ class Greedy(Stepwise):
 
     num_particles: int = field(default=1, init=False, repr=False)
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Take the most probable initial state."""
         return Population(run.model.mode_initial(1), uniform(1), torch.arange(1))
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Take the most probable next state."""
         previous = population.particles
-        particles = absorb(run.model, run.model.mode_transition(t, previous), previous)
+        particles = absorb(run.model.mode_transition(t, previous), previous, run.finished(previous))
         return replace(population, particles=particles)

@@ -20,15 +20,11 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal, get_args
 
 import torch
-from jaxtyping import Float64
-from torch import Tensor
 
 from llmsmc.core.checks import require_choice
 from llmsmc.core.weights import log_evidence
 from llmsmc.inference.loop import independent_runs
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population, resample
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, Stepwise, resample
 from llmsmc.inference.resampling.multinomial import multinomial
 from llmsmc.inference.search.best_of_n import point_mass
 from llmsmc.results.estimates import Guarantee
@@ -58,28 +54,30 @@ class PublishedParticleFilter(Stepwise):
         super().__post_init__()
         require_choice("selection", self.selection, get_args(Selection))
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles and weigh them."""
-        population = independent_runs.begin(run, self.num_particles)
-        return replace(population, log_weights=self._weights(run, 0, population))
+        population = independent_runs.init(run, self.num_particles)
+        return weighed(run, 0, population)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Resample, advance, and weigh all particles by their prefixes."""
         parents = resample(run, t, population, multinomial)
         extended = independent_runs.step(run, t, parents)
-        return replace(extended, log_weights=self._weights(run, t, extended))
+        return weighed(run, t, extended)
 
     def conclude(self, run: Run, t: int, population: Population) -> Population:
         """Resample once more, and select."""
         drawn = resample(run, t + 1, population, multinomial)
         lineage = replace(drawn, ancestors=population.ancestors[drawn.ancestors])
-        log_weights = self._weights(run, t, lineage)
+        found = weighed(run, t, lineage)
         if self.selection == "argmax":
-            log_weights = point_mass(log_weights)
-        return replace(lineage, log_weights=log_weights)
+            return replace(found, log_weights=point_mass(found.log_weights))
+        return found
 
-    def _weights(self, run: Run, t: int, population: Population) -> Float64[Tensor, " N"]:
-        """Return the logarithms of the normalised odds."""
-        score = run.path_log_likelihood(t, population.particles).exp()
-        log_weights = torch.logit(score, eps=CLIP)
-        return log_weights - log_evidence(log_weights)
+
+def weighed(run: Run, t: int, population: Population) -> Population:
+    """Weigh the particles by the normalised odds of their prefixes."""
+    particles, log_likelihood = run.observe_path(t, population.particles)
+    log_odds = torch.logit(log_likelihood.exp(), eps=CLIP)
+    log_weights = log_odds - log_evidence(log_odds)
+    return replace(population, particles=particles, log_weights=log_weights)

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llmsmc.inference.loop import independent_runs
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, Stepwise
 from llmsmc.results.estimates import Guarantee
 
 
@@ -27,9 +25,9 @@ class SelfConsistency(Stepwise):
     guarantee: ClassVar[Guarantee] = "heuristic"
     needs_reward: ClassVar[bool] = False
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles."""
-        return independent_runs.begin(run, self.num_particles)
+        return independent_runs.init(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Advance the particles that have not finished by one step."""

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llmsmc.inference.loop import independent_runs
-from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, Stepwise
 from llmsmc.results.estimates import Guarantee
 
 
@@ -24,9 +22,9 @@ class WeightedBestOfN(Stepwise):
 
     guarantee: ClassVar[Guarantee] = "unbiased evidence"
 
-    def begin(self, run: Run) -> Population:
+    def init(self, run: Run) -> Population:
         """Draw the initial particles."""
-        return independent_runs.begin_weighted(run, self.num_particles)
+        return independent_runs.init_weighted(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Advance the particles that have not finished by one step."""

@@ -1,10 +1,37 @@
-"""The cost of a run."""
+"""The cost of a run, and the clock by which its seconds are counted.
 
-from collections.abc import Iterable
+By default the clock shows wall-clock time. A run that shares models with other runs has a clock of
+its own, which is paused while the others execute.
+"""
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from llmsmc.core.failures import Failures, since, together
+CLOCK: Final[ContextVar[Callable[[], float]]] = ContextVar("clock", default=time.perf_counter)
+
+Failures = dict[str, int]
+"""The first message of each kind, and the number of messages of that kind."""
+
+_VARYING: Final = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|[0-9]+")
+
+
+def clock() -> float:
+    """Return the time of the clock in seconds; only differences have a meaning."""
+    return CLOCK.get()()
+
+
+def kind_of(message: str) -> str:
+    """Return the kind of a message: the message without its numbers and quoted parts."""
+    return _VARYING.sub("_", message.partition(" Got ")[0])
+
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -46,14 +73,17 @@ class Cost:
         """Return the cost of particles that have failed, each with its error."""
         failures = Failures()
         for error in errors:
-            failures = together(failures, {str(error): 1})
+            failures = _together(failures, {str(error): 1})
         return cls(failed_particles=sum(failures.values()), failures=failures)
 
     def __add__(self, other: "Cost") -> "Cost":
         """Return the sum of both costs, with the larger of the two peaks."""
+        failures = self.failures
+        if other.failures:
+            failures = _together(failures, other.failures)
         both: dict[str, Any] = {
             "peak_memory_bytes": max(self.peak_memory_bytes, other.peak_memory_bytes),
-            "failures": together(self.failures, other.failures),
+            "failures": failures,
         }
         sums = {
             name: value + getattr(other, name)
@@ -68,13 +98,40 @@ class Cost:
 
     def since(self, earlier: "Cost", seconds: float) -> "Cost":
         """Return the cost since `earlier`, of a run that has taken so many seconds."""
+        if self is earlier:
+            return Cost(seconds=seconds, peak_memory_bytes=self.peak_memory_bytes)
         before = vars(earlier)
+        left = {kind: n - earlier.failures.get(kind, 0) for kind, n in self.failures.items()}
         kept: dict[str, Any] = {
             "peak_memory_bytes": self.peak_memory_bytes,
             "seconds": seconds,
-            "failures": since(self.failures, earlier.failures),
+            "failures": {kind: n for kind, n in left.items() if n},
         }
         rest = {
             name: value - before[name] for name, value in vars(self).items() if name not in kept
         }
         return Cost(**rest, **kept)
+
+
+def peak_memory_bytes(device: "torch.device") -> int:
+    """Return the largest amount of memory held so far: on the CUDA device, else in the process."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # not on this platform
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _together(one: Mapping[str, int], other: Mapping[str, int]) -> Failures:
+    """Return the failures of both; a kind keeps its first message, from `one` if it is there."""
+    total = dict(one)
+    first = {kind_of(message): message for message in one}
+    for message, count in other.items():
+        message = first.setdefault(kind_of(message), message)
+        total[message] = total.get(message, 0) + count
+    return total

@@ -1,11 +1,12 @@
-"""Laws: a distribution, or a tree of distributions whose components are independent.
+"""Distributions: a distribution, or a tree of distributions whose components are independent.
 
-A tree of laws is a tuple, list, named tuple, dict or dataclass of laws. A draw from it is the same
-tree with a tensor in place of each distribution; its log-density is the sum of the log-densities of
-the components.
+A tree of distributions is a tuple, list, named tuple, dict or dataclass of distributions. A draw
+from it is the same tree with a tensor in place of each distribution; its log-density is the sum of
+the log-densities of the components.
 
-Particles stand side by side by broadcasting. The law of a component has a batch dimension for N
-particles if it depends on any of them; a law with fewer dimensions is the law of each particle.
+Particles stand side by side by broadcasting. The distribution of a component has a batch dimension
+for N particles if it depends on any of them; a distribution with fewer dimensions belongs to each
+particle.
 """
 
 import math
@@ -22,8 +23,8 @@ from llmsmc.core import randomness
 from llmsmc.core.particles import children, components, is_tree, map_populations
 from llmsmc.errors import InputError
 
-Law = Any
-"""A distribution, or a tree of laws."""
+DistributionTree = Any
+"""A distribution, or a tree of distributions."""
 
 _NORMAL = (
     torch.distributions.MultivariateNormal,
@@ -31,7 +32,9 @@ _NORMAL = (
 )
 
 
-def sample(law: Law, num_particles: int, previous: Any = None, *, generator: Generator) -> Any:
+def sample(
+    law: DistributionTree, num_particles: int, previous: Any = None, *, generator: Generator
+) -> Any:
     """Draw N states; consumes `generator`.
 
     Args:
@@ -47,7 +50,7 @@ def sample(law: Law, num_particles: int, previous: Any = None, *, generator: Gen
     return _mapped(draw, law, previous)
 
 
-def mode(law: Law, num_particles: int, previous: Any = None) -> Any:
+def mode(law: DistributionTree, num_particles: int, previous: Any = None) -> Any:
     """Return N copies of the most probable state, or the most probable states given `previous`.
 
     Raises:
@@ -62,7 +65,7 @@ def mode(law: Law, num_particles: int, previous: Any = None) -> Any:
     return _mapped(choose, law, previous)
 
 
-def batched(law: Law, num_particles: int, previous: Any = None) -> Law:
+def batched(law: DistributionTree, num_particles: int, previous: Any = None) -> DistributionTree:
     """Return the laws of N states; a law of a single particle is expanded to all of them."""
 
     def expand(law: Distribution, previous: Any) -> Distribution:
@@ -82,12 +85,12 @@ def most_probable(law: Distribution) -> Tensor:
         return law.mode
     except NotImplementedError as error:
         raise InputError(
-            f"A greedy run follows the modes of the laws. Got a {type(law).__name__}, which has "
-            "none; accepted: distributions with a `mode`, or models with `mode_transition`."
+            f"A greedy run follows modes. Got a {type(law).__name__}, which has none; "
+            "accepted: distributions with a `mode`, or models with `mode_transition`."
         ) from error
 
 
-def log_density(law: Law, state: Any) -> Tensor:
+def log_density(law: DistributionTree, state: Any) -> Tensor:
     """Return the log-density of each of the N states, `[N]`, summed over the components."""
     densities = [
         law.log_prob(value).reshape(len(value), -1).sum(1)
@@ -96,7 +99,7 @@ def log_density(law: Law, state: Any) -> Tensor:
     return _sum(densities)
 
 
-def log_density_of_observation(law: Law, y: Any, num_particles: int, t: int) -> Tensor:
+def log_density_of_observation(law: DistributionTree, y: Any, num_particles: int, t: int) -> Tensor:
     """Return log p(y_t), `[N]`, for N independent laws of the whole of y_t.
 
     Raises:
@@ -138,7 +141,7 @@ def validated_log_prob(law: Distribution, value: Tensor) -> Tensor:
     return density
 
 
-def observed(law: Law, y: Any, t: int) -> Iterator[tuple[str, Distribution, Tensor]]:
+def observed(law: DistributionTree, y: Any, t: int) -> Iterator[tuple[str, Distribution, Tensor]]:
     """Yield the components of y_t that are observed, that is, not None.
 
     Single numbers of a component may be missing as well: None, or NaN where the law treats NaN as
@@ -302,7 +305,7 @@ class _NanMasked(dist.NanMaskedMultivariateNormal):
     support = _AnyNumber()  # type: ignore[assignment]
 
 
-def _parts(law: Law, y: Any, t: int) -> dict[Any, Any]:
+def _parts(law: DistributionTree, y: Any, t: int) -> dict[Any, Any]:
     """Return the components of y_t under the names of the components of its law."""
     named = children(law)
     if isinstance(y, Mapping):
@@ -321,7 +324,7 @@ def _parts(law: Law, y: Any, t: int) -> dict[Any, Any]:
     return parts
 
 
-def _mapped(function: Callable[..., Any], law: Law, previous: Any) -> Any:
+def _mapped(function: Callable[..., Any], law: DistributionTree, previous: Any) -> Any:
     """Apply `function` to the distributions, each with the component of the previous states."""
     if previous is None or not is_tree(law):
         return map_populations(lambda part: function(part, previous), law)

@@ -54,20 +54,20 @@ def lineages(ancestors: Sequence[Int64[Tensor, " _"]]) -> Int64[Tensor, "T N"]:
 
 def num_surviving(ancestors: Sequence[Int64[Tensor, " _"]]) -> list[int]:
     """Return how many particles of each step have descendants at the end."""
-    return [len(forefathers.unique()) for forefathers in lineages(ancestors)]
+    return [len(roots.unique()) for roots in lineages(ancestors)]
 
 
 def variance_of_mean(
     probabilities: Float64[Tensor, " N"],
     values: Float64[Tensor, "N K"],
-    forefathers: Int64[Tensor, " N"],
+    roots: Int64[Tensor, " N"],
 ) -> Float64[Tensor, " K"]:
     """Return S for K functions at once; `values` of particles of weight zero do not count."""
     weights = probabilities[:, None]
     weighted = torch.where(weights > 0, weights * values, 0.0)
     centred = weighted - weights * weighted.sum(0)
-    families = torch.zeros(int(forefathers.max()) + 1, values.shape[1], dtype=values.dtype)
-    return families.index_add(0, forefathers, centred).square().sum(0)
+    families = torch.zeros(int(roots.max()) + 1, values.shape[1], dtype=values.dtype)
+    return families.index_add(0, roots, centred).square().sum(0)
 
 
 def variance_of_mean_over_lags(
@@ -83,13 +83,13 @@ def variance_of_mean_over_lags(
     """
     largest = torch.zeros(values.shape[1], dtype=values.dtype)
     last = None
-    for forefathers in _backwards(ancestors):
-        if last is not None and torch.equal(forefathers, last):
+    for roots in _backwards(ancestors):
+        if last is not None and torch.equal(roots, last):
             continue
-        if len(forefathers) > 1 and bool((forefathers == forefathers[0]).all()):
+        if len(roots) > 1 and bool((roots == roots[0]).all()):
             break
-        largest = largest.maximum(variance_of_mean(probabilities, values, forefathers))
-        last = forefathers
+        largest = largest.maximum(variance_of_mean(probabilities, values, roots))
+        last = roots
     return largest
 
 
@@ -113,7 +113,7 @@ def variance_after_merging(
         mine = groups[parents]
         size = int(groups.max()) + 1
         offspring = _column(mine.bincount(merged[t].multiplicities, minlength=size).long())
-        # The draws of a group are those of one law, given the step before.
+        # The draws of a group are those of one distribution, given the step before.
         pairs = _pairs(sums, squares, mine, size)
         rows.append(squares.sum(0) - (pairs / offspring.clamp(min=1)).sum(0) - shared)
         counts = _column(before.multiplicities)
@@ -219,11 +219,11 @@ def relative_variance_of_evidence(
 
 def _backwards(ancestors: Sequence[Int64[Tensor, " _"]]) -> Iterator[Int64[Tensor, " N"]]:
     """Yield the ancestors of the final particles at the last step, the step before it, ..."""
-    forefathers = torch.arange(len(ancestors[-1]))
-    yield forefathers
+    roots = torch.arange(len(ancestors[-1]))
+    yield roots
     for parents in reversed(ancestors[1:]):
-        forefathers = parents[forefathers]
-        yield forefathers
+        roots = parents[roots]
+        yield roots
 
 
 def _column(counts: Int64[Tensor, " N"]) -> Float64[Tensor, "N 1"]:

@@ -35,16 +35,14 @@ def num_particles(particles: Any) -> int:
 
 def take(particles: Any, indices: Int64[Tensor, " M"]) -> Any:
     """Return the population of the particles at `indices`; the original stays as it is."""
-    return map_populations(lambda population: _rows_at(population, indices), particles)
-
-
-def _rows_at(population: Any, indices: Int64[Tensor, " M"]) -> Any:
-    if not isinstance(population, Tensor) or population.device != indices.device:
-        return population[indices]
+    if is_tree(particles):
+        return map_populations(lambda population: take(population, indices), particles)
+    if not isinstance(particles, Tensor) or particles.device != indices.device:
+        return particles[indices]
     # A gather of single numbers is several times as fast as a gather of rows.
-    if population.numel() == population.shape[0] and population.is_contiguous():
-        return population.view(-1).index_select(0, indices).view(-1, *population.shape[1:])
-    return population.index_select(0, indices)
+    if particles.numel() == particles.shape[0] and particles.is_contiguous():
+        return particles.view(-1).index_select(0, indices).view(-1, *particles.shape[1:])
+    return particles.index_select(0, indices)
 
 
 def element(particles: Any, index: int) -> Any:

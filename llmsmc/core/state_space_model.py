@@ -10,16 +10,17 @@ three; they call the methods built on them (`sample_initial`, `sample_transition
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Bool
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from llmsmc.core import distributions as laws
+from llmsmc.core import distributions
+from llmsmc.core.capabilities import Finishes, RemembersPath
 from llmsmc.core.cost import Cost
-from llmsmc.core.distributions import Law
+from llmsmc.core.distributions import DistributionTree
 from llmsmc.core.particles import components, num_particles
 from llmsmc.core.priors import with_attributes
 from llmsmc.errors import InputError
@@ -34,6 +35,9 @@ Truncated = Literal["keep", "reject"]
 * `reject`: they get weight zero; the target is conditioned on finishing, and the evidence counts
   the finished particles alone.
 """
+
+
+_NOTHING = Cost()
 
 
 class StateSpaceModel:
@@ -53,32 +57,28 @@ class StateSpaceModel:
     ...     def observation(self, t, state):
     ...         return dist.Normal(state, 1.0)
 
+    Optional methods, such as `proposal`, `finished` or `rewind`, are described in
+    `llmsmc.core.capabilities`: a model that defines them has the capability.
+
     Attributes:
         max_steps: number of steps of a run without observations; None if only `finished` ends it.
-        remembers_path: whether a state contains its whole past, so that the model can give the
-            likelihood of all steps at once, in `path_log_likelihood`.
     """
 
     max_steps: int | None = None
-    remembers_path: bool = False
 
     # The model itself.
 
-    def initial(self) -> Law:
-        """Return the law of x_0, of a single particle."""
+    def initial(self) -> DistributionTree:
+        """Return the distribution of x_0, of a single particle."""
         raise NotImplementedError(f"{type(self).__name__} does not define `initial`.")
 
-    def transition(self, t: int, previous: Any) -> Law:
-        """Return the law of x_t given the N states x_{t-1}; t >= 1."""
+    def transition(self, t: int, previous: Any) -> DistributionTree:
+        """Return the distribution of x_t given the N states x_{t-1}; t >= 1."""
         raise NotImplementedError(f"{type(self).__name__} does not define `transition`.")
 
-    def observation(self, t: int, state: Any) -> Law:
-        """Return the law of y_t given the N states x_t."""
+    def observation(self, t: int, state: Any) -> DistributionTree:
+        """Return the distribution of y_t given the N states x_t."""
         raise NotImplementedError(f"{type(self).__name__} does not define `observation`.")
-
-    def finished(self, state: Any) -> Bool[Tensor, " N"]:
-        """Return which particles are complete: no longer extended, nor weighed again."""
-        return torch.zeros(num_particles(state), dtype=torch.bool)
 
     def log_likelihood(self, t: int, previous: Any, state: Any, y: Any) -> Tensor:
         """Return log p(y_t given x_t) for each particle, `[N]`; `previous` is None at t = 0.
@@ -91,34 +91,25 @@ class StateSpaceModel:
         count = num_particles(state)
         if y is None:
             return torch.zeros(count, dtype=torch.float64)
-        return laws.log_density_of_observation(self.observation(t, state), y, count, t)
+        return distributions.log_density_of_observation(self.observation(t, state), y, count, t)
 
-    # Optional methods for some algorithms.
+    def observe(self, t: int, previous: Any, state: Any, y: Any) -> tuple[Any, Tensor]:
+        """Return the N states x_t and their log-likelihoods, `[N]`; algorithms keep these states.
 
-    def proposal(self, t: int, previous: Any, y: Any) -> Law:
-        """Return a distribution of x_t given y_t; at t = 0, of one particle, with `previous` None.
-
-        It must be positive wherever the product of transition and likelihood is positive.
+        By default the states are the given ones. A model whose states carry results of the
+        observation, such as scores or caches, overrides this method and returns new states.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define `proposal`.")
-
-    def log_lookahead(self, t: int, state: Any, y: Any) -> Tensor:
-        """Return the log of a guess at the likelihood of y = y_{t+1} given the N states x_t, `[N]`.
-
-        The guess decides which particles are resampled, never the estimates. It must be positive
-        wherever the next likelihood can be positive.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not define `log_lookahead`.")
-
-    def log_twist(self, t: int, state: Any, observations: Observations | None) -> Tensor:
-        """Return the log of a guess at the likelihood of all steps after t given x_t, `[N]`.
-
-        It must be positive wherever that likelihood can be positive. A twisted filter divides the
-        guess out at the end.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not define `log_twist`.")
+        return state, self.log_likelihood(t, previous, state, y)
 
     # Methods that algorithms call.
+
+    def supports(self, capability: type) -> bool:
+        """Return whether the model has a capability, a protocol of `llmsmc.core.capabilities`.
+
+        By default it has those whose methods it defines. A model for which this depends on its
+        settings overrides this method.
+        """
+        return isinstance(self, capability)
 
     def with_parameters(self, values: Mapping[str, Tensor]) -> "StateSpaceModel":
         """Return a copy of the model with other values of its parameters.
@@ -140,50 +131,25 @@ class StateSpaceModel:
 
     def sample_initial(self, num_particles: int, *, generator: Generator) -> Any:
         """Draw N particles x_0; consumes `generator`."""
-        return laws.sample(self.initial(), num_particles, generator=generator)
+        return distributions.sample(self.initial(), num_particles, generator=generator)
 
     def sample_transition(self, t: int, previous: Any, *, generator: Generator) -> Any:
         """Draw x_t for each of the N particles x_{t-1}; consumes `generator`."""
         law, count = self.transition(t, previous), num_particles(previous)
-        return laws.sample(law, count, previous, generator=generator)
-
-    def propose(
-        self, t: int, previous: Any, y: Any, num_particles: int, *, generator: Generator
-    ) -> tuple[Any, Tensor]:
-        """Draw x_t from the proposal; consumes `generator`.
-
-        Returns:
-            The N states x_t, and `[N]` the log of transition over proposal density at each.
-        """
-        law = self.proposal(t, previous, y)
-        state = laws.sample(law, num_particles, previous, generator=generator)
-        return state, self.log_transition(t, previous, state) - laws.log_density(law, state)
+        return distributions.sample(law, count, previous, generator=generator)
 
     def log_transition(self, t: int, previous: Any, state: Any) -> Tensor:
         """Return the log-density of x_t given x_{t-1}, `[N]`; at t = 0 that of `initial`."""
         law = self.initial() if previous is None else self.transition(t, previous)
-        return laws.log_density(law, state)
-
-    def can_propose(self) -> bool:
-        """Return whether the model defines a proposal, by `proposal` or by `propose`."""
-        mine, base = type(self), StateSpaceModel
-        return mine.proposal is not base.proposal or mine.propose is not base.propose
-
-    def can_look_ahead(self) -> bool:
-        """Return whether the model defines a lookahead."""
-        return type(self).log_lookahead is not StateSpaceModel.log_lookahead
-
-    def can_twist(self) -> bool:
-        """Return whether the model defines a twist."""
-        return type(self).log_twist is not StateSpaceModel.log_twist
+        return distributions.log_density(law, state)
 
     def mode_initial(self, num_particles: int) -> Any:
         """Return N copies of the most probable x_0."""
-        return laws.mode(self.initial(), num_particles)
+        return distributions.mode(self.initial(), num_particles)
 
     def mode_transition(self, t: int, previous: Any) -> Any:
         """Return the most probable x_t for each of the N particles x_{t-1}."""
-        return laws.mode(self.transition(t, previous), num_particles(previous), previous)
+        return distributions.mode(self.transition(t, previous), num_particles(previous), previous)
 
     def coordinates(self, state: Any) -> Any:
         """Return the real numbers that the N states are made from, a tree of tensors `[N, ...]`.
@@ -196,13 +162,11 @@ class StateSpaceModel:
         """Return the N states x_t with these coordinates, given x_{t-1}."""
         return coordinates
 
-    def path_log_likelihood(self, t: int, state: Any, observations: Observations | None) -> Tensor:
-        """Return the sum over s = 0..t of the log-likelihoods of step s, `[N]`.
-
-        Algorithms call it only on models that declare `remembers_path`. For particles that finished
-        earlier, the sum ends with their last step; t may lie beyond the last step of all particles.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not define `path_log_likelihood`.")
+    def observe_path(
+        self, t: int, state: Any, observations: Observations | None
+    ) -> tuple[Any, Tensor]:
+        """Return the N paths and `path_log_likelihood` of them; `observe` for whole paths."""
+        return state, cast(RemembersPath, self).path_log_likelihood(t, state, observations)
 
     def survives(self, t: int, state: Any, since: int = 0) -> Bool[Tensor, " N"]:
         """Return which paths of step t had a likelihood above zero after each of their steps.
@@ -218,31 +182,8 @@ class StateSpaceModel:
         """
         return torch.ones(num_particles(state), dtype=torch.bool)
 
-    def num_steps(self, state: Any) -> Tensor:
-        """Return how many steps each path has, `[N]`; for models that can be rewound."""
-        raise NotImplementedError(f"{type(self).__name__} does not define `num_steps`.")
-
-    def rewind(self, state: Any, num_steps: Tensor) -> Any:
-        """Return the paths after their first `num_steps[n]` steps; shortened paths are unfinished.
-
-        `sample_transition` continues such a path, at t = 0 too. For models that remember the path.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not define `rewind`.")
-
-    def splice(self, state: Any, t: int, references: Any) -> Any:
-        """Return the paths x_0, ..., x_{t-1}, each continued by the steps from t on of another.
-
-        For models that remember the path. A finished path has no continuation; `log_prior` of such
-        a splice is `-inf`.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not define `splice`.")
-
     def check_splice(self) -> None:
         """Raise `InputError` if `splice` is not possible; called before a run begins."""
-
-    def log_prior(self, state: Any) -> Tensor:
-        """Return the log-probability of each path, `[N]`; for models that remember the path."""
-        raise NotImplementedError(f"{type(self).__name__} does not define `log_prior`.")
 
     def identities(self, state: Any) -> Sequence[Hashable]:
         """Return N keys; equal keys mean that the states have the same future.
@@ -260,31 +201,15 @@ class StateSpaceModel:
             columns.append([tuple(row) for row in values.reshape(len(values), -1).tolist()])
         return list(zip(*columns, strict=True))
 
-    def can_rewind(self) -> bool:
-        """Return whether the model defines `rewind`."""
-        return type(self).rewind is not StateSpaceModel.rewind
-
     def truncated(self, particles: Any) -> Bool[Tensor, " N"]:
         """Return which particles a run without observations has cut off at its last step.
 
         These are the unfinished particles if the model can finish at all. Otherwise the horizon is
         the natural end, and none are cut off.
         """
-        if not self.can_finish():
+        if not self.supports(Finishes):
             return torch.zeros(num_particles(particles), dtype=torch.bool)
-        return ~self.finished(particles)
-
-    def failed(self, particles: Any) -> Bool[Tensor, " N"]:
-        """Return which particles could not be drawn and have weight zero; none by default."""
-        return torch.zeros(num_particles(particles), dtype=torch.bool)
-
-    def can_fail(self) -> bool:
-        """Return whether the model defines `failed`."""
-        return type(self).failed is not StateSpaceModel.failed
-
-    def can_finish(self) -> bool:
-        """Return whether the model defines `finished`."""
-        return type(self).finished is not StateSpaceModel.finished
+        return ~cast(Finishes, self).finished(particles)
 
     def record(self, particles: Any) -> Any:
         """Return the population that the posterior keeps, without caches."""
@@ -299,4 +224,4 @@ class StateSpaceModel:
 
     def cost(self) -> Cost:
         """Return the cost of the model so far, over all its runs."""
-        return Cost()
+        return _NOTHING

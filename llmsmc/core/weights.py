@@ -6,7 +6,6 @@ $W^n = w^n / \sum_m w^m$ are a view that is derived when it is needed. A weight 
 """
 
 import math
-import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -62,81 +61,35 @@ def uniform(num_particles: int) -> LogWeights:
     return torch.full((num_particles,), -math.log(num_particles), dtype=torch.float64)
 
 
-class Relative(NamedTuple):
-    """Weights divided by the largest of them, and statistics that need no further pass.
+class Weights(NamedTuple):
+    """Log-weights, and what resampling and a step's record need of them.
 
     Attributes:
-        weights: linear, in [0, 1], safe from overflow; ones if all weights are zero.
-        log_largest: the log of the largest weight.
-        total: the sum of `weights`.
+        log_weights: the log-weights, checked and on the CPU.
+        scaled: the weights divided by the largest of them: linear, in [0, 1], safe from overflow;
+            ones if all weights are zero.
+        log_evidence: the log of the sum of the weights; `-inf` if all weights are zero.
+        effective_sample_size: see the function `effective_sample_size`.
+        max_weight: the largest normalised weight; 0.0 if all weights are zero.
     """
 
-    weights: LogWeights
-    log_largest: float
-    total: float
-
-    @property
-    def log_evidence(self) -> float:
-        r"""Return $\log \sum_n w^n$; `-inf` if all weights are zero."""
-        return self.log_largest + math.log(self.total)
-
-    @property
-    def effective_sample_size(self) -> float:
-        r"""Return $(\sum_n w^n)^2 / \sum_n (w^n)^2$; 0.0 if all weights are zero."""
-        if self.log_largest == -math.inf:
-            return 0.0
-        size = self.total**2 / float(self.weights.dot(self.weights))
-        return min(max(size, 1.0), float(self.weights.shape[0]))
-
-    @property
-    def max_weight(self) -> float:
-        """Return the largest normalised weight; 0.0 if all weights are zero."""
-        return 0.0 if self.log_largest == -math.inf else 1 / self.total
-
-    def alive(self) -> "Relative":
-        """Return these weights, unless all of them are zero.
-
-        Raises:
-            DegenerateWeightsError: all weights are zero.
-        """
-        if self.log_largest == -math.inf:
-            raise DegenerateWeightsError(f"All {len(self.weights)} weights are zero.")
-        return self
+    log_weights: LogWeights
+    scaled: LogWeights
+    log_evidence: float
+    effective_sample_size: float
+    max_weight: float
 
 
-def relative(log_weights: LogWeights) -> Relative:
-    """Return the weights divided by the largest of them."""
-    global _last
-    last = _last
-    if last is not None and last.log_weights() is log_weights:
-        if last.version == log_weights._version:
-            return last.relative
+def weights_of(log_weights: LogWeights) -> Weights:
+    """Return the weights with their statistics, in one pass of the exponential function."""
     host, log_largest = _checked(log_weights)
     if log_largest == -math.inf:
-        return Relative(torch.ones_like(host), log_largest, float(len(host)))
-    weights = (host - log_largest).exp_()
-    found = Relative(weights, log_largest, float(weights.sum()))
-    if isinstance(log_weights, Tensor) and not log_weights.is_inference():
-        _last = _Last(weakref.ref(log_weights, _forget), log_weights._version, found)
-    return found
-
-
-class _Last(NamedTuple):
-    """The weights that were asked for last: those of a record are those of the next resampling."""
-
-    log_weights: weakref.ref[Tensor]
-    version: int
-    relative: Relative
-
-
-_last: _Last | None = None
-
-
-def _forget(log_weights: weakref.ref[Tensor]) -> None:
-    global _last
-    last = _last
-    if last is not None and last.log_weights is log_weights:
-        _last = None
+        return Weights(host, torch.ones_like(host), -math.inf, 0.0, 0.0)
+    scaled = (host - log_largest).exp_()
+    total = float(scaled.sum())
+    size = total**2 / float(scaled.dot(scaled))
+    size = min(max(size, 1.0), float(host.shape[0]))
+    return Weights(host, scaled, log_largest + math.log(total), size, 1 / total)
 
 
 def scaled(log_weights: LogWeights) -> LogWeights:
@@ -145,7 +98,10 @@ def scaled(log_weights: LogWeights) -> LogWeights:
     Raises:
         DegenerateWeightsError: all weights are zero.
     """
-    return relative(log_weights).alive().weights
+    weights = weights_of(log_weights)
+    if weights.max_weight == 0.0:
+        raise DegenerateWeightsError(f"All {len(log_weights)} weights are zero.")
+    return weights.scaled
 
 
 def normalize(log_weights: LogWeights) -> LogWeights:
@@ -190,7 +146,7 @@ def effective_sample_size(log_weights: LogWeights) -> float:
     >>> effective_sample_size(as_log_weights([0.0, 0.0, -float("inf")]))
     2.0
     """
-    return relative(log_weights).effective_sample_size
+    return weights_of(log_weights).effective_sample_size
 
 
 def effective_sample_sizes(log_weights: Float64[Tensor, "K N"]) -> Float64[Tensor, " K"]:

@@ -9,9 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from llmsmc.core import clock
-from llmsmc.core.cost import Cost
-from llmsmc.core.failures import kind_of
+from llmsmc.core.cost import Cost, clock, kind_of
 from llmsmc.errors import DegenerateWeightsError, ServerError
 from llmsmc.evaluation.datasets import Example
 from llmsmc.grading.grades import NOT_COMPARED, grade
@@ -121,7 +119,7 @@ def seed_of(seed: int, example_id: str) -> int:
 
 def result_of(example: Example, run: Run, seed: int) -> Result:
     """Return the result of one example, with the error if there was one."""
-    started = clock.seconds()
+    started = clock()
     posterior: Posterior | None = None
     error = None
     try:
@@ -141,7 +139,7 @@ def result_of(example: Example, run: Run, seed: int) -> Result:
     if posterior is not None:
         result |= _graded(example, posterior)
     cost = Cost() if posterior is None else posterior.cost
-    seconds = clock.seconds() - started if posterior is None else cost.seconds
+    seconds = clock() - started if posterior is None else cost.seconds
     return result | {"seconds": seconds, "cost": asdict(cost), "error": error}
 
 

@@ -88,8 +88,9 @@ class WeightedParticles:
     history: tuple[StepRecord, ...]
     cost: Cost
     truncated: Bool[Tensor, " N"]
-    recorded: tuple[Any, ...] | None = None
-    batches: Int64[Tensor, " N"] | None = None
+    # No defaults of the class, which would hide that a posterior has yet to be built.
+    recorded: tuple[Any, ...] | None = field(default_factory=lambda: None)
+    batches: Int64[Tensor, " N"] | None = field(default_factory=lambda: None)
     metadata: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -301,9 +301,9 @@ def _clear_frame(axes: Any) -> None:
 def _shares(ancestors: list[Int64[Tensor, " _"]], weights: np.ndarray) -> list[np.ndarray]:
     """Return the final probability of the descendants of each particle; -1 without descendants."""
     shares = []
-    for row, forefathers in zip(ancestors, lineages(ancestors).numpy(), strict=True):
-        share = np.bincount(forefathers, weights, minlength=len(row))
-        has_none = np.bincount(forefathers, minlength=len(row)) == 0
+    for row, roots in zip(ancestors, lineages(ancestors).numpy(), strict=True):
+        share = np.bincount(roots, weights, minlength=len(row))
+        has_none = np.bincount(roots, minlength=len(row)) == 0
         shares.append(np.where(has_none, -1.0, share))
     return shares
 

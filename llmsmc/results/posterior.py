@@ -1,7 +1,7 @@
 """The result of a run: a weighted population with its estimates, plots, exports and files."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,21 @@ class Posterior(WeightedParticles):
 
     The attributes and the estimates are those of `WeightedParticles`.
     """
+
+    def __getattr__(self, name: str) -> Any:
+        """Build the posterior, if it is to be built by its `build`, and return the attribute.
+
+        The loops of algorithms yield such posteriors, so that those that nobody reads cost nothing.
+        """
+        if name.startswith("__") or "build" not in vars(self):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        built = vars(self).pop("build")()
+        vars(self).update(built.__getstate__())
+        return getattr(self, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes, for copies and pickles."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
     def save(self, path: str | Path) -> None:
         """Write the posterior into the folder `path`, as JSON and safetensors.

@@ -119,6 +119,14 @@ def _check_unbiased(
     yield "the particles are properly weighted", _too_far(runs.z_of_measures())
 
 
+def _check_properly_weighted(
+    algorithm: Algorithm, instance: Instance, num_runs: int, seed: int
+) -> Iterator[Finding]:
+    """The constant factor of the weights is unknown, so that only normalised measures count."""
+    runs = replicate(algorithm, instance, num_runs, seed=seed)
+    yield "the particles are properly weighted", _too_far(runs.z_of_normalized_measures())
+
+
 def _check_right_on_average(
     algorithm: Algorithm, instance: Instance, num_runs: int, seed: int
 ) -> Iterator[Finding]:
@@ -156,7 +164,7 @@ def _too_far(z: float) -> str | None:
 
 _CHECKS: Final[dict[str, tuple[Callable[..., Iterator[Finding]], ...]]] = {
     "unbiased evidence": (_check_unbiased,),
-    "properly weighted": (_check_unbiased,),
+    "properly weighted": (_check_properly_weighted,),
     "invariant": (_check_right_on_average,),
     "consistent": (_check_consistent,),
     "heuristic": (),

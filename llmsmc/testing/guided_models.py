@@ -51,7 +51,7 @@ class GuidedLinearGaussian(LinearGaussian):
     """The proposal is the law of x_t given x_{t-1} and y_t, the lookahead that of y_t."""
 
     def proposal(self, t: int, previous: Any, y: Any) -> Any:
-        """Return the law of x_t given x_{t-1} and y_t."""
+        """Return the distribution of x_t given x_{t-1} and y_t."""
         mean, covariance = self._prior(previous)
         if y is None:
             return dist.MultivariateNormal(mean, covariance)
@@ -86,7 +86,7 @@ class GuidedHiddenMarkov(HiddenMarkov):
     """The proposal is the law of x_t given x_{t-1} and y_t, the lookahead that of y_t."""
 
     def proposal(self, t: int, previous: Any, y: Any) -> Any:
-        """Return the law of x_t given x_{t-1} and y_t."""
+        """Return the distribution of x_t given x_{t-1} and y_t."""
         law = self.initial_probabilities if previous is None else self.transition_matrix[previous]
         return dist.Categorical(law if y is None else law * self.observation_matrix[:, int(y)])
 

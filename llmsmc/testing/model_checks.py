@@ -28,11 +28,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from llmsmc.core.capabilities import RemembersPath
 from llmsmc.core.particles import components, take, where
 from llmsmc.core.particles import num_particles as size_of
 from llmsmc.core.randomness import RandomStreams, sample
 from llmsmc.core.state_space_model import Observations, StateSpaceModel
 from llmsmc.errors import InputError, ModelLawError
+from llmsmc.inference.loop.loop import Run
 from llmsmc.storage import serialization
 
 Finding = tuple[str, str | None]
@@ -69,12 +71,11 @@ def check_model(
         ModelLawError: laws are broken; names each law, the step and the deviation.
     """
     limits = (num_steps, model.max_steps, None if observations is None else len(observations))
-    model = model.given(observations)
-    streams, laws = RandomStreams(seed), dict[str, None]()
+    run, laws = Run(model, observations, RandomStreams(seed)), dict[str, None]()
+    model = run.model
     previous, path = None, torch.zeros(num_particles, dtype=torch.float64)
     for t in range(min(limit for limit in limits if limit is not None)):
-        y = None if observations is None else observations[t]
-        step = _Step(model, t, previous, y, num_particles, tolerance, streams)
+        step = _Step(run, t, previous, num_particles, tolerance)
         state = step.draw()
         for check in CHECKS:
             findings = dict(check(step, state))
@@ -83,15 +84,16 @@ def check_model(
                 raise ModelLawError(type(model).__name__, step.name(violations))
             laws.update(dict.fromkeys(findings))
         state = step.absorb(state)
-        if model.remembers_path:
-            path = path + step.active() * step.log_likelihood(state)
+        if run.supports(RemembersPath):
+            state, log_likelihood = step.observe(state)
+            path = path + step.active() * log_likelihood
             law = "the likelihood of a path is the product of those of its steps"
-            whole = model.path_log_likelihood(t, state, observations)
+            state, whole = model.observe_path(t, state, observations)
             broken = step.difference(whole.where(model.survives(t, state), -math.inf), path)
             if broken:
                 raise ModelLawError(type(model).__name__, step.name({law: broken}))
             laws[law] = None
-        if bool(model.finished(state).all()):
+        if bool(run.finished(state).all()):
             break
         previous = state
     return tuple(laws)
@@ -101,17 +103,25 @@ def check_model(
 class _Step:
     """Step t of the run that the checks look at."""
 
-    model: StateSpaceModel
+    run: Run
     t: int
     previous: Any
-    y: Any
     num_particles: int
     tolerance: float
-    streams: RandomStreams
+
+    @property
+    def model(self) -> StateSpaceModel:
+        """The model."""
+        return self.run.model
+
+    @property
+    def y(self) -> Any:
+        """The observation of the step."""
+        return self.run.y(self.t)
 
     def draw(self) -> Any:
         """Return x_t; always the same draw."""
-        generator = self.streams.generator(self.t, "propagate")
+        generator = self.run.generator(self.t, "propagate")
         if self.previous is None:
             return self.model.sample_initial(self.num_particles, generator=generator)
         return self.model.sample_transition(self.t, self.previous, generator=generator)
@@ -120,16 +130,17 @@ class _Step:
         """Return which particles had not finished before the step."""
         if self.previous is None:
             return torch.ones(self.num_particles, dtype=torch.bool)
-        return ~self.model.finished(self.previous).cpu()
+        return ~self.run.finished(self.previous)
 
     def absorb(self, state: Any) -> Any:
         """Return the drawn particles, but those that had finished as they were."""
         active = self.active()
         return state if bool(active.all()) else where(active, state, self.previous)
 
-    def log_likelihood(self, state: Any) -> Tensor:
-        """Return the log-likelihoods of the step."""
-        return self.model.log_likelihood(self.t, self.previous, state, self.y).detach().cpu()
+    def observe(self, state: Any) -> tuple[Any, Tensor]:
+        """Return the particles of the step, observed, and their log-likelihoods."""
+        state, values = self.model.observe(self.t, self.previous, state, self.y)
+        return state, values.detach().cpu()
 
     def difference(self, one: Tensor, other: Tensor) -> str | None:
         """Say by how much two log-likelihoods differ, if by too much."""
@@ -204,19 +215,19 @@ def _check_density(step: _Step, state: Any) -> Iterator[Finding]:
 
 
 def _check_finished(step: _Step, state: Any) -> Iterator[Finding]:
-    finished = step.model.finished(state).cpu()
+    finished = step.run.finished(state)
     right = finished.shape == (step.num_particles,) and finished.dtype == torch.bool
     broken = f"shape {tuple(finished.shape)} of {finished.dtype} in place of N of torch.bool"
     yield "`finished` says yes or no for each particle", None if right else broken
     if not right:
         return
-    reopened = ~step.active() & ~step.model.finished(step.absorb(state)).cpu()
+    reopened = ~step.active() & ~step.run.finished(step.absorb(state))
     broken = f"{int(reopened.sum())} of {step.num_particles} do not"
     yield "particles that have finished stay so", broken if bool(reopened.any()) else None
 
 
 def _check_likelihood(step: _Step, state: Any) -> Iterator[Finding]:
-    values = step.log_likelihood(state)
+    observed, values = step.observe(state)
     before = _snapshot(step, state)  # behind the first reading, which may fill in scores for good
     right = values.shape == (step.num_particles,)
     bad = f"shape {tuple(values.shape)} in place of ({step.num_particles},)"
@@ -226,10 +237,9 @@ def _check_likelihood(step: _Step, state: Any) -> Iterator[Finding]:
     num_nan, num_infinite = int(values.isnan().sum()), int((values == math.inf).sum())
     bad = f"{num_nan} of {len(values)} are NaN and {num_infinite} are +inf"
     yield "no log-likelihood is NaN or +inf", bad if num_nan or num_infinite else None
-    yield (
-        "a log-likelihood is a fixed function",
-        step.difference(step.log_likelihood(state), values),
-    )
+    again = step.observe(state)[1], step.observe(observed)[1]
+    broken = step.difference(again[0], values) or step.difference(again[1], values)
+    yield "a log-likelihood is a fixed function", broken
     same = _snapshot(step, state) == before
     yield (
         "a log-likelihood leaves the particles as they are",
@@ -237,7 +247,7 @@ def _check_likelihood(step: _Step, state: Any) -> Iterator[Finding]:
     )
     order = torch.arange(step.num_particles - 1, -1, -1)
     previous = None if step.previous is None else take(step.previous, order)
-    mirrored = step.model.log_likelihood(step.t, previous, take(state, order), step.y)
+    _, mirrored = step.model.observe(step.t, previous, take(state, order), step.y)
     broken = step.difference(mirrored, values[order])
     yield "a log-likelihood does not depend on a particle's place", broken
 
@@ -249,7 +259,7 @@ def _check_observation(step: _Step, state: Any) -> Iterator[Finding]:
     observation = step.model.observation(step.t, state)
     if step.y is not None:
         density = StateSpaceModel.log_likelihood(step.model, step.t, step.previous, state, step.y)
-        broken = step.difference(step.log_likelihood(state), density)
+        broken = step.difference(step.observe(state)[1], density)
         yield "the log-likelihood is the log-density of the observation", broken
     errors = [
         _mass_error(step, law)
@@ -278,7 +288,7 @@ def _mass_error(step: _Step, law: Distribution) -> str | None:
         worst = mass.flatten()[int((mass - 1.0).abs().argmax())]
         wrong = abs(float(worst) - 1.0) > step.tolerance
         return f"its probabilities sum to {float(worst):.6g}" if wrong else None
-    generator = step.streams.generator(step.t, "observation")
+    generator = step.run.generator(step.t, "observation")
     first, draws = sample(law, (2, _NUM_DRAWS), generator)
     low, high = first.double().quantile(torch.tensor([0.25, 0.75]).double(), dim=0)
     size = high.floor() - low.ceil() + 1 if _support(law).is_discrete else high - low

@@ -12,7 +12,7 @@ from torch import Tensor
 from llmsmc.errors import DegenerateWeightsError
 from llmsmc.inference import Algorithm, CoalescingFilter, IslandFilter, TemperedSMC, WeightedBestOfN
 from llmsmc.inference.loop.loop import Stepwise
-from llmsmc.inference.resampling.blockwise import InBlocks
+from llmsmc.inference.resampling.blockwise import Blockwise
 from llmsmc.results.posterior import Posterior
 from llmsmc.testing.instances import Instance
 
@@ -38,9 +38,19 @@ class Replicates:
         """Return the deviation of the mean evidence in standard errors."""
         return float(z_scores(self.evidence[:, None], torch.ones(1))[0])
 
-    def z_of_measures(self, minimum: int = 30) -> float:
+    def z_of_measures(self) -> float:
         """Return the largest deviation of a statistic, without rare events, in standard errors."""
-        z = z_scores(self.measures, self.instance.exact)
+        return self._largest(z_scores(self.measures, self.instance.exact))
+
+    def z_of_normalized_measures(self) -> float:
+        """Return the same for the statistics over the evidence, which have no constant factor.
+
+        The measures minus the exact expectations times the evidence have mean zero.
+        """
+        rest = self.measures - self.instance.exact * self.evidence[:, None]
+        return self._largest(z_scores(rest / self.evidence.mean(), torch.zeros(1)))
+
+    def _largest(self, z: Float64[Tensor, " K"], minimum: int = 30) -> float:
         frequent = (self.measures != 0).sum(0) >= minimum
         return float(z[frequent].abs().max()) if bool(frequent.any()) else 0.0
 
@@ -58,7 +68,7 @@ def replicate(
     A filter whose resampler works on one population can run on many at once, as blocks of one
     large population that never exchange a particle; others run one after the other.
     """
-    joint = in_blocks(algorithm, num_runs)
+    joint = blockwise(algorithm, num_runs)
     if joint is not None:
         posterior = joint.run(instance.model, instance.observations, seed=seed)
         weights = posterior.log_weights.exp().reshape(num_runs, -1) * num_runs
@@ -72,7 +82,7 @@ def replicate(
     return Replicates(instance, torch.cat(rows), torch.cat(measures))
 
 
-def in_blocks(algorithm: Any, num_runs: int) -> Algorithm | None:
+def blockwise(algorithm: Any, num_runs: int) -> Algorithm | None:
     """Return the algorithm for R populations at once; None if it has no such form."""
     if isinstance(algorithm, IslandFilter):
         return replace(
@@ -94,7 +104,7 @@ def in_blocks(algorithm: Any, num_runs: int) -> Algorithm | None:
         return None
     total: int = algorithm.num_particles * num_runs
     joint: Algorithm = replace(
-        algorithm, num_particles=total, resampler=InBlocks(algorithm.resampler, num_runs)
+        algorithm, num_particles=total, resampler=Blockwise(algorithm.resampler, num_runs)
     )
     return joint
 

@@ -1,4 +1,4 @@
-"""Engines: what is asked of shared models, answered for many runs in one batch.
+"""Batchers: what is asked of shared models, answered for many runs in one batch.
 
 Each belongs to one call of `run_together`. An error is of the request that caused it: where a batch
 fails, its requests are tried one by one.
@@ -9,12 +9,12 @@ from typing import Any
 
 from llmsmc.core.cost import Cost
 from llmsmc.models.batching.scheduler import Answer
+from llmsmc.models.policies.decoding.requests import StepRequest
 from llmsmc.models.policies.decoding.step_batch import StepBatch
-from llmsmc.models.policies.decoding.step_tokens import StepRequest
 from llmsmc.models.policies.language_model import LanguageModel
 
 
-class PromptEngine:
+class ScoreBatcher:
     """Answers all requests at once."""
 
     is_prompt = True
@@ -57,7 +57,7 @@ class PromptEngine:
             return error
 
 
-class StepEngine:
+class StepBatcher:
     """Draws steps, a token at a time; requests join as long as there is room.
 
     Steps of particles that are more than the limit are drawn when there are no others.
@@ -67,7 +67,7 @@ class StepEngine:
     tokens_meanwhile = 0
 
     def __init__(self, policy: LanguageModel, max_particles: int) -> None:
-        """Make an engine with nothing to do.
+        """Make a batcher with nothing to do.
 
         Args:
             policy: the language model.

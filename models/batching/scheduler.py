@@ -25,7 +25,7 @@ Answer = tuple[int, object, float]
 """The key of a request, the answer to it or an exception, and the seconds that it took."""
 
 
-class Engine(Protocol):
+class Batcher(Protocol):
     """Answers requests, many at a time.
 
     Attributes:
@@ -73,16 +73,16 @@ def _results(
     tasks: Iterator[tuple[int, Callable[[], T]]], in_flight: int
 ) -> Iterator[tuple[int, T | Exception]]:
     turns: dict[int, Turn[T]] = {}
-    engines: dict[object, Engine] = {}
+    batchers: dict[object, Batcher] = {}
 
     def settle(key: int) -> Iterator[tuple[int, T | Exception]]:
         """Pass on what a task asks for, or what it has come to."""
         turn = turns[key]
         if turn.question is not None:
             asked = turn.question.asked
-            if asked not in engines:
-                engines[asked] = asked.engine()
-            engines[asked].admit(key, turn.question.request)
+            if asked not in batchers:
+                batchers[asked] = asked.batcher()
+            batchers[asked].admit(key, turn.question.request)
             return
         del turns[key]
         if turn.error is not None and not isinstance(turn.error, Exception):
@@ -105,13 +105,15 @@ def _results(
                 yield from settle(key)
             if not turns:
                 return
-            busy = [engine for engine in engines.values() if engine.is_busy]
-            engine = next((each for each in busy if each.is_prompt), busy[0])
-            answers = engine.work()
-            if engine.tokens_meanwhile:
+            busy = [batcher for batcher in batchers.values() if batcher.is_busy]
+            batcher = next((each for each in busy if each.is_prompt), busy[0])
+            answers = batcher.work()
+            if batcher.tokens_meanwhile:
                 answers = beside.submit(answers).result
-            for _ in range(engine.tokens_meanwhile):
-                writing = [each for each in engines.values() if each.is_busy and not each.is_prompt]
+            for _ in range(batcher.tokens_meanwhile):
+                writing = [
+                    each for each in batchers.values() if each.is_busy and not each.is_prompt
+                ]
                 if writing:
                     yield from pass_on(writing[0].work()())
             yield from pass_on(answers())

@@ -11,15 +11,26 @@ from typing import Final
 from llmsmc.core.checks import require_count
 from llmsmc.core.cost import Cost
 from llmsmc.errors import ServerError
-from llmsmc.models.batching.batchers import PromptEngine, StepEngine
+from llmsmc.models.batching.batchers import ScoreBatcher, StepBatcher
 from llmsmc.models.batching.turns import ask, takes_turns
-from llmsmc.models.caches.handles import Memory
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores, score
+from llmsmc.models.caches.row_cache import Memory
+from llmsmc.models.policies.decoding.requests import (
+    ScoreRequest,
+    StepRequest,
+    StepTokens,
+    TokenScores,
+)
+from llmsmc.models.policies.decoding.token_scoring import score
 from llmsmc.models.policies.language_model import LanguageModel
-from llmsmc.models.rewards.reward import Reading, Reward, Solution, Steps
-from llmsmc.models.rewards.reward_batch import ScoringRequest, score_together
-from llmsmc.models.rewards.reward_model import RewardModel
+from llmsmc.models.rewards.reward import (
+    MeasuredReward,
+    Reading,
+    Reward,
+    ScoringRequest,
+    Solution,
+    Steps,
+)
+from llmsmc.models.rewards.reward_model import RewardModel, score_together
 
 MAX_PARTICLES: Final = 1024
 
@@ -34,8 +45,8 @@ class _Steps:
     policy: LanguageModel
     max_particles: int
 
-    def engine(self) -> StepEngine:
-        return StepEngine(self.policy, self.max_particles)
+    def batcher(self) -> StepBatcher:
+        return StepBatcher(self.policy, self.max_particles)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +55,8 @@ class _Scores:
 
     policy: LanguageModel
 
-    def engine(self) -> PromptEngine:
-        return PromptEngine(lambda requests: score(self.policy, requests))
+    def batcher(self) -> ScoreBatcher:
+        return ScoreBatcher(lambda requests: score(self.policy, requests))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +66,8 @@ class _Rewards:
     reward: Reward
     tokens_meanwhile: int
 
-    def engine(self) -> PromptEngine:
-        return PromptEngine(self._all, self.tokens_meanwhile)
+    def batcher(self) -> ScoreBatcher:
+        return ScoreBatcher(self._all, self.tokens_meanwhile)
 
     def _all(self, requests: Sequence[ScoringRequest]) -> Sequence[Scored]:
         if isinstance(self.reward, RewardModel):
@@ -84,7 +95,7 @@ class SharedLanguageModel(LanguageModel):
         super().__init__(
             policy.model, policy.tokenizer, name=policy.name, quantization=policy.quantization
         )
-        self.eos_ids, self._tokens = policy.eos_ids, policy._tokens
+        self.eos_ids, self.tokens = policy.eos_ids, policy.tokens
         self._steps, self._scores = _Steps(policy, max_particles), _Scores(policy)
 
     def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
@@ -119,6 +130,8 @@ class SharedReward:
         """
         require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
         self._reward, self._rewards = reward, _Rewards(reward, tokens_meanwhile)
+        if isinstance(reward, MeasuredReward):
+            self.room = reward.room
 
     def __repr__(self) -> str:
         """Show whose place it takes."""

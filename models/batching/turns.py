@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from threading import Semaphore, Thread
 from typing import Any, Final, Generic, TypeVar
 
-from llmsmc.core.clock import CLOCK
+from llmsmc.core.cost import CLOCK
 
 T = TypeVar("T")
 

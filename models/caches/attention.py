@@ -1,21 +1,30 @@
-"""What each layer of a model may attend to, in the form in which the model wants to be told.
+"""What each layer of a model may attend to, and attention over it without copies.
 
 A row cache keeps all keys of a row. A layer with a sliding window sees the last `window` of them,
 the token itself included; where layers differ, each kind gets a mask of its own. Fused kernels take
 a mask of truth values, the plain implementation adds it to the logits of the attention: there, what
 may not be seen is the lowest number.
+
+Where several new tokens are fed under a mask, as when steps are scored, transformers copies keys
+and values once for each query head that shares them: its fused kernels for CUDA ask for that. Those
+for CPUs do not, and give the same numbers bit for bit.
 """
 
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from llmsmc.errors import InputError
-from llmsmc.models.caches.row_layer import Slots
+from llmsmc.models.caches.row_cache import Slots
 
 FULL: Final = "full_attention"
 SLIDING: Final = "sliding_attention"
+GROUPED: Final = "llmsmc_sdpa"
 
 Masks = Tensor | dict[str, Tensor]
 
@@ -71,3 +80,50 @@ def _is_near(slots: Slots, window: int) -> Tensor:
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     zeros = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
     return zeros.masked_fill(~mask, torch.finfo(dtype).min)
+
+
+def use_grouped_attention(model: Any) -> None:
+    """Let a model attend so if it is on a CPU and would use the fused kernels of torch."""
+    if model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
+        AttentionInterface.register(GROUPED, grouped_attention)
+        AttentionMaskInterface.register(GROUPED, sdpa_mask)
+        model.set_attn_implementation(GROUPED)
+
+
+def grouped_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **settings: Any,
+) -> tuple[Tensor, None]:
+    """Return what new tokens attend to: `sdpa_attention_forward` of transformers without copies.
+
+    Args:
+        module: the attention layer.
+        query: [B, heads, q, D].
+        key: [B, heads that are shared, extent, D].
+        value: the same.
+        attention_mask: [B, 1, q, extent]; None where there is none.
+        dropout: of the weights.
+        scaling: of the products.
+        settings: whatever else the layer says.
+    """
+    others = ("position_bias", "softcap", "cache")
+    if (
+        query.shape[2] == 1
+        or attention_mask is None
+        or query.device.type != "cpu"
+        or any(settings.get(name) is not None for name in others)
+    ):
+        found: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, **settings
+        )
+        return found
+    output = scaled_dot_product_attention(
+        query, key, value, attention_mask, dropout, scale=scaling, enable_gqa=True
+    )
+    return output.transpose(1, 2).contiguous(), None

@@ -5,96 +5,140 @@ holds exactly the tokens of row b, at positions 0 .. lengths[b] - 1: no holes an
 ragged batch must pad is written beyond the true length of its row and overwritten by what comes
 next.
 
-A forward pass over q new tokens a row is bracketed by `begin` and `commit`:
+A forward pass over q new tokens a row is bracketed by `prepare` and `commit`:
 
-    slots = cache.begin(q)                        # where the tokens go and what they may attend to
+    slots = cache.prepare(q)                      # where the tokens go and what they may attend to
     model(input_ids, position_ids=slots.position_ids, attention_mask=slots.attention_mask,
           past_key_values=cache, use_cache=True)
     cache.commit(counts)                          # how many of them each row keeps
 
 Memory is what bounds the number of particles, so that nothing is held twice, but for one layer.
 Buffers grow by a block of tokens: that copies the cache once in 64 tokens, each of which reads all
-of it. By `append` and `fork` the number of rows doubles, up to what can be needed at most; `keep`
-moves rows into the places of those that go, and `hold` copies rows only where they are needed
-several times. Whoever has no more need of a cache hands its buffers on by `moved_out`.
+of it. By `append` the number of rows doubles, up to what can be needed at most; `keep` moves rows
+into the places of those that go, and `hold` copies rows only where they are needed several times.
+Whoever has no more need of a cache hands its buffers on by `moved_out`. What moves rows says where
+they are afterwards; their numbers have one owner at a time, who takes note of it.
 
-Shapes: B rows, q new tokens.
+Shapes: B rows, q new tokens, H key-value heads, C capacity, D width of a head.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache
 
-from llmsmc.models.caches.row_layer import BLOCK, MANY, RowLayer, Slots
+TOKENS_PER_BLOCK: Final = 64  # capacities grow by multiples of this many tokens
+UNLIMITED: Final = 2**62  # rows
+
+
+@dataclass(frozen=True, eq=False)
+class Slots:
+    """Where the q new tokens of each of B rows are written, and what each of them attends to.
+
+    Attributes:
+        rows: the rows, each once.
+        position_ids: the positions of the new tokens.
+        attention_mask: which positions each of them attends to.
+        extent: the number of cached positions that the longest row can attend to.
+    """
+
+    rows: Int[Tensor, "B 1"]
+    position_ids: Int[Tensor, "B q"]
+    attention_mask: Bool[Tensor, "B 1 q extent"]
+    extent: int
 
 
 class RowCache(Cache):
-    """A transformers cache of B rows with one true length each; see the module's description."""
+    """A transformers cache of B rows with one true length each; see the module's description.
+
+    What is not in use holds numbers all the same: a masked position has weight 0, and 0 times NaN
+    would be NaN.
+
+    Attributes:
+        num_rows: the number of rows B.
+        lengths: how many tokens each row holds.
+        buffers: the keys of layer n under 2n and its values under 2n + 1, [B, H, C, D], with rows
+            and positions to spare behind those in use. Layers may lie on several devices.
+    """
 
     lengths: Int[Tensor, " B"]
 
     def __init__(self, num_rows: int, *, device: torch.device | str = "cpu") -> None:
         """Make a cache of so many empty rows."""
-        super().__init__(layer_class_to_replicate=RowLayer)
+        super().__init__(layers=[])
+        self.num_rows = num_rows
         self.lengths = torch.zeros(num_rows, dtype=torch.long, device=device)
+        self.buffers = dict[int, Tensor]()
         self._slots: Slots | None = None
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows B."""
-        return int(self.lengths.shape[0])
 
     @property
     def num_bytes(self) -> int:
         """Memory held by the buffers."""
-        layers = [layer for layer in self._row_layers() if layer.is_initialized]
-        return sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
+        return sum(buffer.nbytes for buffer in self.buffers.values())
 
-    def begin(self, num_new: int, num_rows: int | None = None) -> Slots:
-        """Announce a forward pass over `num_new` tokens of each row, or of the first `num_rows`."""
-        self._slots = slots_behind(self.lengths[:num_rows], num_new)
+    def prepare(self, num_new: int, rows: Int[Tensor, " M"] | None = None) -> Slots:
+        """Announce a forward pass over `num_new` tokens of each row, or of some of them."""
+        if rows is None:
+            rows = torch.arange(self.num_rows, device=self.lengths.device)
+        lengths = self.lengths[rows]
+        extent = num_new + (int(lengths.max()) if len(lengths) else 0)
+        positions = lengths[:, None] + torch.arange(num_new, device=lengths.device)
+        visible = torch.arange(extent, device=lengths.device) <= positions[:, :, None]
+        self._slots = Slots(rows[:, None], positions, visible[:, None], extent)
         return self._slots
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Called by the attention layers during the forward pass."""
-        if self._slots is None:
-            raise RuntimeError("RowCache.begin was not called before the forward pass.")
-        return super().update(key_states, value_states, layer_idx, slots=self._slots)
+        """Write what is new, and return all that may be seen; called by the attention layers."""
+        slots = self._slots
+        if slots is None:
+            raise RuntimeError("RowCache.prepare was not called before the forward pass.")
+        seen = list[Tensor]()
+        for name, new in ((2 * layer_idx, key_states), (2 * layer_idx + 1, value_states)):
+            buffer = self.buffers.get(name)
+            if buffer is None:
+                buffer = new.new_zeros((self.num_rows, new.shape[1], 0, new.shape[3]))
+                self.buffers[name] = buffer
+            if slots.extent > buffer.shape[2]:
+                self.reserve(_in_blocks(slots.extent))
+                buffer = self.buffers[name]
+            rows, places = slots.rows.to(buffer.device), slots.position_ids.to(buffer.device)
+            buffer[rows, :, places] = new.transpose(1, 2)
+            seen.append(buffer[: len(rows), :, : slots.extent])
+        return seen[0], seen[1]
 
-    def commit(self, counts: Int[Tensor, " B"] | int) -> None:
+    def commit(self, counts: Int[Tensor, " B"]) -> None:
         """Keep the first `counts` of the new tokens of each row; the others will be overwritten."""
         assert self._slots is not None
-        num_rows = len(self._slots.rows)
-        self.lengths = torch.cat([self.lengths[:num_rows] + counts, self.lengths[num_rows:]])
+        self.lengths = self.lengths.index_add(0, self._slots.rows[:, 0], counts)
         self._slots = None
 
-    def truncate(self, lengths: Int[Tensor, " B"] | int) -> None:
+    def truncate(self, lengths: Int[Tensor, " B"]) -> None:
         """Forget all but the first `lengths` tokens of each row."""
-        self.lengths = torch.minimum(
-            self.lengths, torch.as_tensor(lengths, device=self.lengths.device)
-        )
+        self.lengths = torch.minimum(self.lengths, lengths.to(self.lengths.device))
 
     def select(self, indices: Int[Tensor, " M"]) -> "RowCache":
         """Return a new, independent cache of the rows `indices`; any order, repeats allowed."""
-        return gather([(self, indices)], room=BLOCK)
+        return gather([(self, indices)], room=TOKENS_PER_BLOCK)
 
     def reserve(self, capacity: int) -> None:
         """Make room for `capacity` tokens a row."""
-        for layer in self._row_layers():
-            if layer.is_initialized:
-                layer.reserve(capacity)
+        for name, buffer in self.buffers.items():
+            if capacity > buffer.shape[2]:
+                extra = (0, 0, 0, capacity - buffer.shape[2])
+                self.buffers[name] = torch.nn.functional.pad(buffer, extra)
 
     def moved_out(self) -> "RowCache":
         """Return a cache with the buffers of this one, in which no row is left."""
         new = RowCache(0, device=self.lengths.device)
-        new.layers, new.lengths = self.layers, self.lengths.clone()
-        self.layers, self.lengths = [], self.lengths[:0]
+        new.num_rows, new.lengths, new.buffers = self.num_rows, self.lengths.clone(), self.buffers
+        self.num_rows, self.lengths, self.buffers = 0, self.lengths[:0], {}
         return new
 
     def hold(self, rows: Int[Tensor, " M"], lengths: Int[Tensor, " M"]) -> Int[Tensor, " M"]:
@@ -115,9 +159,8 @@ class RowCache(Cache):
         is_again = torch.zeros_like(rows, dtype=torch.bool)
         is_again[order] = which[order].diff(prepend=which.new_full((1,), -1)) == 0
         again = is_again.nonzero().squeeze(1)
-        start = self.num_rows
-        self.fork(places[again], max_rows=len(rows))
-        places[again] = torch.arange(start, self.num_rows, device=places.device)
+        parents = places[again]
+        places[again] = self.append(self, parents, self.lengths[parents], len(rows))
         self.lengths[places] = lengths
         return places
 
@@ -126,24 +169,32 @@ class RowCache(Cache):
         source: "RowCache",
         rows: Int[Tensor, " M"],
         lengths: Int[Tensor, " M"],
-        max_rows: int = MANY,
-    ) -> None:
-        """Append copies of the first `lengths` tokens of rows of another cache.
+        max_rows: int = UNLIMITED,
+    ) -> Int[Tensor, " M"]:
+        """Append copies of the first `lengths` tokens of rows of a cache; return where they are.
 
-        There will never be more than `max_rows`, so that there need not be room for them.
+        The number of rows doubles where they do not fit, so that a new one costs no copy of the
+        others; there will never be more than `max_rows`, so that there need not be room for them.
         """
+        device, start, num_rows = self.lengths.device, self.num_rows, self.num_rows + len(rows)
         if len(rows):
-            rows, lengths = rows.to(self.lengths.device), lengths.to(self.lengths.device)
+            rows, lengths = rows.to(device), lengths.to(device)
             extent = int(lengths.max())
-            self.layers += [RowLayer() for _ in source.layers[len(self.layers) :]]
-            for mine, theirs in zip(self._row_layers(), source._row_layers(), strict=False):
-                mine.append(self.num_rows, theirs, rows, extent, max_rows)
-            self.lengths = torch.cat([self.lengths, lengths])
-
-    def fork(self, parents: Int[Tensor, " M"], max_rows: int = MANY) -> None:
-        """Append copies of the rows `parents`; see `append`."""
-        if len(parents):
-            self.append(self, parents, self.lengths[parents], max_rows)
+            for name, theirs in source.buffers.items():
+                buffer = self.buffers.get(name, theirs[:0, :, :0])
+                more_rows, more = num_rows - buffer.shape[0], extent - buffer.shape[2]
+                if more_rows > 0:
+                    more_rows = max(num_rows, min(2 * start, max_rows)) - buffer.shape[0]
+                if more > 0:
+                    more = _in_blocks(extent) - buffer.shape[2]
+                if more_rows > 0 or more > 0:
+                    extra = (0, 0, 0, max(more, 0), 0, 0, 0, max(more_rows, 0))
+                    buffer = self.buffers[name] = torch.nn.functional.pad(buffer, extra)
+                held = buffer[:start] if source is self else theirs
+                target = buffer[start:num_rows, :, :extent]
+                torch.index_select(held[:, :, :extent], 0, rows.to(held.device), out=target)
+            self.num_rows, self.lengths = num_rows, torch.cat([self.lengths, lengths])
+        return torch.arange(start, num_rows, device=device)
 
     def put_in_front(self, rows: Int[Tensor, " M"]) -> Int[Tensor, " B"]:
         """Exchange rows, so that these are the first; return where each of the B rows is now."""
@@ -154,17 +205,23 @@ class RowCache(Cache):
         if len(leaving):
             coming = len(rows) + is_wanted[len(rows) :].nonzero().squeeze(1)
             extent = int(self.lengths.max())
-            for layer in self._row_layers():
-                layer.swap(leaving, coming, extent)
-            places[leaving], places[coming] = coming, leaving
+            both, exchanged = torch.cat([leaving, coming]), torch.cat([coming, leaving])
+            for buffer in self.buffers.values():
+                seen = buffer[:, :, :extent]
+                moved = seen.index_select(0, exchanged.to(buffer.device))
+                seen.index_copy_(0, both.to(buffer.device), moved)
+            places[both] = exchanged
             self.lengths = torch.empty_like(self.lengths).scatter_(0, places, self.lengths)
         return places
 
-    def keep(self, rows: Int[Tensor, " M"]) -> Int[Tensor, " B"]:
+    def keep(
+        self, rows: Int[Tensor, " M"], front: Int[Tensor, " K"] | None = None
+    ) -> Int[Tensor, " B"]:
         """Forget the other rows, in whose places the last of those that stay are put.
 
         Args:
             rows: those that stay, each once, in ascending order.
+            front: those of them that are to be the first.
 
         Returns:
             Where each of the B rows is now; -1 for those that are gone.
@@ -176,54 +233,80 @@ class RowCache(Cache):
         if len(sources):
             targets = (places[:num_kept] < 0).nonzero().squeeze(1)
             extent = int(self.lengths[sources].max())
-            for layer in self._row_layers():
-                layer.move(sources, targets, extent)
+            for buffer in self.buffers.values():
+                seen = buffer[:, :, :extent]
+                moved = seen.index_select(0, sources.to(buffer.device))
+                seen.index_copy_(0, targets.to(buffer.device), moved)
             self.lengths[targets] = self.lengths[sources]
             places[sources] = targets
         if num_kept < num_rows:
-            self.lengths = self.lengths[:num_kept]
+            self.num_rows, self.lengths = num_kept, self.lengths[:num_kept]
+        if front is not None and len(front) < num_kept:
+            then = self.put_in_front(places[front])
+            places = torch.where(places < 0, -1, then[places])
         return places
 
     def wipe(self, rows: Int[Tensor, " M"]) -> None:
         """Put zeros into the rows, which may hold what is no number."""
-        for layer in self._row_layers():
-            layer.wipe(rows)
-
-    def reorder_cache(self, beam_idx: Int[Tensor, " M"]) -> None:
-        """Select rows in place, under the name that transformers uses."""
-        selected = self.select(beam_idx)
-        self.layers, self.lengths = selected.layers, selected.lengths
-
-    def crop(self, tokens_to_remove: int) -> None:
-        """Forget the last ``-tokens_to_remove`` tokens of every row."""
-        if tokens_to_remove > 0:
-            raise ValueError(f"crop takes a count below zero. Got {tokens_to_remove}.")
-        self.lengths = (self.lengths + tokens_to_remove).clamp(min=0)
+        for buffer in self.buffers.values():
+            buffer[rows.to(buffer.device)] = 0
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Length of the longest row."""
+        """Return the length of the longest row."""
         return int(self.lengths.max()) if self.num_rows else 0
 
-    def layer(self, index: int) -> RowLayer:
-        """Return a layer, which holds nothing yet if the model has not come to it."""
-        self.layers += [RowLayer() for _ in range(len(self.layers), index + 1)]
-        layer = self.layers[index]
-        assert isinstance(layer, RowLayer)
-        return layer
-
-    def _row_layers(self) -> Iterator[RowLayer]:
-        for layer in self.layers:
-            assert isinstance(layer, RowLayer)
-            yield layer
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """Refuse to say what a mask made by transformers would have to be like."""
+        raise NotImplementedError("A RowCache needs the attention mask of RowCache.prepare.")
 
 
-def slots_behind(lengths: Int[Tensor, " B"], num_new: int) -> Slots:
-    """Return the slots of `num_new` tokens a row behind rows of these lengths."""
-    device, longest = lengths.device, int(lengths.max()) if len(lengths) else 0
-    rows = torch.arange(len(lengths), device=device)[:, None]
-    positions = lengths[:, None] + torch.arange(num_new, device=device)
-    visible = torch.arange(longest + num_new, device=device) <= positions[:, :, None]
-    return Slots(rows, positions, visible[:, None])
+class RowSelection(Cache):
+    """A transformers cache of M rows of other caches; used as a `RowCache` is.
+
+    What is new is written where the rows are. The keys and values that a layer attends to lie side
+    by side only while it is computed: beyond the caches, a pass needs those of one layer.
+    """
+
+    def __init__(self, parts: Sequence[tuple[RowCache, Int[Tensor, " _"]]]) -> None:
+        """Take the rows of several caches, in order; each row once."""
+        super().__init__(layers=[])
+        self._parts = [(cache, rows.to(cache.lengths.device)) for cache, rows in parts]
+
+    @property
+    def lengths(self) -> Int[Tensor, " M"]:
+        """The length of each row."""
+        return torch.cat([cache.lengths[rows] for cache, rows in self._parts])
+
+    def prepare(self, num_new: int) -> Slots:
+        """Announce a forward pass over `num_new` tokens a row."""
+        slots = [cache.prepare(num_new, rows) for cache, rows in self._parts]
+        self._extents = [each.extent for each in slots]
+        positions = torch.cat([each.position_ids for each in slots])
+        device, extent = positions.device, max(self._extents)
+        visible = torch.arange(extent, device=device) <= positions[:, :, None]
+        rows = torch.arange(len(positions), device=device)[:, None]
+        return Slots(rows, positions, visible[:, None], extent)
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write what is new, and return all that may be seen; called by the attention layers."""
+        sizes = [len(rows) for _, rows in self._parts]
+        keys, values = key_states.split(sizes), value_states.split(sizes)
+        for (cache, _), new_keys, new_values in zip(self._parts, keys, values, strict=True):
+            cache.update(new_keys, new_values, layer_idx)
+        seen = list[Tensor]()
+        for name in (2 * layer_idx, 2 * layer_idx + 1):
+            pairs = zip(self._parts, self._extents, strict=True)
+            parts = [(cache.buffers[name], rows, extent) for (cache, rows), extent in pairs]
+            seen.append(_side_by_side(parts, max(self._extents)))
+        return seen[0], seen[1]
+
+    def commit(self, counts: Int[Tensor, " M"]) -> None:
+        """Keep the first `counts` of the new tokens of each row; the others will be overwritten."""
+        sizes = [len(rows) for _, rows in self._parts]
+        for (cache, _), each in zip(self._parts, counts.split(sizes), strict=True):
+            cache.commit(each)
 
 
 def gather(parts: Sequence[tuple[RowCache, Int[Tensor, " _"]]], room: int = 0) -> RowCache:
@@ -239,20 +322,183 @@ def gather(parts: Sequence[tuple[RowCache, Int[Tensor, " _"]]], room: int = 0) -
     extents = [int(each.max()) if len(each) else 0 for each in lengths]
     gathered = RowCache(0, device=device)
     gathered.lengths = torch.cat(lengths)
-    nothing = RowLayer()
-    for index in range(max(len(cache.layers) for cache, _ in parts)):
-        of_layer = []
-        for (cache, rows), extent in zip(parts, extents, strict=True):
-            layer = cache.layers[index] if index < len(cache.layers) else nothing
-            assert isinstance(layer, RowLayer)
-            of_layer.append((layer, rows, extent))
-        gathered.layers.append(RowLayer.gathered(of_layer, max(extents) + room))
+    gathered.num_rows = len(gathered.lengths)
+    for name in {name: None for cache, _ in parts for name in cache.buffers}:
+        pieces = [
+            (cache.buffers.get(name), rows, extent)
+            for (cache, rows), extent in zip(parts, extents, strict=True)
+        ]
+        gathered.buffers[name] = _side_by_side(pieces, max(extents) + room)
     return gathered
 
 
-def concatenate(caches: Sequence[RowCache]) -> RowCache:
-    """Return one cache with the rows of all `caches`, in order; a single cache as it is."""
-    if len(caches) == 1:
-        return caches[0]
-    everything = [(cache, torch.arange(cache.num_rows)) for cache in caches]
-    return gather(everything, room=BLOCK)
+def _side_by_side(parts: Sequence[tuple[Tensor | None, Tensor, int]], capacity: int) -> Tensor:
+    """Return a buffer with rows of several, and zeros behind the positions that are copied.
+
+    Args:
+        parts: for each buffer its rows, and how many of their positions are copied; a layer that
+            has not been computed yet has none.
+        capacity: of the new buffer, at least the largest of these numbers.
+    """
+    template = next(buffer for buffer, _, _ in parts if buffer is not None)
+    num_rows, start = sum(len(rows) for _, rows, _ in parts), 0
+    found = template.new_empty((num_rows, template.shape[1], capacity, template.shape[3]))
+    for buffer, rows, extent in parts:
+        block = found[start : start + len(rows)]
+        held = 0 if buffer is None else extent
+        if buffer is not None and held:
+            rows = rows.to(buffer.device)
+            torch.index_select(buffer[:, :, :held], 0, rows, out=block[:, :, :held])
+        block[:, :, held:] = 0
+        start += len(rows)
+    return found
+
+
+def _in_blocks(capacity: int) -> int:
+    """Return the next multiple of the block."""
+    return -(-capacity // TOKENS_PER_BLOCK) * TOKENS_PER_BLOCK
+
+
+@dataclass(frozen=True, eq=False)
+class CacheRows:
+    """For each of N particles a row of `cache`, or -1 for none, and how much of it is theirs.
+
+    All populations that descend from one another share the cache, and it is never written to again.
+    Resampling gathers row numbers only; extending particles copies the rows that are needed, in one
+    gather.
+
+    If the cache is donated, the consumer may take the buffers over instead of copying rows. Other
+    handles then report no rows, and their models recompute what was cached.
+
+    Attributes:
+        cache: the shared cache; None if no particle has a row.
+        rows: the row of each particle, or -1.
+        lengths: how many tokens of its row are the particle's.
+        is_given_up: whether the cache is donated: only the consumer of these rows needs it again.
+    """
+
+    cache: RowCache | None
+    rows: Int[Tensor, " N"]
+    lengths: Int[Tensor, " N"]
+    is_given_up: bool = False
+
+    @classmethod
+    def none(cls, num_particles: int) -> "CacheRows":
+        """Return the rows of N particles without cached tokens."""
+        zeros = torch.zeros(num_particles, dtype=torch.long)
+        return cls(None, zeros - 1, zeros)
+
+    @property
+    def present(self) -> Bool[Tensor, " N"]:
+        """Which particles have a row: none, if the buffers have been moved out of the cache."""
+        num_rows = 0 if self.cache is None else self.cache.num_rows
+        return (self.rows >= 0) & (num_rows > 0)
+
+    def split(self, num_models: int) -> "tuple[CacheRows, ...]":
+        """Return a handle for each of `num_models` models, with nothing cached."""
+        return (CacheRows.none(len(self.rows)),) * num_models
+
+    def take(self, indices: Int[Tensor, " M"]) -> "CacheRows":
+        """Return the rows of the particles `indices`."""
+        return replace(self, rows=self.rows[indices], lengths=self.lengths[indices])
+
+    def keep(self, mask: Bool[Tensor, " N"]) -> "CacheRows":
+        """Forget the rows of the other particles, and the cache if no row is left."""
+        kept = replace(self, rows=torch.where(mask, self.rows, -1))
+        return kept if bool(kept.present.any()) else replace(kept, cache=None)
+
+    def given_up(self) -> "CacheRows":
+        """Return the rows, donated to their last consumer."""
+        return replace(self, is_given_up=True)
+
+    def truncate(self, lengths: Int[Tensor, " N"]) -> "CacheRows":
+        """Forget all but the first `lengths` tokens of each particle; nothing is copied."""
+        return replace(self, lengths=torch.minimum(self.lengths, lengths))
+
+    def own(self) -> "CacheRows":
+        """Return the rows in a cache of their own, if this cache has other rows as well."""
+        if self.cache is None:
+            return self
+        rows, which = torch.unique(self.rows[self.present], return_inverse=True)
+        if len(rows) == self.cache.num_rows:
+            return self
+        moved = self.rows.masked_scatter(self.present, which)
+        return CacheRows(gather([(self.cache, rows)]), moved, self.lengths)
+
+
+@dataclass(frozen=True, eq=False)
+class JointRows:
+    """The handles of several models for the same N particles."""
+
+    parts: "tuple[CacheRows | JointRows, ...]"
+
+    def split(self, num_models: int) -> "tuple[CacheRows | JointRows, ...]":
+        """Return the handle of each model."""
+        assert num_models == len(self.parts)
+        return self.parts
+
+    def take(self, indices: Int[Tensor, " M"]) -> "JointRows":
+        """Return what is cached of the particles `indices`."""
+        return JointRows(tuple(part.take(indices) for part in self.parts))
+
+    def keep(self, mask: Bool[Tensor, " N"]) -> "JointRows":
+        """Forget what is cached of the other particles."""
+        return JointRows(tuple(part.keep(mask) for part in self.parts))
+
+    def given_up(self) -> "JointRows":
+        """Return the rows, donated to their last consumer."""
+        return JointRows(tuple(part.given_up() for part in self.parts))
+
+
+Memory = CacheRows | JointRows
+
+
+def join_memories(parts: list[Memory]) -> Memory:
+    """Return what is cached of the particles of all `parts`, in order.
+
+    Parts of one model have rows, those of several models have several; with nothing cached, both
+    are the same.
+    """
+    joint = next((part for part in parts if isinstance(part, JointRows)), None)
+    if joint is None:
+        return join([part for part in parts if isinstance(part, CacheRows)])
+    columns = zip(*(part.split(len(joint.parts)) for part in parts), strict=True)
+    return JointRows(tuple(join_memories(list(column)) for column in columns))
+
+
+def join(parts: list[CacheRows]) -> CacheRows:
+    """Return the rows of the particles of all `parts`, in order.
+
+    Only when rows of different caches are needed are these copied into one.
+    """
+    holders = [part for part in parts if bool(part.present.any())]
+    if len({id(part.cache) for part in holders}) > 1:
+        holders = parts = _in_one_cache(parts)
+    rows = torch.cat([part.rows.where(part.present, -1) for part in parts])
+    lengths = torch.cat([part.lengths for part in parts])
+    cache = holders[0].cache if holders else None
+    return CacheRows(cache, rows, lengths, all(part.is_given_up for part in holders))
+
+
+def _in_one_cache(parts: list[CacheRows]) -> list[CacheRows]:
+    """Copy what the parts need into a new cache that they share."""
+    holders = [part.present.nonzero().squeeze(1) for part in parts]
+    pairs = [(part, held) for part, held in zip(parts, holders, strict=True) if len(held)]
+    held_rows = [(part.cache, part.rows[held]) for part, held in pairs if part.cache is not None]
+    shared = gather(held_rows, room=TOKENS_PER_BLOCK)
+    shared.truncate(torch.cat([part.lengths[held] for part, held in pairs]))
+    moved, start = [], 0
+    for part, held in zip(parts, holders, strict=True):
+        rows = torch.full((len(part.rows),), -1)
+        rows[held] = torch.arange(start, start + len(held))
+        start += len(held)
+        moved.append(CacheRows(shared, rows, part.lengths))
+    return moved
+
+
+def padded_rows(
+    rows: Sequence[Sequence[int] | Sequence[float]], dtype: torch.dtype = torch.long
+) -> tuple[Shaped[Tensor, "B L"], Int[Tensor, " B"]]:
+    """Return the rows, at least one, padded with zeros on the right, and their lengths."""
+    padded = pad_sequence([torch.tensor(row, dtype=dtype) for row in rows], batch_first=True)
+    return padded, torch.tensor([len(row) for row in rows])

@@ -25,9 +25,14 @@ from llmsmc.core.cost import Cost
 from llmsmc.models.caches.attention import Attention
 from llmsmc.models.caches.row_cache import RowCache
 from llmsmc.models.policies.adapters import with_adapter
+from llmsmc.models.policies.decoding.requests import (
+    ScoreRequest,
+    StepRequest,
+    StepTokens,
+    TokenScores,
+)
 from llmsmc.models.policies.decoding.step_batch import StepBatch
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores, score
+from llmsmc.models.policies.decoding.token_scoring import score
 from llmsmc.models.policies.policy import Demands
 from llmsmc.models.policies.step_by_step import require_step_by_step
 from llmsmc.models.pretrained.loading import (
@@ -41,10 +46,9 @@ from llmsmc.models.pretrained.loading import (
 )
 from llmsmc.models.pretrained.quantization import quantization_method
 from llmsmc.models.pretrained.tolerance import cached_tolerance
-from llmsmc.models.text.constraint import Constraint, TokenMask
-from llmsmc.models.text.stopping import Automaton, StepRule
+from llmsmc.models.text.chat import prompt_ids
 from llmsmc.models.text.thinking import Thinking
-from llmsmc.models.text.vocabulary import Vocabulary, eos_ids_of
+from llmsmc.models.text.vocabulary import TokenizerVocabulary, eos_ids_of
 
 
 class LanguageModel:
@@ -55,8 +59,11 @@ class LanguageModel:
         tokenizer: its tokenizer, which must have a chat template.
         name: where it came from.
         quantization: how its weights are quantised, or None.
-        context_length: number of positions it is built for.
+        device: the device on which the model runs.
+        vocab_size: the number of ids that it knows.
+        context_length: the number of positions it is built for.
         eos_ids: the ids that end a text.
+        tokens: its vocabulary.
     """
 
     masks = True
@@ -78,11 +85,13 @@ class LanguageModel:
         self.model, self.tokenizer = model, tokenizer
         self.name, self.quantization = name or type(model).__name__, quantization
         require_embedded(tokenizer, model, self.name)
+        self.device: torch.device = model.device
+        self.vocab_size = int(model.config.get_text_config().vocab_size)
         self.context_length = context_length(model.config)
         self._attention = Attention(model.config)
         generation = getattr(model, "generation_config", None)
         self.eos_ids = eos_ids_of(model.config, generation, tokenizer)
-        self._tokens = Vocabulary(tokenizer, self.vocab_size, self.device)
+        self.tokens = TokenizerVocabulary(tokenizer, self.vocab_size, self.device)
 
     @classmethod
     def from_pretrained(
@@ -135,21 +144,6 @@ class LanguageModel:
         """Show what the model is."""
         return f"LanguageModel({self.name!r}, quantization={self.quantization!r})"
 
-    @property
-    def device(self) -> torch.device:
-        """The device on which the model runs."""
-        return self.model.device
-
-    @property
-    def vocabulary(self) -> dict[str, int]:
-        """The tokens with their ids."""
-        return self._tokens.ids
-
-    @property
-    def special_tokens(self) -> frozenset[str]:
-        """The tokens that are left out of texts."""
-        return self._tokens.special
-
     def check(self, demands: Demands) -> None:
         """Accept everything that can be asked of a language model."""
 
@@ -164,23 +158,9 @@ class LanguageModel:
             InputError: the question is empty, has characters that the tokenizer does not know,
                 or leaves no room for an answer.
         """
-        return self._tokens.prompt_ids(question, system, self.context_length, self.name, thinking)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Return the ids of a text, with nothing put around it."""
-        return self._tokens.encode(text)
-
-    def decode(self, token_ids: Iterable[int], after: Iterable[int] = ()) -> str:
-        """Return the text of the ids, as it reads behind the ids `after`."""
-        return self._tokens.decode(token_ids, after)
-
-    def automaton(self, rule: StepRule) -> Automaton:
-        """Return the rule compiled for this vocabulary; compiled once."""
-        return self._tokens.automaton(rule)
-
-    def mask(self, constraint: Constraint) -> TokenMask:
-        """Return the constraint compiled for this vocabulary; compiled once."""
-        return self._tokens.mask(constraint)
+        return prompt_ids(
+            self.tokenizer, question, system, self.context_length, self.name, thinking
+        )
 
     def log_probs(
         self, prompt_ids: Iterable[int], token_ids: Iterable[int]
@@ -206,7 +186,14 @@ class LanguageModel:
         Raises:
             NumericalError: a logit is NaN.
         """
-        return StepBatch(self).run(request)
+        batch = StepBatch(self)
+        batch.join([request])
+        while not (answers := batch.advance()):
+            pass
+        ((_, drawn),) = answers
+        if isinstance(drawn, Exception):
+            raise drawn
+        return drawn
 
     def score_tokens(self, request: ScoreRequest) -> tuple[TokenScores, Cost]:
         """Score given tokens by teacher forcing, all of a row in one pass; tell what it has cost.
@@ -238,24 +225,15 @@ class LanguageModel:
             cached_tolerance(self.model.dtype, self.quantization),
         )
 
-    @property
-    def vocab_size(self) -> int:
-        """How many tokens there are."""
-        return int(self.model.config.get_text_config().vocab_size)
-
-    def forward(self, cache: RowCache, input_ids: Int[Tensor, "B q"]) -> Float[Tensor, "B V"]:
-        """Return the logits behind the last of q new tokens of each row; the caller commits."""
-        return self.logits(cache, input_ids, keep=1)[:, -1]
-
-    def logits(
-        self, cache: RowCache, input_ids: Int[Tensor, "B q"], *, keep: int
+    def forward(
+        self, cache: RowCache, input_ids: Int[Tensor, "B q"], num_logits: int = 1
     ) -> Float[Tensor, "B k V"]:
-        """Return the logits behind the last `keep` of q new tokens; the caller commits.
+        """Return the logits behind the last k = `num_logits` of q new tokens of each row.
 
-        Rows of the cache behind the first B do not take part.
+        The caller commits. Rows of the cache behind the first B do not take part.
         """
         num_rows, num_new = input_ids.shape
-        slots = cache.begin(num_new, num_rows)
+        slots = cache.prepare(num_new, torch.arange(num_rows, device=input_ids.device))
         output = self.model(
             input_ids=input_ids,
             # Positions of padding may lie beyond the context; what is computed there is not used.
@@ -263,7 +241,7 @@ class LanguageModel:
             attention_mask=self._attention.masks(slots),
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=keep,
+            logits_to_keep=num_logits,
         )
         logits: Tensor = output.logits
         return logits

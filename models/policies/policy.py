@@ -5,7 +5,6 @@ and says how probable its tokens are if it can. What it cannot do it refuses whe
 before a token is drawn.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -13,11 +12,15 @@ import torch
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores
-from llmsmc.models.text.constraint import Constraint, TokenMask
-from llmsmc.models.text.stopping import Automaton, StepRule
+from llmsmc.models.policies.decoding.requests import (
+    ScoreRequest,
+    StepRequest,
+    StepTokens,
+    TokenScores,
+)
+from llmsmc.models.text.stopping import StepRule
 from llmsmc.models.text.thinking import Thinking
+from llmsmc.models.text.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -79,13 +82,8 @@ class Policy(Protocol):
         ...
 
     @property
-    def vocabulary(self) -> dict[str, int]:
-        """Its tokens with their ids."""
-        ...
-
-    @property
-    def special_tokens(self) -> frozenset[str]:
-        """The tokens that are left out of texts."""
+    def tokens(self) -> Vocabulary:
+        """The tokens that it reads and writes."""
         ...
 
     def check(self, demands: Demands) -> None:
@@ -96,22 +94,6 @@ class Policy(Protocol):
         self, question: str, system: str | None = None, thinking: Thinking | None = None
     ) -> tuple[int, ...]:
         """Return the ids of the prompt that asks the question."""
-        ...
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Return the ids of a text, with nothing put around it."""
-        ...
-
-    def decode(self, token_ids: Iterable[int], after: Iterable[int] = ()) -> str:
-        """Return the text of the ids, as it reads behind the ids `after`."""
-        ...
-
-    def automaton(self, rule: StepRule) -> Automaton:
-        """Return the rule compiled for its vocabulary."""
-        ...
-
-    def mask(self, constraint: Constraint) -> TokenMask:
-        """Return the constraint compiled for its vocabulary."""
         ...
 
     def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
@@ -128,7 +110,7 @@ class Policy(Protocol):
 
 def require_same_tokens(policy: Policy, other: Policy) -> None:
     """Raise `InputError` unless both write the same tokens."""
-    if policy.vocabulary != other.vocabulary or policy.eos_ids != other.eos_ids:
+    if policy.tokens.ids != other.tokens.ids or policy.eos_ids != other.eos_ids:
         raise InputError(
             "A proposal writes the tokens that the policy scores. Got "
             f"{other.name} beside {policy.name}, with another vocabulary; accepted: language "

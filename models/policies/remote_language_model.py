@@ -14,7 +14,7 @@ Shapes: B particles, L generated tokens.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -24,23 +24,26 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.caches.ragged import padded_rows
-from llmsmc.models.policies.decoding.sampling import UniformTable
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores
+from llmsmc.models.caches.row_cache import CacheRows, padded_rows
+from llmsmc.models.policies.decoding.requests import (
+    ScoreRequest,
+    StepRequest,
+    StepTokens,
+    TokenScores,
+    UniformTable,
+)
 from llmsmc.models.policies.policy import Demands
 from llmsmc.models.policies.requirements import missing, require
 from llmsmc.models.pretrained.loading import load_config, load_tokenizer, resolve
-from llmsmc.models.servers.chat import Bytes, Chat
+from llmsmc.models.servers.chat import ByteVocabulary, Chat
 from llmsmc.models.servers.client import MAX_ANSWER_BYTES, TIMEOUT, Client
 from llmsmc.models.servers.engine import Capabilities, ScoringEngine
 from llmsmc.models.servers.probe import probe
 from llmsmc.models.servers.rows import Limits, Row, draw_rows
-from llmsmc.models.text.constraint import Constraint, TokenMask
-from llmsmc.models.text.stopping import Automaton, CountAutomaton, StepAutomaton, StepRule
+from llmsmc.models.text.chat import prompt_ids
+from llmsmc.models.text.stopping import CountAutomaton, StepAutomaton, StepRule
 from llmsmc.models.text.thinking import Thinking
-from llmsmc.models.text.vocabulary import Vocabulary, eos_ids_of
+from llmsmc.models.text.vocabulary import TokenizerVocabulary, eos_ids_of
 
 UNBOUNDED: Final = 2**31  # tokens of a context of which nothing is known
 
@@ -54,6 +57,7 @@ class RemoteLanguageModel:
         capabilities: what the server can do, as found out when this was made.
         context_length: number of tokens that prompt and answer may have.
         eos_ids: the ids that end a text.
+        tokens: its vocabulary.
         quantization: None: the server does not say.
     """
 
@@ -112,10 +116,10 @@ class RemoteLanguageModel:
         if repeatable and not self.capabilities.seeds:
             accepted = "a server on which they count (SGLang: --enable-deterministic-inference)"
             raise missing("seeds", self.capabilities, self.address, accepted)
-        self._tokens: Vocabulary | Bytes
+        self.tokens: TokenizerVocabulary | ByteVocabulary
         self.eos_ids: tuple[int, ...]
         if isinstance(self._engine, Chat):
-            self._tokens, self.eos_ids = Bytes(), ()
+            self.tokens, self.eos_ids = ByteVocabulary(), ()
             known: int | None = None
         else:
             source, plain = _tokenizer(self.name if tokenizer is None else tokenizer)
@@ -123,7 +127,7 @@ class RemoteLanguageModel:
             generation = _found(lambda: GenerationConfig.from_pretrained(source))
             self.eos_ids = eos_ids_of(config, generation, plain)
             size = 0 if config is None else int(config.get_text_config().vocab_size)
-            self._tokens = Vocabulary(plain, max(size, len(plain)))
+            self.tokens = TokenizerVocabulary(plain, max(size, len(plain)))
             known = self.capabilities.context_length or _built_for(config)
         self.context_length = context_length or known or UNBOUNDED
 
@@ -137,19 +141,9 @@ class RemoteLanguageModel:
         self._client.close()
 
     @property
-    def vocabulary(self) -> dict[str, int]:
-        """The tokens with their ids."""
-        return self._tokens.ids
-
-    @property
     def whole_answers_only(self) -> bool:
         """Whether answers cannot be continued, since no ids go in and out."""
         return isinstance(self._engine, Chat)
-
-    @property
-    def special_tokens(self) -> frozenset[str]:
-        """The tokens that are left out of texts."""
-        return self._tokens.special
 
     def check(self, demands: Demands) -> None:
         """Raise `InputError`, which names what the server lacks, if it cannot do what is asked."""
@@ -161,23 +155,10 @@ class RemoteLanguageModel:
         self, question: str, system: str | None = None, thinking: Thinking | None = None
     ) -> tuple[int, ...]:
         """Return the ids of the chat that asks the question, up to where the answer begins."""
-        return self._tokens.prompt_ids(question, system, self.context_length, self.name, thinking)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Return the ids of a text, with nothing put around it."""
-        return self._tokens.encode(text)
-
-    def decode(self, token_ids: Iterable[int], after: Iterable[int] = ()) -> str:
-        """Return the text of the ids, as it reads behind the ids `after`."""
-        return self._tokens.decode(token_ids, after)
-
-    def automaton(self, rule: StepRule) -> Automaton:
-        """Return the rule compiled for this vocabulary."""
-        return self._tokens.automaton(rule)
-
-    def mask(self, constraint: Constraint) -> TokenMask:
-        """Return the constraint compiled for this vocabulary, to tell what violates it."""
-        return self._tokens.mask(constraint)
+        if isinstance(self.tokens, ByteVocabulary):
+            return self.tokens.prompt_ids(question, system)
+        tokenizer, room = self.tokens.tokenizer, self.context_length
+        return prompt_ids(tokenizer, question, system, room, self.name, thinking)
 
     def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
         """Draw one step for each of B particles; see `llmsmc.models.policies.policy.Policy`.
@@ -195,7 +176,7 @@ class RemoteLanguageModel:
         limits = Limits.of(
             request.rule,
             self._followed(request.rule),
-            self._tokens.pieces,
+            self.tokens.pieces,
             self.eos_ids,
             request.max_tokens,
             request.temperature,
@@ -270,7 +251,7 @@ class RemoteLanguageModel:
         Raises:
             InputError: it is compiled to something else.
         """
-        automaton = self._tokens.automaton(rule)
+        automaton = self.tokens.automaton(rule)
         if isinstance(automaton, StepAutomaton | CountAutomaton):
             return automaton
         what = f"steps that end where {type(rule).__name__} says"

@@ -31,7 +31,7 @@ def require_step_by_step(
 
     Args:
         name: of the model, for the error.
-        forward: logits [B, V] behind new ids [B, q] of a cache, without committing.
+        forward: logits [B, 1, V] behind new ids [B, q] of a cache, without committing.
         whole: logits [V] behind a text [L], in one uncached pass.
         vocab_size: V.
         device: where the model runs.
@@ -51,7 +51,7 @@ def require_step_by_step(
             cache = RowCache(len(rows), device=device)
             forward(cache, first)
             cache.commit(torch.tensor(_LENGTHS, device=device))
-            cached = forward(cache, torch.stack([row[-_NEW:] for row in rows]))
+            cached = forward(cache, torch.stack([row[-_NEW:] for row in rows]))[:, -1]
             expected = torch.stack([whole(row) for row in rows])
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -24,7 +24,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
 from llmsmc.errors import InputError
-from llmsmc.models.caches.attention import layer_kinds
+from llmsmc.models.caches.attention import layer_kinds, use_grouped_attention
 from llmsmc.models.pretrained.checkpoints import (
     LoadingReport,
     TensorsError,
@@ -34,7 +34,6 @@ from llmsmc.models.pretrained.checkpoints import (
     require_stored,
     stored_file,
 )
-from llmsmc.models.pretrained.grouped_attention import use_grouped_attention
 from llmsmc.models.pretrained.quantization import quantization_config, stored_quantization
 from llmsmc.models.text import template_pool
 

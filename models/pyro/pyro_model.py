@@ -32,6 +32,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
+from llmsmc.core.capabilities import DrawsProposals
 from llmsmc.core.distributions import (
     accepts_nan,
     in_part,
@@ -142,9 +143,11 @@ class PyroModel(StateSpaceModel):
             density = sum(densities.values(), density)
         return density.masked_fill(~_agree(outcome.particles.stored, state.stored), -torch.inf)
 
-    def can_propose(self) -> bool:
-        """Return whether there is a guide."""
-        return self.guide is not None
+    def supports(self, capability: type) -> bool:
+        """Return whether the model has a capability: it has a proposal if there is a guide."""
+        if capability is DrawsProposals:
+            return self.guide is not None
+        return super().supports(capability)
 
     def propose(
         self,

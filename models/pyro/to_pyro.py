@@ -14,8 +14,9 @@ import pyro
 import pyro.distributions as dist
 import torch
 
-from llmsmc.core import distributions as laws
-from llmsmc.core.distributions import Law
+from llmsmc.core import distributions
+from llmsmc.core.capabilities import Finishes
+from llmsmc.core.distributions import DistributionTree
 from llmsmc.core.particles import components, map_populations
 from llmsmc.core.priors import Prior, check_prior
 from llmsmc.core.state_space_model import Observations, StateSpaceModel
@@ -36,7 +37,7 @@ def to_pyro(
     observations, those that have a law are drawn.
 
     Args:
-        model: the model; its `initial` and `transition` return laws.
+        model: the model; its `initial` and `transition` return distributions.
         observations: of all steps; else there are `max_steps` of them.
         prior: laws of attributes of the model, which are drawn first.
 
@@ -63,12 +64,13 @@ def to_pyro(
 def _path(model: StateSpaceModel, observations: Observations | None) -> list[Any]:
     """Draw a path and observe it."""
     states: list[Any] = []
+    finishing: Any = model if model.supports(Finishes) else None
     for t in range(_num_steps(model, observations)):
         previous = states[-1] if states else None
         law = model.transition(t, previous) if states else model.initial()
         states.append(_sample(f"x_{t}", law, previous))
         _observe(model, t, previous, states[-1], observations)
-        if model.can_finish() and bool(model.finished(states[-1]).all()):
+        if finishing is not None and bool(finishing.finished(states[-1]).all()):
             break
     return states
 
@@ -84,9 +86,9 @@ def _num_steps(model: StateSpaceModel, observations: Observations | None) -> int
     return model.max_steps
 
 
-def _sample(name: str, law: Law, previous: Any) -> Any:
+def _sample(name: str, law: DistributionTree, previous: Any) -> Any:
     """Draw a state, component by component, as a population of one."""
-    one = laws.batched(law, 1, previous)
+    one = distributions.batched(law, 1, previous)
     drawn = [pyro.sample(_joined(name, rest), _whole(part)) for rest, (part,) in components(one)]
     values = iter(drawn)
     return map_populations(lambda _: next(values), one)
@@ -105,7 +107,7 @@ def _observe(
         for rest, (part,) in components(law):
             pyro.sample(_joined(f"y_{t}", rest), _whole(part))
         return
-    for rest, part, value in laws.observed(law, observations[t], t):
+    for rest, part, value in distributions.observed(law, observations[t], t):
         value = value.expand(part.batch_shape + part.event_shape)
         pyro.sample(_joined(f"y_{t}", rest), _whole(part), obs=value)
 

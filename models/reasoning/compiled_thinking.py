@@ -1,4 +1,4 @@
-"""The thinking of a policy in a state-space model: how a step begins, and what is possible."""
+"""The thinking of a policy, compiled for its tokens: where steps begin, which tokens are forced."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from llmsmc.errors import InputError
-from llmsmc.models.policies.decoding.token_scoring import TokenScores
+from llmsmc.models.policies.decoding.requests import TokenScores
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.text.stopping import StepRule, step_rule
@@ -17,12 +17,12 @@ Steps = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Thoughts:
+class CompiledThinking:
     """The settings of `Thinking` for one policy, whose prompts leave the thinking open.
 
     Attributes:
         thinking: the settings.
-        rule: where steps end.
+        rule: the rule that ends a step.
         forced_ids: the tokens that close the thinking when the budget is used up; empty without
             a budget.
         policy: the language model.
@@ -36,12 +36,12 @@ class Thoughts:
     @property
     def automaton(self) -> ThinkingAutomaton:
         """The rule compiled for the policy."""
-        automaton = self.policy.automaton(self.rule)
+        automaton = self.policy.tokens.automaton(self.rule)
         assert isinstance(automaton, ThinkingAutomaton)
         return automaton
 
     def step(self, num_tokens: Tensor, steps: Steps) -> tuple[Tensor, ForcedTokens | None]:
-        """Return the states with which a step begins, and what must stand in it."""
+        """Return the automaton states at which steps begin, and the tokens that are forced."""
         is_open = self._is_open(steps)
         starts, budget = self.automaton.starts(is_open), self.thinking.max_tokens
         if budget is None:
@@ -49,7 +49,7 @@ class Thoughts:
         return starts, ForcedTokens.behind(budget, self.forced_ids, num_tokens, is_open)
 
     def without_forced(self, scores: TokenScores, starts: Tensor, steps: Steps) -> TokenScores:
-        """Return the scores of one step, with what was forced as certain as it was."""
+        """Return the scores of one step, in which forced tokens have probability one."""
         budget = self.thinking.max_tokens
         if budget is None:
             return scores
@@ -62,7 +62,7 @@ class Thoughts:
         )
 
     def certain_where_forced(self, particles: ReasoningParticles) -> ReasoningParticles:
-        """Return whole solutions, with what must have been forced in them as certain."""
+        """Return whole solutions, in which forced tokens have probability one."""
         if self.thinking.max_tokens is None:
             return particles
         forced = self._is_forced(particles)
@@ -96,17 +96,17 @@ class Thoughts:
         return torch.tensor([closing not in "".join(texts) for texts in steps], dtype=torch.bool)
 
 
-def thoughts(
+def compiled_thinking(
     policy: Policy, thinking: Thinking | None, rule: StepRule, prompt_ids: tuple[int, ...]
-) -> Thoughts | None:
+) -> CompiledThinking | None:
     """Return the thinking of a policy, None where the prompt has closed it already.
 
     Raises:
         InputError: the policy does not show the closing tag, or cannot write it.
     """
-    if thinking is None or thinking.is_closed_by(policy.decode(prompt_ids)):
+    if thinking is None or thinking.is_closed_by(policy.tokens.decode(prompt_ids)):
         return None
-    if thinking.closing in policy.special_tokens:
+    if thinking.closing in policy.tokens.special:
         raise InputError(
             "The tag that closes the thinking is part of the text. Got "
             f"{thinking.closing!r}, which is a special token of {policy.name} and left out of "
@@ -116,8 +116,8 @@ def thoughts(
     joint = ThinkingRule(inside, rule, thinking.closing)
     forced: tuple[int, ...] = ()
     if thinking.max_tokens is not None:
-        forced = policy.encode(thinking.forced_text)
-        automaton = policy.automaton(joint)
+        forced = policy.tokens.encode(thinking.forced_text)
+        automaton = policy.tokens.automaton(joint)
         assert isinstance(automaton, ThinkingAutomaton)
         states, closes = automaton.closing.start(1), list[bool]()
         for token_id in forced:
@@ -128,4 +128,4 @@ def thoughts(
                 f"{policy.name} cannot close its thinking. Got {thinking.forced_text!r}, whose "
                 "tokens do not end with the tag; accepted: a text that it can write."
             )
-    return Thoughts(thinking, joint, forced, policy)
+    return CompiledThinking(thinking, joint, forced, policy)

@@ -4,59 +4,54 @@ $$x_t \sim p(\text{next step} \mid \text{question}, x_{t-1}), \qquad
 \log G_t = \beta \, (\log A(r_1, \dots, r_t) - \log A(r_1, \dots, r_{t-1}))$$
 
 The state $x_t$ is the solution after t + 1 steps. The transition appends one step, drawn from a
-language model; the likelihood is that of the observation "accepted" under a process reward model
-with scores r, put together by the aggregation A. The target is $p(x) A(r_1, \dots, r_T)^\beta$.
+language model; the likelihood is the likelihood of the observation "accepted" under a process
+reward model with scores r, combined by the aggregation A. The target is
+$p(x) A(r_1, \dots, r_T)^\beta$.
 
-A model of text of your own derives from this one and says in `log_tilt` what its target is relative
-to the language model: any function of the text, the tokens or their probabilities.
+A text model of your own derives from this one and defines its target relative to the language model
+in `log_tilt`: any function of the text, the tokens or their probabilities.
 """
 
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float64
 from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid
 
+from llmsmc.core.capabilities import DrawsProposals
 from llmsmc.core.checks import require_count
-from llmsmc.core.cost import Cost
+from llmsmc.core.cost import Cost, peak_memory_bytes
 from llmsmc.core.state_space_model import StateSpaceModel
 from llmsmc.errors import InputError
-from llmsmc.models.policies.decoding.sampling import UniformTable
-from llmsmc.models.policies.decoding.step_tokens import StepTokens
 from llmsmc.models.policies.policy import Demands, Policy, require_same_tokens
-from llmsmc.models.pretrained.memory_use import peak_memory_bytes
-from llmsmc.models.reasoning.compiled_thinking import Thoughts, thoughts
-from llmsmc.models.reasoning.experts import score_by_expert
-from llmsmc.models.reasoning.finish_reasons import Endings
-from llmsmc.models.reasoning.particles import ReasoningParticles, appended, concatenate
-from llmsmc.models.reasoning.rewinding import rewound
-from llmsmc.models.reasoning.segmentation import complete_steps, end_where_they_must
-from llmsmc.models.reasoning.splicing import spliced, with_scores
-from llmsmc.models.reasoning.step_sampling import Writing
-from llmsmc.models.reasoning.step_scores import StepScores, newest_log_odds
+from llmsmc.models.reasoning.compiled_thinking import CompiledThinking, compiled_thinking
+from llmsmc.models.reasoning.particles import (
+    CACHES,
+    FAILED,
+    ReasoningParticles,
+)
+from llmsmc.models.reasoning.scores import StepScores, newest_log_odds, scored_by_expert
+from llmsmc.models.reasoning.segmentation import could_be_sampled
+from llmsmc.models.reasoning.splicing import rewound, spliced, with_scores
+from llmsmc.models.reasoning.step_sampling import FinishReasons, StepSampler, among_finished
 from llmsmc.models.rewards.aggregation import Aggregation, aggregation
 from llmsmc.models.rewards.reward import Reward
 from llmsmc.models.rewards.reward_function import Scoring, as_reward
 from llmsmc.models.text.constraint import Constraint
 from llmsmc.models.text.stopping import StepRule, step_rule
-from llmsmc.models.text.thinking import Thinking, answer_steps
-
-Found = TypeVar("Found")
+from llmsmc.models.text.thinking import Thinking
 
 
 @dataclass
 class _Meter:
-    """What a model has cost so far; the one thing about it that changes."""
+    """The odometer of a model: its cost so far, the one thing about it that changes."""
 
     cost: Cost = Cost()
-
-    def add(self, cost: Cost) -> None:
-        self.cost = self.cost + cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +67,11 @@ class Reasoning(StateSpaceModel):
             `llmsmc.models.rewards.aggregation`), or an `Aggregation`.
         temperature: the sampling temperature; 0 takes the most probable token each time.
         step: the rule that ends a step: a delimiter, a number of tokens, or a rule of your own.
-        max_steps: the number of steps after which solutions are cut off.
-        max_tokens_per_step: the number of tokens at which a step, and with it the solution, is cut
-            off.
-        max_tokens: the number of tokens at which the whole solution is cut off, within the context
-            of the model.
+        max_steps: the number of steps after which solutions are truncated.
+        max_tokens_per_step: the number of tokens at which a step, and with it the solution, is
+            truncated.
+        max_tokens: the number of tokens at which the whole solution is truncated, within the
+            context of the model.
         inverse_temperature: the exponent beta of the score.
         system: a system prompt; by default the system prompt of the chat template.
         stop_at_answer: whether a solution is complete with the step in which it gives its answer
@@ -117,8 +112,6 @@ class Reasoning(StateSpaceModel):
     thinking: Thinking | None = None
     _meter: _Meter = field(init=False, repr=False, default_factory=_Meter)
 
-    remembers_path = True
-
     def __post_init__(self) -> None:
         """Check the settings and the question."""
         for name in ("max_steps", "max_tokens_per_step", "max_tokens"):
@@ -132,127 +125,156 @@ class Reasoning(StateSpaceModel):
             if other is not None:
                 require_same_tokens(self.policy, other)
         if self.constraint is not None:
-            _ = self.policy.mask(self.constraint)
-        _ = self._aggregation, self._rule
+            _ = self.policy.tokens.mask(self.constraint)
         self._check_demands()
-        _ = self.prompt_ids
-        if self.reward is not None:
-            self._reward_model.check(self.question)
+        _ = self._sampler
+        if self._scores is not None:
+            self._scores.reward.check(self.question)
 
     @cached_property
     def prompt_ids(self) -> tuple[int, ...]:
         """The tokens of the prompt."""
-        return self._prompt_ids_of(self.policy)
-
-    def _prompt_ids_of(self, policy: Policy) -> tuple[int, ...]:
-        return policy.prompt_ids(self.question, self.system, self.thinking)
-
-    @property
-    def _room(self) -> int:
-        """How many tokens a solution can have."""
-        room = self.policy.context_length - len(self.prompt_ids)
-        return room if self.max_tokens is None else min(room, self.max_tokens)
+        return self.policy.prompt_ids(self.question, self.system, self.thinking)
 
     @cached_property
-    def _thoughts(self) -> Thoughts | None:
-        return thoughts(self.policy, self.thinking, step_rule(self.step), self.prompt_ids)
+    def _thinking(self) -> CompiledThinking | None:
+        return compiled_thinking(self.policy, self.thinking, step_rule(self.step), self.prompt_ids)
 
-    @property
+    @cached_property
     def _thinking_end(self) -> str | None:
-        return None if self._thoughts is None else self._thoughts.thinking.closing
-
-    @cached_property
-    def _rule(self) -> StepRule:
-        return step_rule(self.step) if self._thoughts is None else self._thoughts.rule
-
-    @property
-    def _writing(self) -> Writing:
-        limits = self.max_tokens_per_step, self.max_tokens
-        return Writing(
-            self.policy, self.prompt_ids, self._rule, self._thoughts, *limits, self._endings
-        )
-
-    @property
-    def _endings(self) -> Endings:
-        fits = _has_room if self.reward is None else self._scores.fits
-        return Endings(self.stop_at_answer, self.max_steps, self._room, self._thinking_end, fits)
-
-    @property
-    def _scores(self) -> StepScores:
-        return StepScores(self._reward_model, self.question, self._aggregation, self._read)
-
-    def _read(self, steps: tuple[str, ...]) -> tuple[str, ...]:
-        """Return those of the steps that the reward model reads."""
-        if self._thoughts is None or self._thoughts.thinking.scored:
-            return steps
-        return answer_steps(steps, self._thinking_end)
-
-    def _nothing(self, num_particles: int) -> ReasoningParticles:
-        return ReasoningParticles.empty(
-            self.question, self.prompt_ids, num_particles, self._thinking_end
-        )
+        return None if self._thinking is None else self._thinking.thinking.closing
 
     @cached_property
     def _aggregation(self) -> Aggregation:
         return aggregation(self.aggregation)
 
     @cached_property
-    def _reward_model(self) -> Reward:
+    def _scores(self) -> StepScores | None:
+        """The reward of this question; None without a reward."""
+        all_are_read = self._thinking is None or self._thinking.thinking.scored
+        read_behind = None if all_are_read else self._thinking_end
         if self.reward is None:
-            raise InputError(
-                "This algorithm asks for a likelihood. Got Reasoning(reward=None); accepted: a "
-                "RewardModel, or an algorithm that needs none (Greedy, SelfConsistency)."
-            )
-        return as_reward(self.reward)
+            return None
+        return StepScores(as_reward(self.reward), self.question, self._aggregation, read_behind)
+
+    @cached_property
+    def _sampler(self) -> StepSampler:
+        """The sampler of the steps of this question."""
+        room = self.policy.context_length - len(self.prompt_ids)
+        if self.max_tokens is not None:
+            room = min(room, self.max_tokens)
+        finish_reasons = FinishReasons(
+            self.stop_at_answer, self.max_steps, room, self._thinking_end, self._scores
+        )
+        return StepSampler(
+            self.policy,
+            self.proposal_policy,
+            self.constraint,
+            self.prompt_ids,
+            step_rule(self.step) if self._thinking is None else self._thinking.rule,
+            self._thinking,
+            self.max_tokens_per_step,
+            self.max_tokens,
+            finish_reasons,
+        )
+
+    def _nothing(self, num_particles: int) -> ReasoningParticles:
+        return ReasoningParticles.empty(
+            self.question, self.prompt_ids, num_particles, self._thinking_end
+        )
 
     def sample_initial(self, num_particles: int, *, generator: Generator) -> ReasoningParticles:
         """Draw the first step of N solutions; consumes `generator`."""
         nothing = self._nothing(num_particles)
-        return self._extend(0, nothing, self.temperature, generator)
+        return self.sample_transition(0, nothing, generator=generator)
 
     def sample_transition(
         self, t: int, previous: ReasoningParticles, *, generator: Generator
     ) -> ReasoningParticles:
         """Draw one more step of each unfinished solution; consumes `generator`."""
-        return self._extend(t, previous, self.temperature, generator)
+        state, _, cost = self._sampler.step(t, previous, self.temperature, generator)
+        self._meter.cost += cost
+        return state
 
     def mode_initial(self, num_particles: int) -> ReasoningParticles:
         """Return N copies of the first step that greedy decoding gives."""
-        nothing = self._nothing(1)
-        first = self._extend(0, nothing, 0.0, None)
+        first = self.mode_transition(0, self._nothing(1))
         return first[torch.zeros(num_particles, dtype=torch.long)]
 
     def mode_transition(self, t: int, previous: ReasoningParticles) -> ReasoningParticles:
         """Append the step that greedy decoding gives."""
-        return self._extend(t, previous, 0.0, None)
+        state, _, cost = self._sampler.step(t, previous, 0.0, None)
+        self._meter.cost += cost
+        return state
 
     def finished(self, state: ReasoningParticles) -> Bool[Tensor, " N"]:
-        """Return which solutions are complete, or cut off for good by a limit on tokens."""
+        """Return which solutions are complete, or truncated for good by a limit on tokens."""
         return state.finished
 
     def truncated(self, particles: ReasoningParticles) -> Bool[Tensor, " N"]:
-        """Return which solutions have been, or are by now, cut off before their end."""
+        """Return which solutions are truncated: unfinished, or ended by a limit."""
         return particles.truncated
 
     def failed(self, particles: ReasoningParticles) -> Bool[Tensor, " N"]:
         """Return which solutions a server could not go on with."""
-        return particles.failed
+        return particles.finish_codes == FAILED
+
+    def observe(
+        self, t: int, previous: ReasoningParticles | None, state: ReasoningParticles, y: Any
+    ) -> tuple[ReasoningParticles, Float64[Tensor, " N"]]:
+        """Return the solutions with their scores, and log G_t; zero where one had finished before.
+
+        Each step is scored once: the returned solutions hold the scores and the caches of the
+        models.
+        """
+        state, now = self.observe_path(t, state, None)
+        if previous is None:
+            return state, now
+        _, before = self.observe_path(t - 1, previous, None)
+        return state, torch.where(before == -math.inf, -math.inf, now - before)
+
+    def observe_path(
+        self, t: int, state: ReasoningParticles, observations: Any
+    ) -> tuple[ReasoningParticles, Float64[Tensor, " N"]]:
+        """Return the solutions with their scores, and the sum of log G over all of their steps.
+
+        The reward model reads the steps in one pass. The sum is `log_tilt`, and minus infinity for
+        solutions that violate the constraint or that a server could not go on with.
+        """
+        state = self._with_scores(state)
+        log_target = self.log_tilt(state).masked_fill(state.finish_codes == FAILED, -math.inf)
+        if self.constraint is not None:
+            mask = self.policy.tokens.mask(self.constraint)
+            violated = mask.violated(state.token_ids, state.num_tokens)
+            log_target = log_target.masked_fill(violated, -math.inf)
+        return state, log_target
 
     def log_likelihood(
         self, t: int, previous: ReasoningParticles | None, state: ReasoningParticles, y: Any
     ) -> Float64[Tensor, " N"]:
-        """Return log G_t; zero for solutions that had finished before."""
-        now = self._log_target(state)
-        if previous is None:
-            return now
-        before = self._log_target(previous)
-        return torch.where(before == -math.inf, -math.inf, now - before)
+        """Return log G_t; see `observe`."""
+        return self.observe(t, previous, state, y)[1]
 
     def path_log_likelihood(
         self, t: int, state: ReasoningParticles, observations: Any
     ) -> Float64[Tensor, " N"]:
-        """Return the sum of log G over all steps, read by the reward model in one pass."""
-        return self._log_target(state)
+        """Return the sum of log G over all steps; see `observe_path`."""
+        return self.observe_path(t, state, observations)[1]
+
+    def _with_scores(self, state: ReasoningParticles) -> ReasoningParticles:
+        """Return the solutions with the scores of the reward and of the expert."""
+        if self._scores is not None:
+            state, cost = self._scores.scored(state)
+            self._meter.cost += cost
+        if self.expert is not None:
+            state, cost = scored_by_expert(self.expert, self._expert_prompt_ids, state)
+            self._meter.cost += cost
+        return state
+
+    @cached_property
+    def _expert_prompt_ids(self) -> tuple[int, ...]:
+        assert self.expert is not None
+        return self.expert.prompt_ids(self.question, self.system, self.thinking)
 
     def survives(self, t: int, state: ReasoningParticles, since: int = 0) -> Bool[Tensor, " N"]:
         """Return which solutions had a target above zero after each of their steps.
@@ -268,7 +290,7 @@ class Reasoning(StateSpaceModel):
             rows = (survivors & (state.num_transitions > count)).nonzero().squeeze(1)
             if len(rows):
                 before = self.rewind(state[rows], torch.full((len(rows),), count))
-                survivors[rows] = self._log_target(before) > -math.inf
+                survivors[rows] = self.observe_path(t, before, None)[1] > -math.inf
         return survivors
 
     @cached_property
@@ -276,30 +298,37 @@ class Reasoning(StateSpaceModel):
         """Whether a solution may have a target of zero that later steps make good."""
         if type(self).log_tilt is not Reasoning.log_tilt:
             return True
-        if self.reward is None:
+        if self._scores is None:
             return False
-        never_zero = getattr(self._reward_model, "never_zero", False)
+        never_zero = getattr(self._scores.reward, "never_zero", False)
         return not (never_zero and self._aggregation.positive)
 
     def log_tilt(self, state: ReasoningParticles) -> Float64[Tensor, " N"]:
         r"""Return the log of the target relative to the transition, $\log (\gamma(x) / p(x))$.
 
-        A function of the solution so far; its increments weigh the steps. As it stands the score
-        under the reward model and, with `policy_inverse_temperature`, the power of the policy's
-        law. Override it for a target of your own.
+        A function of the solution so far; its increments weigh the steps. By default it is the
+        score under the reward model and, with `policy_inverse_temperature`, the power of the
+        policy's law. Override it for a target of your own; all scores are filled in before it is
+        called, so that a model whose target ignores the reward should have none.
         """
         alpha, log_tilt = self.policy_inverse_temperature, torch.zeros(len(state)).double()
         if alpha is not None:
             log_tilt = (alpha * state.log_probs - state.transition_log_probs).sum(1)
-        if self.reward is None and (alpha is not None or self.constraint is not None):
+        if self._scores is None:
+            if alpha is None and self.constraint is None:
+                raise _no_reward()
             return log_tilt
-        self._meter.add(self._scores.fill_in(state))
-        return log_tilt + self.inverse_temperature * self._scores.log_scores(state)
+        state = self._with_scores(state)
+        counted = torch.arange(state.log_odds.shape[1]) < state.num_steps[:, None]
+        counted &= ~state.log_odds.isnan()
+        log_scores = self._scores.aggregation.log_score(state.log_odds, counted)
+        return log_tilt + self.inverse_temperature * log_scores
 
     def expert_log_prob(self, state: ReasoningParticles) -> Float64[Tensor, " N"]:
         """Return the log-probability of each solution under the expert, at temperature 1.
 
-        Each token is scored once; what the expert has read stays cached with the particles.
+        Each token is scored once, before `log_tilt` is called; the solutions that `observe` returns
+        hold the cache of the expert.
 
         Raises:
             InputError: the model has no expert.
@@ -309,16 +338,17 @@ class Reasoning(StateSpaceModel):
                 "This model asks an expert. Got Reasoning(expert=None); accepted: a LanguageModel "
                 "with the tokens of the policy."
             )
-        self._meter.add(score_by_expert(self.expert, self._prompt_ids_of(self.expert), state))
-        return state.expert_log_probs.nan_to_num(0.0).sum(1)
+        return self._with_scores(state).expert_log_probs.nan_to_num(0.0).sum(1)
 
-    def can_propose(self) -> bool:
-        """Return whether there is something else to draw from than the law of the policy."""
-        masked = self.constraint is not None and self.policy.masks
-        return self.proposal_policy is not None or masked
+    def supports(self, capability: type) -> bool:
+        """Return whether the model has a capability: settings decide whether it has a proposal."""
+        if capability is DrawsProposals:
+            masked = self.constraint is not None and self.policy.masks
+            return self.proposal_policy is not None or masked
+        return super().supports(capability)
 
     def check_splice(self) -> None:
-        """Raise `InputError` if the policy cannot score what is put behind a solution."""
+        """Raise `InputError` if the policy cannot score the steps that `splice` appends."""
         self.policy.check(Demands(temperature=self.temperature, token_scores=True))
 
     def propose(
@@ -336,39 +366,19 @@ class Reasoning(StateSpaceModel):
         """
         if previous is None:
             previous = self._nothing(num_particles)
-        rows = (~previous.finished).nonzero().squeeze(1)
-        log_ratio = torch.zeros(len(previous), dtype=torch.float64)
-        if not len(rows):
-            return previous, log_ratio
-        active, writing = previous[rows], self._writing
-        uniforms = UniformTable(len(previous), generator)
-        source, memory = self.policy, active.policy_memory
-        if self.proposal_policy is not None:
-            source, memory = self.proposal_policy, active.proposal_memory
-        drawn = self._charged(
-            writing.drawn(
-                t, source, active, memory, rows, uniforms, self.temperature, self.constraint
-            )
+        state, log_ratio, cost = self._sampler.step(
+            t, previous, self.temperature, generator, is_guided=True
         )
-        if self.proposal_policy is None or not int(drawn.num_tokens.sum()):
-            log_ratio[rows] = (drawn.transition_log_probs - drawn.proposal_log_probs).sum(1)
-            extended = self._remembering(active, writing.extended(t, active, drawn))
-            return self._with_finished(previous, rows, extended, drawn), log_ratio
-        counts = active.num_tokens + drawn.num_tokens
-        token_ids = appended(active.token_ids, active.num_tokens, drawn.token_ids, drawn.num_tokens)
-        scores = self._charged(writing.scores_behind(active, token_ids, counts, self.temperature))
-        if self._thoughts is not None:
-            scores = self._thoughts.without_forced(scores, active.num_tokens, active.steps)
-        log_ratio[rows] = (scores.tempered_log_probs - drawn.proposal_log_probs).sum(1)
-        extended = self._remembering(active, writing.extended(t, active, drawn, scores))
-        return self._with_finished(previous, rows, extended, drawn), log_ratio
+        self._meter.cost += cost
+        return state, log_ratio
 
     def log_lookahead(self, t: int, state: ReasoningParticles, y: Any) -> Tensor:
-        """Return the guess at what is still to come."""
+        """Return the log of the guess at the remaining likelihood of each solution."""
         if self.lookahead is not None:
             return self.lookahead(state)
-        self._meter.add(self._scores.fill_in(state))
-        return logsigmoid(newest_log_odds(state))
+        if self._scores is None:
+            raise _no_reward()
+        return logsigmoid(newest_log_odds(self._with_scores(state)))
 
     def log_twist(self, t: int, state: ReasoningParticles, observations: Any) -> Tensor:
         """Return the guess of `log_lookahead`, for a twisted filter."""
@@ -377,28 +387,10 @@ class Reasoning(StateSpaceModel):
     def log_prior(self, state: ReasoningParticles) -> Float64[Tensor, " N"]:
         """Return the log-probability of each solution under the transition.
 
-        It is `-inf` where the tokens could not have been cut into these steps.
+        It is `-inf` where the solution could not have been sampled in these steps.
         """
-        before = self._cut_back(state, (state.num_transitions - 1).clamp(min=0))
-        possible = self._endings.are_possible(state, before)
-        automaton, thoughts = self.policy.automaton(self._rule), self._thoughts
-        complete = complete_steps(
-            automaton,
-            state.token_ids,
-            state.num_tokens,
-            self.policy.device,
-            None if thoughts is None else thoughts.automaton.restart,
-        )
-        possible &= end_where_they_must(
-            state,
-            complete,
-            self._endings.are_full(state),
-            self._endings.are_cut_off(state),
-            self.max_tokens_per_step,
-            self.max_steps,
-        )
-        if thoughts is not None:
-            possible &= thoughts.are_possible(state)
+        before = self._rewound(state, (state.num_transitions - 1).clamp(min=0))
+        possible = could_be_sampled(self._sampler, state, before)
         return state.transition_log_probs.sum(1).masked_fill(~possible, -math.inf)
 
     def splice(
@@ -406,119 +398,69 @@ class Reasoning(StateSpaceModel):
     ) -> ReasoningParticles:
         """Return the unfinished solutions, each continued by the steps from t on of another.
 
-        The policy scores what is put behind, in one pass.
+        The policy scores the appended steps in one pass.
         """
         rows = (~state.finished).nonzero().squeeze(1)
         if not len(rows):
             return state
         prefixes = state[rows]
         joined = spliced(prefixes, references[rows], t, self.policy)
-        joined = self._remembering(prefixes, joined)
-        scores = self._charged(
-            self._writing.scores_behind(
-                prefixes, joined.token_ids, joined.num_tokens, self.temperature
-            )
+        if self._scores is not None:
+            joined = self._scores.rewound(prefixes, joined)
+        scores, cost = self._sampler.scores_behind(
+            prefixes, joined.token_ids, joined.num_tokens, self.temperature
         )
+        self._meter.cost += cost
         joined = with_scores(joined, prefixes.num_tokens, scores)
-        if self._thoughts is not None:
-            joined = self._thoughts.certain_where_forced(joined)
-        return self._with_finished(state, rows, joined)
+        if self._thinking is not None:
+            joined = self._thinking.certain_where_forced(joined)
+        return joined if len(rows) == len(state) else among_finished(joined, rows, state)
 
     def record(self, particles: ReasoningParticles) -> ReasoningParticles:
-        """Return the particles with nothing cached."""
-        return particles.without_memory()
+        """Return the particles without caches."""
+        return replace(particles, reward_room=None, **dict.fromkeys(CACHES))
 
     def give_up(self, particles: ReasoningParticles) -> ReasoningParticles:
         """Donate the caches of these particles: they are extended for the last time."""
-        return particles.given_up()
+        caches: dict[str, Any] = {name: getattr(particles, name) for name in CACHES}
+        return replace(
+            particles, **{name: held and held.given_up() for name, held in caches.items()}
+        )
 
     def cost(self) -> Cost:
-        """Return what the model has cost so far, over all its runs."""
+        """Return the cost of the model so far, over all its runs."""
         return replace(self._meter.cost, peak_memory_bytes=peak_memory_bytes(self.policy.device))
 
     def identities(self, state: ReasoningParticles) -> Sequence[Hashable]:
         """Return the tokens of each solution, and why it has finished."""
-        codes = state.finish_codes.tolist()
-        return [(state[n].token_ids, codes[n]) for n in range(len(state))]
+        columns = state.token_ids.tolist(), state.num_tokens.tolist(), state.finish_codes.tolist()
+        return [(tuple(ids[:count]), code) for ids, count, code in zip(*columns, strict=True)]
 
     def num_steps(self, state: ReasoningParticles) -> Tensor:
-        """Return how many steps each solution has, those without a text of their own too."""
+        """Return how many steps each solution has, blank steps included."""
         return state.num_transitions
 
     def rewind(self, particles: ReasoningParticles, num_steps: Tensor) -> ReasoningParticles:
         """Return the particles after their first `num_steps` steps, unfinished where steps went.
 
-        What is cached of the steps that remain stays cached.
+        The caches of the remaining steps are kept.
         """
         num_steps = torch.minimum(num_steps, particles.num_transitions)
-        return self._remembering(particles, self._cut_back(particles, num_steps))
+        after = self._rewound(particles, num_steps)
+        return after if self._scores is None else self._scores.rewound(particles, after)
 
-    def _cut_back(self, particles: ReasoningParticles, num_steps: Tensor) -> ReasoningParticles:
-        length = 0 if self.expert is None else len(self._prompt_ids_of(self.expert))
+    def _rewound(self, particles: ReasoningParticles, num_steps: Tensor) -> ReasoningParticles:
+        length = 0 if self.expert is None else len(self._expert_prompt_ids)
         return rewound(particles, num_steps, self.policy, length)
-
-    def _remembering(
-        self, before: ReasoningParticles, after: ReasoningParticles
-    ) -> ReasoningParticles:
-        """Return the particles `after` with what the reward has cached of those `before`."""
-        if self.reward is None:
-            return after
-        return replace(after, reward_memory=self._scores.forgotten(before, after))
-
-    def _extend(
-        self,
-        t: int,
-        previous: ReasoningParticles,
-        temperature: float | int,
-        generator: Generator | None,
-    ) -> ReasoningParticles:
-        """Append one step to each unfinished solution."""
-        rows = (~previous.finished).nonzero().squeeze(1)
-        if not len(rows):
-            return previous
-        uniforms = None
-        if temperature > 0:
-            assert generator is not None
-            uniforms = UniformTable(len(previous), generator)
-        active, writing = previous[rows], self._writing
-        drawn = self._charged(
-            writing.drawn(t, self.policy, active, active.policy_memory, rows, uniforms, temperature)
-        )
-        extended = self._remembering(active, writing.extended(t, active, drawn))
-        return self._with_finished(previous, rows, extended, drawn)
-
-    def _charged(self, found: tuple[Found, Cost]) -> Found:
-        """Return what has been found, and note what it has cost."""
-        self._meter.add(found[1])
-        return found[0]
-
-    def _with_finished(
-        self,
-        previous: ReasoningParticles,
-        rows: Tensor,
-        extended: ReasoningParticles,
-        drawn: StepTokens | None = None,
-    ) -> ReasoningParticles:
-        """Put the extended particles in their places among those that had finished.
-
-        Raises:
-            ServerError: a server could not go on with any of them.
-        """
-        rest = previous.finished.nonzero().squeeze(1)
-        if len(rest):
-            order = torch.cat([rows, rest]).argsort()
-            extended = concatenate([extended, previous[rest]])[order]
-        if drawn is not None and drawn.error is not None and bool(extended.failed.all()):
-            raise drawn.error
-        return extended
 
     def _check_demands(self) -> None:
         """Raise `InputError` if a language model cannot do what this model asks of it."""
         power, proposes = self.policy_inverse_temperature is not None, self.proposal_policy
+        rule, temperature = self._sampler.rule, self.temperature
         self.policy.check(
             Demands(
-                rule=self._rule,
-                temperature=self.temperature,
+                rule=rule,
+                temperature=temperature,
                 log_probs=power,
                 transition_log_probs=power,
                 token_scores=proposes is not None,
@@ -526,28 +468,19 @@ class Reasoning(StateSpaceModel):
         )
         if proposes is not None:
             proposes.check(
-                Demands(rule=self._rule, temperature=self.temperature, transition_log_probs=True)
+                Demands(
+                    rule=self._sampler.rule, temperature=self.temperature, transition_log_probs=True
+                )
             )
         if self.expert is not None:
             self.expert.check(Demands(token_scores=True))
 
-    def _log_target(self, particles: ReasoningParticles) -> Float64[Tensor, " N"]:
-        """Return the log of the tilt, and minus infinity for what is not to be.
 
-        That is what violates the constraint, and what a server could not go on with.
-        """
-        log_tilt = self.log_tilt(particles).masked_fill(particles.failed, -math.inf)
-        if self.constraint is None:
-            return log_tilt
-        mask = self.policy.mask(self.constraint)
-        return log_tilt.masked_fill(
-            mask.violated(particles.token_ids, particles.num_tokens), -math.inf
-        )
-
-
-def _has_room(steps: tuple[str, ...]) -> bool:
-    """Say that nobody reads the steps who could run out of room."""
-    return True
+def _no_reward() -> InputError:
+    return InputError(
+        "This algorithm asks for a likelihood. Got Reasoning(reward=None); accepted: a "
+        "RewardModel, or an algorithm that needs none (Greedy, SelfConsistency)."
+    )
 
 
 def _require_not_negative(name: str, value: object) -> None:

@@ -1,12 +1,11 @@
 """A population of partial solutions.
 
-Token ids are what a particle is; its text, its steps and its answer are derived from them. All
+A particle consists of token ids; its text, its steps and its answer are derived from them. All
 particles of a population answer one question.
 
-The steps of a solution are what its transitions wrote, of one token or more each, and are counted
-by where these ended. What one of them wrote may be blank: the end of the text alone, or white
-space. That is a step as others are, but it has no text of its own: there are no more texts than
-steps (`llmsmc.models.reasoning.step_texts`).
+Each transition writes one step, of one token or more. A step may be blank: the end of the text
+alone, or white space. A blank step counts as a step, but has no text of its own: there are no more
+texts than steps (`llmsmc.models.reasoning.step_sampling`).
 
 Shapes: N particles, L generated tokens, T steps, K texts of steps, E tokens that an expert has read
 at most.
@@ -22,14 +21,13 @@ from torch import Tensor
 
 from llmsmc.errors import InputError
 from llmsmc.grading.grades import equivalence_classes, extract_answer
-from llmsmc.models.caches.handles import CacheRows, JointRows, Memory, join_memories
-from llmsmc.models.text.thinking import answer_text
+from llmsmc.models.caches.row_cache import CacheRows, JointRows, Memory, join_memories
 from llmsmc.storage.serialization import SAVED
 
 FINISH_REASONS: Final = (None, "eos", "answer", "length", "max_steps", "failed")
-"""Why a particle is not extended any more, by its code: it goes on; the model ended the text; it
-has given its answer; it was cut off, by the limits on tokens or by that on steps; a server could
-not go on with it."""
+"""The reason for which a particle is not extended any more, by its code: it goes on; the model
+ended the text; the text gives its answer; a limit on tokens or the limit on steps truncated it; a
+server could not go on with it."""
 
 UNFINISHED, EOS, ANSWER, LENGTH, MAX_STEPS, FAILED = range(6)
 
@@ -77,20 +75,26 @@ class ReasoningParticle:
 
     @property
     def truncated(self) -> bool:
-        """Whether it was cut off before it had finished."""
+        """Whether a limit truncated the solution before its end."""
         return self.finish_reason in ("length", "max_steps")
 
 
+CACHES: Final = ("policy_memory", "reward_memory", "proposal_memory", "expert_memory")
+
+
 def _not_saved() -> Any:
-    """Return a field for what is of use to a run that goes on, and to nobody else."""
+    """Return a field that only a run that goes on has use for."""
     return field(default=None, metadata={SAVED: False})
 
 
-@dataclass(eq=False)
+def _derived() -> Any:
+    """Return a field that `__post_init__` derives from the others."""
+    return field(init=False, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
 class ReasoningParticles:
     """N solutions of one question, of different lengths.
-
-    Never changed, but for the scores: these are filled in when they are first asked for.
 
     Attributes:
         question: the question.
@@ -106,16 +110,21 @@ class ReasoningParticles:
         log_odds: of the score of each of these texts; NaN where there is none.
         num_scored: how many of these texts the reward model has seen.
         finish_codes: why each particle is not extended any more, see `FINISH_REASONS`.
-        policy_memory: what the language model has cached; None in a record.
-        reward_memory: what the reward model has cached; None in a record.
-        proposal_memory: what the language model of a proposal has cached; None in a record.
+        policy_memory: the cache of the language model; None in a record.
+        reward_memory: the cache of the reward model; None in a record.
+        proposal_memory: the cache of the language model of a proposal; None in a record.
         expert_log_probs: of the tokens under another language model, if the model asks one; NaN
             where it has not been asked.
-        expert_memory: what that one has cached; None in a record.
+        expert_memory: the cache of that model; None in a record.
         thinking_end: the tag behind which solutions answer; None where all of them is the answer.
         transition_ends: for each step, blank ones too, how many tokens there are up to its end; -1
-            behind the last. Where it is not known, as in what was saved before it was kept, each
-            text is taken for a step.
+            behind the last. Where it is not known, as in older files, each text counts as a step.
+        reward_room: for how many tokens the reward has room behind each solution, below zero where
+            the solution has outgrown it; None where it is not known.
+        num_steps: number of texts of each particle.
+        num_transitions: number of steps of each particle, blank ones among them, which `max_steps`
+            limits.
+        finished: which particles are complete, or truncated for good by a limit on tokens.
     """
 
     question: str
@@ -137,12 +146,22 @@ class ReasoningParticles:
     expert_memory: CacheRows | None = _not_saved()
     thinking_end: str | None = None
     transition_ends: Int64[Tensor, "N T"] = None  # type: ignore[assignment]
+    reward_room: Int64[Tensor, " N"] | None = _not_saved()
+    num_steps: Int64[Tensor, " N"] = _derived()
+    num_transitions: Int64[Tensor, " N"] = _derived()
+    finished: Bool[Tensor, " N"] = _derived()
 
     def __post_init__(self) -> None:
-        """Take each text for a step where nothing is known of the steps."""
-        if self.transition_ends is None:
-            is_text = torch.arange(self.step_ends.shape[1]) < self.num_steps[:, None]
-            self.transition_ends = self.step_ends.masked_fill(~is_text, NO_STEP)
+        """Derive the counts; each text counts as a step where `transition_ends` is missing."""
+        codes, ends = self.finish_codes, self.transition_ends
+        num_steps = torch.tensor([len(steps) for steps in self.steps], dtype=torch.long)
+        if ends is None:
+            is_text = torch.arange(self.step_ends.shape[1]) < num_steps[:, None]
+            ends = self.step_ends.masked_fill(~is_text, NO_STEP)
+            object.__setattr__(self, "transition_ends", ends)
+        object.__setattr__(self, "num_steps", num_steps)
+        object.__setattr__(self, "num_transitions", (ends != NO_STEP).sum(1))
+        object.__setattr__(self, "finished", (codes != UNFINISHED) & (codes != MAX_STEPS))
 
     @classmethod
     def empty(
@@ -174,7 +193,7 @@ class ReasoningParticles:
         )
 
     def check(self) -> None:
-        """Find out whether the parts fit together.
+        """Check that the parts fit together.
 
         Raises:
             InputError: there are not N lists of steps, or a number is beyond what it counts.
@@ -227,7 +246,7 @@ class ReasoningParticles:
         gathered: dict[str, Any] = {}
         for each in fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and each.init:
                 gathered[each.name] = value[indices]
             elif isinstance(value, CacheRows | JointRows):
                 gathered[each.name] = value.take(indices)
@@ -239,7 +258,7 @@ class ReasoningParticles:
         return (self[n] for n in range(len(self)))
 
     def select(self, mask: Bool[Tensor, " N"], other: "ReasoningParticles") -> "ReasoningParticles":
-        """Return these particles where `mask`, and those of `other` elsewhere."""
+        """Return these particles where `mask` is true, and the particles of `other` elsewhere."""
         mine, theirs = mask.cpu().nonzero().squeeze(1), (~mask.cpu()).nonzero().squeeze(1)
         order = torch.cat([mine, theirs]).argsort()
         return concatenate([self[mine], other[theirs]])[order]
@@ -256,29 +275,14 @@ class ReasoningParticles:
         classes = equivalence_classes(answer for answer in found if answer is not None)
         return [None if answer is None else classes[answer] for answer in found]
 
-    @property
-    def num_steps(self) -> Int64[Tensor, " N"]:
-        """Number of steps with a text of their own of each particle."""
-        return torch.tensor([len(steps) for steps in self.steps], dtype=torch.long)
-
-    @property
-    def num_transitions(self) -> Int64[Tensor, " N"]:
-        """Number of steps of each particle, blank ones among them: what `max_steps` limits."""
-        return (self.transition_ends != NO_STEP).sum(1)
-
     def tokens_after(self, num_transitions: Int64[Tensor, " N"]) -> Int64[Tensor, " N"]:
         """Return how many tokens the first steps of each particle have, no more than it has."""
         ends = torch.cat([torch.zeros(len(self), 1).long(), self.transition_ends], dim=1)
         return ends.gather(1, num_transitions[:, None]).squeeze(1)
 
     @property
-    def finished(self) -> Bool[Tensor, " N"]:
-        """Which particles are complete, or cut off for good by a limit on tokens."""
-        return (self.finish_codes != UNFINISHED) & (self.finish_codes != MAX_STEPS)
-
-    @property
     def truncated(self) -> Bool[Tensor, " N"]:
-        """Which particles have been, or are by now, cut off before their end."""
+        """Which particles are truncated: unfinished, or ended by a limit."""
         ended = (self.finish_codes == EOS) | (self.finish_codes == ANSWER)
         return ~ended & ~self.failed
 
@@ -286,18 +290,6 @@ class ReasoningParticles:
     def failed(self) -> Bool[Tensor, " N"]:
         """Which particles a server could not go on with; their weight is zero."""
         return self.finish_codes == FAILED
-
-    def without_memory(self) -> "ReasoningParticles":
-        """Return the particles without caches, as a record keeps them."""
-        return replace(
-            self, policy_memory=None, reward_memory=None, proposal_memory=None, expert_memory=None
-        )
-
-    def given_up(self) -> "ReasoningParticles":
-        """Return the particles with their caches donated."""
-        names = ("policy_memory", "reward_memory", "proposal_memory", "expert_memory")
-        memories: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return replace(self, **{name: held and held.given_up() for name, held in memories.items()})
 
     def _particle(self, n: int) -> ReasoningParticle:
         count = int(self.num_tokens[n])
@@ -319,12 +311,14 @@ def concatenate(parts: Sequence[ReasoningParticles]) -> ReasoningParticles:
     joined: dict[str, Any] = {}
     for each in fields(ReasoningParticles):
         values = [getattr(part, each.name) for part in parts]
-        if each.name.endswith("_memory"):
+        if each.name in CACHES:
             pairs = zip(values, parts, strict=True)
             memories = [v or CacheRows.none(len(part)) for v, part in pairs]
             joined[each.name] = join_memories(memories)
-        elif isinstance(values[0], Tensor):
-            joined[each.name] = _stacked(values, _PADDING.get(each.name, 0.0))
+        elif each.init and isinstance(values[0], Tensor):
+            is_known = all(value is not None for value in values)
+            padding = _PADDING.get(each.name, 0.0)
+            joined[each.name] = _stacked(values, padding) if is_known else None
     joined["steps"] = tuple(steps for part in parts for steps in part.steps)
     return replace(parts[0], **joined)
 
@@ -347,9 +341,26 @@ def appended(
     rows: Tensor, lengths: Tensor, new: Tensor, counts: Tensor, padding: float | int = 0
 ) -> Tensor:
     """Put `counts[n]` entries of `new` behind the `lengths[n]` entries of each row n."""
-    result = padded(rows, int((lengths + counts).max()), padding).clone()
+    width = max(rows.shape[1], int((lengths + counts).max()))
+    result = rows.new_full((len(rows), width), padding)
+    result[:, : rows.shape[1]] = rows
     columns = torch.arange(new.shape[1])
     valid = columns < counts[:, None]
     owners = torch.arange(len(rows))[:, None].expand_as(valid)
     result[owners[valid], (lengths[:, None] + columns)[valid]] = new[valid]
     return result
+
+
+def answer_text(text: str, closing: str | None) -> str:
+    """Return what follows the thinking, empty while it goes on; all of it without a closing tag."""
+    return text if closing is None else text.partition(closing)[2]
+
+
+def answer_steps(steps: tuple[str, ...], closing: str | None) -> tuple[str, ...]:
+    """Return the steps behind the one that closes the thinking."""
+    if closing is None:
+        return steps
+    for number, step in enumerate(steps, 1):
+        if closing in step:
+            return steps[number:]
+    return ()

@@ -1,82 +1,84 @@
-"""Whether solutions are cut into steps where, and only where, their tokens say so.
+"""Whether solutions could have been sampled: segmented and finished where their tokens say so.
 
-What is sampled is; what is put together of the steps of several solutions need not be, and then has
-no probability.
+Sampled solutions are. Solutions that are spliced from the steps of several need not be, and then
+have no probability.
 
 Shapes: N particles, L generated tokens.
 """
 
-from collections.abc import Callable
-
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from llmsmc.models.reasoning.particles import (
+    ANSWER,
     EOS,
+    FAILED,
     LENGTH,
     MAX_STEPS,
     UNFINISHED,
     ReasoningParticles,
 )
-from llmsmc.models.text.stopping import Automaton
+from llmsmc.models.reasoning.step_sampling import StepSampler
 
 
-def complete_steps(
-    automaton: Automaton,
-    token_ids: Int[Tensor, "N L"],
-    num_tokens: Int[Tensor, " N"],
-    device: torch.device,
-    restart: Callable[[Tensor], Tensor] | None = None,
-) -> Bool[Tensor, "N L"]:
-    """Return behind which tokens a step is complete, and the next one begins.
-
-    `restart` returns the states with which it does, given those at the end of the last; by default
-    all steps begin alike.
-    """
-    states = automaton.start(len(token_ids))
-    ends = torch.zeros(token_ids.shape, dtype=torch.bool)
-    for position, ids in enumerate(token_ids.to(device).T):
-        states = automaton.advance(states, ids)
-        complete = automaton.complete(states)
-        ends[:, position] = complete.cpu() & (num_tokens > position)
-        fresh = automaton.start(len(ids)) if restart is None else restart(states)
-        states = torch.where(complete, fresh, states)
-    return ends
-
-
-def end_where_they_must(
-    particles: ReasoningParticles,
-    complete: Bool[Tensor, "N L"],
-    is_full: Bool[Tensor, " N"],
-    cut_off: Bool[Tensor, " N"],
-    max_tokens_per_step: int,
-    max_steps: int | None,
+def could_be_sampled(
+    sampler: StepSampler, particles: ReasoningParticles, before: ReasoningParticles
 ) -> Bool[Tensor, " N"]:
-    """Return for which solutions the steps end where they must, and are no more than they may be.
+    """Return which solutions the sampler could have written, in these steps.
 
     Args:
+        sampler: the sampler of steps.
         particles: the solutions.
-        complete: behind which of their tokens a step is complete.
-        is_full: which have no room for another token.
-        cut_off: which have none, or none in the reward model.
-        max_tokens_per_step: number of tokens at which a step is cut off.
-        max_steps: number of steps after which solutions are cut off.
+        before: the same solutions without their last steps, with which they must not have finished.
     """
-    counts, codes = particles.num_tokens, particles.finish_codes
-    num_steps, ends = particles.num_transitions, particles.transition_ends
-    places = torch.arange(complete.shape[1]) + 1
-    is_complete = (complete & (places == counts[:, None])).any(1)
-    # A step is cut where it is complete, and nowhere else, but for the last.
+    reasons, codes = sampler.finish_reasons, particles.finish_codes
+    outgrown, counts = reasons.has_outgrown(particles), particles.num_tokens
+    is_full = counts >= reasons.room
+    # They finish with their answer, and within the room that there is.
+    may_be_full = (codes == LENGTH) | (codes == EOS) | (codes == ANSWER)
+    possible = (codes != FAILED) & (~is_full | (may_be_full & (counts == reasons.room)))
+    possible &= (~outgrown | (codes == LENGTH)) & ~reasons.has_outgrown(before)
+    if reasons.stop_at_answer:
+        answers = torch.tensor([reasons.has_answer(texts) for texts in particles.steps])
+        possible &= (answers == (codes == ANSWER)) | (codes == EOS) | outgrown
+        heads = [[texts[: n + 1] for n in range(len(texts))] for texts in before.steps]
+        possible &= ~torch.tensor([any(map(reasons.has_answer, each)) for each in heads])
+    if sampler.thinking is not None:
+        possible &= sampler.thinking.are_possible(particles)
+    # A step ends where it is complete, and nowhere else, but for the last.
+    complete, ends = _complete_steps(sampler, particles), particles.transition_ends
+    num_steps, places = particles.num_transitions, torch.arange(complete.shape[1]) + 1
     is_earlier = torch.arange(ends.shape[1]) < num_steps[:, None] - 1
-    is_cut = torch.zeros(len(counts), complete.shape[1] + 1, dtype=torch.bool)
-    is_cut = is_cut.scatter(1, ends.where(is_earlier, 0), True)[:, 1:]
-    possible = ((is_cut == complete) | (~is_cut & (places >= counts[:, None]))).all(1)
-    before = particles.tokens_after((num_steps - 1).clamp(min=0))
-    at_limit = counts - before == max_tokens_per_step
+    is_end = torch.zeros(len(counts), complete.shape[1] + 1, dtype=torch.bool)
+    is_end = is_end.scatter(1, ends.where(is_earlier, 0), True)[:, 1:]
+    possible &= ((is_end == complete) | (~is_end & (places >= counts[:, None]))).all(1)
+    # The last step is complete, or is the last for a reason.
+    is_complete = (complete & (places == counts[:, None])).any(1)
+    last_length = counts - particles.tokens_after((num_steps - 1).clamp(min=0))
     goes_on = (codes == UNFINISHED) | (codes == MAX_STEPS)
-    possible &= is_complete | (codes == EOS) | is_full | (at_limit & ~goes_on)
-    possible &= ~is_complete | (codes != LENGTH) | cut_off
-    if max_steps is None:
+    at_limit = (last_length == sampler.max_tokens_per_step) & ~goes_on
+    possible &= is_complete | (codes == EOS) | is_full | at_limit
+    possible &= ~is_complete | (codes != LENGTH) | is_full | outgrown
+    if reasons.max_steps is None:
         return possible
-    return possible & (num_steps <= max_steps) & ((codes != MAX_STEPS) | (num_steps == max_steps))
+    possible &= (codes != MAX_STEPS) | (num_steps == reasons.max_steps)
+    return possible & (num_steps <= reasons.max_steps)
+
+
+def _complete_steps(sampler: StepSampler, particles: ReasoningParticles) -> Bool[Tensor, "N L"]:
+    """Return behind which tokens a step is complete, and the next one begins."""
+    policy, thinking, token_ids = sampler.policy, sampler.thinking, particles.token_ids
+    automaton = policy.tokens.automaton(sampler.rule)
+    fresh = automaton.start(len(token_ids))
+    states = automaton.start(len(token_ids))
+    ends = torch.zeros(token_ids.shape, dtype=torch.bool)
+    for position, ids in enumerate(token_ids.to(policy.device).T):
+        states = automaton.advance(states, ids)
+        complete = automaton.complete(states)
+        ends[:, position] = complete.cpu() & (particles.num_tokens > position)
+        fresh = (
+            automaton.start(len(ids)) if thinking is None else thinking.automaton.restart(states)
+        )
+        states = torch.where(complete, fresh, states)
+    return ends

@@ -1,4 +1,4 @@
-"""Solutions put together: the first steps of one, and the later ones of another."""
+"""Solutions rewound to their first steps, and spliced with the later steps of another."""
 
 from dataclasses import replace
 
@@ -6,10 +6,17 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from llmsmc.models.policies.decoding.token_scoring import TokenScores
+from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.policies.decoding.requests import TokenScores
 from llmsmc.models.policies.policy import Policy
-from llmsmc.models.reasoning.particles import NO_STEP, ReasoningParticles, appended
-from llmsmc.models.reasoning.step_texts import told
+from llmsmc.models.reasoning.particles import (
+    NO_STEP,
+    UNFINISHED,
+    ReasoningParticles,
+    appended,
+    padded,
+)
+from llmsmc.models.reasoning.step_sampling import with_texts
 
 
 def spliced(
@@ -17,8 +24,8 @@ def spliced(
 ) -> ReasoningParticles:
     """Return N unfinished solutions, each continued by the steps from t on of a reference.
 
-    Token ids are the truth: the texts of what is put behind are decoded anew. Nothing of it is
-    scored or cached yet.
+    The texts of the later steps are decoded anew from their tokens. Nothing of them is scored or
+    cached yet, and their log-probabilities are left to `with_scores`.
     """
     behind = torch.full((len(references),), t)
     starts = references.tokens_after(behind)
@@ -28,14 +35,10 @@ def spliced(
     tail = references.token_ids.gather(1, places.clamp(max=references.token_ids.shape[1] - 1))
     lengths = particles.num_tokens
     ends = references.transition_ends[:, t:] + (lengths - starts)[:, None]
-    nothing = torch.zeros_like(tail, dtype=torch.float64)
     joined = replace(
         particles,
         token_ids=appended(particles.token_ids, lengths, tail, counts),
         num_tokens=lengths + counts,
-        log_probs=appended(particles.log_probs, lengths, nothing, counts),
-        transition_log_probs=appended(particles.transition_log_probs, lengths, nothing, counts),
-        proposal_log_probs=appended(particles.proposal_log_probs, lengths, nothing, counts),
         transition_ends=appended(
             particles.transition_ends,
             particles.num_transitions,
@@ -47,22 +50,80 @@ def spliced(
         policy_memory=None,
         proposal_memory=None,
     )
-    return told(joined, particles.num_steps, particles.num_transitions, policy)
+    return with_texts(joined, particles.num_steps, particles.num_transitions, policy)
 
 
 def with_scores(
     particles: ReasoningParticles, starts: Int64[Tensor, " N"], scores: TokenScores
 ) -> ReasoningParticles:
-    """Fill in what the policy says of the tokens from `starts` on."""
+    """Return spliced solutions with the policy's log-probabilities from `starts` on."""
+    columns = {
+        "log_probs": scores.log_probs,
+        "transition_log_probs": scores.tempered_log_probs,
+        "proposal_log_probs": scores.tempered_log_probs,
+    }
     counts = particles.num_tokens - starts
+    appended_columns = {
+        name: appended(getattr(particles, name), starts, new, counts)
+        for name, new in columns.items()
+    }
+    return replace(particles, **appended_columns)
 
-    def put(rows: Tensor, new: Tensor) -> Tensor:
-        kept = torch.arange(rows.shape[1]) < starts[:, None]
-        return appended(rows.where(kept, 0.0), starts, new, counts)
 
-    return replace(
+def rewound(
+    particles: ReasoningParticles,
+    num_transitions: Int64[Tensor, " N"],
+    policy: Policy,
+    num_expert_prompt_tokens: int,
+) -> ReasoningParticles:
+    """Return the particles after their first steps, unfinished where steps went.
+
+    The caches of the language models are truncated to the steps that remain; the cache of the
+    reward is left to the caller.
+
+    Args:
+        particles: N solutions.
+        num_transitions: how many steps of each remain, no more than there are.
+        policy: the language model.
+        num_expert_prompt_tokens: how long the prompt of the expert is, if there is one.
+    """
+    shortened = num_transitions < particles.num_transitions
+    num_tokens = particles.tokens_after(num_transitions).where(shortened, particles.num_tokens)
+    kept = torch.arange(particles.token_ids.shape[1]) < num_tokens[:, None]
+    remains = torch.arange(particles.transition_ends.shape[1]) < num_transitions[:, None]
+    read_by_expert = torch.arange(particles.expert_log_probs.shape[1]) < num_tokens[:, None]
+
+    def truncated(memory: CacheRows | None, num_prompt_tokens: int) -> CacheRows | None:
+        # All but the last token is cached, the prompt's where nothing is left.
+        return memory and memory.truncate(num_tokens + num_prompt_tokens - 1)
+
+    num_prompt_tokens = len(particles.prompt_ids)
+    shorter = replace(
         particles,
-        log_probs=put(particles.log_probs, scores.log_probs),
-        transition_log_probs=put(particles.transition_log_probs, scores.tempered_log_probs),
-        proposal_log_probs=put(particles.proposal_log_probs, scores.tempered_log_probs),
+        token_ids=particles.token_ids.where(kept, 0),
+        num_tokens=num_tokens,
+        log_probs=particles.log_probs.where(kept, 0.0),
+        transition_log_probs=particles.transition_log_probs.where(kept, 0.0),
+        proposal_log_probs=particles.proposal_log_probs.where(kept, 0.0),
+        transition_ends=particles.transition_ends.where(remains, NO_STEP),
+        finish_codes=particles.finish_codes.where(~shortened, UNFINISHED),
+        policy_memory=truncated(particles.policy_memory, num_prompt_tokens),
+        proposal_memory=truncated(particles.proposal_memory, num_prompt_tokens),
+        expert_log_probs=particles.expert_log_probs.where(read_by_expert, torch.nan),
+        expert_memory=truncated(particles.expert_memory, num_expert_prompt_tokens),
     )
+    return with_texts(shorter, *_whole_texts(shorter), policy)
+
+
+def _whole_texts(
+    particles: ReasoningParticles,
+) -> tuple[Int64[Tensor, " N"], Int64[Tensor, " N"]]:
+    """Return how many texts are unchanged, and how many steps they belong to.
+
+    The last text is changed where a blank step that belonged to it went.
+    """
+    is_text = torch.arange(particles.step_ends.shape[1]) < particles.num_steps[:, None]
+    is_text &= particles.step_ends <= particles.num_tokens[:, None]
+    last = padded(particles.step_ends.where(is_text, 0), 1).amax(1)
+    is_step = particles.transition_ends != NO_STEP
+    return is_text.sum(1), (is_step & (particles.transition_ends <= last[:, None])).sum(1)

@@ -11,6 +11,7 @@ which is convex in 1 / T. The order of the scores stays; what changes is how muc
 Reference: Guo, Pleiss, Sun, Weinberger (2017). On calibration of modern neural networks.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -59,3 +60,13 @@ def fit_temperature(
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) > 0 else (low, middle)
     return 1 / high
+
+
+def require_temperature(calibration: object) -> None:
+    """Raise `InputError` unless log-odds can be divided by it."""
+    number = isinstance(calibration, int | float) and not isinstance(calibration, bool)
+    if not number or not 0 < calibration < math.inf:  # type: ignore[operator]
+        raise InputError(
+            f"calibration is a temperature. Got {calibration!r}; accepted: 0 < calibration < "
+            "infinity."
+        )

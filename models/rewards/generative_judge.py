@@ -26,11 +26,8 @@ from llmsmc.core.checks import require_count
 from llmsmc.core.cost import Cost
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.errors import InputError
-from llmsmc.models.caches.handles import CacheRows, Memory
-from llmsmc.models.caches.ragged import padded_rows
-from llmsmc.models.policies.decoding.sampling import UniformTables
-from llmsmc.models.policies.decoding.step_tokens import StepRequest
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest
+from llmsmc.models.caches.row_cache import CacheRows, Memory, padded_rows
+from llmsmc.models.policies.decoding.requests import ScoreRequest, StepRequest, UniformTables
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.reward import (
     Memoryless,
@@ -41,8 +38,9 @@ from llmsmc.models.rewards.reward import (
     cost_of_reading,
 )
 from llmsmc.models.rewards.reward_ensemble import log_odds_of_mean
-from llmsmc.models.text.chat import chat_ids, checked_text, neutralized
+from llmsmc.models.text.chat import chat_ids, checked_text
 from llmsmc.models.text.stopping import EOS, STOP, Delimiter
+from llmsmc.models.text.vocabulary import neutralized
 
 INSTRUCTION: Final = (
     "Here are a problem and the first steps of a solution.\n\n"
@@ -140,7 +138,7 @@ class GenerativeJudge(Memoryless):
         *,
         reading: Reading = "steps",
     ) -> tuple[list[list[float]], Memory, Cost]:
-        """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`."""
+        """Return the log-odds of the new steps; see `llmsmc.models.rewards.reward.Reward`."""
         begun = time.perf_counter()
         asked = [_prefixes(solution, reading) for solution in solutions]
         if len(self._scores) > _REMEMBERED:

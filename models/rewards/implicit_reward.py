@@ -26,12 +26,11 @@ from torch import Tensor
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.caches.handles import CacheRows, JointRows, Memory, join_memories
-from llmsmc.models.caches.ragged import padded_rows
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest
+from llmsmc.models.caches.row_cache import CacheRows, JointRows, Memory, join_memories, padded_rows
+from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.reward import Reading, Solution, Steps, checked_steps, cost_of_reading
-from llmsmc.models.text.chat import neutralized
+from llmsmc.models.text.vocabulary import neutralized
 
 COEFFICIENT: Final = 0.001  # that of EurusPRM
 SEPARATOR: Final = "\n\n"
@@ -134,7 +133,7 @@ class ImplicitReward:
         *,
         reading: Reading = "steps",
     ) -> tuple[list[list[float]], Memory, Cost]:
-        """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`."""
+        """Return the log-odds of the new steps; see `llmsmc.models.rewards.reward.Reward`."""
         begun = time.perf_counter()
         if not all(self.fits(question, solution.steps) for solution in solutions if solution.new):
             raise self._does_not_fit()

@@ -19,10 +19,16 @@ from pydantic import Field
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.handles import CacheRows, Memory
+from llmsmc.models.caches.row_cache import CacheRows, Memory
 from llmsmc.models.pretrained.loading import load_plain_tokenizer, resolve
+from llmsmc.models.rewards.calibration import require_temperature
 from llmsmc.models.rewards.conventions.convention import REMEMBERED, Convention, Layout
-from llmsmc.models.rewards.conventions.recognition import convention_class, made, named_convention
+from llmsmc.models.rewards.conventions.recognition import (
+    architecture_of,
+    convention_class,
+    made,
+    named_convention,
+)
 from llmsmc.models.rewards.reward import (
     READINGS,
     Memoryless,
@@ -31,7 +37,6 @@ from llmsmc.models.rewards.reward import (
     Steps,
     checked_steps,
 )
-from llmsmc.models.rewards.reward_model import architecture_of, require_temperature
 from llmsmc.models.servers.answer import Answer, Pair, parsed, unreadable
 from llmsmc.models.servers.client import MAX_ANSWER_BYTES, TIMEOUT, Client
 from llmsmc.models.servers.engine import Capabilities, LabelEngine
@@ -164,7 +169,7 @@ class RemoteRewardModel(Memoryless):
         *,
         reading: Reading = "steps",
     ) -> tuple[list[list[float] | ServerError], Memory, Cost]:
-        """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`.
+        """Return the log-odds of the new steps; see `llmsmc.models.rewards.reward.Reward`.
 
         Raises:
             ServerError: the server scores none of the solutions.

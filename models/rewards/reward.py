@@ -16,18 +16,18 @@ from typing import Final, Literal, Protocol, runtime_checkable
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.handles import Memory
+from llmsmc.models.caches.row_cache import Memory
 
 Steps = tuple[str, ...]
 
 Reading = Literal["steps", "prefix"]
-"""What a score is of: each step; or the whole solution so far, read as a single step."""
+"""Whether a score is of each step, or of the whole solution so far, read as a single step."""
 
 READINGS: Final[dict[str, Callable[[Steps], Steps]]] = {
     "steps": lambda steps: steps,
     "prefix": lambda steps: ("".join(steps),) if steps else (),
 }
-"""The steps that are read, from those of the solution."""
+"""From the steps of a solution to the steps that are read."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,23 @@ class Solution:
         return self.scored + self.new
 
 
+@dataclass(frozen=True, eq=False)
+class ScoringRequest:
+    """Solutions of a question, of which the new steps are to be scored.
+
+    Attributes:
+        question: the question that the solutions answer.
+        solutions: their steps, scored and new.
+        memory: the cache of the scored steps; missing steps are computed again.
+        reading: whether a score is of one step or of the whole solution so far.
+    """
+
+    question: str
+    solutions: Sequence[Solution]
+    memory: Memory
+    reading: Reading = "steps"
+
+
 @runtime_checkable
 class Reward(Protocol):
     """Scores the steps of solutions.
@@ -56,7 +73,7 @@ class Reward(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The name of the reward."""
         ...
 
     def score(self, question: str, steps: Sequence[str]) -> list[float]:
@@ -79,12 +96,12 @@ class Reward(Protocol):
         *,
         reading: Reading = "steps",
     ) -> tuple[Sequence[list[float] | ServerError], Memory, Cost]:
-        """Return the log-odds of what is new in B solutions.
+        """Return the log-odds of the new steps of B solutions.
 
         Args:
             question: what they answer.
             solutions: the steps, scored and new.
-            memory: what is remembered of the scored steps; what is missing is computed again.
+            memory: the cache of the scored steps; missing steps are computed again.
             reading: "steps" gives one score for each new step; "prefix" gives one for the
                 whole solution, if there is something new.
 
@@ -102,7 +119,29 @@ class Reward(Protocol):
         after: Sequence[Steps],
         reading: Reading = "steps",
     ) -> Memory:
-        """Return what is remembered of the steps `after`, the first ones of those `before`."""
+        """Return the cache of the steps `after`, which are the first of the steps `before`."""
+        ...
+
+
+@runtime_checkable
+class MeasuredReward(Reward, Protocol):
+    """A reward that has room for a number of tokens, of which each step takes some."""
+
+    def room(
+        self,
+        question: str,
+        steps: Steps,
+        reading: Reading = "steps",
+        known: tuple[Steps, int] | None = None,
+    ) -> int:
+        """Return for how many tokens there is room behind the steps; below zero if none fits.
+
+        Args:
+            question: the question that the steps answer.
+            steps: the steps of a solution.
+            reading: whether a score is of one step or of the whole solution so far.
+            known: some first steps, and the room behind them, as this method has returned it.
+        """
         ...
 
 
@@ -124,10 +163,10 @@ class Memoryless:
 def scores_or_fault(
     said: object, steps: Sequence[str], low: float, high: float
 ) -> list[float] | str:
-    """Return what has been said of the steps as one number for each, or what is wrong with it.
+    """Return an answer about steps as one number for each, or a description of its fault.
 
     Args:
-        said: what should be as many numbers as there are steps.
+        said: the answer, which should be as many numbers as there are steps.
         steps: their texts.
         low: the smallest number.
         high: the largest; both may be infinite, and NaN is never a score.
@@ -169,13 +208,13 @@ def scores_and_failures(
 ) -> tuple[list[list[float]], list[bool]]:
     """Return the log-odds that a reward has given to solutions, and which of them failed.
 
-    Where a server has given none, the log-odds are those of a score of zero.
+    Where a server has given none, the log-odds are minus infinity: a score of zero.
 
     Args:
         name: of the reward.
-        solutions: what it was asked about.
-        said: what it has answered.
-        reading: what a score is of.
+        solutions: the solutions that it was asked about.
+        said: its answers.
+        reading: whether a score is of one step or of the whole solution so far.
 
     Raises:
         InputError: an answer is not one number for each new step.
@@ -192,9 +231,6 @@ def scores_and_failures(
         if isinstance(values, ServerError):
             scores.append([-math.inf] * count)
             continue
-        if type(values) is list and len(values) == count and all(map(_is_number, values)):
-            scores.append(values)
-            continue
         read = READINGS[reading](solution.steps)
         found = scores_or_fault(values, read[len(read) - count :], -math.inf, math.inf)
         if isinstance(found, str):
@@ -204,11 +240,6 @@ def scores_and_failures(
             )
         scores.append(found)
     return scores, failed
-
-
-def _is_number(value: object) -> bool:
-    """Return whether a value is a float and not NaN, as nearly all of them are."""
-    return type(value) is float and value == value
 
 
 def cost_of_reading(cost: Cost, scored_tokens: int = 0) -> Cost:

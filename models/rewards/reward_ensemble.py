@@ -23,7 +23,7 @@ from torch.nn.functional import logsigmoid
 from llmsmc.core.checks import require_choice
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.handles import JointRows, Memory
+from llmsmc.models.caches.row_cache import JointRows, Memory
 from llmsmc.models.rewards.reward import (
     Reading,
     Reward,
@@ -132,7 +132,7 @@ class RewardEnsemble:
         *,
         reading: Reading = "steps",
     ) -> tuple[list[list[float] | ServerError], JointRows, Cost]:
-        """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`."""
+        """Return the log-odds of the new steps; see `llmsmc.models.rewards.reward.Reward`."""
         scores, memories, cost = list[list[list[float]]](), list[Memory](), Cost()
         failures: dict[int, ServerError] = {}
         for member, rows in zip(self.members, memory.split(len(self.members)), strict=True):

@@ -7,7 +7,7 @@ import torch
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.caches.handles import CacheRows, Memory
+from llmsmc.models.caches.row_cache import CacheRows, Memory
 from llmsmc.models.rewards.reward import (
     READINGS,
     Memoryless,
@@ -81,7 +81,7 @@ class RewardFunction(Memoryless):
         *,
         reading: Reading = "steps",
     ) -> tuple[list[list[float]], Memory, Cost]:
-        """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`."""
+        """Return the log-odds of the new steps; see `llmsmc.models.rewards.reward.Reward`."""
         start = time.perf_counter()
         known: dict[Solution, list[float]] = {}
         for solution in solutions:

@@ -17,7 +17,6 @@ from llmsmc.models.servers.completion import Usage, token_counts
 from llmsmc.models.servers.engine import Draw, Drawn
 from llmsmc.models.text.constraint import Constraint, TokenMask
 from llmsmc.models.text.stopping import EOS, LENGTH, Automaton, StepRule
-from llmsmc.models.text.thinking import Thinking
 
 END = 256  # the id behind those of the bytes: the end of the text
 
@@ -74,7 +73,7 @@ class Chat:
         return Drawn(ids, LENGTH, None, *counts)
 
 
-class Bytes:
+class ByteVocabulary:
     """The vocabulary of texts as bytes."""
 
     def __init__(self) -> None:
@@ -87,14 +86,7 @@ class Bytes:
         """The bytes with their ids."""
         return {f"<{byte:#04x}>": byte for byte in range(END)} | {"<end>": END}
 
-    def prompt_ids(
-        self,
-        question: str,
-        system: str | None,
-        context_length: int,
-        name: str,
-        thinking: Thinking | None = None,
-    ) -> tuple[int, ...]:
+    def prompt_ids(self, question: str, system: str | None = None) -> tuple[int, ...]:
         """Return the bytes of the messages as JSON.
 
         Raises:

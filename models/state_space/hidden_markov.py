@@ -39,15 +39,15 @@ class HiddenMarkov(StateSpaceModel):
             )
 
     def initial(self) -> Any:
-        """Return the law of x_0."""
+        """Return the distribution of x_0."""
         return dist.Categorical(self.initial_probabilities)
 
     def transition(self, t: int, previous: Int64[Tensor, " N"]) -> Any:
-        """Return the law of x_t."""
+        """Return the distribution of x_t."""
         return dist.Categorical(self.transition_matrix[previous])
 
     def observation(self, t: int, state: Int64[Tensor, " N"]) -> Any:
-        """Return the law of y_t."""
+        """Return the distribution of y_t."""
         return dist.Categorical(self.observation_matrix[state])
 
     def log_evidence(self, observations: Observations) -> float:

@@ -8,7 +8,7 @@ References:
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyro.distributions as dist
@@ -17,9 +17,11 @@ from jaxtyping import Float64
 from torch import Generator, Tensor
 
 from llmsmc.core.distributions import with_gaps
-from llmsmc.core.randomness import standard_normal
 from llmsmc.core.state_space_model import Observations, StateSpaceModel
 from llmsmc.errors import InputError
+
+_BLOCK = 16
+_MANY = 4096  # below, the calls cost more than the numbers
 
 
 class Gaussians(NamedTuple):
@@ -75,16 +77,16 @@ class LinearGaussian(StateSpaceModel):
         return changed
 
     def initial(self) -> Any:
-        """Return the law of x_0."""
+        """Return the distribution of x_0."""
         return dist.MultivariateNormal(self.initial_mean, scale_tril=self._initial_scale)
 
     def transition(self, t: int, previous: Float64[Tensor, "N d"]) -> Any:
-        """Return the law of x_t."""
+        """Return the distribution of x_t."""
         mean = previous @ self.transition_matrix.T
         return dist.MultivariateNormal(mean, scale_tril=self._transition_scale)
 
     def observation(self, t: int, state: Float64[Tensor, "N d"]) -> Any:
-        """Return the law of y_t."""
+        """Return the distribution of y_t."""
         mean = state @ self.observation_matrix.T
         return dist.MultivariateNormal(mean, scale_tril=self._observation_scale)
 
@@ -228,3 +230,33 @@ def _plus_times_(start: Tensor, rows: Tensor, matrix: Tensor) -> Tensor:
 def _matrix(values: Any) -> Tensor:
     matrix = torch.as_tensor(values, dtype=torch.float64)
     return matrix.reshape(1, 1) if matrix.dim() == 0 else matrix
+
+
+def standard_normal(shape: Sequence[int], generator: Generator) -> Tensor:
+    """Draw float64 numbers from N(0, 1), those of `torch.randn`; consumes `generator`.
+
+    For many numbers this applies the Box-Muller transformation of torch, in blocks of 16, to whole
+    vectors. It is twice as fast and gives the same numbers up to rounding.
+    """
+    count = math.prod(shape)
+    if count < _MANY:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+    numbers = torch.rand(count, generator=generator, dtype=torch.float64)
+    _box_muller_(numbers[: count - count % _BLOCK])
+    if count % _BLOCK:
+        rest = torch.rand(_BLOCK, generator=generator, dtype=torch.float64)
+        _box_muller_(rest)
+        numbers[-_BLOCK:] = rest
+    return numbers.view(*shape)
+
+
+def _box_muller_(numbers: Tensor) -> None:
+    """Map the uniform halves of each block to radii and angles, and these to normal numbers."""
+    halves = numbers.view(-1, _BLOCK // 2)
+    first = torch.arange(0, len(halves), 2)
+    radii, angles = halves.index_select(0, first), halves.index_select(0, first + 1)
+    radii.neg_().add_(1.0).log_().mul_(-2.0).sqrt_()
+    angles.mul_(2 * math.pi)
+    cosines = angles.cos().mul_(radii)
+    sines = angles.sin_().mul_(radii)
+    torch.cat([cosines[:, None], sines[:, None]], 1, out=halves.view(-1, 2, _BLOCK // 2))

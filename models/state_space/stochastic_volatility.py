@@ -51,9 +51,9 @@ class StochasticVolatility(StateSpaceModel):
         return dist.Normal(mean, scale)
 
     def transition(self, t: int, previous: Float[Tensor, " N"]) -> Any:
-        """Return the law of x_t."""
+        """Return the distribution of x_t."""
         return dist.Normal(self.mean + self.persistence * (previous - self.mean), self.volatility)
 
     def observation(self, t: int, state: Float[Tensor, " N"]) -> Any:
-        """Return the law of y_t."""
+        """Return the distribution of y_t."""
         return dist.Normal(torch.zeros_like(state), (0.5 * state).exp())

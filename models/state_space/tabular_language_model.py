@@ -35,8 +35,6 @@ class TabularLanguageModel(StateSpaceModel):
         eos: the token that ends a sequence; None if all sequences have T tokens.
     """
 
-    remembers_path = True
-
     def __init__(
         self, transitions: Sequence[Any], potentials: Sequence[Any], *, eos: int | None = None
     ) -> None:

@@ -3,13 +3,15 @@
 import json
 import unicodedata
 from collections.abc import Collection, Iterable
-from typing import Any, Final
+from typing import Final
 
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
 from llmsmc.core.worker_pool import ERROR, TIMEOUT
 from llmsmc.errors import InputError
 from llmsmc.models.text.template_pool import POOL, SECONDS
+from llmsmc.models.text.thinking import Thinking
+from llmsmc.models.text.vocabulary import decode, neutralized
 
 # Templates that print the date of today would make a prompt depend on the day of the run.
 PROMPT_DATE: Final = "01 Jan 2025"
@@ -117,18 +119,6 @@ def checked_text(
     return text
 
 
-def neutralized(
-    tokenizer: PreTrainedTokenizerBase, text: str, markers: Collection[str] = ()
-) -> str:
-    """Return the text with special tokens and markers written out in it broken by a space."""
-    special = {*markers, *(str(token) for token in tokenizer.all_special_tokens)}
-    special |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    for token in sorted(special, key=len, reverse=True):
-        if len(token) > 1:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-    return text
-
-
 def says(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int], text: str) -> bool:
     """Return whether a text stands in a prompt, up to spacing."""
     return _letters(text) in _letters(decode(tokenizer, ids))
@@ -139,13 +129,57 @@ def _letters(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", text).split())
 
 
-def decode(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
-    """Return the text of the ids, without special tokens and with its spaces as they are."""
-    if type(tokenizer)._decode is PreTrainedTokenizerFast._decode:
-        # What is called in the end, three times as fast by itself.
-        text: Any = tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=True)
-    else:
-        settings = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-        text = tokenizer.decode(list(ids), **settings)
-    assert isinstance(text, str)
-    return text
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase,
+    question: str,
+    system: str | None,
+    context_length: int,
+    name: str,
+    thinking: Thinking | None = None,
+) -> tuple[int, ...]:
+    """Return the ids of the chat that asks the question, up to where the answer begins.
+
+    Templates that can are told whether the policy is to think before it answers.
+
+    Raises:
+        InputError: the question is empty, has characters that the tokenizer does not know,
+            or leaves no room for an answer; or the chat template takes no system prompt.
+    """
+    tags = () if thinking is None else (thinking.opening, thinking.closing)
+    question = checked_text(tokenizer, "question", question, tags)
+    messages = [{"role": "user", "content": question}]
+    if system is not None:
+        system = checked_text(tokenizer, "system prompt", system, tags)
+        messages.insert(0, {"role": "system", "content": system})
+    ids = _chat_ids(tokenizer, messages, thinks=thinking is not None)
+    if len(ids) >= context_length:
+        raise InputError(
+            f"The question does not fit into the context of {name}. Got {len(ids)} "
+            f"tokens; accepted: fewer than {context_length}."
+        )
+    return ids
+
+
+def _chat_ids(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, thinks: bool
+) -> tuple[int, ...]:
+    """Return the ids of a chat; the errors of a system prompt say what can be done."""
+    system = messages[0]["content"] if messages[0]["role"] == "system" else None
+    if system is None:
+        return chat_ids(tokenizer, messages, thinks=thinks)
+    try:
+        ids = chat_ids(tokenizer, messages, thinks=thinks)
+    except InputError as error:
+        _ = chat_ids(tokenizer, messages[1:], thinks=thinks)  # or it is not at fault
+        got = str(error).partition(" Got ")[2].partition("; accepted")[0]
+        raise _no_system_prompt(got) from error
+    if not says(tokenizer, ids, system):
+        raise _no_system_prompt("one that leaves it out")
+    return ids
+
+
+def _no_system_prompt(got: str) -> InputError:
+    return InputError(
+        f"The chat template of the policy takes no system prompt. Got {got}; accepted: no system "
+        "prompt (leave --system out), and its text at the start of the question."
+    )

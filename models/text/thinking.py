@@ -90,21 +90,6 @@ class Thinking:
         return prompt.rfind(self.closing) > prompt.rfind(self.opening)
 
 
-def answer_text(text: str, closing: str | None) -> str:
-    """Return what follows the thinking, empty while it goes on; all of it without a closing tag."""
-    return text if closing is None else text.partition(closing)[2]
-
-
-def answer_steps(steps: tuple[str, ...], closing: str | None) -> tuple[str, ...]:
-    """Return the steps behind the one that closes the thinking."""
-    if closing is None:
-        return steps
-    for number, step in enumerate(steps, 1):
-        if closing in step:
-            return steps[number:]
-    return ()
-
-
 @dataclass(frozen=True)
 class ThinkingRule:
     """One rule for the steps of the thinking, which its closing tag ends too, and one behind it."""

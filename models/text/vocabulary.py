@@ -1,24 +1,53 @@
-"""The tokens of a model: how a question becomes ids, how ids become text, and rules over ids."""
+"""The tokens of a model: their bytes, the texts that ids stand for, and rules over ids."""
 
-from collections.abc import Iterable
-from functools import lru_cache
-from typing import Any, Final
+import functools
+import json
+from collections.abc import Collection, Iterable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from llmsmc.errors import InputError
-from llmsmc.models.text.chat import chat_ids, checked_text, decode, says
 from llmsmc.models.text.constraint import Constraint, TokenMask
 from llmsmc.models.text.stopping import Automaton, StepRule
-from llmsmc.models.text.thinking import Thinking
-from llmsmc.models.text.token_pieces import token_pieces
 
 _CONTEXT_OF_DECODING: Final = 4  # tokens before a step that decide how it begins as text
 _MAX_LENGTHS: Final = 4096  # of the texts of such tokens that are remembered
+_ANCHOR: Final = "a"
 
 
-class Vocabulary:
+@runtime_checkable
+class Vocabulary(Protocol):
+    """The tokens of a policy: their ids, the texts that ids stand for, and rules over ids."""
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """The tokens with their ids."""
+        ...
+
+    @property
+    def special(self) -> frozenset[str]:
+        """The tokens that are left out of texts."""
+        ...
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a text, with nothing put around it."""
+        ...
+
+    def decode(self, token_ids: Iterable[int], after: Iterable[int] = ()) -> str:
+        """Return the text of the ids, as it reads behind the ids `after`."""
+        ...
+
+    def automaton(self, rule: StepRule) -> Automaton:
+        """Return the rule compiled for these tokens."""
+        ...
+
+    def mask(self, constraint: Constraint) -> TokenMask:
+        """Return the constraint compiled for these tokens."""
+        ...
+
+
+class TokenizerVocabulary:
     """A tokenizer with a chat template, and what is compiled for its tokens.
 
     Attributes:
@@ -35,7 +64,7 @@ class Vocabulary:
         self._pieces: list[bytes] | None = None
         self._automata: dict[StepRule, Automaton] = {}
         self._masks: dict[Constraint, TokenMask] = {}
-        self._length = lru_cache(_MAX_LENGTHS)(self._text_length)
+        self._lengths = dict[tuple[int, ...], int]()
 
     @property
     def ids(self) -> dict[str, int]:
@@ -55,51 +84,6 @@ class Vocabulary:
             self._pieces = token_pieces(self.tokenizer, self.size)
         return self._pieces
 
-    def prompt_ids(
-        self,
-        question: str,
-        system: str | None,
-        context_length: int,
-        name: str,
-        thinking: Thinking | None = None,
-    ) -> tuple[int, ...]:
-        """Return the ids of the chat that asks the question, up to where the answer begins.
-
-        Templates that can are told whether the policy is to think before it answers.
-
-        Raises:
-            InputError: the question is empty, has characters that the tokenizer does not know,
-                or leaves no room for an answer; or the chat template takes no system prompt.
-        """
-        tags = () if thinking is None else (thinking.opening, thinking.closing)
-        question = checked_text(self.tokenizer, "question", question, tags)
-        messages = [{"role": "user", "content": question}]
-        if system is not None:
-            system = checked_text(self.tokenizer, "system prompt", system, tags)
-            messages.insert(0, {"role": "system", "content": system})
-        ids = self._chat_ids(messages, thinks=thinking is not None)
-        if len(ids) >= context_length:
-            raise InputError(
-                f"The question does not fit into the context of {name}. Got {len(ids)} "
-                f"tokens; accepted: fewer than {context_length}."
-            )
-        return ids
-
-    def _chat_ids(self, messages: list[dict[str, str]], *, thinks: bool) -> tuple[int, ...]:
-        """Return the ids of a chat; the errors of a system prompt say what can be done."""
-        system = messages[0]["content"] if messages[0]["role"] == "system" else None
-        if system is None:
-            return chat_ids(self.tokenizer, messages, thinks=thinks)
-        try:
-            ids = chat_ids(self.tokenizer, messages, thinks=thinks)
-        except InputError as error:
-            _ = chat_ids(self.tokenizer, messages[1:], thinks=thinks)  # or it is not at fault
-            got = str(error).partition(" Got ")[2].partition("; accepted")[0]
-            raise _no_system_prompt(got) from error
-        if not says(self.tokenizer, ids, system):
-            raise _no_system_prompt("one that leaves it out")
-        return ids
-
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the ids of a text, with nothing put around it."""
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
@@ -108,11 +92,13 @@ class Vocabulary:
         """Return the text of the ids, as it reads behind the ids `after`."""
         context = tuple(after)[-_CONTEXT_OF_DECODING:]
         text = decode(self.tokenizer, [*context, *token_ids])
-        return text[self._length(context) :] if context else text
-
-    def _text_length(self, context: tuple[int, ...]) -> int:
-        """Return how long the text of the ids is; steps end alike, so that few are new."""
-        return len(decode(self.tokenizer, context))
+        if not context:
+            return text
+        if context not in self._lengths:  # steps end alike, so that few are new
+            if len(self._lengths) >= _MAX_LENGTHS:
+                self._lengths.clear()
+            self._lengths[context] = len(decode(self.tokenizer, context))
+        return text[self._lengths[context] :]
 
     def automaton(self, rule: StepRule) -> Automaton:
         """Return the rule compiled for these tokens; compiled once."""
@@ -128,13 +114,6 @@ class Vocabulary:
         return self._masks[constraint]
 
 
-def _no_system_prompt(got: str) -> InputError:
-    return InputError(
-        f"The chat template of the policy takes no system prompt. Got {got}; accepted: no system "
-        "prompt (leave --system out), and its text at the start of the question."
-    )
-
-
 def eos_ids_of(*sources: Any) -> tuple[int, ...]:
     """Return every id that a config, a tokenizer or other parts of a checkpoint name as an end."""
     found: set[int] = set()
@@ -142,3 +121,78 @@ def eos_ids_of(*sources: Any) -> tuple[int, ...]:
         ids = getattr(source, "eos_token_id", None)
         found.update(ids if isinstance(ids, list | tuple) else [] if ids is None else [ids])
     return tuple(sorted(found))
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
+    """Return the text of the ids, without special tokens and with its spaces as they are."""
+    if type(tokenizer)._decode is PreTrainedTokenizerFast._decode:
+        # What is called in the end, three times as fast by itself.
+        text: Any = tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=True)
+    else:
+        settings = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        text = tokenizer.decode(list(ids), **settings)
+    assert isinstance(text, str)
+    return text
+
+
+def neutralized(
+    tokenizer: PreTrainedTokenizerBase, text: str, markers: Collection[str] = ()
+) -> str:
+    """Return the text with special tokens and markers written out in it broken by a space."""
+    special = {*markers, *(str(token) for token in tokenizer.all_special_tokens)}
+    special |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    for token in sorted(special, key=len, reverse=True):
+        if len(token) > 1:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
+def token_pieces(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[bytes]:
+    """Return the bytes of every id below `vocab_size`; special and unused ids have none.
+
+    Byte-level vocabularies are read exactly. For others an id is decoded behind a letter, which
+    keeps the leading space that decoding takes off at the start of a text.
+    """
+    tokens = tokenizer.convert_ids_to_tokens(list(range(min(vocab_size, len(tokenizer)))))
+    special = set(tokenizer.all_special_ids)
+    special |= {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    added = {id: token.content for id, token in tokenizer.added_tokens_decoder.items()}
+    if is_byte_level(tokenizer):
+        table = _bytes_of_characters()
+        pieces = [
+            added[id].encode() if id in added else bytes(table[c] for c in token or "")
+            for id, token in enumerate(tokens)
+        ]
+    else:
+        pieces = _decoded_pieces(tokenizer, len(tokens))
+    pieces = [b"" if id in special else piece for id, piece in enumerate(pieces)]
+    return pieces + [b""] * (vocab_size - len(pieces))
+
+
+def is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether the tokens are strings over the byte alphabet of GPT-2."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return False
+    decoder = json.loads(backend.to_str()).get("decoder") or {}
+    parts = decoder.get("decoders", [decoder])
+    return any(part.get("type") == "ByteLevel" for part in parts)
+
+
+@functools.cache
+def _bytes_of_characters() -> dict[str, int]:
+    """Return the byte behind each character of the GPT-2 byte alphabet.
+
+    Printable bytes stand for themselves, the others for the characters from U+0100 on.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {
+        chr(0x100 + index): byte for index, byte in enumerate(others)
+    }
+
+
+def _decoded_pieces(tokenizer: PreTrainedTokenizerBase, count: int) -> list[bytes]:
+    anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False)
+    start = len(decode(tokenizer, anchor))
+    return [decode(tokenizer, [*anchor, id])[start:].encode() for id in range(count)]

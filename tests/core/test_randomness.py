@@ -2,8 +2,9 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from llmsmc.core.randomness import RandomStreams, sample, standard_normal
+from llmsmc.core.randomness import RandomStreams, sample
 from llmsmc.errors import InputError
+from llmsmc.models.state_space.linear_gaussian import standard_normal
 
 
 def draw(seed: int, step: int, purpose: str) -> tuple[float, ...]:

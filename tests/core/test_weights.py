@@ -13,9 +13,10 @@ from llmsmc.core.weights import (
     log_evidence_increment,
     log_mean_exp,
     normalize,
-    relative,
+    scaled,
     temper,
     uniform,
+    weights_of,
 )
 from llmsmc.errors import DegenerateWeightsError, InputError, NumericalError
 
@@ -126,21 +127,13 @@ def test_inverse_temperatures_are_checked(exponent: float) -> None:
         temper(uniform(2), exponent)
 
 
-def test_weights_asked_for_twice_are_looked_at_once_unless_they_changed() -> None:
-    log_weights = torch.tensor([0.0, -1.0], dtype=torch.float64)
-    first = relative(log_weights)
-    assert relative(log_weights) is first and relative(log_weights.clone()) is not first
-    again = relative(log_weights)
-    log_weights[0] = -5.0  # nobody should, but nobody should be told the old value either
-    assert relative(log_weights).log_largest == -1.0 != again.log_largest
-
-
-def test_what_is_read_from_relative_weights() -> None:
+def test_weights_come_with_their_statistics() -> None:
     log_weights = as_log_weights([-700.0, -701.0, -math.inf])
-    found = relative(log_weights)
+    found = weights_of(log_weights)
+    assert torch.equal(found.scaled, scaled(log_weights))
     assert found.log_evidence == log_evidence(log_weights)
     assert found.max_weight == pytest.approx(1 / (1 + math.exp(-1)))
-    dead = relative(as_log_weights([-math.inf] * 2))
+    dead = weights_of(as_log_weights([-math.inf] * 2))
     assert (dead.log_evidence, dead.effective_sample_size, dead.max_weight) == (-math.inf, 0.0, 0.0)
     with pytest.raises(DegenerateWeightsError):
-        dead.alive()
+        scaled(dead.log_weights)

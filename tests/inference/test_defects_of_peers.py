@@ -7,7 +7,7 @@ import torch
 
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.inference import Adaptive, BootstrapFilter, IslandFilter, multinomial, systematic
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Run
 from llmsmc.inference.mcmc.conditional_smc import Chains, sweep
 from llmsmc.inference.mcmc.reference import RememberedPaths
 from llmsmc.models import TabularLanguageModel

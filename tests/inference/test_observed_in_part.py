@@ -76,8 +76,6 @@ class Plane(StateSpaceModel):
 class Walk(Plane):
     """The same with whole paths as states: `[N, T, 2]`, and how many steps there are."""
 
-    remembers_path = True
-
     def sample_initial(self, num_particles: int, *, generator: Any) -> Any:
         empty = torch.zeros(num_particles, len(ROWS), 2).double()
         none = torch.zeros(num_particles, dtype=torch.long)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from llmsmc.errors import InputError
 from llmsmc.results.posterior import Posterior
@@ -14,9 +15,11 @@ from tests.solutions import answering, posterior
 
 def scored(*rewards: float, answers: tuple[str | None, ...], weights: list[float]) -> Posterior:
     made = posterior(answering(*answers), weights)
-    log_odds = torch.tensor(rewards, dtype=torch.float64).logit()[:, None].repeat(1, 2)
-    made.particles.log_odds = log_odds
-    return made
+    return with_log_odds(made, torch.tensor(rewards).double().logit()[:, None].repeat(1, 2))
+
+
+def with_log_odds(made: Posterior, log_odds: Tensor) -> Posterior:
+    return replace(made, particles=replace(made.particles, log_odds=log_odds))
 
 
 def test_each_rule_has_its_own_answer() -> None:
@@ -36,14 +39,14 @@ def test_the_dead_and_the_silent_have_no_say() -> None:
 
 def test_without_scores_the_weight_decides() -> None:
     made = posterior(answering("7", "8", "8"), [3, 1, 2])
-    made.particles.log_odds = torch.full((3, 2), torch.nan, dtype=torch.float64)
+    made = with_log_odds(made, torch.full((3, 2), torch.nan).double())
     assert select_answer(made, "argmax") == "7"
 
 
 def test_aggregations_differ() -> None:
     made = posterior(answering("7", "8"), [1, 1])
     scores = torch.tensor([[0.9, 0.5], [0.5, 0.8]], dtype=torch.float64)
-    made.particles.log_odds = scores.logit()
+    made = with_log_odds(made, scores.logit())
     assert select_answer(made, "argmax", "product") == "7"
     assert select_answer(made, "argmax", "last") == "8"
 

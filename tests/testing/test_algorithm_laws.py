@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -36,8 +36,8 @@ from llmsmc.inference import (
     multinomial,
     systematic,
 )
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run
+from llmsmc.results.estimates import Guarantee
 from llmsmc.testing.instances import exact_instances
 
 ALGORITHMS = [
@@ -85,6 +85,35 @@ def test_every_algorithm_keeps_its_word(algorithm: Any) -> None:
 class TooMuch(BootstrapFilter):
     def conclude(self, run: Run, t: int, population: Population) -> Population:
         return replace(population, log_weights=population.log_weights + 0.2)
+
+
+class Doubled(BootstrapFilter):
+    """Honest: the particles are properly weighted, up to a constant factor."""
+
+    guarantee: ClassVar[Guarantee] = "properly weighted"
+
+    def conclude(self, run: Run, t: int, population: Population) -> Population:
+        return replace(population, log_weights=population.log_weights + math.log(2))
+
+
+class Flattened(BootstrapFilter):
+    """Dishonest: the ratios of the weights are wrong."""
+
+    guarantee: ClassVar[Guarantee] = "properly weighted"
+
+    def conclude(self, run: Run, t: int, population: Population) -> Population:
+        return replace(population, log_weights=0.7 * population.log_weights)
+
+
+def test_a_constant_factor_is_no_fault_of_a_properly_weighted_filter() -> None:
+    laws = check_algorithm(Doubled(8))
+    assert "the particles are properly weighted" in laws
+    assert "the evidence is unbiased" not in laws
+
+
+def test_wrong_ratios_of_weights_are_a_fault() -> None:
+    with pytest.raises(AlgorithmLawError, match="breaks 'the particles are properly weighted'"):
+        check_algorithm(Flattened(8))
 
 
 class Shifted(BootstrapFilter):

@@ -1,21 +1,42 @@
 """Steps of any number of requests, drawn side by side by one language model.
 
-Each of them costs what it would alone, in tokens, in calls of the model and, but for padding, in
-positions: a forward pass counts as a call of everybody who takes part. Its time is shared out by
-rows.
+Requests join between two tokens and leave when all of their particles have stopped; none waits for
+another one. Nothing in the loop runs once for each particle: drawing, stopping and recording are
+operations on the whole batch. Particles of a request that agree in all of their tokens share a row
+of the batch, and are computed once, until they draw different tokens. Rows whose particles have all
+stopped stay in the batch, unchanged, until less than a part of it is active; then they wait behind
+the others, and do not take part any more. All rows lie in one cache, so that nothing is copied out.
+
+What a particle draws depends on its own tokens and random numbers alone. Each request costs what it
+would alone, in tokens, in calls of the model and, but for padding, in positions: a forward pass
+counts as a call of everybody who takes part. Its time is shared out by rows.
+
+Shapes: B particles of one request, P of all requests, A of them active, R rows, L tokens of a step,
+V vocabulary.
 """
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
 
 from llmsmc.core.cost import Cost
-from llmsmc.models.policies.decoding.loop_members import Entry, Member, StepLaw
-from llmsmc.models.policies.decoding.prefixes import CachedPrefix, Prefix, cached
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.decoding.token_loop import TokenLoop
+from llmsmc.errors import NumericalError
+from llmsmc.models.caches.row_cache import CacheRows, RowCache, gather
+from llmsmc.models.policies.decoding.requests import (
+    TOKENS_PER_CHUNK,
+    CachedPrefix,
+    StepRequest,
+    StepTokens,
+    cached,
+)
+from llmsmc.models.text.constraint import TokenMask
+from llmsmc.models.text.stopping import EOS, LENGTH, STOP, Automaton
+from llmsmc.models.text.thinking import put_forced
 
 if TYPE_CHECKING:
     from llmsmc.models.policies.language_model import LanguageModel
@@ -23,95 +44,394 @@ if TYPE_CHECKING:
 Drawn = tuple[StepTokens, Cost] | Exception
 """The answer to a request."""
 
+# Rows that have stopped stay in the batch until fewer than this fraction are active.
+MIN_ACTIVE_FRACTION: Final = 0.8
+
+
+@dataclass(frozen=True)
+class StepLaw:
+    """How tokens are drawn, and where a step ends.
+
+    Attributes:
+        automaton: where a step ends.
+        temperature: of the softmax; 0 takes the most probable token.
+        mask: what tokens are drawn from, at a temperature above 0; None for all.
+        forced_ids: tokens that stand at places of their own in each particle, whatever is drawn.
+    """
+
+    automaton: Automaton
+    temperature: float | int
+    mask: TokenMask | None = None
+    forced_ids: tuple[int, ...] = ()
+
+
+@dataclass(eq=False)
+class Member:
+    """A request in the batch.
+
+    Attributes:
+        request: what is asked for.
+        law: its rule and its constraint, compiled.
+        cached: how many tokens of its row were each particle's when the request joined.
+        positions: positions computed for it so far, those of waiting rows included.
+        calls: forward passes so far in which it took part.
+        seconds: its part of the time that these took.
+        num_drawn: tokens drawn so far, of those particles that are active.
+        error: what has gone wrong.
+    """
+
+    request: StepRequest
+    law: StepLaw
+    cached: Int[Tensor, " B"]
+    positions: int
+    calls: int
+    seconds: float = 0.0
+    num_drawn: int = 0
+    error: NumericalError | None = None
+
+
+@dataclass(eq=False)
+class Particles:
+    """What is known of each particle in the batch, in columns.
+
+    Attributes:
+        owner: the number of the request.
+        row: the row of the cache in which the particle stands; -1 where it needs none any more.
+        last: its last token, which is not in the cache yet.
+        state: of the automaton that knows where the step ends.
+        masked: of the automaton of the constraint.
+        count: tokens drawn.
+        room: how many tokens it may have before its text is cut off.
+        limit: the same for the step.
+        reason: why it has stopped; 0 while it goes on.
+        forced: tokens of the step before the first that is forced.
+        uniforms: the random numbers for the next tokens.
+        ids: the tokens drawn.
+        raw: their log-probabilities at temperature 1.
+        transition: the same at the temperature.
+        proposal: the same under the law that was sampled.
+    """
+
+    owner: Int[Tensor, " P"]
+    row: Int[Tensor, " P"]
+    last: Int[Tensor, " P"]
+    state: Int[Tensor, " P"]
+    masked: Int[Tensor, " P"]
+    count: Int[Tensor, " P"]
+    room: Int[Tensor, " P"]
+    limit: Int[Tensor, " P"]
+    reason: Int[Tensor, " P"]
+    forced: Int[Tensor, " P"]
+    uniforms: Float64[Tensor, "P 64"]
+    ids: Int[Tensor, "P L"]
+    raw: Float64[Tensor, "P L"]
+    transition: Float64[Tensor, "P L"]
+    proposal: Float64[Tensor, "P L"]
+
 
 class StepBatch:
-    """A token loop of a language model, with what has to be computed before a request can join."""
+    """Draws steps, a token of each active particle at a time."""
 
     def __init__(self, policy: "LanguageModel") -> None:
         """Make a batch with no request."""
-        self._policy = policy
-        self._loop = TokenLoop(policy.forward, policy.eos_ids, policy.device)
-        self._requests: dict[Member, tuple[StepRequest, Cost]] = {}
-
-    @property
-    def num_rows(self) -> int:
-        """How many rows are in the batch."""
-        return self._loop.num_rows
+        self._policy, device = policy, policy.device
+        self._eos_ids = torch.tensor(policy.eos_ids, dtype=torch.long, device=device)
+        self._members: dict[int, Member] = {}
+        self._cache, self._num_front = RowCache(0, device=device), 0
+        nothing = torch.zeros(0, dtype=torch.long, device=device)
+        record = torch.zeros((0, TOKENS_PER_CHUNK), dtype=torch.float64, device=device)
+        numbers, records = (nothing,) * 10, (record, record.long(), record, record, record)
+        self._particles, self._active = Particles(*numbers, *records), nothing
+        self._is_complete = False  # some request may be
 
     @property
     def requests(self) -> list[StepRequest]:
         """The requests that have joined."""
-        return [request for request, _ in self._requests.values()]
+        return [member.request for member in self._members.values()]
 
     def join(self, requests: Sequence[StepRequest]) -> None:
         """Let requests take part from the next token on, or none of them if something fails."""
-        begun, policy = time.perf_counter(), self._policy
+        begun, tokens, laws = time.perf_counter(), self._policy.tokens, list[StepLaw]()
         with torch.no_grad():
-            prefixes = [Prefix(r.prompt_ids, r.token_ids, r.num_tokens, r.memory) for r in requests]
-            found = cached(policy.forward, policy.device, prefixes)
-            pairs = zip(requests, prefixes, found, strict=True)
-            entries = [self._entry(*each) for each in pairs]
-            members = [self._loop.join(entry) for entry in entries]
+            found = cached(self._policy.forward, self._policy.device, requests)
+            for request in requests:
+                mask = None if request.constraint is None else tokens.mask(request.constraint)
+                forced_ids = () if request.forced is None else request.forced.token_ids
+                automaton = tokens.automaton(request.rule)
+                laws.append(StepLaw(automaton, request.temperature, mask, forced_ids))
+            members = [self._enter(*each) for each in zip(requests, laws, found, strict=True)]
         seconds = (time.perf_counter() - begun) / len(requests)
-        for request, prefix, member in zip(requests, found, members, strict=True):
-            spent = Cost(
-                policy_positions=prefix.positions,
-                model_calls=prefix.calls,
-                policy_seconds=seconds,
-            )
-            self._requests[member] = request, spent
+        for member in members:
+            member.seconds = seconds
 
     def advance(self) -> list[tuple[StepRequest, Drawn]]:
-        """Draw one token for everybody; return the answers of those who leave."""
+        """Draw one token of each active particle; return the answers to requests that leave."""
+        if self._is_complete:
+            return self._leave()
+        begun, laws = time.perf_counter(), dict[StepLaw, list[int]]()
+        particles, members = self._particles, self._members
         with torch.no_grad():
-            gone = self._loop.advance()
-        answers: list[tuple[StepRequest, Drawn]] = []
-        for member in gone:
-            request, spent = self._requests.pop(member)
-            drawn = member.outcome
-            assert drawn is not None
-            if isinstance(drawn, Exception):
-                answers.append((request, drawn))
-                continue
-            cost = Cost(
-                generated_tokens=int(drawn.num_tokens.sum()),
-                policy_positions=member.positions,
-                model_calls=member.calls,
-                policy_seconds=member.seconds,
-            )
-            answers.append((request, (drawn, spent + cost)))
+            for owner, member in members.items():
+                laws.setdefault(member.law, []).append(owner)
+                chunk, offset = divmod(member.num_drawn, TOKENS_PER_CHUNK)
+                if offset == 0 and member.law.temperature > 0:
+                    assert member.request.uniforms is not None
+                    numbers, which = member.request.uniforms.chunk(chunk), member.request.particles
+                    numbers = (
+                        numbers[: len(member.cached)] if which is None else numbers[which.cpu()]
+                    )
+                    particles.uniforms[particles.owner == owner] = numbers.to(particles.uniforms)
+            width, current = 1 + max(m.num_drawn for m in members.values()), particles.ids.shape[1]
+            if width > current:  # doubled, so that a token costs no copy
+                for name in ("ids", "raw", "transition", "proposal"):
+                    record = torch.nn.functional.pad(getattr(particles, name), (0, current))
+                    setattr(particles, name, record)
+            logits = self._feed()
+            for law, owners in laws.items():
+                active = self._active
+                if len(laws) > 1:
+                    of_active = particles.owner[active]
+                    active = active[torch.isin(of_active, torch.tensor(owners).to(of_active))]
+                self._draw(law, active, logits)
+            going_on = particles.reason[self._active] == 0
+            if not bool(going_on.all()):
+                self._active, self._is_complete = self._active[going_on], True
+        shares = dict.fromkeys(members, self._num_front)
+        if len(members) > 1:
+            owners_of_rows = particles.owner.new_zeros(self._cache.num_rows + 1)
+            owners_of_rows[particles.row] = particles.owner  # the last is of those without a row
+            in_front = owners_of_rows[: self._num_front]
+            shares = dict(enumerate(in_front.bincount(minlength=max(members) + 1).tolist()))
+        seconds = (time.perf_counter() - begun) / self._num_front
+        for owner, member in members.items():
+            member.num_drawn, member.calls = member.num_drawn + 1, member.calls + 1
+            member.positions += shares[owner]
+            member.seconds += seconds * shares[owner]
+        return self._leave() if self._is_complete else []
+
+    def _enter(self, request: StepRequest, law: StepLaw, found: CachedPrefix) -> Member:
+        """Put the particles of a request into the batch, and rows for them in front."""
+        owner = next(n for n in range(len(self._members) + 1) if n not in self._members)
+        device, size = self._policy.device, len(request.num_tokens)
+        max_rows = len(self._particles.owner) + size
+        places = list[Tensor]()
+        for part in found.parts:
+            assert part.cache is not None
+            if part.is_given_up and not self._cache.num_rows:
+                self._cache = part.cache.moved_out()
+                places.append(self._cache.hold(part.rows, part.lengths))
+            else:
+                places.append(self._cache.append(part.cache, part.rows, part.lengths, max_rows))
+        rows = self._in_front(torch.cat(places))[found.row_of.to(device)]
+        lengths = torch.cat([part.lengths.cpu() for part in found.parts])[found.row_of]
+        nothing = torch.zeros(size, dtype=torch.long, device=device)
+        room, masked = request.room(self._policy.context_length).to(device), nothing
+        if law.mask is not None:
+            masked = law.mask.states(request.token_ids, request.num_tokens)
+        starts, forced = request.starts, request.forced
+        record = nothing.new_zeros((size, self._particles.ids.shape[1]))
+        new = Particles(
+            owner=nothing + owner,
+            row=rows,
+            last=found.last_ids.to(device),
+            state=law.automaton.start(size) if starts is None else starts.to(device),
+            masked=masked.to(device),
+            count=nothing,
+            room=room,
+            limit=nothing + request.max_tokens,
+            reason=LENGTH * (room <= 0),
+            forced=nothing if forced is None else forced.starts.to(device),
+            uniforms=record.new_zeros((size, TOKENS_PER_CHUNK), dtype=torch.float64),
+            ids=record,
+            raw=record.double(),
+            transition=record.double(),
+            proposal=record.double(),
+        )
+        columns = zip(vars(self._particles).values(), vars(new).values(), strict=True)
+        self._particles = Particles(*(torch.cat(pair) for pair in columns))
+        self._active = (self._particles.reason == 0).nonzero().squeeze(1)
+        self._is_complete |= not bool((room > 0).any())
+        member = Member(request, law, lengths, found.positions, found.calls)
+        self._members[owner] = member
+        return member
+
+    def _in_front(self, new: Int[Tensor, " M"]) -> Int[Tensor, " M"]:
+        """Move new rows, which stand behind all others, in front of those that wait."""
+        start, self._num_front = self._num_front, self._num_front + len(new)
+        if self._num_front < self._cache.num_rows:
+            front = torch.cat([torch.arange(start, device=new.device), new])
+            places, rows = self._cache.put_in_front(front), self._particles.row
+            self._particles.row, new = torch.where(rows < 0, -1, places[rows]), places[new]
+        return new
+
+    def _keep(self, rows: Int[Tensor, " L"], front: Int[Tensor, " M"]) -> Int[Tensor, " C"]:
+        """Forget the other rows, and leave `front` in front; return where each row is now."""
+        places, before = self._cache.keep(rows, front), self._particles.row
+        self._num_front = len(front)
+        if len(places):
+            self._particles.row = torch.where(before < 0, -1, places[before])
+        return places
+
+    def _feed(self) -> Float[Tensor, "R V"]:
+        """Feed the last id of each active particle, once where several agree; return the logits."""
+        particles, active, num_words = self._particles, self._active, self._policy.vocab_size
+        pairs = particles.row[active] * num_words + particles.last[active]
+        pairs, which = torch.unique(pairs, return_inverse=True)
+        parents, ids = pairs // num_words, pairs % num_words
+        # The first of the different ids behind a row goes on in it, the others in copies.
+        is_first = parents.diff(prepend=parents[:1] - 1) != 0
+        firsts = parents[is_first]
+        if len(firsts) < MIN_ACTIVE_FRACTION * self._num_front:
+            waiting = particles.row[particles.reason == STOP]
+            parents = self._keep(torch.unique(torch.cat([firsts, waiting])), firsts)[parents]
+        rows, forked = parents.clone(), parents[~is_first]
+        if len(forked):
+            lengths, max_rows = self._cache.lengths[forked], len(particles.owner)
+            new = self._cache.append(self._cache, forked, lengths, max_rows)
+            rows[~is_first] = self._in_front(new)
+        particles.row[active] = rows[which]
+        fed = torch.zeros(self._num_front, dtype=torch.long, device=rows.device)
+        fed[rows] = ids
+        logits = self._policy.forward(self._cache, fed[:, None])[:, -1]
+        self._cache.commit(torch.zeros_like(fed).index_fill(0, rows, 1))
+        return logits
+
+    def _draw(self, law: StepLaw, active: Int[Tensor, " A"], logits: Float[Tensor, "R V"]) -> None:
+        """Draw and record a token of each of these particles; see which of them stop."""
+        particles, rows = self._particles, self._particles.row[active]
+        if len(active) < len(self._active):
+            used, rows = torch.unique(rows, return_inverse=True)
+            logits = logits[used]
+        count = particles.count[active]
+        logits = logits.float()
+        raw = logits.log_softmax(-1)
+        if law.temperature == 0:
+            ids = raw.argmax(-1)[rows]
+            certain = torch.zeros_like(ids, dtype=torch.float64)
+            found = [raw[rows, ids].double(), certain, certain]
+        else:
+            tempered = raw
+            if law.temperature != 1:
+                tempered = (logits / law.temperature).log_softmax(-1)
+            sampled = tempered
+            if law.mask is not None:
+                # Particles that share a row agree in their tokens, and so in their states.
+                states = torch.zeros_like(logits[:, 0], dtype=torch.long)
+                states[rows] = particles.masked[active]
+                sampled = law.mask.restrict(tempered, states)
+            ids = invert(sampled, particles.uniforms[active, count % TOKENS_PER_CHUNK], rows)
+            found = [values[rows, ids].double() for values in (raw, tempered, sampled)]
+        broken = found[0].isnan()
+        if law.forced_ids:
+            places = count - particles.forced[active]
+            ids, found = put_forced(law.forced_ids, places, ids, found)
+        if law.mask is not None:
+            masked = law.mask.automaton.advance(particles.masked[active], ids)
+            particles.masked[active] = masked
+        particles.ids[active, count] = ids
+        records = particles.raw, particles.transition, particles.proposal
+        for record, values in zip(records, found, strict=True):
+            record[active, count] = values
+        states = law.automaton.advance(particles.state[active], ids)
+        count = count + 1
+        particles.last[active], particles.state[active] = ids, states
+        particles.count[active] = count
+        # A complete step that has used up the room for the whole text is cut off all the same.
+        full = count >= particles.room[active]
+        reasons = LENGTH * (full | (count >= particles.limit[active]))
+        reasons = torch.where(law.automaton.complete(states) & ~full, STOP, reasons)
+        ended = (ids[:, None] == self._eos_ids).any(1)
+        particles.reason[active] = torch.where(ended, EOS, reasons)
+        if bool(broken.any()):
+            self._fail(active[broken])
+
+    def _fail(self, broken: Int[Tensor, " K"]) -> None:
+        """End the requests of particles whose logits are not numbers."""
+        owners = self._particles.owner
+        for place in broken.tolist():
+            member = self._members[int(owners[place])]
+            if member.error is None:
+                mine = owners == owners[place]
+                number = member.request.numbers[int(mine[:place].sum())]
+                member.error = NumericalError(
+                    "The logits of the language model are not numbers for particle "
+                    f"{int(number)} at step {member.request.step}."
+                )
+                self._particles.reason[mine] = LENGTH
+
+    def _leave(self) -> list[tuple[StepRequest, Drawn]]:
+        """Let the requests go whose particles have all stopped; return the answers to them."""
+        particles, self._is_complete = self._particles, False
+        owners = particles.owner[self._active]
+        num_active = owners.bincount(minlength=max(self._members) + 1).tolist()
+        gone = [owner for owner in self._members if not num_active[owner]]
+        answers = [(self._members[owner].request, self._answer(owner)) for owner in gone]
+        if gone:
+            for owner in gone:
+                del self._members[owner]
+            staying = ~torch.isin(particles.owner, torch.tensor(gone).to(particles.owner))
+            self._particles = Particles(*(column[staying] for column in vars(particles).values()))
+            self._active = (self._particles.reason == 0).nonzero().squeeze(1)
+            rows = torch.unique(self._particles.row[self._particles.row >= 0])
+            self._keep(rows, rows[rows < self._num_front])
         return answers
 
-    def run(self, request: StepRequest) -> tuple[StepTokens, Cost]:
-        """Draw the step of a single request.
+    def _answer(self, owner: int) -> Drawn:
+        """Return what has been drawn for a request, with the rows of those that can go on.
 
-        Raises:
-            NumericalError: a logit is NaN.
+        The cache in which there is nothing of others is given away as it is.
         """
-        self.join([request])
-        while not (answers := self.advance()):
-            pass
-        answer = answers[0][1]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def _entry(self, request: StepRequest, prefix: Prefix, found: CachedPrefix) -> Entry:
-        policy = self._policy
-        mask = None if request.constraint is None else policy.mask(request.constraint)
-        states = None if mask is None else mask.states(request.token_ids, request.num_tokens)
-        forced_ids = () if request.forced is None else request.forced.token_ids
-        return Entry(
-            StepLaw(policy.automaton(request.rule), request.temperature, mask, forced_ids),
-            found.rows,
-            found.row_of,
-            prefix.last_ids,
-            request.max_tokens,
-            request.room(policy.context_length),
-            request.uniforms,
-            request.numbers,
-            request.step,
-            states,
-            request.starts,
-            request.forced,
+        begun, particles, member = time.perf_counter(), self._particles, self._members[owner]
+        mine, held = particles.owner == owner, particles.row >= 0
+        if member.error is not None:
+            self._cache.wipe(particles.row[mine & held])
+            return member.error
+        reasons, counts = particles.reason[mine].cpu(), particles.count[mine].cpu()
+        can_go_on = reasons == STOP
+        memory = CacheRows(None, torch.full_like(reasons, -1), torch.zeros_like(reasons))
+        if bool(can_go_on.any()):
+            going_on = particles.row[mine & (particles.reason == STOP)]
+            rows, which = torch.unique(going_on, return_inverse=True)
+            if bool((held & ~mine).any()):
+                cache, places = gather([(self._cache, rows)]), which
+            else:
+                cache, places = self._cache, self._cache.keep(rows)[going_on]
+                self._cache, self._num_front = RowCache(0, device=rows.device), 0
+                particles.row = torch.full_like(particles.row, -1)
+            # A row may go on behind what is a particle's own.
+            lengths = torch.where(can_go_on, member.cached + counts, 0)
+            memory = CacheRows(cache, memory.rows.masked_scatter(can_go_on, places.cpu()), lengths)
+        records = particles.ids, particles.raw, particles.transition, particles.proposal
+        ids, raw, transition, proposal = (each[mine, : member.num_drawn].cpu() for each in records)
+        tokens = StepTokens(ids, counts, raw, transition, proposal, reasons, memory)
+        cost = Cost(
+            generated_tokens=int(counts.sum()),
+            policy_positions=member.positions,
+            model_calls=member.calls,
+            policy_seconds=member.seconds + time.perf_counter() - begun,
         )
+        return tokens, cost
+
+
+def invert(
+    log_probs: Float[Tensor, "R V"], uniforms: Float64[Tensor, " A"], rows: Int[Tensor, " A"]
+) -> Int[Tensor, " A"]:
+    """Return the smallest index whose cumulative probability exceeds u, for each u in its row.
+
+    In double precision. Strictly exceeds, so that a first class of probability zero is not drawn
+    at u = 0; and never beyond the last class of positive probability, when rounding takes u times
+    the total to the total.
+    """
+    cumulative = log_probs.double().exp().cumsum(-1)
+    total = cumulative[:, -1:].contiguous()
+    # How many of the same row come before each.
+    order = rows.argsort(stable=True)
+    ordered, numbers = rows[order], torch.arange(len(rows), device=rows.device)
+    place = torch.empty_like(rows)
+    place[order] = numbers - torch.searchsorted(ordered, ordered)
+    table = uniforms.new_zeros((len(log_probs), int(place.max()) + 1))
+    table[rows, place] = uniforms
+    index = torch.searchsorted(cumulative, table * total, right=True)
+    last = torch.searchsorted(cumulative, total, right=False)
+    chosen: Tensor = torch.minimum(index, last).clamp(max=log_probs.shape[-1] - 1)[rows, place]
+    return chosen

@@ -7,7 +7,6 @@ Shapes: B particles of one request, R rows that differ, L tokens scored at most,
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -16,136 +15,140 @@ from torch import Tensor
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import NumericalError
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.caches.row_cache import gather
-from llmsmc.models.policies.decoding.loop_members import Rows
-from llmsmc.models.policies.decoding.prefixes import CachedPrefix, Prefix, cached, distinct
+from llmsmc.models.caches.row_cache import CacheRows, RowCache, gather
+from llmsmc.models.policies.decoding.requests import (
+    CachedPrefix,
+    Prefix,
+    ScoreRequest,
+    TokenScores,
+    cached,
+    distinct,
+)
 
 if TYPE_CHECKING:
     from llmsmc.models.policies.language_model import LanguageModel
 
 MAX_LOGITS: Final = 2**26  # numbers that the logits of several positions may take at once
 
-
-@dataclass(frozen=True, eq=False)
-class ScoreRequest:
-    """Tokens of B particles that are to be scored.
-
-    Attributes:
-        prompt_ids: the prompt, common to all particles.
-        token_ids: generated tokens, padded on the right.
-        num_tokens: how many each particle has.
-        starts: the first of them that is scored; all before it are given.
-        memory: what is cached of the particles, up to the last token before that; what is missing
-            is computed again.
-        temperature: of the softmax, above 0.
-    """
-
-    prompt_ids: tuple[int, ...]
-    token_ids: Int[Tensor, "B L"]
-    num_tokens: Int[Tensor, " B"]
-    starts: Int[Tensor, " B"]
-    memory: CacheRows
-    temperature: float | int = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class TokenScores:
-    """What a language model says of tokens that somebody else has chosen.
-
-    Attributes:
-        log_probs: log-probabilities of the tokens at temperature 1; zero on padding.
-        tempered_log_probs: the same at the temperature asked for.
-        memory: the cached rows, of everything but the last token.
-    """
-
-    log_probs: Float64[Tensor, "B L"]
-    tempered_log_probs: Float64[Tensor, "B L"]
-    memory: CacheRows
-
-
 Scored = tuple[TokenScores, Cost] | NumericalError
 """The answer to a request."""
+
+
+class _Scoring:
+    """A request whose tokens are scored, with the rows of it that differ.
+
+    Attributes:
+        prefix: what stands before the tokens of each row that are scored.
+        which: the row of each particle.
+        counts: how many tokens of each row are scored.
+        temperatures: of each row.
+    """
+
+    def __init__(self, request: ScoreRequest) -> None:
+        token_ids, starts, memory = request.token_ids, request.starts, request.memory
+        firsts, self.which = distinct(token_ids, request.num_tokens, memory.present, starts)
+        starts = starts[firsts]
+        self.prefix = Prefix(request.prompt_ids, token_ids[firsts], starts, memory.take(firsts))
+        self.counts = request.num_tokens[firsts] - starts
+        self.temperatures = torch.full((len(firsts),), float(request.temperature))
+
+    def targets(self, width: int) -> Int[Tensor, "R L"]:
+        """Return the tokens behind the prefix, and anything behind these."""
+        places = self.prefix.num_tokens[:, None] + torch.arange(width)
+        last = max(self.prefix.token_ids.shape[1] - 1, 0)
+        return self.prefix.token_ids.gather(1, places.clamp(max=last))
+
+    def answer(self, raw: Tensor, tempered: Tensor, rows: CacheRows, cost: Cost) -> Scored:
+        """Return the answer, from what was found for the rows."""
+        width = int(self.counts.max())
+        broken = raw[:, :width].isnan().any(1)[self.which]
+        if bool(broken.any()):
+            return NumericalError(
+                "The logits of the language model are not numbers for particle "
+                f"{int(broken.nonzero()[0])}."
+            )
+        scores = [values[self.which, :width] for values in (raw, tempered)]
+        return TokenScores(*scores, rows.take(self.which).own()), cost
 
 
 def score(policy: "LanguageModel", requests: Sequence[ScoreRequest]) -> list[Scored]:
     """Score the tokens of all requests in one batch; tell what each has cost."""
     begun = time.perf_counter()
-    groups = [distinct(r.token_ids, r.num_tokens, r.memory.present, r.starts) for r in requests]
     with torch.no_grad():
-        prefixes = [
-            Prefix(r.prompt_ids, r.token_ids[firsts], r.starts[firsts], r.memory.take(firsts))
-            for r, (firsts, _) in zip(requests, groups, strict=True)
-        ]
-        found = cached(policy.forward, policy.device, prefixes)
-        stops = [r.num_tokens[firsts] for r, (firsts, _) in zip(requests, groups, strict=True)]
-        counts = [stop - p.num_tokens for stop, p in zip(stops, prefixes, strict=True)]
-        width = max(int(each.max()) for each in counts)
-        parts = [_one_part(each) for each in found]
-        cache = gather([(part.cache, part.rows) for part in parts], room=width)
-        cache.truncate(torch.cat([part.lengths for part in parts]).to(policy.device))
-        targets = torch.cat([_targets(p, width) for p in prefixes])
-        last_ids = torch.cat([p.last_ids for p in prefixes])
-        fed, fed_counts = torch.cat([last_ids[:, None], targets], 1)[:, :width], torch.cat(counts)
-        sizes = [len(each) for each in counts]
-        scales = torch.repeat_interleave(
-            torch.tensor([float(r.temperature) for r in requests]), torch.tensor(sizes)
-        ).to(policy.device)[:, None, None]
-        is_raw = all(request.temperature == 1 for request in requests)
-        raw, tempered = list[Tensor](), list[Tensor]()
-        chunk = max(1, MAX_LOGITS // (len(fed) * policy.vocab_size))
-        for begin in range(0, width, chunk):
-            block = slice(begin, begin + chunk)
-            ids = fed[:, block].to(policy.device)
-            logits = policy.logits(cache, ids, keep=ids.shape[1]).float()
-            cache.commit((fed_counts - begin).clamp(0, ids.shape[1]).to(policy.device))
-            chosen = targets[:, block, None].to(policy.device)
-            raw.append(_chosen(logits, chosen))
-            tempered.append(raw[-1] if is_raw else _chosen(logits / scales, chosen))
-    valid = torch.arange(width) < fed_counts[:, None]
-    joined = [torch.cat(values, dim=1).where(valid, 0.0) for values in (raw, tempered)]
-    calls, ends = -(-width // chunk), torch.tensor(sizes).cumsum(0).tolist()
-    seconds = time.perf_counter() - begun
-    answers = list[Scored]()
-    for (_, which), prefix, end, size in zip(groups, found, ends, sizes, strict=True):
-        rows = torch.arange(end - size, end)
-        own = int(fed_counts[rows].max())
-        scores = [values[rows, :own] for values in joined]
-        broken = scores[0].isnan().any(1)
-        if bool(broken.any()):
-            particle = int(broken[which].nonzero()[0])
-            answers.append(
-                NumericalError(
-                    f"The logits of the language model are not numbers for particle {particle}."
-                )
-            )
-            continue
-        memory = CacheRows(cache, rows, cache.lengths.cpu()[rows]).take(which).own()
+        scorings = [_Scoring(request) for request in requests]
+        found = cached(policy.forward, policy.device, [each.prefix for each in scorings])
+        counts = torch.cat([each.counts for each in scorings])
+        width = int(counts.max())
+        cache = _joined(found, width)
+        last_ids = torch.cat([each.last_ids for each in found])
+        targets = torch.cat([each.targets(width) for each in scorings])
+        ids = torch.cat([last_ids[:, None], targets], dim=1)
+        scales = torch.cat([each.temperatures for each in scorings])
+        raw, tempered, calls = _log_probs(policy, cache, ids, counts, scales)
+    seconds, start, answers = time.perf_counter() - begun, 0, list[Scored]()
+    for scoring, prefix in zip(scorings, found, strict=True):
+        size = len(scoring.counts)
+        rows = torch.arange(start, start + size)
         cost = Cost(
             policy_positions=prefix.positions + size * width,
             model_calls=prefix.calls + calls,
-            policy_seconds=seconds * size / len(fed),
+            policy_seconds=seconds * size / len(counts),
         )
-        answers.append((TokenScores(scores[0][which], scores[1][which], memory), cost))
+        handle = CacheRows(cache, rows, cache.lengths.cpu()[rows])
+        answers.append(scoring.answer(raw[rows], tempered[rows], handle, cost))
+        start += size
     return answers
 
 
-def _targets(prefix: Prefix, width: int) -> Int[Tensor, "R L"]:
-    """Return the tokens behind the prefix, and anything behind these."""
-    places = prefix.num_tokens[:, None] + torch.arange(width)
-    last = max(prefix.token_ids.shape[1] - 1, 0)
-    return prefix.token_ids.gather(1, places.clamp(max=last))
+def _log_probs(
+    policy: "LanguageModel",
+    cache: RowCache,
+    ids: Int[Tensor, "R L+1"],
+    counts: Int[Tensor, " R"],
+    temperatures: Float[Tensor, " R"],
+) -> tuple[Float64[Tensor, "R L"], Float64[Tensor, "R L"], int]:
+    """Return the log-probabilities of all but the first of the ids of each row.
+
+    Args:
+        policy: the language model.
+        cache: what stands before the ids; all but the last of them are added to it.
+        ids: the ids of each row.
+        counts: how many of them are scored; the others get zeros.
+        temperatures: of each row.
+
+    Returns:
+        The log-probabilities at temperature 1, those at the temperatures, and the number of calls.
+    """
+    ids, width = ids.to(policy.device), ids.shape[1] - 1
+    scales, is_raw = temperatures.to(policy.device)[:, None, None], bool((temperatures == 1).all())
+    raw, tempered = list[Tensor](), list[Tensor]()
+    size = max(1, MAX_LOGITS // (len(ids) * policy.vocab_size))
+    for begin in range(0, width, size):
+        fed = ids[:, begin : min(begin + size, width)]
+        chosen = ids[:, begin + 1 : begin + 1 + fed.shape[1], None]
+        logits = policy.forward(cache, fed, fed.shape[1]).float()
+        cache.commit((counts - begin).clamp(0, fed.shape[1]).to(policy.device))
+        raw.append(logits.log_softmax(-1).gather(-1, chosen).squeeze(-1))
+        if not is_raw:
+            scaled = (logits / scales).log_softmax(-1)
+            tempered.append(scaled.gather(-1, chosen).squeeze(-1))
+    valid = torch.arange(width) < counts[:, None]
+    found = torch.cat(raw, dim=1).double().cpu().where(valid, 0.0)
+    scaled = found if is_raw else torch.cat(tempered, dim=1).double().cpu().where(valid, 0.0)
+    return found, scaled, len(raw)
 
 
-def _chosen(logits: Float[Tensor, "R q V"], ids: Int[Tensor, "R q 1"]) -> Float64[Tensor, "R q"]:
-    return logits.log_softmax(-1).gather(-1, ids).squeeze(-1).double().cpu()
-
-
-def _one_part(found: CachedPrefix) -> Rows:
-    """Return the rows of the prefixes, in order, as rows of one cache."""
-    cache, rows = found.rows[0].cache, found.rows[0].rows.cpu()
-    if len(found.rows) > 1:
-        cache = gather([(part.cache, part.rows) for part in found.rows])
-        rows = torch.arange(cache.num_rows)
-    lengths = torch.cat([part.lengths.cpu() for part in found.rows])
-    return Rows(cache, rows[found.row_of], lengths[found.row_of])
+def _joined(found: Sequence[CachedPrefix], room: int) -> RowCache:
+    """Return a cache with the rows of the prefixes, in order, and room for more tokens."""
+    parts, lengths = list[tuple[RowCache, Tensor]](), list[Tensor]()
+    for prefix in found:
+        pieces = [(each.cache, each.rows) for each in prefix.parts if each.cache is not None]
+        cache, rows = pieces[0]
+        if len(pieces) > 1:
+            cache = gather(pieces)
+            rows = torch.arange(cache.num_rows)
+        parts.append((cache, rows.cpu()[prefix.row_of]))
+        lengths.append(torch.cat([each.lengths.cpu() for each in prefix.parts])[prefix.row_of])
+    joined = gather(parts, room=room)
+    joined.truncate(torch.cat(lengths))
+    return joined

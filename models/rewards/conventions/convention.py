@@ -8,8 +8,10 @@ incrementally.
 Shapes: R positions that are read, D width of the hidden states.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -19,10 +21,14 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from llmsmc.errors import InputError
 from llmsmc.models.pretrained.checkpoints import TensorsError
 from llmsmc.models.pretrained.loading import Placement
+from llmsmc.models.text.vocabulary import neutralized
 
+_NUMBERED: Final = re.compile(r"Step \d+:\s*")
 _LOGIT_SETTINGS: Final = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 REMEMBERED: Final = 2**14  # texts of which a convention remembers the ids
+
+Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,66 @@ class Convention(Protocol):
         ...
 
 
+class PiecewiseConvention:
+    """A convention in which each step is a piece of ids of its own, read at its last id.
+
+    The layout of a solution grows by a piece with each step, and so does its length.
+
+    Attributes:
+        prefix_ids: from a question to the ids before the first step.
+        piece_ids: from the text of a step to the ids of its piece.
+    """
+
+    def __init__(self, prefix_ids: Callable[[str], Ids], piece_ids: Callable[[str], Ids]) -> None:
+        """Take both encodings, which are remembered."""
+        self.prefix_ids = lru_cache(REMEMBERED)(prefix_ids)
+        self.piece_ids = lru_cache(REMEMBERED)(piece_ids)
+
+    def layout(self, question: str, steps: tuple[str, ...]) -> Layout:
+        """Return the question and the piece of each step."""
+        return layout_of_pieces(self.prefix_ids(question), map(self.piece_ids, steps))
+
+
+class LabelConvention:
+    """A convention of language models: a score is read from two labels as the next token.
+
+    Attributes:
+        label_ids: the tokens for right and wrong.
+    """
+
+    label_ids: tuple[int, int]
+
+    @classmethod
+    def recognizes(cls, architecture: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+        """Return that such a checkpoint looks like any language model."""
+        return False
+
+    @classmethod
+    def load(cls, source: str, placement: Placement) -> Any:
+        """Load a checkpoint, which is a language model.
+
+        Raises:
+            InputError: its logits are not a product with its output embeddings.
+        """
+        model = placement.load(AutoModelForCausalLM, source, full_precision=("lm_head",))
+        changed = [name for name in _LOGIT_SETTINGS if getattr(model.config, name, None)]
+        if changed:
+            raise InputError(
+                f"The logits of two tokens are read from the output embeddings. Got {source}, "
+                f"which has {changed[0]}; accepted: models whose logits are a product with them."
+            )
+        return model
+
+    def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
+        """Return the log-odds of the first label against the second, as the next token.
+
+        The two rows of the output embeddings are all that it takes.
+        """
+        rows = model.get_output_embeddings().weight[list(self.label_ids)]
+        logits: Tensor = (hidden.to(rows.dtype) @ rows.T).float()
+        return logits[:, 0] - logits[:, 1]
+
+
 def layout_of_pieces(prefix: tuple[int, ...], pieces: Iterable[Sequence[int]]) -> Layout:
     """Return the layout in which each step is a piece of ids of its own, read at its end.
 
@@ -71,6 +137,27 @@ def layout_of_pieces(prefix: tuple[int, ...], pieces: Iterable[Sequence[int]]) -
         ids += piece
         reads.append(len(ids) - 1)
     return Layout(tuple(ids), tuple(reads))
+
+
+def numbered_layout(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    steps: Sequence[str],
+    marker: str,
+    *,
+    special_tokens: bool,
+) -> Layout:
+    """Return the layout of a prompt and the lines "Step i: ... marker", read at the markers.
+
+    Steps that are not numbered yet are numbered; markers written out in a step are taken apart.
+    """
+    text, ends = prompt, list[int]()
+    for number, step in enumerate(steps, start=1):
+        content = neutralized(tokenizer, step.strip(), markers=(marker,))
+        content = _NUMBERED.sub("", content, count=1)
+        text += f"{chr(10) if ends else ''}Step {number}: {content} {marker}"
+        ends.append(len(text))
+    return layout_of_text(tokenizer, text, ends, special_tokens=special_tokens)
 
 
 def layout_of_text(
@@ -133,37 +220,9 @@ def load_with_head(
         raise not_a_reward_model(source, convention, head, got) from error
 
 
-def load_language_model(source: str, placement: Placement) -> Any:
-    """Load a causal language model of which two tokens of the vocabulary are read.
-
-    Raises:
-        InputError: its logits are not those of its output embeddings.
-    """
-    model = placement.load(AutoModelForCausalLM, source, full_precision=("lm_head",))
-    changed = [name for name in _LOGIT_SETTINGS if getattr(model.config, name, None)]
-    if changed:
-        raise InputError(
-            f"The logits of two tokens are read from the output embeddings. Got {source}, which "
-            f"has {changed[0]}; accepted: models whose logits are a product with them."
-        )
-    return model
-
-
 def not_a_reward_model(source: str, convention: str, head: str, got: str) -> InputError:
     """Return the error for a checkpoint of something else."""
     return InputError(
         f"{source} is not a process reward model of the convention {convention!r}. Got {got}; "
         f"accepted: checkpoints with its head `{head}.*`."
     )
-
-
-def label_log_odds(
-    model: Any, hidden: Float[Tensor, "R D"], good_id: int, bad_id: int
-) -> Float[Tensor, " R"]:
-    """Return the log-odds of one token of the vocabulary against another, as the next one.
-
-    Their two rows of the output embeddings are all that it takes.
-    """
-    rows = model.get_output_embeddings().weight[[good_id, bad_id]]
-    logits: Tensor = (hidden.to(rows.dtype) @ rows.T).float()
-    return logits[:, 0] - logits[:, 1]

@@ -9,7 +9,6 @@ it where the size counts.
 Reference: Li, Li (2025). Process reward model with Q-value rankings. arXiv 2410.11287.
 """
 
-import re
 from typing import Any, Final
 
 from jaxtyping import Float
@@ -17,9 +16,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from llmsmc.models.pretrained.loading import Placement
-from llmsmc.models.rewards.conventions.convention import Layout, layout_of_text, single_id
+from llmsmc.models.rewards.conventions.convention import Layout, numbered_layout, single_id
 from llmsmc.models.rewards.conventions.value_head import load_with_value_head
-from llmsmc.models.text.chat import checked_text, neutralized
+from llmsmc.models.text.chat import checked_text
 
 MARKER: Final = "[PRM]"
 PROMPT: Final = (
@@ -27,8 +26,6 @@ PROMPT: Final = (
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{question}\n\n### Response: Let's think step by step\n"
 )
-
-_NUMBERED: Final = re.compile(r"Step \d+:\s*")
 
 
 class PqmConvention:
@@ -52,13 +49,8 @@ class PqmConvention:
     def layout(self, question: str, steps: tuple[str, ...]) -> Layout:
         """Return the text of the prompt and the numbered steps, read at the markers."""
         question = checked_text(self._tokenizer, "question", question, markers=(MARKER,))
-        text, ends = PROMPT.replace("{question}", question), list[int]()
-        for number, step in enumerate(steps, start=1):
-            content = neutralized(self._tokenizer, step.strip(), markers=(MARKER,))
-            content = _NUMBERED.sub("", content, count=1)
-            text += f"{chr(10) if ends else ''}Step {number}: {content} {MARKER}"
-            ends.append(len(text))
-        return layout_of_text(self._tokenizer, text, ends, special_tokens=False)
+        prompt = PROMPT.replace("{question}", question)
+        return numbered_layout(self._tokenizer, prompt, steps, MARKER, special_tokens=False)
 
     def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
         """Return the Q-values, which are the logits of success."""

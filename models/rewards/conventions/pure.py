@@ -8,38 +8,19 @@ Reference: Cheng et al. (2025). Stop summation: min-form credit assignment is al
 model needs for reasoning. arXiv 2504.15275.
 """
 
-from typing import Any
-
-from jaxtyping import Float
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from llmsmc.models.pretrained.loading import Placement
-from llmsmc.models.rewards.conventions.convention import Layout
 from llmsmc.models.rewards.conventions.trl import TrlConvention
 
 
-class PureConvention:
-    """Layout, head and link of PURE-PRM."""
+class PureConvention(TrlConvention):
+    """Layout, head and link of PURE-PRM: log (1 + v) / (1 - v) is log p_1 / p_0."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Look the separator up in the tokenizer."""
-        self._classifier = TrlConvention(tokenizer, separator="\n")
+        super().__init__(tokenizer, separator="\n")
 
     @classmethod
     def recognizes(cls, architecture: str, tokenizer: PreTrainedTokenizerBase) -> bool:
         """Return that such a checkpoint looks like any token classifier, which scores it alike."""
         return False
-
-    @classmethod
-    def load(cls, source: str, placement: Placement) -> Any:
-        """Load a checkpoint, which must have two labels."""
-        return TrlConvention.load(source, placement)
-
-    def layout(self, question: str, steps: tuple[str, ...]) -> Layout:
-        """Return the question and the steps, with a line break behind each."""
-        return self._classifier.layout(question, steps)
-
-    def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
-        """Return log (1 + v) / (1 - v), which is log p_1 / p_0."""
-        return self._classifier.log_odds(model, hidden)

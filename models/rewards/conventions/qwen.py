@@ -8,7 +8,6 @@ Reference: Zhang et al. (2025). The lessons of developing process reward models 
 reasoning.
 """
 
-from functools import lru_cache
 from typing import Any, Final
 
 from jaxtyping import Float
@@ -17,21 +16,20 @@ from transformers import PreTrainedTokenizerBase, Qwen2Config
 
 from llmsmc.models.pretrained.loading import Placement, load_config, require_chat_template
 from llmsmc.models.rewards.conventions.convention import (
-    REMEMBERED,
-    Layout,
-    layout_of_pieces,
+    PiecewiseConvention,
     load_with_head,
     not_a_reward_model,
     single_id,
 )
 from llmsmc.models.rewards.conventions.prm_head import NUM_LABELS, Qwen2ForProcessRewardModel
-from llmsmc.models.text.chat import chat_ids, checked_text, neutralized
+from llmsmc.models.text.chat import chat_ids, checked_text
+from llmsmc.models.text.vocabulary import neutralized
 
 SYSTEM: Final = "Please reason step by step, and put your final answer within \\boxed{}."
 MARKER: Final = "<extra_0>"
 
 
-class QwenConvention:
+class QwenConvention(PiecewiseConvention):
     """Layout and head of Qwen2.5-Math-PRM and of models trained like it.
 
     Attributes:
@@ -43,8 +41,7 @@ class QwenConvention:
         self.marker_id = single_id(tokenizer, "qwen", MARKER)
         require_chat_template(tokenizer, tokenizer.name_or_path)
         self._tokenizer = tokenizer
-        self._prefix_ids = lru_cache(REMEMBERED)(self._encoded_question)
-        self.step_ids = lru_cache(REMEMBERED)(self._encoded_step)
+        super().__init__(self._encoded_question, self._encoded_step)
 
     @classmethod
     def recognizes(cls, architecture: str, tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -68,11 +65,6 @@ class QwenConvention:
         assert isinstance(model, Qwen2ForProcessRewardModel)
         return model
 
-    def layout(self, question: str, steps: tuple[str, ...]) -> Layout:
-        """Return the chat, in which each step is followed by the marker."""
-        pieces = ((*self.step_ids(step.strip()), self.marker_id) for step in steps)
-        return layout_of_pieces(self._prefix_ids(question), pieces)
-
     def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
         """Return log p / (1 - p) of label 1, in single precision, from hidden states at markers.
 
@@ -88,7 +80,7 @@ class QwenConvention:
         messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
         return chat_ids(self._tokenizer, messages)
 
-    def _encoded_step(self, text: str) -> tuple[int, ...]:
-        """Return the ids of a step; markers written out in it are taken apart."""
-        text = neutralized(self._tokenizer, text, markers=(MARKER,))
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+    def _encoded_step(self, step: str) -> tuple[int, ...]:
+        """Return the ids of a step and the marker; markers written out in it are taken apart."""
+        text = neutralized(self._tokenizer, step.strip(), markers=(MARKER,))
+        return (*self._tokenizer.encode(text, add_special_tokens=False), self.marker_id)

@@ -4,11 +4,19 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from llmsmc.errors import InputError
+from llmsmc.models.pretrained.loading import loading_errors
 from llmsmc.models.rewards.conventions.convention import Convention
 from llmsmc.registry import CONVENTIONS, FORM
+
+
+def architecture_of(source: str) -> str:
+    """Return the class of model that a checkpoint names; empty if it names none."""
+    with loading_errors(source):
+        config, _ = PreTrainedConfig.get_config_dict(source)
+    return str(next(iter(config.get("architectures") or ()), ""))
 
 
 def convention_class(

@@ -8,22 +8,20 @@ Reference: Xiong et al. (2024). An implementation of generative PRM. RLHFlow/RLH
 """
 
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
-from jaxtyping import Float
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from llmsmc.errors import InputError
-from llmsmc.models.pretrained.loading import Placement, require_chat_template
+from llmsmc.models.pretrained.loading import require_chat_template
 from llmsmc.models.rewards.conventions.convention import (
     REMEMBERED,
+    LabelConvention,
     Layout,
-    label_log_odds,
     layout_of_text,
-    load_language_model,
 )
-from llmsmc.models.text.chat import chat_text, checked_text, neutralized
+from llmsmc.models.text.chat import chat_text, checked_text
+from llmsmc.models.text.vocabulary import neutralized
 
 GOOD, BAD = "+", "-"
 
@@ -31,7 +29,7 @@ GOOD, BAD = "+", "-"
 DATE: Final = "26 Jul 2024"
 
 
-class RlhflowConvention:
+class RlhflowConvention(LabelConvention):
     """Layout and labels of Llama3.1-8B-PRM-Deepseek-Data and -Mistral-Data.
 
     Attributes:
@@ -45,16 +43,6 @@ class RlhflowConvention:
         good, bad = (tokenizer.encode(label, add_special_tokens=False) for label in (GOOD, BAD))
         self.label_ids = (int(good[-1]), int(bad[-1]))
         self._chat = lru_cache(REMEMBERED)(self._rendered)
-
-    @classmethod
-    def recognizes(cls, architecture: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-        """Return that such a checkpoint looks like any language model."""
-        return False
-
-    @classmethod
-    def load(cls, source: str, placement: Placement) -> Any:
-        """Load a checkpoint, which is a language model."""
-        return load_language_model(source, placement)
 
     def layout(self, question: str, steps: tuple[str, ...]) -> Layout:
         """Return the chat, read at the end of the header of each answer.
@@ -71,10 +59,6 @@ class RlhflowConvention:
             )
         ends = [len(chat) for chat in chats]
         return layout_of_text(self._tokenizer, text, ends, special_tokens=False)
-
-    def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
-        """Return the log-odds of "+" against "-"."""
-        return label_log_odds(model, hidden, *self.label_ids)
 
     def _rendered(self, question: str, steps: tuple[str, ...]) -> str:
         """Return the chat up to where the answer to the last step begins."""

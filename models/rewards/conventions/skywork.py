@@ -7,7 +7,6 @@ at the line break behind it.
 Reference: He et al. (2024). Skywork-o1 Open Series. SkyworkAI/skywork-o1-prm-inference.
 """
 
-from functools import lru_cache
 from typing import Any, Final
 
 from jaxtyping import Float
@@ -17,18 +16,17 @@ from transformers import PreTrainedTokenizerBase
 from llmsmc.errors import InputError
 from llmsmc.models.pretrained.loading import Placement
 from llmsmc.models.rewards.conventions.convention import (
-    REMEMBERED,
-    Layout,
-    layout_of_pieces,
+    PiecewiseConvention,
     single_id,
 )
 from llmsmc.models.rewards.conventions.value_head import Qwen2ForPrmModel, load_with_value_head
-from llmsmc.models.text.chat import checked_text, neutralized
+from llmsmc.models.text.chat import checked_text
+from llmsmc.models.text.vocabulary import neutralized
 
 SEPARATOR: Final = "\n"
 
 
-class SkyworkConvention:
+class SkyworkConvention(PiecewiseConvention):
     """Layout and head of Skywork-o1-Open-PRM.
 
     Line breaks within a step are part of it: a score is read behind the step only.
@@ -47,8 +45,7 @@ class SkyworkConvention:
             )
         self._first = str(tokenizer.bos_token)
         self._tokenizer = tokenizer
-        self._prefix_ids = lru_cache(REMEMBERED)(self._encoded_question)
-        self._step_ids = lru_cache(REMEMBERED)(self._encoded_step)
+        super().__init__(self._encoded_question, self._encoded_step)
 
     @classmethod
     def recognizes(cls, architecture: str, tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -60,11 +57,6 @@ class SkyworkConvention:
         """Load a checkpoint, which must have the value head."""
         return load_with_value_head(source, placement, "skywork")
 
-    def layout(self, question: str, steps: tuple[str, ...]) -> Layout:
-        """Return the question and the steps, with a line break behind each."""
-        pieces = ((*self._step_ids(step.strip()), self.separator_id) for step in steps)
-        return layout_of_pieces(self._prefix_ids(question), pieces)
-
     def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
         """Return the values: the logistic function makes scores of them."""
         values: Tensor = model.v_head(hidden).float()
@@ -74,6 +66,6 @@ class SkyworkConvention:
         question = checked_text(self._tokenizer, "question", question)
         return tuple(self._tokenizer.encode(self._first + question + SEPARATOR))
 
-    def _encoded_step(self, text: str) -> tuple[int, ...]:
-        text = neutralized(self._tokenizer, text)
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+    def _encoded_step(self, step: str) -> tuple[int, ...]:
+        text = neutralized(self._tokenizer, step.strip())
+        return (*self._tokenizer.encode(text, add_special_tokens=False), self.separator_id)

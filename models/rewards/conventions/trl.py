@@ -6,7 +6,6 @@ The score of a step is the probability of label 1 at the last token of the separ
 Reference: von Werra et al. (2020). TRL: transformer reinforcement learning. `PRMTrainer`.
 """
 
-from functools import lru_cache
 from typing import Any
 
 from jaxtyping import Float
@@ -16,18 +15,17 @@ from transformers import AutoModelForTokenClassification, PreTrainedTokenizerBas
 from llmsmc.errors import InputError
 from llmsmc.models.pretrained.loading import Placement
 from llmsmc.models.rewards.conventions.convention import (
-    REMEMBERED,
-    Layout,
-    layout_of_pieces,
+    PiecewiseConvention,
     load_with_head,
     not_a_reward_model,
 )
-from llmsmc.models.text.chat import checked_text, neutralized
+from llmsmc.models.text.chat import checked_text
+from llmsmc.models.text.vocabulary import neutralized
 
 NUM_LABELS = 2  # 0: the step is wrong, 1: it is right
 
 
-class TrlConvention:
+class TrlConvention(PiecewiseConvention):
     r"""Layout and head of token classifiers, such as TRL trains them.
 
     The separator is not stored with a checkpoint: that of TRL is "\n" where nothing else was said,
@@ -45,8 +43,7 @@ class TrlConvention:
         self._separator_ids = tuple(tokenizer.encode(separator, add_special_tokens=False))
         first = tokenizer.bos_token_id
         self._first_ids = () if first is None else (int(first),)
-        self._prefix_ids = lru_cache(REMEMBERED)(self._encoded_question)
-        self._step_ids = lru_cache(REMEMBERED)(self._encoded_step)
+        super().__init__(self._encoded_question, self._encoded_step)
 
     @classmethod
     def recognizes(cls, architecture: str, tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -63,11 +60,6 @@ class TrlConvention:
             raise not_a_reward_model(source, "trl", "score", f"{model.config.num_labels} labels")
         return model
 
-    def layout(self, question: str, steps: tuple[str, ...]) -> Layout:
-        """Return the question and the steps, with the separator behind each."""
-        pieces = ((*self._step_ids(step.strip()), *self._separator_ids) for step in steps)
-        return layout_of_pieces(self._prefix_ids(question), pieces)
-
     def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
         """Return log p / (1 - p) of label 1, from the logits."""
         logits: Tensor = model.score(hidden).float()
@@ -78,6 +70,7 @@ class TrlConvention:
         ids = self._tokenizer.encode(question, add_special_tokens=False)
         return (*self._first_ids, *ids)
 
-    def _encoded_step(self, text: str) -> tuple[int, ...]:
-        text = neutralized(self._tokenizer, text)
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+    def _encoded_step(self, step: str) -> tuple[int, ...]:
+        text = neutralized(self._tokenizer, step.strip())
+        ids = self._tokenizer.encode(text, add_special_tokens=False)
+        return (*ids, *self._separator_ids)

@@ -9,29 +9,23 @@ Reference: Zeng et al. (2025). VersaPRM: multi-domain process reward model via s
 data. arXiv 2502.06737.
 """
 
-from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
-from jaxtyping import Float
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from llmsmc.models.pretrained.loading import Placement
 from llmsmc.models.rewards.conventions.convention import (
-    REMEMBERED,
-    Layout,
-    label_log_odds,
-    layout_of_pieces,
-    load_language_model,
+    LabelConvention,
+    PiecewiseConvention,
     single_id,
 )
-from llmsmc.models.text.chat import checked_text, neutralized
+from llmsmc.models.text.chat import checked_text
+from llmsmc.models.text.vocabulary import neutralized
 
 MARKER: Final = " \n\n\n\n"
 GOOD, BAD = "+", "-"
 
 
-class VersaConvention:
+class VersaConvention(PiecewiseConvention, LabelConvention):
     """Layout and labels of VersaPRM, and of Llama-PRM800K and Qwen-PRM800K beside it.
 
     Attributes:
@@ -47,32 +41,12 @@ class VersaConvention:
             single_id(tokenizer, "versa", BAD),
         )
         self._tokenizer = tokenizer
-        self._prefix_ids = lru_cache(REMEMBERED)(self._encoded_question)
-        self._step_ids = lru_cache(REMEMBERED)(self._encoded_step)
-
-    @classmethod
-    def recognizes(cls, architecture: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-        """Return that such a checkpoint looks like any language model."""
-        return False
-
-    @classmethod
-    def load(cls, source: str, placement: Placement) -> Any:
-        """Load a checkpoint, which is a language model."""
-        return load_language_model(source, placement)
-
-    def layout(self, question: str, steps: tuple[str, ...]) -> Layout:
-        """Return the question and the steps, with the marker behind each."""
-        pieces = ((*self._step_ids(step.strip()), self.marker_id) for step in steps)
-        return layout_of_pieces(self._prefix_ids(question), pieces)
-
-    def log_odds(self, model: Any, hidden: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
-        """Return the log-odds of "+" against "-"."""
-        return label_log_odds(model, hidden, *self.label_ids)
+        super().__init__(self._encoded_question, self._encoded_step)
 
     def _encoded_question(self, question: str) -> tuple[int, ...]:
         question = checked_text(self._tokenizer, "question", question.strip())
         return tuple(self._tokenizer.encode(question.replace(MARKER, "\n\n") + " \n\n"))
 
-    def _encoded_step(self, text: str) -> tuple[int, ...]:
-        text = neutralized(self._tokenizer, text).replace(MARKER, "\n\n")
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+    def _encoded_step(self, step: str) -> tuple[int, ...]:
+        text = neutralized(self._tokenizer, step.strip()).replace(MARKER, "\n\n")
+        return (*self._tokenizer.encode(text, add_special_tokens=False), self.marker_id)

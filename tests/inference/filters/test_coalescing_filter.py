@@ -14,9 +14,7 @@ from llmsmc import InputError, Posterior
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.inference import Adaptive, BootstrapFilter, CoalescingFilter, multinomial, systematic
 from llmsmc.inference.filters.coalescing_filter import coalesced, draw_members
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.propagation import begin, extend
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run, extend, init
 from llmsmc.models import HiddenMarkov
 from llmsmc.models.reasoning.model import Reasoning
 from tests.statistics import MAX_Z, p_value_of_law, z_score
@@ -182,7 +180,7 @@ def test_where_nothing_is_learned_it_says_so() -> None:
 def one_particle_a_text(num_particles: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The filter as it is where each state has one past: merge all that is equal."""
     run = Run(table_without_end(), None, RandomStreams(seed))
-    population = begin(run, num_particles)
+    population = init(run, num_particles)
     for t in range(4):
         if t > 0:
             drawn, carried, _ = systematic(

@@ -14,7 +14,7 @@ from llmsmc.core.randomness import RandomStreams
 from llmsmc.core.weights import as_log_weights
 from llmsmc.errors import DegenerateWeightsError
 from llmsmc.inference import Adaptive, BootstrapFilter, IslandFilter, multinomial, systematic
-from llmsmc.inference.resampling.blockwise import InBlocks
+from llmsmc.inference.resampling.blockwise import Blockwise
 from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
 from tests.toys import language_with_eos, table_without_end
 
@@ -33,7 +33,7 @@ def test_blocks_keep_their_mass_and_their_particles(
 ) -> None:
     source = RandomStreams(seed).generator(0, "resample")
     log_weights = as_log_weights(weights)
-    ancestors, carried, _ = InBlocks(multinomial, num_blocks)(log_weights, generator=source)
+    ancestors, carried, _ = Blockwise(multinomial, num_blocks)(log_weights, generator=source)
     size = 12 // num_blocks
     assert torch.equal(ancestors // size, torch.arange(12) // size)
     before = log_weights.reshape(num_blocks, size).logsumexp(1)
@@ -99,7 +99,7 @@ def test_islands_are_equally_large() -> None:
     with pytest.raises(InputError, match="num_islands"):
         IslandFilter(10, 0)
     with pytest.raises(InputError, match="accepted: a multiple of 3"):
-        InBlocks(systematic, 3)(
+        Blockwise(systematic, 3)(
             torch.zeros(4).double(), generator=RandomStreams(0).generator(0, "resample")
         )
     assert replace(IslandFilter(12), num_islands=3).num_islands == 3

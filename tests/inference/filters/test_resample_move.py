@@ -23,10 +23,9 @@ from llmsmc.inference import (
     multinomial,
     systematic,
 )
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run
 from llmsmc.inference.moves.regenerate_suffix import regenerated
-from llmsmc.inference.resampling.points import uniforms
+from llmsmc.inference.resampling.scheme import uniforms
 from llmsmc.models import HiddenMarkov, TabularLanguageModel
 from tests.replicates import check_unbiased, replicates
 from tests.statistics import MAX_Z, p_value_of_law, z_score

@@ -11,7 +11,7 @@ from llmsmc import InputError
 from llmsmc.core.weights import effective_sample_size
 from llmsmc.errors import DegenerateWeightsError, NumericalError
 from llmsmc.inference import TemperedSMC, multinomial, systematic
-from llmsmc.inference.resampling.blockwise import InBlocks
+from llmsmc.inference.resampling.blockwise import Blockwise
 from llmsmc.models import TabularLanguageModel
 from llmsmc.testing.instances import of_table
 from llmsmc.testing.replicates import run_on
@@ -27,7 +27,7 @@ LADDER = (0.1, 0.35, 1.0)
 def test_a_fixed_ladder_is_unbiased(toy: Any, num_particles: int, scheme: Any) -> None:
     model, num_runs = toy(), 600
     algorithm = TemperedSMC(
-        num_particles * num_runs, LADDER, resampler=InBlocks(scheme, num_runs), num_moves=2
+        num_particles * num_runs, LADDER, resampler=Blockwise(scheme, num_runs), num_moves=2
     )
     posterior = algorithm.run(model, seed=0)
     weights = posterior.log_weights.exp().reshape(num_runs, num_particles) * num_runs
@@ -61,7 +61,7 @@ def test_weighing_after_the_move_is_rejected() -> None:
     evidence = {}
     for kind in (TemperedSMC, MovesAhead):
         algorithm = kind(
-            8 * num_runs, LADDER, resampler=InBlocks(systematic, num_runs), num_moves=10
+            8 * num_runs, LADDER, resampler=Blockwise(systematic, num_runs), num_moves=10
         )
         weights = algorithm.run(model, seed=1).log_weights.exp().reshape(num_runs, 8)
         exact = math.exp(model.log_evidence()) / num_runs

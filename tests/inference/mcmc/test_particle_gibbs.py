@@ -12,7 +12,7 @@ from llmsmc import InputError
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.errors import DegenerateWeightsError
 from llmsmc.inference import Adaptive, ParticleGibbs, multinomial, systematic
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Run
 from llmsmc.inference.mcmc.conditional_smc import Chains, draw_references, first_references, sweep
 from llmsmc.inference.mcmc.reference import RememberedPaths, Trajectories
 from llmsmc.inference.resampling.scheme import Resampler

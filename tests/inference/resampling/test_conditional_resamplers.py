@@ -19,9 +19,8 @@ from llmsmc.inference.resampling.multinomial import (
     conditional_multinomial,
     multinomial,
 )
-from llmsmc.inference.resampling.points import uniforms
 from llmsmc.inference.resampling.residual import conditional_residual
-from llmsmc.inference.resampling.scheme import Batched, Conditional, Resampler
+from llmsmc.inference.resampling.scheme import Batched, Conditional, Resampler, uniforms
 from llmsmc.inference.resampling.ssp import ssp
 from llmsmc.inference.resampling.stratified import (
     conditional_stratified,

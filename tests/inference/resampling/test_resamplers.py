@@ -11,13 +11,19 @@ from llmsmc.core.randomness import RandomStreams
 from llmsmc.core.weights import as_log_weights, log_evidence, normalize, scaled
 from llmsmc.errors import DegenerateWeightsError, InputError, NumericalError
 from llmsmc.inference.resampling.adaptive import Adaptive
-from llmsmc.inference.resampling.blockwise import InBlocks, conditional
+from llmsmc.inference.resampling.blockwise import Blockwise, conditional
 from llmsmc.inference.resampling.killing import killing
 from llmsmc.inference.resampling.multinomial import multinomial
 from llmsmc.inference.resampling.optimal import optimal
-from llmsmc.inference.resampling.points import inverse_cdf, inverse_cdf_of_strata
 from llmsmc.inference.resampling.residual import residual
-from llmsmc.inference.resampling.scheme import Resampled, Resampler, Scheme, equally_weighted
+from llmsmc.inference.resampling.scheme import (
+    Resampled,
+    Resampler,
+    Scheme,
+    equally_weighted,
+    inverse_cdf,
+    inverse_cdf_of_strata,
+)
 from llmsmc.inference.resampling.ssp import ssp
 from llmsmc.inference.resampling.stratified import stratified
 from llmsmc.inference.resampling.systematic import systematic, systematic_rows
@@ -321,7 +327,7 @@ def test_a_scheme_inside_blocks_and_adaptive_is_asked_for_its_forms() -> None:
         return parents[:, None].expand(weights.shape)
 
     scheme = Scheme("first", batched, kept)
-    blocks = InBlocks(Adaptive(scheme, 1.0), 2)
+    blocks = Blockwise(Adaptive(scheme, 1.0), 2)
     ancestors, _, _ = blocks(as_log_weights([0.0, -1.0, 0.0, -2.0]), generator=generator())
     assert (asked, ancestors.tolist()) == ([(2, 2)], [0, 0, 2, 2])
     assert conditional(Adaptive(scheme)) is kept

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from llmsmc import DegenerateWeightsError, Posterior, StateSpaceModel
+from llmsmc.core.capabilities import RemembersPath
 from llmsmc.core.state_space_model import Observations
 from llmsmc.inference import BestOfN, Greedy, SelfConsistency, WeightedBestOfN
 from llmsmc.inference.loop.algorithm import Algorithm
@@ -35,7 +36,8 @@ class Counting(TabularLanguageModel):
 class Stepwise(TabularLanguageModel):
     """The same model for algorithms that may not score a path at once."""
 
-    remembers_path = False
+    def supports(self, capability: type) -> bool:
+        return capability is not RemembersPath and super().supports(capability)
 
 
 def copy_as(kind: type[TabularLanguageModel], model: TabularLanguageModel) -> Any:

@@ -32,7 +32,7 @@ from llmsmc.models import (
 )
 from llmsmc.models.batching.shared import _Rewards
 from llmsmc.models.policies.decoding.step_batch import StepBatch
-from llmsmc.models.rewards.reward_batch import ScoringRequest
+from llmsmc.models.rewards.reward import ScoringRequest
 from tests.models.conftest import make_policy, make_reward_network
 
 QUESTIONS = ("What is 3 + 4?", "1?", "What is 12 plus 30, and then 7 times as much?", "2 + 2?")

@@ -5,10 +5,14 @@ import torch
 from torch import Tensor
 
 from llmsmc.models.caches.attention import Attention
-from llmsmc.models.caches.handles import CacheRows, join
-from llmsmc.models.caches.row_cache import RowCache, concatenate, gather
-from llmsmc.models.caches.row_layer import BLOCK, RowLayer
-from llmsmc.models.caches.row_selection import RowSelection
+from llmsmc.models.caches.row_cache import (
+    TOKENS_PER_BLOCK,
+    CacheRows,
+    RowCache,
+    RowSelection,
+    gather,
+    join,
+)
 from llmsmc.models.policies.language_model import LanguageModel
 
 
@@ -32,7 +36,7 @@ class Rows:
         width = max(len(row) for row in new)
         padded = torch.tensor([row + [7] * (width - len(row)) for row in new])
         with torch.no_grad():
-            logits = self.policy.forward(self.cache, padded)
+            logits = self.policy.forward(self.cache, padded)[:, -1]
         self.cache.commit(torch.tensor([len(row) for row in new]))
         for row, tokens in zip(self.ids, new, strict=True):
             row.extend(tokens)
@@ -44,6 +48,18 @@ class Rows:
         logits = self.feed([[n + 1] for n in range(len(self.ids))])
         for row, cached in zip(self.ids, logits, strict=True):
             torch.testing.assert_close(cached, uncached(self.policy, row), rtol=0.0, atol=1e-5)
+
+
+def copied(memory: CacheRows, indices: Tensor) -> RowCache:
+    """Return an independent cache with the rows of some particles."""
+    assert memory.cache is not None
+    cache = memory.cache.select(memory.rows[indices])
+    cache.truncate(memory.lengths[indices])
+    return cache
+
+
+def fork(cache: RowCache, parents: Tensor) -> None:
+    cache.append(cache, parents, cache.lengths[parents])
 
 
 def uncached(policy: LanguageModel, ids: list[int]) -> Tensor:
@@ -65,7 +81,7 @@ def test_resampling_with_duplicates_and_drops(any_policy: LanguageModel) -> None
     rows = Rows(any_policy, 3)
     rows.feed([[5, 6, 7], [8], [9, 10]])
     for indices in ([2, 2, 0], [0, 0, 0, 1, 2], [3], [0, 0]):
-        rows.cache.reorder_cache(torch.tensor(indices))
+        rows.cache = rows.cache.select(torch.tensor(indices))
         rows.ids = [list(rows.ids[n]) for n in indices]
         rows.check()
         rows.feed([list(range(3, 4 + n)) for n in range(len(indices))])
@@ -74,7 +90,7 @@ def test_resampling_with_duplicates_and_drops(any_policy: LanguageModel) -> None
 def test_fan_out_of_a_shared_prompt(any_policy: LanguageModel) -> None:
     rows = Rows(any_policy, 1)
     rows.feed([list(range(5, 30))])
-    rows.cache.reorder_cache(torch.zeros(4, dtype=torch.long))
+    rows.cache = rows.cache.select(torch.zeros(4, dtype=torch.long))
     rows.ids = [list(rows.ids[0]) for _ in range(4)]
     rows.feed([[1], [2], [3], [4]])
     rows.check()
@@ -85,9 +101,6 @@ def test_truncated_rows_forget(any_policy: LanguageModel) -> None:
     rows.feed([[5, 6, 7, 8], [8, 9], [9, 10, 11]])
     rows.cache.truncate(torch.tensor([1, 9, 2]))
     rows.ids = [rows.ids[0][:1], rows.ids[1], rows.ids[2][:2]]
-    rows.check()
-    rows.cache.crop(-1)
-    rows.ids = [row[:-1] for row in rows.ids]
     rows.check()
 
 
@@ -106,7 +119,8 @@ def test_concatenated_caches(policy: LanguageModel) -> None:
     first.feed([[5, 6, 7], [8]])
     second.feed([list(range(5, 90))])
     empty = RowCache(2)
-    joined.cache = concatenate([first.cache, empty, second.cache])
+    caches = [first.cache, empty, second.cache]
+    joined.cache = gather([(cache, torch.arange(cache.num_rows)) for cache in caches])
     joined.ids = [list(row) for row in [*first.ids, [], [], *second.ids]]
     joined.check()
     first.check()
@@ -115,17 +129,15 @@ def test_concatenated_caches(policy: LanguageModel) -> None:
 def test_a_token_costs_no_copy_of_the_cache(policy: LanguageModel) -> None:
     rows = Rows(policy, 2)
     buffers = set()
-    for _ in range(6 * BLOCK):
+    for _ in range(6 * TOKENS_PER_BLOCK):
         rows.feed([[1], [2]])
-        layer = rows.cache.layers[0]
-        assert isinstance(layer, RowLayer)
-        buffers.add(layer.keys.data_ptr())
+        buffers.add(rows.cache.buffers[0].data_ptr())
     assert len(buffers) <= 6
     assert rows.cache.num_bytes > 0
 
 
 def test_a_forward_pass_must_be_announced(policy: LanguageModel) -> None:
-    with pytest.raises(RuntimeError, match="begin"):
+    with pytest.raises(RuntimeError, match="prepare"):
         policy.model(
             torch.tensor([[1]]), past_key_values=RowCache(1), attention_mask=torch.ones(1, 1, 1, 1)
         )
@@ -140,7 +152,7 @@ def test_cache_rows_share_until_they_are_copied(policy: LanguageModel) -> None:
     resampled = memory.take(torch.tensor([3, 3, 0]))
     assert resampled.cache is memory.cache
     copy = Rows(policy, 0)
-    copy.cache = resampled.truncate(torch.tensor([2, 9, 9])).copy(torch.arange(3))
+    copy.cache = copied(resampled.truncate(torch.tensor([2, 9, 9])), torch.arange(3))
     copy.ids = [[5, 6], [5, 6, 7], [8]]
     copy.check()
     rows.check()  # not written to
@@ -155,7 +167,7 @@ def test_cache_rows_of_different_caches_are_joined(policy: LanguageModel) -> Non
     joined = join([first, second.keep(torch.tensor([False, True])), CacheRows.none(1)])
     assert joined.present.tolist() == [True, True, False, False, True, False]
     copy = Rows(policy, 0)
-    copy.cache, copy.ids = joined.copy(torch.tensor([4, 1])), [[9, 10], [8]]
+    copy.cache, copy.ids = copied(joined, torch.tensor([4, 1])), [[9, 10], [8]]
     copy.check()
     alone = join([first, CacheRows.none(2)])
     assert alone.cache is one.cache
@@ -188,7 +200,7 @@ def test_rows_that_stay_fill_the_places_of_those_that_go(
     rows.ids = [rows.ids[places.index(n)] for n in range(len(kept))]
     if kept:
         rows.check()
-        rows.cache.fork(torch.tensor([0, len(kept) - 1]))
+        fork(rows.cache, torch.tensor([0, len(kept) - 1]))
         rows.ids += [list(rows.ids[0]), list(rows.ids[-1])]
         rows.check()
 
@@ -201,9 +213,8 @@ def test_gathered_rows_have_room_for_more(policy: LanguageModel) -> None:
     for room in (0, 5):
         joined = Rows(policy, 0)
         joined.cache = gather(parts, room=room)
-        layer = joined.cache.layers[0]
-        assert isinstance(layer, RowLayer)
-        assert layer.keys.shape[0] == 3 and layer.keys.shape[2] == 3 + room
+        keys = joined.cache.buffers[0]
+        assert keys.shape[0] == 3 and keys.shape[2] == 3 + room
         joined.ids = [[11], [5, 6, 7], [5, 6, 7]]
         joined.check()
     one.check()
@@ -212,12 +223,11 @@ def test_gathered_rows_have_room_for_more(policy: LanguageModel) -> None:
 def test_what_is_no_number_can_be_wiped_out(policy: LanguageModel) -> None:
     rows = Rows(policy, 3)
     rows.feed([[5, 6, 7], [8], [9, 10]])
-    for layer in rows.cache.layers:
-        assert isinstance(layer, RowLayer)
-        layer.keys[1], layer.values[1] = torch.nan, torch.nan
+    for buffer in rows.cache.buffers.values():
+        buffer[1] = torch.nan
     rows.cache.wipe(torch.tensor([1]))
     rows.cache.keep(torch.tensor([0, 2]))
-    rows.cache.fork(torch.tensor([0]))
+    fork(rows.cache, torch.tensor([0]))
     rows.ids = [rows.ids[0], rows.ids[2], list(rows.ids[0])]
     rows.check()
 
@@ -231,7 +241,7 @@ def test_rows_move_out_of_a_cache_in_which_there_are_others(policy: LanguageMode
     own = few.own()
     assert own.cache is not None and own.cache.num_rows == 2
     copy = Rows(policy, 0)
-    copy.cache, copy.ids = own.copy(torch.arange(3)), [[9] * 5, [9] * 5, [7] * 3]
+    copy.cache, copy.ids = copied(own, torch.arange(3)), [[9] * 5, [9] * 5, [7] * 3]
     copy.check()
 
 
@@ -276,7 +286,7 @@ def test_rows_of_several_caches_are_fed_where_they_are(any_policy: LanguageModel
     assert selection.lengths.tolist() == [2, 3, 85, 0]
     new = [[1, 2], [3], [4, 5], [6]]
     padded = torch.tensor([row + [7] * (2 - len(row)) for row in new])
-    slots = selection.begin(2)
+    slots = selection.prepare(2)
     with torch.no_grad():
         logits = any_policy.model(
             padded,

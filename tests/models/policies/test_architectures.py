@@ -14,7 +14,7 @@ from llmsmc import InputError, Posterior
 from llmsmc.inference import Adaptive, BootstrapFilter, systematic
 from llmsmc.models import LanguageModel, Reasoning
 from llmsmc.models.caches.attention import Attention
-from llmsmc.models.caches.row_layer import RowLayer, Slots
+from llmsmc.models.caches.row_cache import RowCache, Slots, gather
 from llmsmc.models.pretrained.loading import context_length
 from llmsmc.models.pretrained.tolerance import CACHED_TOLERANCE
 from llmsmc.models.text.chat import chat_ids, chat_text
@@ -219,32 +219,33 @@ def test_positions_that_come_from_the_mask_are_refused(tmp_path: Path) -> None:
 def test_a_model_that_forgets_is_refused(
     folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    update = RowLayer.update
+    update = RowCache.update
 
-    def forgetful(self: RowLayer, keys: torch.Tensor, *rest: object, **options: object) -> object:
+    def forgetful(self: RowCache, keys: torch.Tensor, *rest: object, **options: object) -> object:
         kept, values = update(self, keys, *rest, **options)  # type: ignore[arg-type]
         return kept * 0, values
 
-    monkeypatch.setattr(RowLayer, "update", forgetful)
+    monkeypatch.setattr(RowCache, "update", forgetful)
     with pytest.raises(InputError, match="cannot be run step by step.*total variation"):
         LanguageModel.from_pretrained(folder_of("qwen2"))
 
 
 def test_layers_on_several_devices() -> None:
     """Keys live where their layer computes; who they belong to is known elsewhere."""
-    layer = RowLayer()
-    rows, positions = torch.arange(2)[:, None], torch.tensor([[0, 1], [3, 4]])
-    slots = Slots(rows, positions, torch.ones(2, 1, 2, 5, dtype=torch.bool))
-    new = torch.zeros(2, 1, 2, 4, device="meta")
-    keys, _ = layer.update(new, new, slots=slots)
+    cache = RowCache(2)
+    cache.prepare(5)
+    new = torch.zeros(2, 1, 5, 4, device="meta")
+    keys, _ = cache.update(new, new, 0)
+    cache.commit(torch.tensor([5, 3]))
     assert keys.device.type == "meta" and keys.shape == (2, 1, 5, 4)
-    gathered = RowLayer.gathered([(layer, torch.tensor([1, 1, 0]), 5)], 5)
-    assert gathered.keys.device.type == "meta" and len(gathered.keys) == 3
-    layer.append(2, layer, torch.tensor([1]), 5)
-    assert layer.keys.shape[0] >= 3
-    layer.move(torch.tensor([2]), torch.tensor([0]), 5)
-    layer.wipe(torch.tensor([1]))
-    assert layer.values.device.type == "meta"
+    gathered = gather([(cache, torch.tensor([1, 1, 0]))])
+    assert gathered.buffers[0].device.type == "meta" and len(gathered.buffers[0]) == 3
+    cache.append(cache, torch.tensor([1]), torch.tensor([3]))
+    assert cache.buffers[0].shape[0] >= 3
+    cache.put_in_front(torch.tensor([2]))
+    cache.keep(torch.tensor([0, 2]))
+    cache.wipe(torch.tensor([1]))
+    assert cache.buffers[1].device.type == "meta"
 
 
 def test_device_map(folder_of: Callable[[str], Path]) -> None:

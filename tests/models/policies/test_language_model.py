@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from llmsmc import InputError, NumericalError
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.policies.decoding.sampling import UniformTable
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
+from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.policies.decoding.requests import StepRequest, StepTokens, UniformTable
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.text.stopping import EOS, LENGTH, STOP, Delimiter, TokenCount
 
@@ -101,7 +100,7 @@ def test_compaction_changes_nothing(
     policy: LanguageModel, fraction: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = first_step(policy, 16)
-    monkeypatch.setattr("llmsmc.models.policies.decoding.token_loop.MIN_ACTIVE_FRACTION", fraction)
+    monkeypatch.setattr("llmsmc.models.policies.decoding.step_batch.MIN_ACTIVE_FRACTION", fraction)
     drawn = first_step(policy, 16)
     assert rows(drawn) == rows(expected)
     torch.testing.assert_close(drawn.log_probs, expected.log_probs, rtol=0.0, atol=1e-5)
@@ -153,7 +152,7 @@ def test_shared_rows_that_were_set_aside_are_their_own(
     policy: LanguageModel, fraction: float, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some stop in a row in which others go on: what is cached of them must stay."""
-    monkeypatch.setattr("llmsmc.models.policies.decoding.token_loop.MIN_ACTIVE_FRACTION", fraction)
+    monkeypatch.setattr("llmsmc.models.policies.decoding.step_batch.MIN_ACTIVE_FRACTION", fraction)
     for seed in range(12):
         drawn, _ = policy.sample_step(
             StepRequest(
@@ -196,11 +195,11 @@ def test_stop_reasons_are_told_apart(policy: LanguageModel) -> None:
     seen = set()
     for ids, reason in zip(rows(drawn), drawn.stop_reasons.tolist(), strict=True):
         seen.add(reason)
-        text = policy.decode(ids)
+        text = policy.tokens.decode(ids)
         assert (reason == EOS) == (ids[-1] in policy.eos_ids)
         if reason == STOP:
             assert "\n\n" in text and text.strip()
-            assert "\n\n" not in policy.decode(ids[:-1]).lstrip()
+            assert "\n\n" not in policy.tokens.decode(ids[:-1]).lstrip()
         if reason == LENGTH:
             assert len(ids) == 12
         assert not any(token in policy.eos_ids for token in ids[:-1])
@@ -366,6 +365,5 @@ def test_a_prefix_is_computed_once_however_many_share_it(
 def test_text_is_read_behind_what_stands_before(policy: LanguageModel) -> None:
     ids = policy.tokenizer.encode("one two three", add_special_tokens=False)
     for cut in range(len(ids)):
-        assert policy.decode(ids[:cut]) + policy.decode(ids[cut:], after=ids[:cut]) == (
-            "one two three"
-        )
+        first = policy.tokens.decode(ids[:cut])
+        assert first + policy.tokens.decode(ids[cut:], after=ids[:cut]) == "one two three"

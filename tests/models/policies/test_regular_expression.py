@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from llmsmc import InputError
 from llmsmc.models.text.regular_expression import RegularExpression
-from llmsmc.models.text.token_pieces import token_pieces
+from llmsmc.models.text.vocabulary import token_pieces
 from tests.models.policies.test_stopping import follow
 
 PATTERNS = [

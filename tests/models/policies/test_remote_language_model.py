@@ -177,7 +177,7 @@ def test_thinking_is_refused_before_anything_is_asked(kind: str, remote: Remotes
 
 def test_thinking_that_the_prompt_has_closed_is_none_to_a_server(remote: Remotes) -> None:
     policy, _ = remote()
-    closing = policy.decode(policy.prompt_ids(QUESTION)).split()[-1]
+    closing = policy.tokens.decode(policy.prompt_ids(QUESTION)).split()[-1]
     model = Reasoning(policy, None, QUESTION, max_steps=1, thinking=Thinking(closing, "<t>"))
     assert SelfConsistency(2).run(model, seed=0).particles.thinking_end is None
 

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from llmsmc.models.policies.decoding.sampling import CHUNK, UniformTable, invert
+from llmsmc.models.policies.decoding.requests import TOKENS_PER_CHUNK, UniformTable
+from llmsmc.models.policies.decoding.step_batch import invert
 
 
 def test_frequencies() -> None:
@@ -37,8 +38,8 @@ def test_not_a_number_stays_in_range() -> None:
 def test_the_table_does_not_depend_on_how_it_is_read() -> None:
     one = UniformTable(3, torch.Generator().manual_seed(1))
     two = UniformTable(3, torch.Generator().manual_seed(1))
-    late = two.column(2 * CHUNK)
-    columns = [one.column(index) for index in range(2 * CHUNK + 1)]
+    late = two.column(2 * TOKENS_PER_CHUNK)
+    columns = [one.column(index) for index in range(2 * TOKENS_PER_CHUNK + 1)]
     assert torch.equal(columns[-1], late)
     assert torch.equal(columns[5], two.column(5))
     assert len({float(column[0]) for column in columns}) == len(columns)

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from llmsmc import InputError
 from llmsmc.models.text.stopping import Automaton, Delimiter, TokenCount, step_rule
-from llmsmc.models.text.token_pieces import token_pieces
+from llmsmc.models.text.vocabulary import token_pieces
 
 
 def follow(automaton: Automaton, ids: list[int]) -> int | None:

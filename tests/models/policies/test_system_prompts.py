@@ -6,9 +6,10 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from llmsmc.errors import InputError
-from llmsmc.models.text.chat import chat_text
-from llmsmc.models.text.vocabulary import Vocabulary
+from llmsmc.models.text.chat import chat_text, prompt_ids
 from tests.models.conftest import tokenizer  # noqa: F401 - a fixture
+
+Templated = Callable[[str], PreTrainedTokenizerFast]
 
 ALTERNATE = (
     "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
@@ -46,25 +47,23 @@ BROKEN = {
 
 
 @pytest.fixture
-def vocabulary(
+def templated(
     tokenizer: PreTrainedTokenizerFast,  # noqa: F811 - a fixture
     monkeypatch: pytest.MonkeyPatch,
-) -> Callable[[str], Vocabulary]:
-    def with_template(template: str) -> Vocabulary:
+) -> Templated:
+    def with_template(template: str) -> PreTrainedTokenizerFast:
         monkeypatch.setattr(tokenizer, "chat_template", template)
-        return Vocabulary(tokenizer, len(tokenizer))
+        return tokenizer
 
     return with_template
 
 
 @pytest.mark.parametrize(("template", "said"), NO_SYSTEM.items())
-def test_a_template_without_a_system_prompt(
-    vocabulary: Callable[[str], Vocabulary], template: str, said: str
-) -> None:
-    own = vocabulary(template)
-    assert own.prompt_ids("What is 1 + 1?", None, 100, "it")
+def test_a_template_without_a_system_prompt(templated: Templated, template: str, said: str) -> None:
+    own = templated(template)
+    assert prompt_ids(own, "What is 1 + 1?", None, 100, "it")
     with pytest.raises(InputError) as caught:
-        own.prompt_ids("What is 1 + 1?", "Be brief.", 100, "it")
+        prompt_ids(own, "What is 1 + 1?", "Be brief.", 100, "it")
     assert f"takes no system prompt. Got {said}" in str(caught.value)
     assert "(leave --system out), and its text at the start of the question" in str(caught.value)
 
@@ -72,22 +71,27 @@ def test_a_template_without_a_system_prompt(
 @pytest.mark.parametrize(("template", "said"), BROKEN.items())
 @pytest.mark.parametrize("system", [None, "Be brief."])
 def test_a_template_that_renders_nothing(
-    vocabulary: Callable[[str], Vocabulary], template: str, said: str, system: str | None
+    templated: Templated,
+    template: str,
+    said: str,
+    system: str | None,
 ) -> None:
     with pytest.raises(InputError) as caught:
-        vocabulary(template).prompt_ids("What is 1 + 1?", system, 100, "it")
+        prompt_ids(templated(template), "What is 1 + 1?", system, 100, "it")
     assert str(caught.value).startswith("The chat template of the tokenizer renders no chat. Got")
     assert said in str(caught.value)
     assert "\x1b" not in str(caught.value)
 
 
-def test_a_template_with_a_system_prompt(vocabulary: Callable[[str], Vocabulary]) -> None:
+def test_a_template_with_a_system_prompt(
+    templated: Templated,
+) -> None:
     for template in (
         "{% for message in messages %}{{ message['content'] }}{% endfor %}",
         "{{ messages[0]['content'] | trim }}\n\n{{ messages[-1]['content'] }}",
         "{{ messages | map(attribute='content') | join('\n') }}",
     ):
-        own = vocabulary(template)
-        assert own.prompt_ids("What is 7?", "  First,\n\nadd. ", 100, "it")
+        own = templated(template)
+        assert prompt_ids(own, "What is 7?", "  First,\n\nadd. ", 100, "it")
     with pytest.raises(InputError, match="renders no chat"):
-        chat_text(vocabulary(ALTERNATE).tokenizer, [{"role": "assistant", "content": "a"}])
+        chat_text(templated(ALTERNATE), [{"role": "assistant", "content": "a"}])

@@ -7,8 +7,8 @@ import torch
 from transformers.integrations import sdpa_attention
 
 from llmsmc.models import LanguageModel, RewardModel
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.pretrained.grouped_attention import NAME
+from llmsmc.models.caches.attention import GROUPED
+from llmsmc.models.caches.row_cache import CacheRows
 from llmsmc.models.rewards.reward import Solution
 
 QUESTION = "Let a = 7 + 4 * 12. Let b = a - 9. What is b?"
@@ -31,7 +31,7 @@ def log_odds(reward: RewardModel) -> list[list[float]]:
 
 def test_scores_are_those_of_transformers_bit_for_bit(reward: RewardModel) -> None:
     ours = log_odds(reward)
-    assert reward.model.config._attn_implementation == NAME
+    assert reward.model.config._attn_implementation == GROUPED
     reward.model.set_attn_implementation("sdpa")
     assert log_odds(reward) == ours
 
@@ -49,13 +49,13 @@ def test_nothing_is_copied(reward: RewardModel, monkeypatch: pytest.MonkeyPatch)
 
 def test_tokens_are_those_of_transformers_bit_for_bit() -> None:
     policy = LanguageModel.from_pretrained("minimath-policy", device="cpu")
-    assert policy.model.config._attn_implementation == NAME
+    assert policy.model.config._attn_implementation == GROUPED
     prompt = policy.prompt_ids(QUESTION)
-    ours = policy.log_probs(prompt, policy.encode(STEPS[0]))
+    ours = policy.log_probs(prompt, policy.tokens.encode(STEPS[0]))
     policy.model.set_attn_implementation("sdpa")
-    assert torch.equal(policy.log_probs(prompt, policy.encode(STEPS[0])), ours)
+    assert torch.equal(policy.log_probs(prompt, policy.tokens.encode(STEPS[0])), ours)
 
 
 def test_what_is_saved_does_not_ask_for_it(reward: RewardModel, tmp_path: Path) -> None:
     reward.model.save_pretrained(tmp_path)
-    assert NAME not in (tmp_path / "config.json").read_text()
+    assert GROUPED not in (tmp_path / "config.json").read_text()

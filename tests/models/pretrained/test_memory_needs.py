@@ -10,7 +10,6 @@ from transformers import AutoModelForCausalLM
 from benchmarks.memory import POLICIES, REWARD, reward_size, run_table, weights_table
 from llmsmc import InputError
 from llmsmc.models.caches.row_cache import RowCache
-from llmsmc.models.caches.row_layer import RowLayer
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.pretrained.loading import Placement
 from llmsmc.models.pretrained.memory_needs import model_size
@@ -43,10 +42,8 @@ def test_the_cache_is_that_of_a_run(policy: LanguageModel) -> None:
     cache = RowCache(3)
     with torch.no_grad():
         policy.forward(cache, torch.arange(3 * 10).reshape(3, 10))
-    cache.commit(10)
-    layer = cache.layers[0]
-    assert isinstance(layer, RowLayer)
-    keys = layer.keys
+    cache.commit(torch.full((3,), 10))
+    keys = cache.buffers[0]
     per_token = cache.num_bytes / (keys.shape[0] * keys.shape[2])
     size = model_size(policy.model.config)
     assert size.cache(1, 1, bytes_per_number=4) == per_token

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from llmsmc import InputError
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.policies.decoding.step_tokens import StepRequest
+from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.policies.decoding.requests import StepRequest
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.pretrained.loading import EMBEDDED, load_tokenizer, resolve
 from llmsmc.models.pretrained.quantization import quantization_config

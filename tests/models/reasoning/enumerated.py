@@ -19,9 +19,13 @@ from torch import Tensor
 from llmsmc.core.cost import Cost
 from llmsmc.grading.grades import boxed_answer
 from llmsmc.models import Reasoning
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.policies.decoding.step_tokens import StepRequest, StepTokens
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest, TokenScores
+from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.policies.decoding.requests import (
+    ScoreRequest,
+    StepRequest,
+    StepTokens,
+    TokenScores,
+)
 from llmsmc.models.policies.policy import Demands
 from llmsmc.models.reasoning.particles import FINISH_REASONS, NO_STEP, ReasoningParticles
 from llmsmc.models.rewards.reward_function import RewardFunction
@@ -32,34 +36,17 @@ from llmsmc.testing import Instance
 Ids = tuple[int, ...]
 
 
-class TablePolicy:
-    """A language model that is a table: of the next token behind every text.
+class TableTokens:
+    """The tokens of a table."""
 
-    The first token ends the text, and has no text.
-    """
+    special = frozenset[str]()
 
-    name, quantization, device, eos_ids = "table", None, torch.device("cpu"), (0,)
-    masks, whole_answers_only, special_tokens = False, False, frozenset[str]()
-    context_length = 1_000_000
-
-    def __init__(self, words: Sequence[str], longest: int, seed: int, silent: bool = False) -> None:
-        """With `silent`, the end of the text is not among the tokens, as with some servers."""
-        self.silent, self._automata = silent, dict[StepRule, Automaton]()
-        self.words, source = ["", *words], np.random.default_rng(seed)
-        self.longest, size = longest, len(self.words)
-        law = source.dirichlet(np.full(size, 2.0), size=sum(size**k for k in range(longest)))
-        self.law = torch.from_numpy(law)
-        self._offsets = torch.tensor([sum(size**k for k in range(n)) for n in range(longest + 1)])
+    def __init__(self, words: list[str]) -> None:
+        self.words, self._automata = words, dict[StepRule, Automaton]()
 
     @property
-    def vocabulary(self) -> dict[str, int]:
+    def ids(self) -> dict[str, int]:
         return {word or "<end>": n for n, word in enumerate(self.words)}
-
-    def check(self, demands: Demands) -> None:
-        pass
-
-    def prompt_ids(self, question: str, system: Any = None, thinking: Any = None) -> Ids:
-        return (1,)
 
     def encode(self, text: str) -> Ids:
         return tuple(self.words.index(word) for word in re.findall(r"<t>|</t>|.", text))
@@ -75,9 +62,35 @@ class TablePolicy:
     def mask(self, constraint: Any) -> Any:
         raise NotImplementedError
 
+
+class TablePolicy:
+    """A language model that is a table: of the next token behind every text.
+
+    The first token ends the text, and has no text.
+    """
+
+    name, quantization, device, eos_ids = "table", None, torch.device("cpu"), (0,)
+    masks, whole_answers_only = False, False
+    context_length = 1_000_000
+
+    def __init__(self, words: Sequence[str], longest: int, seed: int, silent: bool = False) -> None:
+        """With `silent`, the end of the text is not among the tokens, as with some servers."""
+        self.silent, self.tokens = silent, TableTokens(["", *words])
+        self.words, source = self.tokens.words, np.random.default_rng(seed)
+        self.longest, size = longest, len(self.words)
+        law = source.dirichlet(np.full(size, 2.0), size=sum(size**k for k in range(longest)))
+        self.law = torch.from_numpy(law)
+        self._offsets = torch.tensor([sum(size**k for k in range(n)) for n in range(longest + 1)])
+
+    def check(self, demands: Demands) -> None:
+        pass
+
+    def prompt_ids(self, question: str, system: Any = None, thinking: Any = None) -> Ids:
+        return (1,)
+
     def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
         assert request.temperature == 1.0 and request.uniforms is not None
-        size, automaton = len(request), self.automaton(request.rule)
+        size, automaton = len(request), self.tokens.automaton(request.rule)
         room = request.room(self.context_length)
         states = automaton.start(size) if request.starts is None else request.starts
         codes, lengths = self._codes(request.token_ids, request.num_tokens)
@@ -253,14 +266,14 @@ class Language:
 
     def _is_open(self, ids: Ids) -> bool:
         thinking = self.model.thinking
-        return thinking is not None and thinking.closing not in self.policy.decode(ids)
+        return thinking is not None and thinking.closing not in self.policy.tokens.decode(ids)
 
     def _forced(self, ids: Ids, ends: Ids) -> int | None:
         """Return the token that must come next, if thinking is closed by force."""
         thinking = self.model.thinking
         if thinking is None or thinking.max_tokens is None or not self._is_open(ids):
             return None
-        due = self.policy.encode(thinking.forced_text)
+        due = self.policy.tokens.encode(thinking.forced_text)
         beyond = len(ids) - thinking.max_tokens
         return due[beyond] if beyond >= 0 else None
 
@@ -272,7 +285,7 @@ class Language:
             rule = rule if thinking.step is None else thinking.step
         if isinstance(rule, int):
             return len(step) >= rule
-        text = self.policy.decode(step)
+        text = self.policy.tokens.decode(step)
         if isinstance(rule, str):
             places = range(len(text) - len(rule) + 1)
             return any(text[n:].startswith(rule) and text[:n].strip() for n in places)
@@ -285,7 +298,7 @@ class Language:
         """Return the texts; what is blank goes to the one before, or to the one that comes."""
         texts, stops, held, start = list[str](), list[int](), "", 0
         for end in ends:
-            piece, start = held + self.policy.decode(ids[start:end]), end
+            piece, start = held + self.policy.tokens.decode(ids[start:end]), end
             held = ""
             if piece.strip():
                 texts.append(piece)
@@ -373,8 +386,8 @@ class Language:
             transition_ends=rows([one.ends for one in chosen], NO_STEP),
             finish_codes=torch.tensor([FINISH_REASONS.index(one.reason) for one in chosen]),
         )
-        thoughts = self.model._thoughts
-        return particles if thoughts is None else thoughts.certain_where_forced(particles)
+        thinking = self.model._thinking
+        return particles if thinking is None else thinking.certain_where_forced(particles)
 
     def instance(self, name: str = "") -> Instance:
         """The model with its exact answers: how often each solution occurs, rare ones together."""

@@ -41,14 +41,13 @@ from llmsmc.inference import (
     stratified,
     systematic,
 )
-from llmsmc.inference.loop.population import Population
-from llmsmc.inference.loop.run import Run
+from llmsmc.inference.loop.loop import Population, Run
 from llmsmc.inference.mcmc.conditional_smc import Chains, draw_references, sweep
 from llmsmc.inference.mcmc.reference import RememberedPaths
 from llmsmc.inference.resampling.killing import killing
 from llmsmc.inference.resampling.residual import residual
 from llmsmc.models import Reasoning
-from llmsmc.models.reasoning import step_texts
+from llmsmc.models.reasoning import step_sampling
 from llmsmc.models.reasoning.particles import NO_STEP, ReasoningParticles
 from llmsmc.models.text.regular_expression import RegularExpression
 from llmsmc.models.text.stopping import WholeAnswer
@@ -184,13 +183,13 @@ def test_what_is_drawn_is_what_is_meant(kind: str, cut: str) -> None:
 def steps_of(model: Reasoning, size: int, seed: int = 3) -> Iterator[ReasoningParticles]:
     """The states of a filter without resampling, as they are after each step."""
     state = model.sample_initial(size, generator=generator(seed))
-    model.log_likelihood(0, None, state, None)
+    state, _ = model.observe(0, None, state, None)
     yield state
     for t in range(1, last_step(model) + 1):
         if bool(state.finished.all()):
             return
         previous, state = state, model.sample_transition(t, state, generator=generator(seed + t))
-        model.log_likelihood(t, previous, state, None)
+        state, _ = model.observe(t, previous, state, None)
         yield state
 
 
@@ -247,7 +246,7 @@ def test_rewards_read_the_texts_and_nothing_blank(kind: str) -> None:
     for particle in list(steps_of(chosen.model, 60))[-1]:  # the reward refuses what is blank
         assert all(step.strip() for step in particle.steps)
         assert particle.rewards == pytest.approx(tuple(reward.score("", list(particle.steps))))
-        text = chosen.policy.decode(particle.token_ids)
+        text = chosen.policy.tokens.decode(particle.token_ids)
         assert particle.text == (text if text.strip() else "")
 
 
@@ -447,14 +446,14 @@ def test_taking_what_was_read_as_a_whole_for_scored_is_rejected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A path put together is read once, as a whole; its first steps when it is cut back."""
-    right: Callable[..., ReasoningParticles] = step_texts.told
+    right: Callable[..., ReasoningParticles] = step_sampling.with_texts
 
-    def told(particles: ReasoningParticles, *arguments: Any) -> ReasoningParticles:
+    def with_texts(particles: ReasoningParticles, *arguments: Any) -> ReasoningParticles:
         new = right(particles, *arguments)
         return replace(new, num_scored=torch.minimum(particles.num_scored, new.num_steps))
 
-    for module in ("rewinding", "splicing", "step_sampling"):
-        monkeypatch.setattr(f"llmsmc.models.reasoning.{module}.told", told)
+    for module in ("splicing", "step_sampling"):
+        monkeypatch.setattr(f"llmsmc.models.reasoning.{module}.with_texts", with_texts)
     with pytest.raises(AssertionError, match="not close"):
         test_a_solution_cut_back_is_what_it_was("the end alone", "model")
 

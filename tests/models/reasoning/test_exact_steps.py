@@ -427,14 +427,14 @@ def test_prompts_that_open_or_close_the_thinking(policy: LanguageModel) -> None:
         return Reasoning(other, None, "a", thinking=Thinking(CLOSING, "<\n\n"))
 
     opens = with_template("{{ messages[0]['content'] }}<\n\n")
-    assert opens._thoughts is not None
+    assert opens._thinking is not None
     closes = with_template("{{ messages[0]['content'] }}<\n\n</t>")
-    assert closes._thoughts is None
+    assert closes._thinking is None
     assert closes.sample_initial(2, generator=generator(0)).thinking_end is None
     asked = with_template(
         "{{ messages[0]['content'] }}{% if not enable_thinking %}<\n\n</t>{% endif %}"
     )
-    assert asked._thoughts is not None
+    assert asked._thinking is not None
     assert replace(asked, thinking=None).prompt_ids[-2:] == (4, 5)
 
 

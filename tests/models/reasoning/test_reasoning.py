@@ -19,11 +19,11 @@ from llmsmc.inference import (
     ResampleMove,
     SelfConsistency,
 )
-from llmsmc.models.caches.handles import CacheRows
+from llmsmc.models.caches.row_cache import CacheRows
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.reasoning.model import Reasoning
 from llmsmc.models.reasoning.particles import ReasoningParticles, concatenate
-from llmsmc.models.rewards import reward_batch
+from llmsmc.models.rewards import reward_model
 from llmsmc.models.rewards.reward_function import as_reward
 from llmsmc.models.rewards.reward_model import RewardModel
 from llmsmc.registry import AGGREGATIONS
@@ -61,12 +61,12 @@ def test_the_laws_of_a_model(policy: LanguageModel, reward: RewardModel, name: s
 
 def test_elements(model: Reasoning, policy: LanguageModel) -> None:
     particles = grown(model, 8, 3)
-    model.log_likelihood(2, None, particles, None)
+    particles, _ = model.observe(2, None, particles, None)
     assert len(particles) == 8
     for n in range(8):
         particle = particles[n]
         assert particle.text == "".join(particle.steps)
-        assert particle.text == policy.decode(particle.token_ids)
+        assert particle.text == policy.tokens.decode(particle.token_ids)
         assert all(step.strip() for step in particle.steps)
         assert len(particle.rewards) == len(particle.steps)
         expected = as_reward(model.reward).score(QUESTION, particle.steps) if model.reward else []
@@ -78,7 +78,7 @@ def test_elements(model: Reasoning, policy: LanguageModel) -> None:
         starts = [0, *ends[:-1]]
         for start, end, step in zip(starts, ends, particle.steps, strict=True):
             ids = particle.token_ids[start:end]
-            assert policy.decode(ids, after=particle.token_ids[:start]) == step
+            assert policy.tokens.decode(ids, after=particle.token_ids[:start]) == step
     assert particles[-1] == particles[7]
     with pytest.raises(IndexError):
         particles[8]
@@ -101,7 +101,7 @@ def test_populations_are_gathered_and_stay_as_they_are(model: Reasoning) -> None
 def test_continuing_from_ids_alone_is_the_same(model: Reasoning) -> None:
     """Resampled populations with caches draw and score what rebuilt ones do."""
     particles = grown(model, 8, 2)
-    model.log_likelihood(1, None, particles, None)
+    particles, _ = model.observe(1, None, particles, None)
     for seed in range(3):
         particles = particles[torch.randint(8, (8,), generator=generator(seed))]
         bare = model.record(particles)
@@ -125,7 +125,7 @@ def test_finished_particles_cost_nothing(model: Reasoning) -> None:
     finished = particles.finished
     assert 0 < int(finished.sum()) < 12
     done = particles[finished.nonzero().squeeze(1)]
-    model.log_likelihood(1, None, done, None)
+    done, _ = model.observe(1, None, done, None)
     before = model.cost()
     same = model.sample_transition(2, done, generator=generator(5))
     potential = model.log_likelihood(2, done, same, None)
@@ -133,13 +133,13 @@ def test_finished_particles_cost_nothing(model: Reasoning) -> None:
     assert spent == type(spent)()
     assert potential.abs().sum() == 0
     # In a mixed population only the others go through the models.
-    model.log_likelihood(1, None, particles, None)
+    particles, _ = model.observe(1, None, particles, None)
     before = model.cost()
     extended = model.sample_transition(2, particles, generator=generator(5))
     assert texts(extended[finished.nonzero().squeeze(1)]) == texts(done)
     drawn = int((extended.num_tokens - particles.num_tokens)[~finished].sum())
     assert (model.cost() - before).generated_tokens == drawn
-    potential = model.log_likelihood(2, particles, extended, None)
+    extended, potential = model.observe(2, particles, extended, None)
     assert potential[finished].abs().sum() == 0
     assert bool((potential[~finished] != 0).all())
     assert extended.policy_memory is not None
@@ -196,14 +196,14 @@ def test_potentials_telescope(model: Reasoning, reward: RewardModel) -> None:
 def test_the_whole_path_is_scored_in_one_pass(
     model: Reasoning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reward_batch, "CALL", 10_000)  # solutions of any length in one group
+    monkeypatch.setattr(reward_model, "CALL", 10_000)  # solutions of any length in one group
     state = grown(model, 6, 4)
     assert model.cost().scored_tokens == 0
     before = model.cost()
-    model.path_log_likelihood(3, state, None)
+    state, _ = model.observe_path(3, state, None)
     assert (model.cost() - before).model_calls == 2  # the question, then all steps
     before = model.cost()
-    model.path_log_likelihood(3, state, None)
+    state, _ = model.observe_path(3, state, None)
     assert (model.cost() - before).model_calls == 0
 
 
@@ -214,10 +214,10 @@ def test_positions_are_linear_in_the_steps(model: Reasoning) -> None:
     for num_steps in (8, 16, 32):
         fresh = replace(longer, policy=policy)
         state = fresh.sample_initial(3, generator=generator(0))
-        fresh.log_likelihood(0, None, state, None)
+        state, _ = fresh.observe(0, None, state, None)
         for t in range(1, num_steps):
             previous, state = state, fresh.sample_transition(t, state, generator=generator(t))
-            fresh.log_likelihood(t, previous, state, None)
+            state, _ = fresh.observe(t, previous, state, None)
         cost = fresh.cost()
         assert cost.generated_tokens == 3 * 4 * num_steps
         # Less than one position a token, as long as the three agree.
@@ -278,7 +278,7 @@ def test_a_solution_that_outgrows_the_reward_model(
 
 def test_an_answer_ends_a_particle(model: Reasoning, monkeypatch: pytest.MonkeyPatch) -> None:
     boxed = replace(model, policy=replace_eos(local(model.policy)), step=2, max_steps=3)
-    monkeypatch.setattr(boxed.policy, "decode", lambda ids, after=(): "So \\boxed{12}.\n\n")
+    monkeypatch.setattr(boxed.policy.tokens, "decode", lambda ids, after=(): "So \\boxed{12}.\n\n")
     particles = boxed.sample_initial(2, generator=generator(0))
     assert [particles[n].finish_reason for n in range(2)] == ["answer", "answer"]
     assert particles[0].answer == "12"
@@ -292,7 +292,7 @@ def test_an_answer_ends_a_particle(model: Reasoning, monkeypatch: pytest.MonkeyP
 def test_what_is_blank_is_no_step(model: Reasoning, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter(["\n", "One.\n\n", " ", "Two."])
     policy = replace_eos(local(model.policy))
-    monkeypatch.setattr(policy, "decode", lambda ids, after=(): next(answers))
+    monkeypatch.setattr(policy.tokens, "decode", lambda ids, after=(): next(answers))
     short = replace(model, policy=policy, step=2)
     state = short.sample_initial(1, generator=generator(0))
     assert (
@@ -306,7 +306,7 @@ def test_what_is_blank_is_no_step(model: Reasoning, monkeypatch: pytest.MonkeyPa
     assert float(short.log_likelihood(2, previous, state, None)) == 0
     previous, state = state, short.sample_transition(3, state, generator=generator(3))
     assert texts(state) == [("One.\n\n ", "Two.")]
-    short.log_likelihood(3, previous, state, None)
+    state, _ = short.observe(3, previous, state, None)
     assert model.reward is not None
     expected = as_reward(model.reward).score(QUESTION, ["One.", "Two."])
     assert state[0].rewards == pytest.approx(expected, abs=1e-5)
@@ -314,12 +314,12 @@ def test_what_is_blank_is_no_step(model: Reasoning, monkeypatch: pytest.MonkeyPa
 
 def test_rewound_particles_go_on_from_there(model: Reasoning) -> None:
     particles = grown(replace(model, max_steps=None), 8, 4)
-    model.log_likelihood(3, None, particles, None)
+    particles, _ = model.observe(3, None, particles, None)
     num_steps = torch.tensor([0, 1, 2, 9, 1, 0, 2, 1])
     rewound = model.rewind(particles, num_steps)
     for n, count in enumerate(num_steps.tolist()):
         assert rewound[n].steps == particles[n].steps[:count]
-        assert rewound[n].text.strip() == model.policy.decode(rewound[n].token_ids).strip()
+        assert rewound[n].text.strip() == model.policy.tokens.decode(rewound[n].token_ids).strip()
         assert rewound[n].rewards == particles[n].rewards[:count]
     shortened = rewound.num_steps < particles.num_steps
     assert not bool(rewound.finished[shortened].any())
@@ -347,10 +347,10 @@ def test_scores_are_those_of_the_texts_where_steps_are_blank(
     blank = replace(model, aggregation=aggregation, step=1, max_steps=8, stop_at_answer=False)
     assert blank.reward is not None
     previous, state = None, blank.sample_initial(24, generator=generator(1))
-    blank.log_likelihood(0, None, state, None)
+    state, _ = blank.observe(0, None, state, None)
     for t in range(1, 6):
         previous, state = state, blank.sample_transition(t, state, generator=generator(1 + t))
-        blank.log_likelihood(t, previous, state, None)
+        state, _ = blank.observe(t, previous, state, None)
     assert previous is not None
     back = blank.rewind(state, torch.arange(24) % 6)
     assert previous is not None
@@ -359,7 +359,7 @@ def test_scores_are_those_of_the_texts_where_steps_are_blank(
     joined = blank.splice(prefixes, 3, state[going_on.flip(0)])
     num_blank = 0
     for particles in (state, back, joined):
-        blank.path_log_likelihood(5, particles, None)
+        particles, _ = blank.observe_path(5, particles, None)
         for particle in particles:
             read = [particle.text] if aggregation == "model" else list(particle.steps)
             expected = as_reward(blank.reward).score(QUESTION, read if particle.steps else [])
@@ -392,7 +392,7 @@ def test_caches_that_are_given_up_change_nothing(model: Reasoning, algorithm: An
 
 def test_parents_are_extended_in_their_own_buffers(model: Reasoning) -> None:
     parents = model.sample_initial(6, generator=generator(0))
-    model.log_likelihood(0, None, parents, None)
+    parents, _ = model.observe(0, None, parents, None)
     memory = parents.policy_memory
     assert memory is not None and bool(memory.present.any())
     kept = model.sample_transition(1, parents, generator=generator(1))

@@ -19,8 +19,8 @@ from llmsmc.inference import (
     TemperedSMC,
     systematic,
 )
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.policies.decoding.token_scoring import ScoreRequest
+from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.reasoning.model import Reasoning
 from llmsmc.models.reasoning.particles import ReasoningParticles
@@ -209,7 +209,7 @@ def test_the_temperature_reaches_every_step(model: Reasoning) -> None:
 
 def test_splicing_a_solution_onto_itself_changes_nothing(model: Reasoning) -> None:
     whole = grown(model, 12, 4)
-    model.path_log_likelihood(3, whole, None)
+    whole, _ = model.observe_path(3, whole, None)
     for t in (1, 2, 3):
         long = (whole.num_steps > t).nonzero().squeeze(1)
         references = whole[long]
@@ -283,7 +283,7 @@ def test_every_algorithm_runs_on_text(model: Reasoning, algorithm: object) -> No
     posterior = algorithm.run(model, seed=0)  # type: ignore[attr-defined]
     assert math.isfinite(posterior.log_evidence)
     for particle in posterior.particles:
-        assert particle.text == model.policy.decode(particle.token_ids)
+        assert particle.text == model.policy.tokens.decode(particle.token_ids)
     torch.testing.assert_close(
         posterior.particles.log_probs.sum(1),
         plain_log_probs(model, posterior.particles),

@@ -5,7 +5,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmsmc.models.rewards.length_groups import length_groups
+from llmsmc.models.rewards.reward_model import length_groups
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=8).map(sorted)
 

@@ -21,7 +21,7 @@ from llmsmc.models import (
     SharedLanguageModel,
     SharedReward,
 )
-from llmsmc.models.caches.handles import CacheRows
+from llmsmc.models.caches.row_cache import CacheRows
 from llmsmc.models.rewards.reward import Reward, Solution
 from llmsmc.models.servers import client
 from tests.models.conftest import saved
@@ -187,7 +187,7 @@ def test_a_score_of_a_server_that_is_no_number(
     pooling.fault = fault
     model = Reasoning(policy, remote, QUESTION, aggregation, step=4, max_steps=1)
     state = model.sample_initial(4, generator=torch.Generator().manual_seed(0))
-    log_likelihood = model.log_likelihood(0, None, state, None)
+    state, log_likelihood = model.observe(0, None, state, None)
     assert 0 < int(state.failed.sum()) < 4
     assert torch.equal(log_likelihood == -math.inf, state.failed)
     assert torch.equal(model.path_log_likelihood(0, state, None), log_likelihood)

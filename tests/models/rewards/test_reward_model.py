@@ -9,8 +9,8 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from llmsmc import InputError, NumericalError
-from llmsmc.models.caches.handles import CacheRows
-from llmsmc.models.rewards import reward_batch
+from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.rewards import reward_model
 from llmsmc.models.rewards.conventions.prm_head import Qwen2ForProcessRewardModel
 from llmsmc.models.rewards.conventions.qwen import QwenConvention
 from llmsmc.models.rewards.reward import Solution
@@ -97,7 +97,7 @@ def test_cached_equals_uncached_after_every_pattern(reward: RewardModel) -> None
 def test_large_batches_are_cut_up(reward: RewardModel, monkeypatch: pytest.MonkeyPatch) -> None:
     solutions = [Solution((), STEPS[: 1 + n % 3]) for n in range(7)]
     expected, _ = score_cached(reward, solutions, CacheRows.none(7))
-    monkeypatch.setattr(reward_batch, "MAX_POSITIONS", 60)
+    monkeypatch.setattr(reward_model, "MAX_POSITIONS", 60)
     scores, memory = score_cached(reward, solutions, CacheRows.none(7))
     for row, other in zip(scores, expected, strict=True):
         assert close(row, other)
@@ -129,7 +129,7 @@ def test_what_is_computed(reward: RewardModel) -> None:
     solutions = [Solution((), STEPS[:1])] * 4
     scores, memory, cost = reward.score_steps(QUESTION, solutions, CacheRows.none(4))
     assert isinstance(reward.convention, QwenConvention)
-    length = len(reward.convention.step_ids(STEPS[0].strip())) + 1
+    length = len(reward.convention.piece_ids(STEPS[0]))
     # The question once, and the step once, on which all four agree.
     assert cost.reward_positions == len(prefix) + length
     assert (cost.scored_tokens, cost.model_calls) == (length, 2)
@@ -137,7 +137,7 @@ def test_what_is_computed(reward: RewardModel) -> None:
     assert bool(memory.present.all())
     solutions = [Solution(STEPS[:1], STEPS[1:2]), *[Solution(STEPS[:1], ())] * 3]
     _, memory, cost = reward.score_steps(QUESTION, solutions, memory)
-    length = len(reward.convention.step_ids(STEPS[1].strip())) + 1
+    length = len(reward.convention.piece_ids(STEPS[1]))
     assert (cost.reward_positions, cost.model_calls) == (length, 1)
     _, _, cost = reward.score_steps(QUESTION, [Solution(STEPS, ())] * 4, memory)
     assert (cost.reward_positions, cost.model_calls) == (0, 0)

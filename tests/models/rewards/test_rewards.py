@@ -20,7 +20,7 @@ from llmsmc.models import (
     RewardModel,
     fit_temperature,
 )
-from llmsmc.models.caches.handles import CacheRows
+from llmsmc.models.caches.row_cache import CacheRows
 from llmsmc.models.rewards.reward import Reward, Solution
 from llmsmc.models.text.stopping import TokenCount
 from tests.models.conftest import WIDE, make_reward_network

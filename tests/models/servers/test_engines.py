@@ -7,7 +7,7 @@ import pytest
 from llmsmc.errors import InputError, ServerError
 from llmsmc.models.servers import client
 from llmsmc.models.servers.address import root_of
-from llmsmc.models.servers.chat import END, Bytes, Chat
+from llmsmc.models.servers.chat import END, ByteVocabulary, Chat
 from llmsmc.models.servers.engine import Draw, Engine, LabelEngine, ScoringEngine
 from llmsmc.models.servers.llama_cpp import LlamaCpp
 from llmsmc.models.servers.sglang import SGLang
@@ -90,8 +90,8 @@ def test_labels_that_are_not_said_are_no_floor() -> None:
 
 
 def test_bytes_stand_for_ids_where_there_are_none() -> None:
-    tokens, engine = Bytes(), Chat("m")
-    prompt = tokens.prompt_ids("What is 1 + 2?", "Think.", 100, "m")
+    tokens, engine = ByteVocabulary(), Chat("m")
+    prompt = tokens.prompt_ids("What is 1 + 2?", "Think.")
     messages = engine.body(Draw(prompt, 5, 1.0, 0))["messages"]
     assert [each["role"] for each in messages] == ["system", "user"]
     assert messages[1]["content"] == "What is 1 + 2?"
@@ -100,7 +100,7 @@ def test_bytes_stand_for_ids_where_there_are_none() -> None:
     assert drawn.token_ids[-1] == END and drawn.generated_tokens == 6
     assert tokens.decode(drawn.token_ids) == "It is ≈ 3."
     with pytest.raises(InputError, match="not blank"):
-        tokens.prompt_ids(" ", None, 100, "m")
+        tokens.prompt_ids(" ")
 
 
 def test_addresses_with_and_without_the_version() -> None:

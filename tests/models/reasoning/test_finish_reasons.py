@@ -7,18 +7,14 @@ import torch
 
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import Reasoning
-from llmsmc.models.reasoning.finish_reasons import Endings
 from llmsmc.models.reasoning.particles import ANSWER, UNFINISHED
+from llmsmc.models.reasoning.step_sampling import FinishReasons
 from llmsmc.models.text import stopping
 from tests.models.conftest import local
 from tests.models.reasoning.test_reasoning import model  # noqa: F401 - a fixture
 
-ENDINGS = Endings(
-    stop_at_answer=True,
-    max_steps=None,
-    room=100,
-    thinking_end=None,
-    can_be_scored=lambda steps: True,
+FINISH_REASONS = FinishReasons(
+    stop_at_answer=True, max_steps=None, room=100, thinking_end=None, scores=None
 )
 
 
@@ -42,8 +38,9 @@ ENDINGS = Endings(
 )
 def test_what_ends_with_an_answer(step: str, ends: bool) -> None:
     reasons = torch.tensor([stopping.STOP])
-    assert ENDINGS.codes(0, ((step,),), reasons).tolist() == [ANSWER if ends else UNFINISHED]
-    thinking = replace(ENDINGS, thinking_end="</think>")
+    expected = [ANSWER if ends else UNFINISHED]
+    assert FINISH_REASONS.codes(0, ((step,),), reasons).tolist() == expected
+    thinking = replace(FINISH_REASONS, thinking_end="</think>")
     assert thinking.codes(0, ((step,),), reasons).tolist() == [UNFINISHED]
 
 
@@ -56,7 +53,9 @@ def test_a_posterior_is_of_the_answer_and_not_of_a_mention(
     policy = local(model.policy)
     monkeypatch.setattr(policy, "eos_ids", ())
     texts = [f"I will put the answer in {mention}.\n\n", "So it is \\boxed{4}.\n\n"]
-    monkeypatch.setattr(policy, "decode", lambda ids, after=(): texts[min(len(after) // 2, 1)])
+    monkeypatch.setattr(
+        policy.tokens, "decode", lambda ids, after=(): texts[min(len(after) // 2, 1)]
+    )
     reward = lambda question, steps: [1.0] * len(steps)  # noqa: E731
     written = replace(model, policy=policy, reward=reward, step=2, max_steps=3)
     posterior = BootstrapFilter(num_particles=3).run(written, seed=0)

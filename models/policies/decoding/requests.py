@@ -1,0 +1,297 @@
+"""What is asked of a language model, what it answers, and what is cached of what stands before.
+
+Rows of which nothing is cached any more, or not yet, are computed: the prompts of all that ask in
+one batch, and then what has been generated behind each of them.
+
+Shapes: B particles, R rows that differ, L generated tokens.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from jaxtyping import Bool, Float64, Int
+from torch import Generator, Tensor
+
+from llmsmc.errors import ServerError
+from llmsmc.models.caches.row_cache import CacheRows, RowCache, padded_rows
+from llmsmc.models.text.constraint import Constraint
+from llmsmc.models.text.stopping import StepRule
+from llmsmc.models.text.thinking import ForcedTokens
+
+TOKENS_PER_CHUNK: Final = 64  # for which numbers are drawn at once
+
+
+class UniformTable:
+    """Uniform numbers u[n, j] for particle n and its token j of a step; consumes a generator.
+
+    They are drawn for all N particles, [N, 64] at a time, whichever of them still need them:
+    what one particle draws does not depend on how long the others go on.
+    """
+
+    def __init__(self, num_particles: int, generator: Generator) -> None:
+        """Make a table that draws from `generator` as it is read."""
+        self._shape = (num_particles, TOKENS_PER_CHUNK)
+        self._generator = generator
+        self._chunks: list[Float64[Tensor, "N 64"]] = []
+
+    def column(self, index: int) -> Float64[Tensor, " N"]:
+        """Return u[:, index]."""
+        return self.chunk(index // TOKENS_PER_CHUNK)[:, index % TOKENS_PER_CHUNK]
+
+    def chunk(self, index: int) -> Float64[Tensor, "N 64"]:
+        """Return u[:, 64 * index : 64 * (index + 1)]."""
+        while len(self._chunks) <= index:
+            self._chunks.append(
+                torch.rand(
+                    self._shape,
+                    dtype=torch.float64,
+                    generator=self._generator,
+                    device=self._generator.device,
+                )
+            )
+        return self._chunks[index]
+
+
+class UniformTables(UniformTable):
+    """The same with a generator for each of N particles; consumes the generators."""
+
+    def __init__(self, generators: Sequence[Generator]) -> None:
+        """Make a table that draws the numbers of each particle from its generator."""
+        self._tables = [UniformTable(1, generator) for generator in generators]
+
+    def chunk(self, index: int) -> Float64[Tensor, "N 64"]:
+        """Return u[:, 64 * index : 64 * (index + 1)]."""
+        return torch.cat([table.chunk(index) for table in self._tables])
+
+
+@dataclass(frozen=True, eq=False)
+class StepRequest:
+    """One step for each of B particles.
+
+    Attributes:
+        prompt_ids: the prompt, common to all particles.
+        token_ids: what each particle has generated so far, padded on the right.
+        num_tokens: how much that is.
+        memory: what is cached of the particles; what is missing is computed again.
+        rule: where a step ends.
+        max_tokens: tokens at which the step is cut off.
+        max_total_tokens: the same for the whole text, within what the context allows.
+        temperature: of the softmax; 0 takes the most probable token.
+        uniforms: the random numbers; not needed at temperature 0.
+        particles: number of each particle in `uniforms` and in error messages; by default
+            0 .. B-1.
+        step: number of the step, for error messages.
+        constraint: what the tokens drawn must not violate, where they need not.
+        starts: the states of the rule with which the particles begin; None for its own start.
+        forced: tokens that stand at fixed places, whatever the law says.
+    """
+
+    prompt_ids: tuple[int, ...]
+    token_ids: Int[Tensor, "B L"]
+    num_tokens: Int[Tensor, " B"]
+    memory: CacheRows
+    rule: StepRule
+    max_tokens: int
+    max_total_tokens: int | None = None
+    temperature: float | int = 1.0
+    uniforms: UniformTable | None = None
+    particles: Int[Tensor, " B"] | None = None
+    step: int = 0
+    constraint: Constraint | None = None
+    starts: Int[Tensor, " B"] | None = None
+    forced: ForcedTokens | None = None
+
+    def __len__(self) -> int:
+        """Return B."""
+        return len(self.num_tokens)
+
+    @property
+    def numbers(self) -> Int[Tensor, " B"]:
+        """The number of each particle."""
+        return torch.arange(len(self)) if self.particles is None else self.particles
+
+    def room(self, context_length: int) -> Int[Tensor, " B"]:
+        """Return how many tokens each particle may still have, in a context of this length."""
+        room = context_length - len(self.prompt_ids)
+        if self.max_total_tokens is not None:
+            room = min(room, self.max_total_tokens)
+        return room - self.num_tokens
+
+
+@dataclass(frozen=True, eq=False)
+class StepTokens:
+    """The tokens of one step for each of B particles, as they were drawn.
+
+    Attributes:
+        token_ids: the new tokens, padded with zeros on the right.
+        num_tokens: how many of them each particle has.
+        log_probs: log-probabilities of the tokens at temperature 1; zero on padding.
+        transition_log_probs: the same at the temperature.
+        proposal_log_probs: the same under the law that was sampled, which is that of the transition
+            unless a constraint restricts it.
+        stop_reasons: EOS, STOP or LENGTH of `llmsmc.models.text.stopping`; FAILED where a
+            server gave no step.
+        memory: the cached rows of those that can go on (STOP); the others have none.
+        error: why rows have failed, if there are any.
+    """
+
+    token_ids: Int[Tensor, "B L"]
+    num_tokens: Int[Tensor, " B"]
+    log_probs: Float64[Tensor, "B L"]
+    transition_log_probs: Float64[Tensor, "B L"]
+    proposal_log_probs: Float64[Tensor, "B L"]
+    stop_reasons: Int[Tensor, " B"]
+    memory: CacheRows
+    error: ServerError | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreRequest:
+    """Tokens of B particles that are to be scored.
+
+    Attributes:
+        prompt_ids: the prompt, common to all particles.
+        token_ids: generated tokens, padded on the right.
+        num_tokens: how many each particle has.
+        starts: the first of them that is scored; all before it are given.
+        memory: what is cached of the particles, up to the last token before that; what is missing
+            is computed again.
+        temperature: of the softmax, above 0.
+    """
+
+    prompt_ids: tuple[int, ...]
+    token_ids: Int[Tensor, "B L"]
+    num_tokens: Int[Tensor, " B"]
+    starts: Int[Tensor, " B"]
+    memory: CacheRows
+    temperature: float | int = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class TokenScores:
+    """What a language model says of tokens that somebody else has chosen.
+
+    Attributes:
+        log_probs: log-probabilities of the tokens at temperature 1; zero on padding.
+        tempered_log_probs: the same at the temperature asked for.
+        memory: the cached rows, of everything but the last token.
+    """
+
+    log_probs: Float64[Tensor, "B L"]
+    tempered_log_probs: Float64[Tensor, "B L"]
+    memory: CacheRows
+
+
+Forward = Callable[[RowCache, Tensor], Tensor]
+"""Feeds new ids [R, q] to a model, without committing them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """What particles of one prompt have generated, of which all but the last token is needed.
+
+    Attributes:
+        prompt_ids: the prompt.
+        token_ids: the generated tokens, padded on the right.
+        num_tokens: how many each particle has.
+        memory: what is cached of them.
+    """
+
+    prompt_ids: tuple[int, ...]
+    token_ids: Int[Tensor, "B L"]
+    num_tokens: Int[Tensor, " B"]
+    memory: CacheRows
+
+
+@dataclass(frozen=True, eq=False)
+class CachedPrefix:
+    """Where a prefix is cached, but for its last token.
+
+    Attributes:
+        parts: the rows that differ, of one cache or two.
+        row_of: for each particle its place in these; those that share one agree in all tokens.
+        last_ids: the last id of each particle, which is that of the prompt where nothing follows.
+        positions: the number of positions that were computed for it, padding included.
+        calls: the number of forward passes in which it took part.
+    """
+
+    parts: list[CacheRows]
+    row_of: Int[Tensor, " B"]
+    last_ids: Int[Tensor, " B"]
+    positions: int
+    calls: int
+
+
+def cached(
+    forward: Forward, device: torch.device, prefixes: Sequence[Prefix | StepRequest]
+) -> list[CachedPrefix]:
+    """Return where the prefixes are cached, having computed what was not."""
+    groups = [distinct(p.token_ids, p.num_tokens, p.memory.present) for p in prefixes]
+    presents = [p.memory.present[firsts] for p, (firsts, _) in zip(prefixes, groups, strict=True)]
+    incomplete = [n for n, present in enumerate(presents) if not bool(present.all())]
+    prompts = [prefixes[n].prompt_ids[:-1] for n in incomplete]
+    cache = RowCache(len(prompts), device=device)
+    width = max(map(len, prompts), default=0)
+    if width:
+        ids, lengths = padded_rows(prompts)
+        forward(cache, ids.to(device))
+        cache.commit(lengths.to(device))
+    found = []
+    for n, (prefix, present) in enumerate(zip(prefixes, presents, strict=True)):
+        (firsts, which), parts, positions, calls = groups[n], list[CacheRows](), 0, 0
+        if bool(present.any()):
+            parts.append(prefix.memory.take(firsts[present]))
+        if n in incomplete:
+            row, missing = incomplete.index(n), firsts[~present]
+            rows, computed = _behind(forward, cache, row, prefix, missing)
+            parts.append(rows)
+            positions, calls = width + computed, (width > 0) + (computed > 0)
+        order = torch.cat([present.nonzero(), (~present).nonzero()]).squeeze(1)
+        last_of_prompt = torch.full((len(which), 1), prefix.prompt_ids[-1])
+        ids = torch.cat([last_of_prompt, prefix.token_ids], dim=1)
+        last_ids = ids.gather(1, prefix.num_tokens[:, None]).squeeze(1)
+        found.append(CachedPrefix(parts, order.argsort()[which], last_ids, positions, calls))
+    return found
+
+
+def _behind(
+    forward: Forward,
+    prompts: RowCache,
+    row: int,
+    prefix: Prefix | StepRequest,
+    missing: Int[Tensor, " R"],
+) -> tuple[CacheRows, int]:
+    """Return the rows of these particles, and how many positions were computed behind a prompt."""
+    counts, repeated = prefix.num_tokens[missing], torch.full((len(missing),), row)
+    longest = int(counts.max())
+    if not longest:
+        return CacheRows(prompts, repeated, prompts.lengths[repeated]), 0
+    cache = prompts.select(repeated)
+    last_of_prompt = torch.full((len(missing), 1), prefix.prompt_ids[-1])
+    fed = torch.cat([last_of_prompt, prefix.token_ids[missing, : longest - 1]], dim=1)
+    forward(cache, fed.to(cache.lengths.device))
+    cache.commit(counts.to(cache.lengths.device))
+    rows = torch.arange(len(missing))
+    return CacheRows(cache, rows, cache.lengths, is_given_up=True), fed.numel()
+
+
+def distinct(
+    token_ids: Int[Tensor, "B L"],
+    num_tokens: Int[Tensor, " B"],
+    preferred: Bool[Tensor, " B"],
+    starts: Int[Tensor, " B"] | None = None,
+) -> tuple[Int[Tensor, " R"], Int[Tensor, " B"]]:
+    """Return one of each set of rows with the same tokens, and in which set each row is.
+
+    With `starts`, those of a set begin at the same of them, too. In each set the first of the
+    `preferred` rows is taken, if there is one.
+    """
+    valid = torch.arange(token_ids.shape[1]) < num_tokens[:, None]
+    starts = torch.zeros_like(num_tokens) if starts is None else starts
+    columns = [token_ids.where(valid, -1), num_tokens[:, None], starts[:, None]]
+    rows = torch.cat(columns, dim=1)
+    groups, which = torch.unique(rows, dim=0, return_inverse=True)
+    order = (2 * which + ~preferred).argsort(stable=True)
+    return order[torch.searchsorted(which[order], torch.arange(len(groups)))], which
