@@ -43,11 +43,18 @@ class Registry(Mapping[str, Any]):
     Attributes:
         kind: what the parts are, in a word for messages.
         group: the group of entry points in which installed packages declare theirs.
+        nature: what a part of this kind is, for messages.
+        base: the reference of the class of which parts are values; empty if that is not checked
+            here.
+        are_classes: whether parts are classes that derive from `base` instead.
         built_in: name -> reference.
     """
 
     kind: str
     group: str
+    nature: str = ""
+    base: str = ""
+    are_classes: bool = False
     built_in: Mapping[str, str] = field(default_factory=dict)
     _written: dict[int, tuple[Any, str]] = field(default_factory=dict, repr=False)
 
@@ -77,11 +84,17 @@ class Registry(Mapping[str, Any]):
         found = _entry_points(self.group)
         return {name: place for name, place in found.items() if name not in self.built_in}
 
+    def check(self, name: object) -> None:
+        """Raise `InputError` if `find` would; nothing built in is imported for it."""
+        if name not in self.built_in:
+            self.find(name)
+
     def find(self, name: object) -> Any:
         """Return the part of that name, imported.
 
         Raises:
-            InputError: there is no such part, or its module cannot be imported; says why.
+            InputError: there is no such part, its module cannot be imported, or it is something
+                else than such a part; says why.
         """
         if isinstance(name, str) and name in self.built_in:
             return self[name]
@@ -95,8 +108,23 @@ class Registry(Mapping[str, Any]):
                 f"{self.kind} is known by a name. Got {name!r}; accepted: "
                 f"{f'{names}, or ' if names else ''}one of your own as {FORM}."
             )
+        self._require_part(name, part)
         self._written.setdefault(id(part), (part, name))
         return part
+
+    def _require_part(self, name: str, found: Any) -> None:
+        if not self.base:
+            return
+        base = _loaded(self.base)
+        is_class = isinstance(found, type)
+        if is_class != self.are_classes or not (issubclass if is_class else isinstance)(
+            found, base
+        ):
+            what = f"the class {found.__name__}" if is_class else f"a {type(found).__name__}"
+            raise InputError(
+                f"{self.kind} is {self.nature}. Got {name!r}, which is {what}; accepted: such a "
+                f"{'class' if self.are_classes else 'value'} as {FORM}."
+            )
 
     def name_of(self, part: Any) -> str:
         """Return how a part is written: its built-in name, or the name by which it was found.
@@ -233,7 +261,10 @@ def _within(package: str, names: dict[str, str]) -> Mapping[str, str]:
 ALGORITHMS: Final = Registry(
     "An algorithm",
     "llmsmc.algorithms",
-    _within(
+    "a dataclass that derives from llmsmc.inference.Algorithm",
+    "llmsmc.inference.loop.algorithm:Algorithm",
+    are_classes=True,
+    built_in=_within(
         "llmsmc.inference",
         {
             "greedy": "search.greedy:Greedy",
@@ -257,12 +288,13 @@ ALGORITHMS: Final = Registry(
         },
     ),
 )
-"""Classes that derive from `Algorithm`."""
 
 RESAMPLERS: Final = Registry(
     "A resampler",
     "llmsmc.resamplers",
-    _within(
+    "a Scheme, or a function of log-weights",
+    "llmsmc.inference.resampling.scheme:Resampler",
+    built_in=_within(
         "llmsmc.inference.resampling",
         {
             "multinomial": "multinomial:multinomial",
@@ -274,12 +306,13 @@ RESAMPLERS: Final = Registry(
         },
     ),
 )
-"""Values of `Scheme`, or functions with the signature of `Resampler`."""
 
 AGGREGATIONS: Final = Registry(
     "An aggregation",
     "llmsmc.aggregations",
-    _within(
+    "a value of llmsmc.models.rewards.aggregation.Aggregation",
+    "llmsmc.models.rewards.aggregation:Aggregation",
+    built_in=_within(
         "llmsmc.models.rewards",
         {
             "product": "aggregation:PRODUCT",
@@ -291,7 +324,6 @@ AGGREGATIONS: Final = Registry(
         },
     ),
 )
-"""Values of `Aggregation`."""
 
 REWARDS: Final = Registry("A reward function", "llmsmc.rewards")
 """Functions of a question and the list of its steps; reward models have names of their own."""
@@ -299,7 +331,10 @@ REWARDS: Final = Registry("A reward function", "llmsmc.rewards")
 CONVENTIONS: Final = Registry(
     "A convention of a reward model",
     "llmsmc.conventions",
-    _within(
+    "a class with the methods of llmsmc.models.rewards.conventions.convention.Convention",
+    "llmsmc.models.rewards.conventions.convention:Convention",
+    are_classes=True,
+    built_in=_within(
         "llmsmc.models.rewards.conventions",
         {
             "qwen": "qwen:QwenConvention",
@@ -313,15 +348,19 @@ CONVENTIONS: Final = Registry(
         },
     ),
 )
-"""Classes with the methods of `Convention`."""
 
-STEP_RULES: Final = Registry("A step rule", "llmsmc.step_rules")
+STEP_RULES: Final = Registry(
+    "A step rule",
+    "llmsmc.step_rules",
+    "a value with the method automaton(pieces)",
+    "llmsmc.models.text.stopping:StepRule",
+)
 """Values with the methods of `StepRule`; the built-in ones have a notation of their own."""
 
 DATASETS: Final = Registry(
     "A data set",
     "llmsmc.datasets",
-    _within(
+    built_in=_within(
         "llmsmc.evaluation",
         {
             "minimath-train": "datasets:minimath_train",

@@ -53,18 +53,17 @@ import math
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, NotRequired, TypedDict, get_type_hints
 
 from llmsmc.ablations.cell import EQUAL, KEYS, make_cell
+from llmsmc.ablations.names import PLANS
 from llmsmc.ablations.plan import Comparison, Plan, Size, distinct
 from llmsmc.core.checks import require_choice, require_count
 from llmsmc.errors import InputError
 from llmsmc.storage.characters import one_line
 from llmsmc.storage.typed import described, mismatch, shown
 
-_PLANS: Final = files("llmsmc.ablations") / "plans"
 _TEXTS: Final = ("title", "figure", "claim", "caution")
 _MAX_CELLS: Final = 1000
 _MAX_REASON: Final = 2000  # characters
@@ -113,23 +112,18 @@ class _Tables(TypedDict):
     published: NotRequired[Published]
 
 
-def names() -> list[str]:
-    """Return the names of the plans that come with the library."""
-    return sorted(each.name[:-5] for each in _PLANS.iterdir() if each.name.endswith(".toml"))
-
-
 def load_plan(name_or_path: str) -> Plan:
     """Return a plan by its name, or that in a file.
 
     Raises:
         InputError: there is no such plan; or says what is wrong with the file.
     """
-    if name_or_path in names():
-        return read_plan(name_or_path, (_PLANS / f"{name_or_path}.toml").read_text("utf-8"))
+    if name_or_path in PLANS:
+        return read_plan(name_or_path, PLANS[name_or_path].read_text("utf-8"))
     path = Path(name_or_path)
     if path.suffix != ".toml":
         raise InputError(
-            f"There is no such ablation. Got {name_or_path!r}; accepted: {', '.join(names())}, or "
+            f"There is no such ablation. Got {name_or_path!r}; accepted: {', '.join(PLANS)}, or "
             "a .toml file."
         )
     try:

@@ -42,11 +42,22 @@ def parse_seeds(text: str | None) -> tuple[int, ...] | None:
         ) from error
 
 
+def changed(
+    plan: Plan, *, dataset: str | None, limit: int | None, seeds: str | None, **values: Any
+) -> Plan:
+    """Return the plan with the size and the values that the options give.
+
+    Raises:
+        InputError: one of them cannot be used.
+    """
+    return plan.overridden(**values).sized(dataset, limit, parse_seeds(seeds))
+
+
 def command_line(name: str, quick: bool, given: dict[str, Any]) -> str:
     """Return the command that makes the same report."""
     words = ["llmsmc", "ablate", name, *(["--quick"] if quick else [])]
-    for option, value in given.items():
-        words += [] if value is None else [f"--{option}", str(value)]
+    for name, value in given.items():
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
 
 

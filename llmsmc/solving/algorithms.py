@@ -16,7 +16,7 @@ from llmsmc.core.checks import require_choice
 from llmsmc.defaults import DEFAULT_NUM_PARTICLES
 from llmsmc.errors import InputError
 from llmsmc.inference import Adaptive, Algorithm, Resampler
-from llmsmc.registry import ALGORITHMS, FORM, RESAMPLERS, split_options
+from llmsmc.registry import ALGORITHMS, RESAMPLERS, split_options
 
 _THRESHOLD: Final = "ess_threshold"
 _WORDS_OF_BOOL: Final = {"true": True, "yes": True, "1": True} | dict.fromkeys(
@@ -40,7 +40,7 @@ def parse_algorithm(text: str, num_particles: int | None = None) -> Algorithm:
     SelfConsistency(num_particles=8, truncated='keep', record=True)
     """
     name, options = split_options(ALGORITHMS, text)
-    algorithm = _class(name)
+    algorithm: type[Any] = ALGORITHMS.find(name)
     annotations = _annotations(name, algorithm)
     accepted = settable(algorithm, annotations)
     given = _split(name, options, accepted)
@@ -57,27 +57,17 @@ def parse_algorithm(text: str, num_particles: int | None = None) -> Algorithm:
     return _made(name, algorithm, values)
 
 
-def _class(name: str) -> type[Any]:
-    """Return the class of an algorithm.
-
-    Raises:
-        InputError: it is none.
-    """
-    found = ALGORITHMS.find(name)
-    if not (isinstance(found, type) and issubclass(found, Algorithm) and is_dataclass(found)):
-        raise InputError(
-            f"An algorithm is a dataclass that derives from llmsmc.inference.Algorithm. Got "
-            f"{name!r}, which is {_kind(found)}; accepted: such a class as {FORM}."
-        )
-    return found
-
-
 def _annotations(name: str, algorithm: type[Any]) -> dict[str, Any]:
     """Return the types of the settings of an algorithm.
 
     Raises:
-        InputError: they cannot be evaluated.
+        InputError: it is no dataclass, or they cannot be evaluated.
     """
+    if not is_dataclass(algorithm):
+        raise InputError(
+            f"The settings of an algorithm are the fields of a dataclass. Got {name!r}, which is "
+            "none; accepted: a dataclass."
+        )
     try:
         return typing.get_type_hints(algorithm)
     except Exception as error:  # of whatever an annotation says
@@ -114,11 +104,6 @@ def _made(name: str, algorithm: type[Any], values: dict[str, Any]) -> Algorithm:
         ) from error
     assert isinstance(made, Algorithm)
     return made
-
-
-def _kind(found: Any) -> str:
-    """Return what something is, for an error."""
-    return f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
 
 
 def settable(algorithm: type[Any], annotations: dict[str, Any]) -> list[str]:
@@ -194,7 +179,7 @@ def _count(in_line: int | None, beside: int | None) -> int:
 def _converter(annotation: Any) -> Callable[[str, str], Any] | None:
     """Return the function that reads values of that annotation; None if a line cannot give any."""
     if annotation is Resampler:
-        return _resampler
+        return lambda name, text: RESAMPLERS.find(text)
     if annotation is bool:
         return _bool
     if annotation in (int, float):
@@ -237,16 +222,6 @@ def _choice(name: str, text: str, choices: tuple[str, ...]) -> str:
 def _is_adaptive(algorithm: type[Any]) -> bool:
     """Return whether the resampler of an algorithm decides whether to resample."""
     return any(isinstance(field.default, Adaptive) for field in _fields(algorithm))
-
-
-def _resampler(name: str, text: str) -> Resampler:
-    found = RESAMPLERS.find(text)
-    if isinstance(found, type) or not isinstance(found, Resampler):
-        raise InputError(
-            f"{name} is a Scheme, or a function of log-weights. Got {text!r}, which is "
-            f"{_kind(found)}; accepted: such a value as {FORM}."
-        )
-    return found
 
 
 def _fields(algorithm: type[Any]) -> tuple[Field[Any], ...]:

@@ -12,7 +12,7 @@ once more about what it has already weighed. Ties are won by the first particle.
 """
 
 from collections import Counter
-from typing import Any, Final
+from typing import Any
 
 import torch
 from jaxtyping import Float64
@@ -23,8 +23,7 @@ from llmsmc.models.rewards.aggregation import aggregation
 from llmsmc.results import summary
 from llmsmc.results.estimates import NO_ANSWER, answer_labels
 from llmsmc.results.posterior import Posterior
-
-SELECTIONS: Final = ("mode", "majority", "argmax", "sample")
+from llmsmc.solving.settings import SELECTIONS
 
 
 def selected_answers(posterior: Posterior, aggregated: Any = "product") -> dict[str, str | None]:

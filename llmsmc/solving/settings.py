@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from llmsmc.core.checks import require_choice, require_count, require_seconds
 from llmsmc.defaults import (
@@ -19,19 +19,22 @@ from llmsmc.defaults import (
     DEFAULT_TEMPERATURE,
 )
 from llmsmc.errors import InputError
-from llmsmc.models.policies.policy import Policy
-from llmsmc.models.pretrained.loading import DTYPES, EMBEDDED, resolve
-from llmsmc.models.pretrained.quantization import QUANTIZATIONS
-from llmsmc.models.rewards.aggregation import Aggregation, aggregation
-from llmsmc.models.rewards.conventions.recognition import named_convention
-from llmsmc.models.rewards.reward import Reward
-from llmsmc.models.rewards.reward_function import Scoring, as_reward, named_reward
+from llmsmc.models.pretrained.names import DTYPES, EMBEDDED, QUANTIZATIONS, resolve
 from llmsmc.models.servers.address import root_of
-from llmsmc.models.text.stopping import StepRule, step_rule
-from llmsmc.models.text.thinking import Thinking
-from llmsmc.registry import AGGREGATIONS, REWARDS, is_reference
-from llmsmc.solving.selection import SELECTIONS
-from llmsmc.solving.step_notation import step_text
+from llmsmc.registry import AGGREGATIONS, CONVENTIONS, REWARDS, is_reference
+
+if TYPE_CHECKING:
+    from llmsmc.models.policies.policy import Policy
+    from llmsmc.models.rewards.aggregation import Aggregation
+    from llmsmc.models.rewards.reward import Reward
+    from llmsmc.models.rewards.reward_function import Scoring
+    from llmsmc.models.text.stopping import StepRule
+    from llmsmc.models.text.thinking import Thinking
+else:  # classes that import torch, which names of models and numbers do not need
+    Policy = Reward = Scoring = Aggregation = StepRule = Thinking = Any
+
+SELECTIONS: Final = ("mode", "majority", "argmax", "sample")
+"""Rules by which one answer is selected; see `llmsmc.solving.selection`."""
 
 _LOADED_HERE: Final = {
     "policy": [
@@ -132,14 +135,13 @@ class Settings:
         require_choice("quantization", self.quantization or "none", QUANTIZATIONS)
         require_choice("reward_quantization", self.reward_quantization or "none", QUANTIZATIONS)
         if self.reward_convention is not None:
-            named_convention(self.reward_convention)
+            CONVENTIONS.check(self.reward_convention)
         if isinstance(self.proposal, str):
             require_choice("proposal", self.proposal, QUANTIZATIONS)
         require_choice("selection", self.selection, SELECTIONS)
         require_count("max_steps", self.max_steps)
         require_count("max_tokens_per_step", self.max_tokens_per_step)
-        aggregation(self.aggregation)
-        step_rule(self.step)
+        self._check_values()
         if self.dtype is not None:
             require_choice("dtype", self.dtype, DTYPES)
         if self.double_quantization:
@@ -157,6 +159,19 @@ class Settings:
             )
         self._check_limits()
         self._check_models()
+
+    def _check_values(self) -> None:
+        """Check what may be given by a name or a text, or by a value, whose classes need torch."""
+        if isinstance(self.aggregation, str):
+            AGGREGATIONS.check(self.aggregation)
+        else:
+            from llmsmc.models.rewards.aggregation import aggregation
+
+            aggregation(self.aggregation)
+        if self.step != DEFAULT_STEP:
+            from llmsmc.models.text.stopping import step_rule
+
+            step_rule(self.step)
 
     def _check_limits(self) -> None:
         """Check what servers are given of time and room."""
@@ -188,6 +203,8 @@ class Settings:
                 root_of(str(model))
                 place, without_effect = "by a server", here
             elif role == "reward" and names_function(model):
+                from llmsmc.models.rewards.reward_function import named_reward
+
                 named_reward(str(model))
                 place, without_effect = "by a function", [*here, *on_server, "reward_convention"]
             else:
@@ -205,6 +222,9 @@ class Settings:
 
         A run may be taken up again with more patience.
         """
+        from llmsmc.models.rewards.reward_function import as_reward
+        from llmsmc.solving.step_notation import step_text
+
         names = [field.name for field in fields(self) if field.name not in _OF_REQUESTS]
         config: dict[str, Any] = {name: getattr(self, name) for name in names}
         for role in ("policy", "reward", "proposal"):

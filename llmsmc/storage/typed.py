@@ -20,8 +20,6 @@ from typing import (
     is_typeddict,
 )
 
-from torch import Tensor
-
 from llmsmc.storage.characters import one_line
 
 INTEGERS: Final = range(-(2**256), 2**256)
@@ -52,7 +50,7 @@ def mismatch(value: Any, kind: Any, name: str = "") -> str | None:
 
 def shown(value: Any) -> str:
     """Return a value as it can stand in an error, whatever its size and its characters."""
-    if isinstance(value, Tensor):
+    if hasattr(value, "dtype"):  # of torch, which is not imported for JSON
         return f"a tensor {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     if isinstance(value, int) and value not in INTEGERS:
         return f"an integer of {value.bit_length()} bits"

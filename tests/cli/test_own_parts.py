@@ -143,7 +143,7 @@ WRONG = [
     ("--reward mypackage.mine:MINE", "A reward function takes a question"),
     ("--reward mypackage.mine:score --reward-convention qwen", "run by a function"),
     ("--reward mypackage.mine:score --reward-calibration 2", "Got reward_calibration=2.0"),
-    ("--reward-convention mypackage.mine:MyFilter", "A convention is a class"),
+    ("--reward-convention mypackage.mine:MyFilter", "A convention of a reward model is a class"),
     ("--step mypackage.mine:MINE", "A step rule is a value with the method automaton"),
     ("--step mypackage.mine:RegularExpression", "A step rule is a value"),
     ("--thinking --thinking-step mypackage.mine:LATER", "has nothing of that name"),
