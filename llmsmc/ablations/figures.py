@@ -13,7 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Any, Final
+from typing import Final, TypedDict
 
 import numpy as np
 
@@ -30,6 +30,32 @@ Key = tuple[str, int]
 """The id of a problem, and a seed."""
 
 Runs = dict[Key, Result]
+
+Bin = TypedDict(
+    "Bin", {"from": float, "to": float, "count": int, "probability": float, "right": float}
+)
+"""Runs whose leading answer has a probability between `from` and `to`, and how often it is right."""
+
+
+class Figures(TypedDict):
+    """The figures of a cell; None where there is nothing to average."""
+
+    num_problems: int
+    num_runs: int
+    accuracy: float | None
+    standard_error: float | None
+    probability_correct: float | None
+    probability_correct_error: float | None
+    log_score: float | None
+    log_score_error: float | None
+    calibration_error: float | None
+    reliability: list[Bin]
+    generated_tokens: float
+    scored_tokens: float
+    model_calls: float
+    truncated: float | None
+    num_errors: int
+    seconds: float
 
 
 def value_of(result: Result, metric: str, selection: str = "mode") -> float:
@@ -71,8 +97,8 @@ def all_failed(runs: Runs) -> bool:
     return all(result["error"] is not None for result in runs.values())
 
 
-def figures(cell: Cell, runs: Runs) -> dict[str, Any]:
-    """Return the figures of a cell, of at least one run; None where there is nothing to average."""
+def figures(cell: Cell, runs: Runs) -> Figures:
+    """Return the figures of a cell, of at least one run."""
     results = [runs[key] for key in sorted(runs)]
     costs = [result["cost"] for result in results]
 
@@ -107,7 +133,7 @@ def figures(cell: Cell, runs: Runs) -> dict[str, Any]:
     }
 
 
-def reliability(results: Sequence[Result]) -> list[dict[str, Any]]:
+def reliability(results: Sequence[Result]) -> list[Bin]:
     """Return, for each bin that is not empty, how probable answers were and how often right."""
     filled = defaultdict[int, list[Result]](list)
     for result in results:
@@ -125,7 +151,7 @@ def reliability(results: Sequence[Result]) -> list[dict[str, Any]]:
     ]
 
 
-def calibration_error(bins: Sequence[dict[str, Any]]) -> float | None:
+def calibration_error(bins: Sequence[Bin]) -> float | None:
     """Return the expected calibration error; None where there were no answers."""
     total = sum(each["count"] for each in bins)
     if not total:

@@ -8,7 +8,8 @@ import torch
 
 from llmsmc.errors import InputError
 from llmsmc.results.posterior import Posterior
-from llmsmc.solving.selection import SELECTIONS, select_answer, selected_answers
+from llmsmc.solving.selection import select_answer, selected_answers
+from llmsmc.solving.settings import SELECTIONS
 from tests.solutions import answering, posterior
 
 
