@@ -9,8 +9,8 @@ A name is one of three things:
 
 Built-in names come first, then references, then entry points, so that no package takes the place of
 a built-in part. A module of somebody else is imported when, and only when, its name is given to
-`find`: on the command line, in Python or in a plan that is run; never because a file of results
-says so.
+`find`: on the command line, in Python or in a plan that is run, and for conventions of installed
+packages when no built-in one recognises a checkpoint; never because a file of results says so.
 
 A built-in part is listed here and nowhere else: help texts, error messages, exports and tests are
 made of these tables.

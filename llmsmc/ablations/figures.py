@@ -34,7 +34,7 @@ Runs = dict[Key, Result]
 Bin = TypedDict(
     "Bin", {"from": float, "to": float, "count": int, "probability": float, "right": float}
 )
-"""Runs whose leading answer has a probability between `from` and `to`, and how often it is right."""
+"""Runs whose leading answer is that probable, and how often it is right."""
 
 
 class Figures(TypedDict):

@@ -129,7 +129,13 @@ def _verdicts(report: Report) -> str:
     if not report["comparisons"]:
         return ""
     rows = [
-        [_cell(c["claim"]), _cell(c["published"]), _difference(c, c["metric"]), _rule(c), _cell(c["verdict"])]
+        [
+            _cell(c["claim"]),
+            _cell(c["published"]),
+            _difference(c, c["metric"]),
+            _rule(c),
+            _cell(c["verdict"]),
+        ]
         for c in report["comparisons"]
     ]
     head = ["claim", "in the paper", "here: difference and 95 % interval", "holds if", "verdict"]

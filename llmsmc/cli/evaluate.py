@@ -72,6 +72,7 @@ def evaluate(
 
             from llmsmc.cli import evaluate_run
             from llmsmc.evaluation.datasets import load, load_file
+            from llmsmc.evaluation.evaluating import Job
 
             if (dataset is None) == (dataset_file is None):
                 got = "neither" if dataset is None else f"{dataset!r} and {str(dataset_file)!r}"
@@ -82,13 +83,5 @@ def evaluate(
             loaded = (
                 load(dataset, limit) if dataset is not None else load_file(str(dataset_file), limit)
             )
-        evaluate_run.evaluate(
-            loaded,
-            algorithm,
-            settings,
-            seed,
-            out,
-            in_flight,
-            tokens_meanwhile,
-            retry_errors=retry_errors,
-        )
+        job = Job(loaded, algorithm, settings, seed, in_flight, tokens_meanwhile, retry_errors)
+        evaluate_run.evaluate(job, out)

@@ -90,11 +90,7 @@ ALGORITHM: Final = run(
     defaults.DEFAULT_ALGORITHM,
 )
 PARTICLES: Final = run(
-    "particles",
-    "N",
-    "Number of particles.",
-    int,
-    show_default=str(defaults.DEFAULT_NUM_PARTICLES),
+    "particles", "N", "Number of particles.", int, show_default=str(defaults.DEFAULT_NUM_PARTICLES)
 )
 SEED: Final = run("seed", "INTEGER", "The same seed, the same run.", int, defaults.DEFAULT_SEED)
 IN_FLIGHT: Final = run(
@@ -161,10 +157,7 @@ OF_MODELS: Final = (
         show_default="none",
     ),
     models(
-        "reward_device",
-        "DEVICE",
-        "Where the reward model runs.",
-        show_default="that of --device",
+        "reward_device", "DEVICE", "Where the reward model runs.", show_default="that of --device"
     ),
     models(
         "reward_calibration",

@@ -7,13 +7,12 @@ therefore leaves the hash of every configuration as it was, and results of earli
 taken up. Where the default of a setting changes, `FIRST_DEFAULTS` keeps the first one.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from llmsmc.evaluation.datasets import Dataset
+from llmsmc.evaluation.datasets import Dataset, fingerprint
 from llmsmc.inference import Algorithm
 from llmsmc.registry import is_reference
 from llmsmc.solving.algorithms import default_description, describe_algorithm
@@ -45,7 +44,7 @@ class Configuration:
     def hash(self) -> str:
         """A short hash of the entries that differ from their defaults."""
         text = json.dumps(_without(_as_json(self.values), self.defaults), sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return fingerprint(text)
 
     @property
     def subject(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from llmsmc.errors import InputError
+from llmsmc.errors import InputError, LlmsmcError
 from llmsmc.grading.grades import extract_answer
 from llmsmc.models.minimath import datasets as minimath
 from llmsmc.models.minimath.problem import LEVELS, Problem, draw_problem
@@ -90,7 +90,7 @@ def _named(name: str, limit: int | None) -> Dataset:
     try:
         rows = found() if callable(found) else found
         rows = rows if isinstance(rows, Dataset) else list(rows)
-    except InputError:
+    except LlmsmcError:
         raise
     except Exception as error:  # of whatever the function does
         reason = one_line(f"{type(error).__name__}: {error}", 300)
@@ -118,7 +118,7 @@ def dataset_of(name: str, rows: Sequence[Any], limit: int | None = None) -> Data
     examples = tuple(_examples(name, numbered))
     if not examples:
         raise InputError(f"The data set is empty. Got {name!r}; accepted: at least one row.")
-    return Dataset(name, _fingerprint(json.dumps(plain, default=str)), examples[:limit])
+    return Dataset(name, fingerprint(json.dumps(plain, default=str)), examples[:limit])
 
 
 def minimath_train() -> Dataset:
@@ -163,10 +163,11 @@ def load_file(name: str, limit: int | None = None) -> Dataset:
     examples = tuple(_examples(path.stem, _rows(path, text)))
     if not examples:
         raise InputError(f"The data set is empty. Got {name!r}; accepted: JSON lines.")
-    return Dataset(path.name, _fingerprint(text), examples[:limit])
+    return Dataset(path.name, fingerprint(text), examples[:limit])
 
 
-def _fingerprint(text: str) -> str:
+def fingerprint(text: str) -> str:
+    """Return a short hash of a text."""
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
