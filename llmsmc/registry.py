@@ -1,4 +1,4 @@
-"""Parts by name: built-in ones, those of installed packages, and a user's own.
+"""Parts by name: built-in parts, parts of installed packages, and a user's own.
 
 A name is one of three things:
 
@@ -41,9 +41,9 @@ class Registry(Mapping[str, Any]):
     """The parts of one kind by name; as a mapping, the built-in ones.
 
     Attributes:
-        kind: what the parts are, in a word for messages.
+        kind: the noun for a part, with its article, for messages.
         group: the group of entry points in which installed packages declare theirs.
-        nature: what a part of this kind is, for messages.
+        nature: the requirement on a part, for messages.
         base: the reference of the class of which parts are values; empty if that is not checked
             here.
         are_classes: whether parts are classes that derive from `base` instead.
@@ -152,7 +152,7 @@ def is_reference(text: str) -> bool:
 def split_options(registry: Registry, text: str) -> tuple[str, str]:
     """Return the name and the options of `NAME[:OPTIONS]`, where the name may be a reference.
 
-    What stands before the first colon is a name if there is such a built-in part.
+    The text before the first colon is a name if there is such a built-in part.
 
     >>> split_options(ALGORITHMS, "bootstrap:resampler=mypackage.mine:scheme")
     ('bootstrap', 'resampler=mypackage.mine:scheme')
@@ -202,7 +202,7 @@ def _loaded(reference: str) -> Any:
 
 
 def _imported(kind: str, given: str, reference: str | None = None) -> Any:
-    """Return what a reference is to.
+    """Return the object that a reference names.
 
     Raises:
         InputError: the module cannot be imported, or has nothing of that name.
@@ -242,7 +242,7 @@ def _own_names(module: ModuleType) -> list[str]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what an error says, and in which line of which file it was raised."""
+    """Return the message of an error, with the file and the line that raised it."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -17,7 +17,7 @@ OPEN: Final = "not distinguishable"
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A cell, its runs, and what it is called among the others."""
+    """A cell, its runs, and its label."""
 
     cell: Cell
     runs: Runs
@@ -35,7 +35,7 @@ class Verdict(TypedDict):
 
 
 class PairReport(Verdict):
-    """The comparison of two cells; `tokens` counts those of left for each one of right."""
+    """The comparison of two cells; `tokens` counts tokens of left for each token of right."""
 
     left: str
     right: str
@@ -85,7 +85,7 @@ def compare(comparison: Comparison, rows: Sequence[Row]) -> ComparisonReport:
 
 
 def verdict(low: float, high: float, rule: str, margin: float) -> str:
-    """Return what an interval of left minus right says of a claim."""
+    """Return the verdict on a claim, given the interval of left minus right."""
     if rule == "equal":
         if -margin <= low and high <= margin:
             return HOLDS

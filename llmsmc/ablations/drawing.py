@@ -1,7 +1,7 @@
 """The figure of an ablation, drawn from its report.
 
-Accuracy against what was varied (or in bars, where that is no number), against the tokens that were
-generated, and how often answers of each probability were right. Bars are standard errors over
+Accuracy against the varied setting (or in bars, if it is no number), against the generated tokens,
+and how often answers of each probability were right. Bars are standard errors over
 problems.
 """
 
@@ -157,7 +157,7 @@ def _facets(cells: Sequence[Drawn], key: str | None) -> list[Line]:
 
 
 def _lines(cells: Sequence[Drawn], report: Report) -> list[Line]:
-    """Return the cells of each curve: they differ in what is on the axis alone."""
+    """Return the cells of each curve: they differ only in the value on the axis."""
     told = (report["plot"].get("x"), report["plot"].get("rows"))
     found: dict[str, list[Drawn]] = {}
     for name, cell in zip(labels([cell.values for cell in cells], told), cells, strict=True):

@@ -1,10 +1,10 @@
 r"""The figures of a cell: how often it is right, how good its posterior is, and what it costs.
 
-The accuracy is that of the selected answers; failed runs are wrong beside others, and say nothing
-where all have failed. Of the posterior of the answer
-there are the mean probability of the right answer, its log score, the mean of
+The accuracy is the share of selected answers that are right; failed runs count as wrong, unless all
+have failed, which gives no accuracy. The figures of the posterior of the answer
+are the mean probability of the right answer, its log score, the mean of
 $\log(0.99 \, p + 0.01)$ with p the probability of the right answer (one part in a hundred is set
-aside for what no particle has thought of), and the calibration of the probability of the leading
+aside for answers that no particle has), and the calibration of the probability of the leading
 answer: in ten bins, how probable it was said to be and how often it was right, and the expected
 calibration error, the mean gap between the two.
 """
@@ -59,7 +59,7 @@ class Figures(TypedDict):
 
 
 def value_of(result: Result, metric: str, selection: str = "mode") -> float:
-    """Return what a run contributes to a metric of `plan.METRICS`."""
+    """Return the value of a run for a metric of `plan.METRICS`."""
     if metric == "accuracy":
         return float(is_right(result, selection))
     probability = float(result["probability_correct"])

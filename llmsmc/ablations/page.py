@@ -1,7 +1,7 @@
 """The page of an ablation in Markdown, written from its report; and the table of all of them.
 
-What plans and models wrote is text on it: it makes no link, loads no image, and everything in it is
-seen. Code between backticks is all that is kept of Markdown.
+Texts of plans and models are plain text on it: they make no link, load no image, and everything in
+them is visible. Code between backticks is the only Markdown in them.
 """
 
 import re
@@ -23,10 +23,10 @@ INDEX = "index.md"
 
 # As references to characters, which Markdown of every kind takes as text.
 _SIGNS: Final = str.maketrans({sign: f"&#{ord(sign)};" for sign in r"\`*_[]{}<>&$|~"})
-# What makes a link of a bare address: of a site, or of a person.
+# Signs that turn a bare address, of a site or of a person, into a link.
 _ADDRESS: Final = re.compile(r"(?<=:)/(?=/)|(?<=\bwww)\.|@(?=[\w-]+\.\w)", re.IGNORECASE)
 _CODE: Final = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
-# What makes a block of something else than text: a heading, an item, a rule, an admonition.
+# Signs that open another block than a paragraph: a heading, an item, a rule, an admonition.
 _OPENING: Final = re.compile(
     r"^[ \t]*(\d*)(#|[=:!?^](?=[\s=:!?^]|$)|[-+](?=[\s-]|$)|(?<=\d)[.)](?=\s|$)|)", re.MULTILINE
 )
@@ -81,7 +81,7 @@ def page_text(report: Report, stem: str) -> str:
 
 
 def index_of(reports: dict[str, Report]) -> str:
-    """Return the table of claims: what the paper has, what came out here, and whether it holds."""
+    """Return the table of claims: the figures of the paper, the figures here, and the verdict."""
     rows = [
         [
             f"[{_cell(report['title'] or name)}]({quote(name)}.md)",

@@ -63,7 +63,7 @@ def run_units(units: Sequence[Unit], jobs: int, prepare: Callable[[], None]) -> 
 
 
 def _parts(unit: Unit) -> list[Unit]:
-    """Return what a process does at a time: a problem, or a whole block of problems in flight."""
+    """Return the tasks of a unit: single problems, or the whole block if several are in flight."""
     if unit.cell.in_flight > 1:
         return [unit]
     return [replace(unit, block=(each,)) for each in unit.block if each.id not in unit.done]

@@ -90,13 +90,13 @@ class Plot(TypedDict, total=False):
 
 
 class Run(TypedDict):
-    """On which problems; the rest of the table is a `Size`."""
+    """The data set; the rest of the table is a `Size`."""
 
     dataset: str
 
 
 class _Tables(TypedDict):
-    """What a plan is made of, and of which type."""
+    """The tables of a plan, and their types."""
 
     title: NotRequired[str]
     figure: NotRequired[str]
@@ -116,7 +116,7 @@ def load_plan(name_or_path: str) -> Plan:
     """Return a plan by its name, or that in a file.
 
     Raises:
-        InputError: there is no such plan; or says what is wrong with the file.
+        InputError: there is no such plan, or the file cannot be used.
     """
     if name_or_path in PLANS:
         return read_plan(name_or_path, PLANS[name_or_path].read_text("utf-8"))
@@ -139,7 +139,7 @@ def read_plan(name: str, text: str, source: str | None = None) -> Plan:
     """Return the plan that a TOML text describes; `source` is the file, for errors.
 
     Raises:
-        InputError: says what is wrong with it.
+        InputError: it is no plan; the message has the reason.
     """
     try:
         return _plan(name, tomllib.loads(text))
@@ -192,7 +192,7 @@ def _unusable(value: Any, name: str = "") -> Iterator[str]:
 
 
 def _check(plan: Plan) -> None:
-    """Find out whether what the plan speaks of is among its cells, before anything is run."""
+    """Check, before anything is run, that the cells that the plan refers to exist."""
     for comparison in plan.comparisons:
         comparison.pairs(plan.cells)
     for key in plan.plot:

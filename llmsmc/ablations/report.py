@@ -16,7 +16,7 @@ from llmsmc.storage.strict_files import FORMAT
 
 
 class CellReport(TypedDict):
-    """A cell: what is run, its figures, and the outcomes of each seed, a character a problem."""
+    """A cell, its figures, and the outcomes of each seed, one character for each problem."""
 
     label: str
     values: dict[str, Any]
@@ -75,13 +75,13 @@ OUTCOMES: Final[dict[bool | None, str]] = {True: "1", False: "0", None: "-"}
 
 
 def report(plan: Plan, rows: Sequence[Row], problems: Sequence[str], command: str) -> Report:
-    """Return the report of what has been run so far.
+    """Return the report of the runs so far.
 
     Args:
         plan: the plan.
         rows: its cells with their runs.
         problems: the ids of the problems, in order; a set may have fewer than the plan asks for.
-        command: what makes this report.
+        command: the command that makes this report.
     """
     comparable = [row for row in rows if not all_failed(row.runs)]
     comparisons = [compare(each, comparable) for each in plan.comparisons]

@@ -1,4 +1,4 @@
-"""What `llmsmc ablate` does, once its options have been read."""
+"""The work of `llmsmc ablate`, after its options have been read."""
 
 import functools
 import shlex
@@ -62,7 +62,7 @@ def command_line(name: str, quick: bool, given: dict[str, Any]) -> str:
 
 
 def show_plan(plan: Plan, out: Path) -> None:
-    """Print the cells of a plan, and what is left to run of each."""
+    """Print the cells of a plan with the number of runs that are left."""
     dataset = load(plan.dataset)
     store = Store(out, dataset)
     try:
@@ -80,15 +80,15 @@ def ablate(
     *,
     debug: bool = False,
 ) -> None:
-    """Run what is missing of a plan, and print, and write, what it amounts to.
+    """Run the missing cells of a plan, and print and write the report.
 
     Args:
         plan: the plan, at its size.
         out: the folder of all results.
         jobs: number of processes.
-        page: where the page is written, beside the folder's `NAME.json`.
-        command: what the page says to have been called.
-        debug: whether libraries may speak up.
+        page: the path of the page, which is written beside the folder's `NAME.json`.
+        command: the command that the page names.
+        debug: whether warnings of libraries are shown.
     """
     quiet_libraries(debug)
     if page is not None:

@@ -1,4 +1,4 @@
-"""What `llmsmc eval` does, once its options have been read."""
+"""The work of `llmsmc eval`, after its options have been read."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def evaluate(job: Job, out: Path | None = None) -> None:
     """Run the algorithm on all questions that have no result yet, and print the figures of all.
 
     Args:
-        job: what is evaluated, and how.
+        job: the evaluation to be run.
         out: the folder of the results; by default the folder of that configuration in `runs`.
     """
     with opened(job, out, Path("runs")) as under_way:
@@ -37,7 +37,7 @@ def evaluate(job: Job, out: Path | None = None) -> None:
 
 
 def _run_missing(under_way: UnderWay) -> None:
-    """Run what is missing, with a bar that shows how far it is and how good."""
+    """Run the missing questions, with a bar that shows progress and accuracy."""
     folder, total = under_way.folder, len(under_way.job.dataset.examples)
     with progress_bar(MofNCompleteColumn(), "{task.fields[remark]}") as progress:
         task = progress.add_task(
@@ -58,7 +58,7 @@ def _remark(folder: EvaluationFolder) -> str:
 
 
 def _print_report(figures: dict[str, Any], path: Path) -> None:
-    """Print the figures and what reservations there are; leave with a failure if there are none."""
+    """Print the figures and any reservations; leave with a failure if every question failed."""
     screen = console.results()
     count, num_errors = (figures["overall"][key] for key in ("num_problems", "num_errors"))
     if num_errors < count:

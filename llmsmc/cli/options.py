@@ -46,9 +46,9 @@ def option(
     Args:
         panel: the heading under which the help shows it.
         name: the name of the parameter, from which the name of the option is made.
-        metavar: what stands for a value in the help.
+        metavar: the placeholder of a value in the help.
         help: the text in the help.
-        kind: the type; by default type and default are those of the setting of that name.
+        kind: the type; without it, type and default come from the setting of that name.
         default: the default value, if there is a `kind`.
         flag: another spelling of the option.
         more: arguments of `typer.Option`.

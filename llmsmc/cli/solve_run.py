@@ -1,4 +1,4 @@
-"""What `llmsmc solve` does, once its options have been read."""
+"""The work of `llmsmc solve`, after its options have been read."""
 
 import time
 from dataclasses import dataclass, field
@@ -27,17 +27,17 @@ from llmsmc.storage.json_files import write_json
 
 @dataclass
 class Run:
-    """A run, as far as it has come.
+    """A run and its results so far.
 
     Attributes:
-        question: what is asked.
-        algorithm: how it is solved.
-        settings: with which models.
+        question: the question.
+        algorithm: the algorithm.
+        settings: the models and their settings.
         seed: the seed.
-        problem: the problem that the question is of, where it is known.
-        loading_seconds: how long it took to load the models.
-        posterior: the last one that there is.
-        costs: what the run had cost after each step.
+        problem: the problem behind the question, if it is known.
+        loading_seconds: the time that it took to load the models.
+        posterior: the last posterior so far.
+        costs: the cost of the run up to each step.
     """
 
     question: str
@@ -89,8 +89,8 @@ def solve(
 
     Args:
         question: the question, unless there is a problem.
-        algorithm: how to solve it.
-        settings: with which models.
+        algorithm: the algorithm.
+        settings: the models and their settings.
         seed: the seed.
         problem: a problem whose truth is known.
         out: the file.
@@ -121,7 +121,7 @@ def solve(
 
 
 def _advance(run: Run, model: Reasoning) -> None:
-    """Run the algorithm, and show how it goes on."""
+    """Run the algorithm, and show its progress."""
     with live_view(console.progress(), run.question, run.name) as show:
         for posterior in run.algorithm.iterate(model, seed=run.seed):
             run.add(posterior)

@@ -1,4 +1,4 @@
-"""What `llmsmc train minimath` does, once its options have been read."""
+"""The work of `llmsmc train minimath`, after its options have been read."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def train(
         brief: only a few updates a stage.
 
     Raises:
-        InputError: there is no such stage, or it lacks what it starts from.
+        InputError: there is no such stage, or the stage that it starts from is missing.
     """
     screen = console.progress()
     with Progress(

@@ -30,10 +30,10 @@ _MAX_SHOWN: Final = 200  # characters of a value in an error
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a run of questions depends on.
+    """Everything that the results of an evaluation depend on.
 
     Attributes:
-        values: the entries, as they stand in a JSON file.
+        values: the entries, as in a JSON file.
         defaults: the value that an absent entry stands for, where it stands for any.
     """
 
@@ -59,7 +59,7 @@ class Configuration:
         return f"{self.subject}-{self.hash}"
 
     def changes_from(self, there: Values) -> list[str]:
-        """Return what differs from a configuration that has been read, in words."""
+        """Return the differences from a configuration that has been read, in words."""
         return _changes(there, _as_json(self.values), self.defaults)
 
 
@@ -72,7 +72,7 @@ def configuration(
         settings: which models reason, and how.
         algorithm: the algorithm.
         dataset: the questions.
-        seed: from which that of each question is derived.
+        seed: the seed from which the seed of each question is derived.
         together: how many questions are under way at a time, where that is more than one.
     """
     values = settings.config() | together
@@ -101,7 +101,7 @@ def _without(values: Values, defaults: Values) -> Values:
 
 
 def _changes(there: Any, here: Any, defaults: Any, name: str = "") -> list[str]:
-    """Return what differs between two values, in words."""
+    """Return the differences between two values, in words."""
     if isinstance(there, dict) and isinstance(here, dict):
         prefix, absent = f"{name}." if name else "", defaults if isinstance(defaults, dict) else {}
         return [

@@ -35,7 +35,7 @@ class Example:
         question: the question.
         answer: the reference answer.
         level: how difficult it is, if known.
-        family: of what kind it is, if known.
+        family: the kind of question, if known.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples in order, under a name and a fingerprint of what they are."""
+    """Examples in order, with a name and a fingerprint of their content."""
 
     name: str
     fingerprint: str
@@ -63,7 +63,7 @@ def load(name_or_path: str, limit: int | None = None) -> Dataset:
 
     Raises:
         InputError: there is no such set, it cannot be read from the hub, the file is not one, or
-            what is of one's own gives no rows.
+            a data set of one's own has no rows.
     """
     if name_or_path in DATASETS or is_reference(name_or_path) or _is_installed(name_or_path):
         return _named(name_or_path, limit)
@@ -81,7 +81,7 @@ def _is_installed(name: str) -> bool:
 
 
 def _named(name: str, limit: int | None) -> Dataset:
-    """Return a data set by name: what is there is one, rows of one, or a function that gives them.
+    """Return a data set by name; the name may be of a data set, of rows, or of a function.
 
     Raises:
         InputError: it is nothing of the kind, or the function fails.
@@ -195,7 +195,7 @@ def _is_file(path: Path) -> bool:
 
 
 _Row = tuple[int, str, dict[str, Any]]
-"""The number of a row, where it stands in words, and what is in it."""
+"""The number of a row, its place in words, and its content."""
 
 
 def _rows(path: Path, text: str) -> Iterator[_Row]:
@@ -276,9 +276,9 @@ def _shown(value: Any) -> str:
 
 
 def _answer_in(solution: str) -> str:
-    """Return what a reference solution gives as its answer, empty if it gives none.
+    """Return the answer of a reference solution, empty if it has none.
 
-    What ends it behind hashes is no heading, even where it is in words.
+    A last line behind hashes is the answer and no heading, even if it has words.
     """
     last = solution.rpartition("####")[2].strip() if "####" in solution else ""
     return extract_answer(solution) or ("" if "\n" in last else last)

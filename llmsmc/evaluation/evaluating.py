@@ -1,4 +1,4 @@
-"""From a set of questions and an algorithm to how often it is right."""
+"""Evaluation of an algorithm on a set of questions."""
 
 import contextlib
 import tempfile
@@ -22,11 +22,11 @@ from llmsmc.storage.folder_lock import lock_folder
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out of an evaluation.
+    """The outcome of an evaluation.
 
     Attributes:
         results: one for each question, as in a line of `results.jsonl`, in the order of the
-            questions; behind them those of other questions that the folder had already.
+            questions; results of other questions that the folder had already come last.
         figures: accuracy, standard error, tokens and more of all questions (`overall`) and of each
             level, with the errors by kind, as in `summary.json`.
         config: everything that the results depend on, as in `manifest.json`.
@@ -84,9 +84,8 @@ def evaluate(
         settings: the fields of `llmsmc.solving.settings.Settings`.
 
     Raises:
-        InputError: something that was given cannot be used, or the folder is that of another
-            configuration.
-        ServerError: a server is down; what has been written until then is kept.
+        InputError: an argument cannot be used, or the folder belongs to another configuration.
+        ServerError: a server is down; the results until then are kept.
     """
     require_count("in_flight", in_flight)
     require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
@@ -107,7 +106,7 @@ def evaluate(
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What is evaluated, and how.
+    """An evaluation to be run.
 
     Attributes:
         dataset: the questions.
@@ -141,7 +140,7 @@ class UnderWay:
     """An evaluation in progress.
 
     Attributes:
-        job: what is evaluated.
+        job: the evaluation to be run.
         folder: the folder with the results so far.
     """
 
@@ -191,7 +190,7 @@ def opened(job: Job, out: Path | None, within: Path | None) -> Iterator[UnderWay
     """Open the folder of an evaluation, and lock it; see `evaluate`.
 
     Raises:
-        InputError: the folder is that of another configuration, or cannot be written to.
+        InputError: the folder belongs to another configuration, or cannot be written to.
     """
     config = job.configuration()
     with contextlib.ExitStack() as stack:
@@ -206,7 +205,7 @@ def opened(job: Job, out: Path | None, within: Path | None) -> Iterator[UnderWay
 def _dataset(
     given: str | Path | Dataset | Sequence[Example | Mapping[str, Any]], limit: int | None
 ) -> Dataset:
-    """Return the questions that a caller means."""
+    """Return the data set for an argument of `evaluate`."""
     if isinstance(given, Dataset):
         return Dataset(given.name, given.fingerprint, given.examples[:limit])
     if isinstance(given, Path):

@@ -18,7 +18,7 @@ class HubSet:
     configuration: str | None = None
 
     def __call__(self) -> list[dict[str, Any]]:
-        """Return the rows of the set, from the hub or from what an earlier download has left.
+        """Return the rows of the set, from the hub or from the cache of an earlier download.
 
         Raises:
             MissingExtraError: the package is not installed.

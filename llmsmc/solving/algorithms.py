@@ -124,7 +124,7 @@ def convert(name: str, text: str, annotation: Any) -> Any:
 
 
 def describe_algorithm(algorithm: Algorithm) -> dict[str, Any]:
-    """Return the name and the settings of an algorithm as they would stand in a JSON file."""
+    """Return the name and the settings of an algorithm as in a JSON file."""
     description: dict[str, Any] = {"name": ALGORITHMS.name_of(type(algorithm))}
     for field in _fields(type(algorithm)):
         value = getattr(algorithm, field.name)
@@ -139,7 +139,7 @@ def describe_algorithm(algorithm: Algorithm) -> dict[str, Any]:
 
 
 def default_description(algorithm: Algorithm) -> dict[str, Any]:
-    """Return those parts of its description that are as they are if nothing is said of them."""
+    """Return the part of the description that an algorithm with default settings has."""
     cls = type(algorithm)
     required = [
         each.name for each in _fields(cls) if each.default is each.default_factory is MISSING
@@ -167,7 +167,7 @@ def _split(name: str, options: str, accepted: list[str]) -> dict[str, str]:
 
 
 def _count(in_line: int | None, beside: int | None) -> int:
-    """Return N, which may be said in the line, beside it, or not at all."""
+    """Return N, which may be given in the line, beside it, or not at all."""
     if in_line is not None and beside is not None and in_line != beside:
         raise InputError(
             "The number of particles is said twice, and differently. Got num_particles="

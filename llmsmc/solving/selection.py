@@ -7,8 +7,8 @@
 | argmax | the particle with the highest score under the reward model, as the paper's code does |
 | sample | one particle, drawn by the weights with the seed of the run |
 
-`mode` loses least where every wrong answer is as bad as any other; `argmax` asks the reward model
-once more about what it has already weighed. Ties are won by the first particle.
+`mode` loses least where every wrong answer is as bad as any other; `argmax` uses the scores twice,
+since the weights contain them already. Ties are won by the first particle.
 """
 
 from collections import Counter

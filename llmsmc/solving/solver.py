@@ -64,7 +64,7 @@ def _step(settings: Settings, policy: Policy) -> str | int | StepRule:
 
 
 def answered(posterior: Posterior, settings: Settings) -> Posterior:
-    """Return the posterior with what each rule of selection makes of it in its metadata."""
+    """Return the posterior with the answer of each rule of selection in its metadata."""
     selected = selected_answers(posterior, settings.aggregation)
     return replace(
         posterior,
@@ -89,7 +89,7 @@ def solve(
     Args:
         question: the question.
         algorithm: `NAME[:key=value,...]` as on the command line, or an algorithm.
-        seed: repeats a run; without one, every run is a new one.
+        seed: the seed, which repeats a run; without a seed, every run differs.
         particles: number of particles, for an algorithm given by name.
         settings: the fields of `Settings`. For many questions, load the models once and pass
             them as `policy=` and `reward=`.
@@ -152,7 +152,7 @@ def solve_many(
 def chosen(
     algorithm: str | Algorithm, particles: int | None, settings: dict[str, Any]
 ) -> tuple[Settings, Algorithm]:
-    """Return the settings and the algorithm that a caller means.
+    """Return the settings and the algorithm for the arguments of an entry point.
 
     Raises:
         InputError: a setting cannot be used, or there is none of that name.

@@ -1,4 +1,4 @@
-"""Values that come from a file, compared with the types that they are to be of.
+"""Values that come from a file, compared with the types that are expected there.
 
 The types are annotations: None, bool, int, float, str, Any, literals, unions, lists, tuples, dicts
 with string keys, typed dictionaries, tensors with dtype and shape, and classes.
@@ -23,7 +23,7 @@ from typing import (
 from llmsmc.storage.characters import one_line
 
 INTEGERS: Final = range(-(2**256), 2**256)
-"""What an integer in a file may be: far from where it is no number of a machine any more."""
+"""The range of integers in a file."""
 
 _WORDS: Final[dict[Any, str]] = {
     NoneType: "null",
@@ -38,12 +38,12 @@ _WORDS: Final[dict[Any, str]] = {
 
 
 def mismatch(value: Any, kind: Any, name: str = "") -> str | None:
-    """Return where a value is not of a type, what was got and what is accepted; None if it is.
+    """Return where a value differs from a type, with the accepted type; None if it has the type.
 
     Args:
-        value: what was read.
-        kind: the annotation of what is accepted.
-        name: what the value is called.
+        value: the value that was read.
+        kind: the annotation of accepted values.
+        name: the name of the value in messages.
     """
     return next(_mismatches(value, kind, name), None)
 
