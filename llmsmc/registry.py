@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any, Final
 
 from llmsmc.errors import InputError
@@ -47,7 +47,8 @@ class Registry(Mapping[str, Any]):
         base: the reference of the class of which parts are values; empty if that is not checked
             here.
         are_classes: whether parts are classes that derive from `base` instead.
-        built_in: name -> reference.
+        package: the package of the built-in parts.
+        built_in: name -> reference within the package.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Registry(Mapping[str, Any]):
     nature: str = ""
     base: str = ""
     are_classes: bool = False
+    package: str = ""
     built_in: Mapping[str, str] = field(default_factory=dict)
     _written: dict[int, tuple[Any, str]] = field(default_factory=dict, repr=False)
 
@@ -72,7 +74,7 @@ class Registry(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         """Return the built-in part of that name."""
-        return _loaded(self.built_in[name])
+        return _loaded(f"{self.package}.{self.built_in[name]}")
 
     @property
     def listed(self) -> str:
@@ -132,7 +134,7 @@ class Registry(Mapping[str, Any]):
         A part that was never looked for is named by where it is defined.
         """
         for name, reference in self.built_in.items():
-            module, _, attribute = reference.partition(":")
+            module, _, attribute = f"{self.package}.{reference}".partition(":")
             if getattr(sys.modules.get(module), attribute, None) is part:
                 return name
         if id(part) in self._written:
@@ -184,7 +186,7 @@ def homes(*registries: Registry) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for registry in registries:
         for reference in registry.built_in.values():
-            module, _, name = reference.partition(":")
+            module, _, name = f"{registry.package}.{reference}".partition(":")
             found.setdefault(module, []).append(name)
     return found
 
@@ -253,40 +255,33 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{place}"
 
 
-def _within(package: str, names: dict[str, str]) -> Mapping[str, str]:
-    """Return the table with the package put before each reference."""
-    return MappingProxyType({name: f"{package}.{place}" for name, place in names.items()})
-
-
 ALGORITHMS: Final = Registry(
     "An algorithm",
     "llmsmc.algorithms",
     "a dataclass that derives from llmsmc.inference.Algorithm",
     "llmsmc.inference.loop.algorithm:Algorithm",
     are_classes=True,
-    built_in=_within(
-        "llmsmc.inference",
-        {
-            "greedy": "search.greedy:Greedy",
-            "self-consistency": "search.self_consistency:SelfConsistency",
-            "best-of-n": "search.best_of_n:BestOfN",
-            "weighted-best-of-n": "search.weighted_best_of_n:WeightedBestOfN",
-            "beam-search": "search.beam_search:BeamSearch",
-            "dvts": "search.diverse_verifier_tree_search:DiverseVerifierTreeSearch",
-            "bootstrap": "filters.bootstrap_filter:BootstrapFilter",
-            "guided": "filters.guided_filter:GuidedFilter",
-            "auxiliary": "filters.auxiliary_filter:AuxiliaryFilter",
-            "twisted": "filters.twisted_filter:TwistedFilter",
-            "resample-move": "filters.resample_move:ResampleMove",
-            "tempered": "filters.tempered_smc:TemperedSMC",
-            "particle-gibbs": "mcmc.particle_gibbs:ParticleGibbs",
-            "islands": "filters.island_filter:IslandFilter",
-            "coalescing": "filters.coalescing_filter:CoalescingFilter",
-            "cascade": "filters.particle_cascade:ParticleCascade",
-            "entropic": "filters.entropic_filter:EntropicFilter",
-            "published": "search.published_particle_filter:PublishedParticleFilter",
-        },
-    ),
+    package="llmsmc.inference",
+    built_in={
+        "greedy": "search.greedy:Greedy",
+        "self-consistency": "search.self_consistency:SelfConsistency",
+        "best-of-n": "search.best_of_n:BestOfN",
+        "weighted-best-of-n": "search.weighted_best_of_n:WeightedBestOfN",
+        "beam-search": "search.beam_search:BeamSearch",
+        "dvts": "search.diverse_verifier_tree_search:DiverseVerifierTreeSearch",
+        "bootstrap": "filters.bootstrap_filter:BootstrapFilter",
+        "guided": "filters.guided_filter:GuidedFilter",
+        "auxiliary": "filters.auxiliary_filter:AuxiliaryFilter",
+        "twisted": "filters.twisted_filter:TwistedFilter",
+        "resample-move": "filters.resample_move:ResampleMove",
+        "tempered": "filters.tempered_smc:TemperedSMC",
+        "particle-gibbs": "mcmc.particle_gibbs:ParticleGibbs",
+        "islands": "filters.island_filter:IslandFilter",
+        "coalescing": "filters.coalescing_filter:CoalescingFilter",
+        "cascade": "filters.particle_cascade:ParticleCascade",
+        "entropic": "filters.entropic_filter:EntropicFilter",
+        "published": "search.published_particle_filter:PublishedParticleFilter",
+    },
 )
 
 RESAMPLERS: Final = Registry(
@@ -294,17 +289,15 @@ RESAMPLERS: Final = Registry(
     "llmsmc.resamplers",
     "a Scheme, or a function of log-weights",
     "llmsmc.inference.resampling.scheme:Resampler",
-    built_in=_within(
-        "llmsmc.inference.resampling",
-        {
-            "multinomial": "multinomial:multinomial",
-            "residual": "residual:residual",
-            "stratified": "stratified:stratified",
-            "systematic": "systematic:systematic",
-            "ssp": "ssp:ssp",
-            "killing": "killing:killing",
-        },
-    ),
+    package="llmsmc.inference.resampling",
+    built_in={
+        "multinomial": "multinomial:multinomial",
+        "residual": "residual:residual",
+        "stratified": "stratified:stratified",
+        "systematic": "systematic:systematic",
+        "ssp": "ssp:ssp",
+        "killing": "killing:killing",
+    },
 )
 
 AGGREGATIONS: Final = Registry(
@@ -312,17 +305,15 @@ AGGREGATIONS: Final = Registry(
     "llmsmc.aggregations",
     "a value of llmsmc.models.rewards.aggregation.Aggregation",
     "llmsmc.models.rewards.aggregation:Aggregation",
-    built_in=_within(
-        "llmsmc.models.rewards",
-        {
-            "product": "aggregation:PRODUCT",
-            "last": "aggregation:LAST",
-            "min": "aggregation:MIN",
-            "model": "aggregation:MODEL",
-            "odds": "aggregation:ODDS",
-            "exp": "aggregation:EXP",
-        },
-    ),
+    package="llmsmc.models.rewards",
+    built_in={
+        "product": "aggregation:PRODUCT",
+        "last": "aggregation:LAST",
+        "min": "aggregation:MIN",
+        "model": "aggregation:MODEL",
+        "odds": "aggregation:ODDS",
+        "exp": "aggregation:EXP",
+    },
 )
 
 REWARDS: Final = Registry("A reward function", "llmsmc.rewards")
@@ -334,19 +325,17 @@ CONVENTIONS: Final = Registry(
     "a class with the methods of llmsmc.models.rewards.conventions.convention.Convention",
     "llmsmc.models.rewards.conventions.convention:Convention",
     are_classes=True,
-    built_in=_within(
-        "llmsmc.models.rewards.conventions",
-        {
-            "qwen": "qwen:QwenConvention",
-            "math-shepherd": "math_shepherd:MathShepherdConvention",
-            "rlhflow": "rlhflow:RlhflowConvention",
-            "skywork": "skywork:SkyworkConvention",
-            "versa": "versa:VersaConvention",
-            "trl": "trl:TrlConvention",
-            "pqm": "pqm:PqmConvention",
-            "pure": "pure:PureConvention",
-        },
-    ),
+    package="llmsmc.models.rewards.conventions",
+    built_in={
+        "qwen": "qwen:QwenConvention",
+        "math-shepherd": "math_shepherd:MathShepherdConvention",
+        "rlhflow": "rlhflow:RlhflowConvention",
+        "skywork": "skywork:SkyworkConvention",
+        "versa": "versa:VersaConvention",
+        "trl": "trl:TrlConvention",
+        "pqm": "pqm:PqmConvention",
+        "pure": "pure:PureConvention",
+    },
 )
 
 STEP_RULES: Final = Registry(
@@ -360,17 +349,15 @@ STEP_RULES: Final = Registry(
 DATASETS: Final = Registry(
     "A data set",
     "llmsmc.datasets",
-    built_in=_within(
-        "llmsmc.evaluation",
-        {
-            "minimath-train": "datasets:minimath_train",
-            "minimath-dev": "datasets:minimath_dev",
-            "minimath-500": "datasets:minimath_500",
-            "math500": "hub_datasets:MATH500",
-            "aime24": "hub_datasets:AIME24",
-            "aime25": "hub_datasets:AIME25",
-            "gsm8k": "hub_datasets:GSM8K",
-        },
-    ),
+    package="llmsmc.evaluation",
+    built_in={
+        "minimath-train": "datasets:minimath_train",
+        "minimath-dev": "datasets:minimath_dev",
+        "minimath-500": "datasets:minimath_500",
+        "math500": "hub_datasets:MATH500",
+        "aime24": "hub_datasets:AIME24",
+        "aime25": "hub_datasets:AIME25",
+        "gsm8k": "hub_datasets:GSM8K",
+    },
 )
 """Functions without arguments that return rows; or rows."""

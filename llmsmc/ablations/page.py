@@ -238,15 +238,15 @@ def _ratio(value: float | None) -> str:
 
 
 def _percent(value: float | None, error: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{100 * value:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
+    return "-" if value is None else " ± ".join(f"{100 * x:.1f}" for x in _known(value, error))
 
 
 def _number(value: float | None, error: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.2f}" + ("" if error is None else f" ± {error:.2f}")
+    return "-" if value is None else " ± ".join(f"{x:.2f}" for x in _known(value, error))
+
+
+def _known(*values: float | None) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

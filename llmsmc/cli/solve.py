@@ -55,7 +55,8 @@ def solve(
             from llmsmc.evaluation.datasets import sample_problem as draw
 
         problem = None if sample_problem is None else draw(sample_problem, seed)
-        solve_run.solve(text, algorithm, settings, seed, problem=problem, out=out)
+        text = text if problem is None else problem.question
+        solve_run.solve(solve_run.Run(text, algorithm, settings, seed, problem), out)
 
 
 def read_question(question: str | None, sample_problem: int | None) -> str:

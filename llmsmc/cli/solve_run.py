@@ -76,32 +76,13 @@ class Run:
             write_json(out, record)
 
 
-def solve(
-    question: str,
-    algorithm: Algorithm,
-    settings: Settings,
-    seed: int,
-    *,
-    problem: Problem | None = None,
-    out: Path | None = None,
-) -> None:
-    """Load the models, run the algorithm, write the file and print the report.
-
-    Args:
-        question: the question, unless there is a problem.
-        algorithm: the algorithm.
-        settings: the models and their settings.
-        seed: the seed.
-        problem: a problem whose truth is known.
-        out: the file.
-    """
-    run = Run(question, algorithm, settings, seed, problem)
-    if problem is not None:
-        run.question = problem.question
-        console.results().print(console.foreign(problem.question))
+def solve(run: Run, out: Path | None = None) -> None:
+    """Load the models, run the algorithm, write the file and print the report."""
+    if run.problem is not None:
+        console.results().print(console.foreign(run.problem.question))
     started = time.perf_counter()
-    with console.waiting(f"Loading {settings.policy}"):
-        model = reasoning(run.question, settings, algorithm)
+    with console.waiting(f"Loading {run.settings.policy}"):
+        model = reasoning(run.question, run.settings, run.algorithm)
     run.loading_seconds = time.perf_counter() - started
     try:
         _advance(run, model)

@@ -6,6 +6,7 @@ import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -121,21 +122,6 @@ def dataset_of(name: str, rows: Sequence[Any], limit: int | None = None) -> Data
     return Dataset(name, fingerprint(json.dumps(plain, default=str)), examples[:limit])
 
 
-def minimath_train() -> Dataset:
-    """Return the first 1,000 problems of the training set."""
-    return _minimath(minimath.TRAIN)
-
-
-def minimath_dev() -> Dataset:
-    """Return the development set."""
-    return _minimath(minimath.DEV)
-
-
-def minimath_500() -> Dataset:
-    """Return the test set."""
-    return _minimath(minimath.TEST)
-
-
 def _minimath(name: str) -> Dataset:
     return Dataset(
         name,
@@ -145,6 +131,11 @@ def _minimath(name: str) -> Dataset:
             for each in minimath.load(name)
         ),
     )
+
+
+minimath_train = partial(_minimath, minimath.TRAIN)  # the first 1,000 problems
+minimath_dev = partial(_minimath, minimath.DEV)
+minimath_500 = partial(_minimath, minimath.TEST)
 
 
 def load_file(name: str, limit: int | None = None) -> Dataset:

@@ -5,19 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from llmsmc import defaults
 from llmsmc.core.checks import require_choice, require_count, require_seconds
-from llmsmc.defaults import (
-    DEFAULT_AGGREGATION,
-    DEFAULT_MAX_STEPS,
-    DEFAULT_MAX_TOKENS_PER_STEP,
-    DEFAULT_POLICY,
-    DEFAULT_PROPOSAL,
-    DEFAULT_QUANTIZATION,
-    DEFAULT_REWARD,
-    DEFAULT_SELECTION,
-    DEFAULT_STEP,
-    DEFAULT_TEMPERATURE,
-)
 from llmsmc.errors import InputError
 from llmsmc.models.pretrained.names import DTYPES, EMBEDDED, QUANTIZATIONS, resolve
 from llmsmc.models.servers.address import root_of
@@ -102,17 +91,17 @@ class Settings:
         max_answer_bytes: the size that an answer of a server may have; by default 32 MiB.
     """
 
-    policy: str | Path | Policy = DEFAULT_POLICY
-    reward: str | Path | Reward | Scoring = DEFAULT_REWARD
-    quantization: str | None = DEFAULT_QUANTIZATION
-    proposal: str | Policy = DEFAULT_PROPOSAL
-    aggregation: str | Aggregation = DEFAULT_AGGREGATION
+    policy: str | Path | Policy = defaults.DEFAULT_POLICY
+    reward: str | Path | Reward | Scoring = defaults.DEFAULT_REWARD
+    quantization: str | None = defaults.DEFAULT_QUANTIZATION
+    proposal: str | Policy = defaults.DEFAULT_PROPOSAL
+    aggregation: str | Aggregation = defaults.DEFAULT_AGGREGATION
     inverse_temperature: float | int = 1.0
     policy_inverse_temperature: float | int | None = None
-    temperature: float | int = DEFAULT_TEMPERATURE
-    max_steps: int = DEFAULT_MAX_STEPS
-    max_tokens_per_step: int = DEFAULT_MAX_TOKENS_PER_STEP
-    step: str | int | StepRule = DEFAULT_STEP
+    temperature: float | int = defaults.DEFAULT_TEMPERATURE
+    max_steps: int = defaults.DEFAULT_MAX_STEPS
+    max_tokens_per_step: int = defaults.DEFAULT_MAX_TOKENS_PER_STEP
+    step: str | int | StepRule = defaults.DEFAULT_STEP
     thinking: Thinking | None = None
     system: str | None = None
     device: str | None = None
@@ -125,7 +114,7 @@ class Settings:
     adapter: str | Path | None = None
     policy_revision: str | None = None
     reward_calibration: float | int = 1.0
-    selection: str = DEFAULT_SELECTION
+    selection: str = defaults.DEFAULT_SELECTION
     policy_model: str | None = None
     policy_tokenizer: str | None = None
     reward_model: str | None = None
@@ -172,7 +161,7 @@ class Settings:
             from llmsmc.models.rewards.aggregation import aggregation
 
             aggregation(self.aggregation)
-        if self.step != DEFAULT_STEP:
+        if self.step != defaults.DEFAULT_STEP:
             from llmsmc.models.text.stopping import step_rule
 
             step_rule(self.step)

@@ -14,15 +14,8 @@ from llmsmc.models.batching.scheduler import run_together
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.text.stopping import StepRule, step_rule
 from llmsmc.results.posterior import Posterior
+from llmsmc.solving import loading
 from llmsmc.solving.algorithms import parse_algorithm
-from llmsmc.solving.loading import (
-    check_proposal,
-    load_policy,
-    load_proposal,
-    load_reward,
-    loaded,
-    shared,
-)
 from llmsmc.solving.selection import selected_answers
 from llmsmc.solving.settings import Settings
 from llmsmc.solving.step_notation import NamedRule
@@ -34,8 +27,8 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
     The question is checked before the reward model is loaded.
     """
     if algorithm.needs_proposal:
-        check_proposal(settings)
-    policy = load_policy(settings)
+        loading.check_proposal(settings)
+    policy = loading.load_policy(settings)
     model = Reasoning(
         policy,
         None,
@@ -51,8 +44,8 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
         system=settings.system,
     )
     if algorithm.needs_proposal:
-        model = replace(model, proposal_policy=load_proposal(settings))
-    return replace(model, reward=load_reward(settings)) if algorithm.needs_reward else model
+        model = replace(model, proposal_policy=loading.load_proposal(settings))
+    return replace(model, reward=loading.load_reward(settings)) if algorithm.needs_reward else model
 
 
 def _step(settings: Settings, policy: Policy) -> str | int | StepRule:
@@ -139,7 +132,7 @@ def solve_many(
     values, method = chosen(algorithm, particles, settings)
     require_count("in_flight", in_flight)
     require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
-    models = shared(loaded(values, method), tokens_meanwhile)
+    models = loading.shared(loading.loaded(values, method), tokens_meanwhile)
 
     def run(number: int, question: str) -> Posterior:
         own = None if seed is None else seed + number
