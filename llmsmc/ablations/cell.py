@@ -110,10 +110,7 @@ def make_cell(values: dict[str, Any]) -> Cell:
     given = {key: _setting(value) for key, value in values.items() if key in _SETTINGS}
     if isinstance(given.get("step"), str):
         given["step"] = parse_step(given["step"])
-    settings = Settings(
-        **given,
-        selection=values.get("selection", DEFAULT_SELECTION),
-    )
+    settings = Settings(**given, selection=values.get("selection", DEFAULT_SELECTION))
     cell = Cell(values, particles, settings)
     if particles == EQUAL:
         _ = cell.with_particles(16).algorithm  # finds out whether it can be read

@@ -72,13 +72,7 @@ def show_plan(plan: Plan, out: Path) -> None:
 
 
 def ablate(
-    plan: Plan,
-    out: Path,
-    jobs: int,
-    page: Path | None,
-    command: str,
-    *,
-    debug: bool = False,
+    plan: Plan, out: Path, jobs: int, page: Path | None, command: str, *, debug: bool = False
 ) -> None:
     """Run the missing cells of a plan, and print and write the report.
 

@@ -57,10 +57,7 @@ def report(
     ]
     if reference is not None:
         parts += [_heading("Truth"), _truth(estimates, reference, verdicts)]
-    parts += [
-        _heading("Evidence and cost"),
-        cost_table(posterior, loading_seconds),
-    ]
+    parts += [_heading("Evidence and cost"), cost_table(posterior, loading_seconds)]
     warnings = summary.warnings(posterior)
     if warnings:
         parts += [_heading("Warnings"), *(_warning(text) for text in warnings)]

@@ -124,9 +124,4 @@ def _print_report(run: Run) -> None:
 
 
 def _known(problem: Problem) -> dict[str, Any]:
-    return {
-        "id": problem.id,
-        "family": problem.family,
-        "level": problem.level,
-        "answer": problem.answer,
-    }
+    return {name: getattr(problem, name) for name in ("id", "family", "level", "answer")}

@@ -26,13 +26,7 @@ SELECTIONS: Final = ("mode", "majority", "argmax", "sample")
 """Rules by which one answer is selected; see `llmsmc.solving.selection`."""
 
 _LOADED_HERE: Final = {
-    "policy": [
-        "quantization",
-        "double_quantization",
-        "adapter",
-        "policy_revision",
-        "device_map",
-    ],
+    "policy": ["quantization", "double_quantization", "adapter", "policy_revision", "device_map"],
     "reward": ["reward_quantization", "reward_device"],
 }
 """Settings that say how a model is loaded in this process."""
