@@ -40,7 +40,6 @@ from llmsmc.inference import (
     killing,
     multinomial,
     residual,
-    ssp,
     stratified,
     systematic,
 )
@@ -48,10 +47,11 @@ from llmsmc.inference.loop.loop import Run
 from llmsmc.inference.mcmc.conditional_smc import Chains, draw_references, sweep
 from llmsmc.inference.mcmc.reference import RememberedPaths
 from llmsmc.models import TabularLanguageModel
+from llmsmc.registry import RESAMPLERS
 from llmsmc.testing import Instance, exact_instances, replicate
 from llmsmc.testing.instances import of_table, table_without_end
 
-SCHEMES: Final = (multinomial, residual, stratified, systematic, ssp, killing)
+SCHEMES: Final = tuple(RESAMPLERS.values())
 LIMIT: Final = 4.0
 REJECTED: Final = 6.0
 

@@ -1,4 +1,4 @@
-"""Parts by name: built-in ones, those of installed packages, and a user's own.
+"""Parts by name: built-in parts, parts of installed packages, and a user's own.
 
 A name is one of three things:
 
@@ -9,8 +9,8 @@ A name is one of three things:
 
 Built-in names come first, then references, then entry points, so that no package takes the place of
 a built-in part. A module of somebody else is imported when, and only when, its name is given to
-`find`: on the command line, in Python or in a plan that is run; never because a file of results
-says so.
+`find`: on the command line, in Python or in a plan that is run, and for conventions of installed
+packages when no built-in one recognises a checkpoint; never because a file of results says so.
 
 A built-in part is listed here and nowhere else: help texts, error messages, exports and tests are
 made of these tables.
@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any, Final
 
 from llmsmc.errors import InputError
@@ -41,13 +41,22 @@ class Registry(Mapping[str, Any]):
     """The parts of one kind by name; as a mapping, the built-in ones.
 
     Attributes:
-        kind: what the parts are, in a word for messages.
+        kind: the noun for a part, with its article, for messages.
         group: the group of entry points in which installed packages declare theirs.
-        built_in: name -> reference.
+        nature: the requirement on a part, for messages.
+        base: the reference of the class of which parts are values; empty if that is not checked
+            here.
+        are_classes: whether parts are classes that derive from `base` instead.
+        package: the package of the built-in parts.
+        built_in: name -> reference within the package.
     """
 
     kind: str
     group: str
+    nature: str = ""
+    base: str = ""
+    are_classes: bool = False
+    package: str = ""
     built_in: Mapping[str, str] = field(default_factory=dict)
     _written: dict[int, tuple[Any, str]] = field(default_factory=dict, repr=False)
 
@@ -65,7 +74,7 @@ class Registry(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         """Return the built-in part of that name."""
-        return _loaded(self.built_in[name])
+        return _loaded(f"{self.package}.{self.built_in[name]}")
 
     @property
     def listed(self) -> str:
@@ -77,11 +86,17 @@ class Registry(Mapping[str, Any]):
         found = _entry_points(self.group)
         return {name: place for name, place in found.items() if name not in self.built_in}
 
+    def check(self, name: object) -> None:
+        """Raise `InputError` if `find` would; nothing built in is imported for it."""
+        if name not in self.built_in:
+            self.find(name)
+
     def find(self, name: object) -> Any:
         """Return the part of that name, imported.
 
         Raises:
-            InputError: there is no such part, or its module cannot be imported; says why.
+            InputError: there is no such part, its module cannot be imported, or it is something
+                else than such a part; says why.
         """
         if isinstance(name, str) and name in self.built_in:
             return self[name]
@@ -95,8 +110,23 @@ class Registry(Mapping[str, Any]):
                 f"{self.kind} is known by a name. Got {name!r}; accepted: "
                 f"{f'{names}, or ' if names else ''}one of your own as {FORM}."
             )
+        self._require_part(name, part)
         self._written.setdefault(id(part), (part, name))
         return part
+
+    def _require_part(self, name: str, found: Any) -> None:
+        if not self.base:
+            return
+        base = _loaded(self.base)
+        is_class = isinstance(found, type)
+        if is_class != self.are_classes or not (issubclass if is_class else isinstance)(
+            found, base
+        ):
+            what = f"the class {found.__name__}" if is_class else f"a {type(found).__name__}"
+            raise InputError(
+                f"{self.kind} is {self.nature}. Got {name!r}, which is {what}; accepted: such a "
+                f"{'class' if self.are_classes else 'value'} as {FORM}."
+            )
 
     def name_of(self, part: Any) -> str:
         """Return how a part is written: its built-in name, or the name by which it was found.
@@ -104,7 +134,7 @@ class Registry(Mapping[str, Any]):
         A part that was never looked for is named by where it is defined.
         """
         for name, reference in self.built_in.items():
-            module, _, attribute = reference.partition(":")
+            module, _, attribute = f"{self.package}.{reference}".partition(":")
             if getattr(sys.modules.get(module), attribute, None) is part:
                 return name
         if id(part) in self._written:
@@ -124,7 +154,7 @@ def is_reference(text: str) -> bool:
 def split_options(registry: Registry, text: str) -> tuple[str, str]:
     """Return the name and the options of `NAME[:OPTIONS]`, where the name may be a reference.
 
-    What stands before the first colon is a name if there is such a built-in part.
+    The text before the first colon is a name if there is such a built-in part.
 
     >>> split_options(ALGORITHMS, "bootstrap:resampler=mypackage.mine:scheme")
     ('bootstrap', 'resampler=mypackage.mine:scheme')
@@ -156,7 +186,7 @@ def homes(*registries: Registry) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for registry in registries:
         for reference in registry.built_in.values():
-            module, _, name = reference.partition(":")
+            module, _, name = f"{registry.package}.{reference}".partition(":")
             found.setdefault(module, []).append(name)
     return found
 
@@ -174,7 +204,7 @@ def _loaded(reference: str) -> Any:
 
 
 def _imported(kind: str, given: str, reference: str | None = None) -> Any:
-    """Return what a reference is to.
+    """Return the object that a reference names.
 
     Raises:
         InputError: the module cannot be imported, or has nothing of that name.
@@ -214,7 +244,7 @@ def _own_names(module: ModuleType) -> list[str]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what an error says, and in which line of which file it was raised."""
+    """Return the message of an error, with the file and the line that raised it."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -225,73 +255,66 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{place}"
 
 
-def _within(package: str, names: dict[str, str]) -> Mapping[str, str]:
-    """Return the table with the package put before each reference."""
-    return MappingProxyType({name: f"{package}.{place}" for name, place in names.items()})
-
-
 ALGORITHMS: Final = Registry(
     "An algorithm",
     "llmsmc.algorithms",
-    _within(
-        "llmsmc.inference",
-        {
-            "greedy": "search.greedy:Greedy",
-            "self-consistency": "search.self_consistency:SelfConsistency",
-            "best-of-n": "search.best_of_n:BestOfN",
-            "weighted-best-of-n": "search.weighted_best_of_n:WeightedBestOfN",
-            "beam-search": "search.beam_search:BeamSearch",
-            "dvts": "search.diverse_verifier_tree_search:DiverseVerifierTreeSearch",
-            "bootstrap": "filters.bootstrap_filter:BootstrapFilter",
-            "guided": "filters.guided_filter:GuidedFilter",
-            "auxiliary": "filters.auxiliary_filter:AuxiliaryFilter",
-            "twisted": "filters.twisted_filter:TwistedFilter",
-            "resample-move": "filters.resample_move:ResampleMove",
-            "tempered": "filters.tempered_smc:TemperedSMC",
-            "particle-gibbs": "mcmc.particle_gibbs:ParticleGibbs",
-            "islands": "filters.island_filter:IslandFilter",
-            "coalescing": "filters.coalescing_filter:CoalescingFilter",
-            "cascade": "filters.particle_cascade:ParticleCascade",
-            "entropic": "filters.entropic_filter:EntropicFilter",
-            "published": "search.published_particle_filter:PublishedParticleFilter",
-        },
-    ),
+    "a dataclass that derives from llmsmc.inference.Algorithm",
+    "llmsmc.inference.loop.algorithm:Algorithm",
+    are_classes=True,
+    package="llmsmc.inference",
+    built_in={
+        "greedy": "search.greedy:Greedy",
+        "self-consistency": "search.self_consistency:SelfConsistency",
+        "best-of-n": "search.best_of_n:BestOfN",
+        "weighted-best-of-n": "search.weighted_best_of_n:WeightedBestOfN",
+        "beam-search": "search.beam_search:BeamSearch",
+        "dvts": "search.diverse_verifier_tree_search:DiverseVerifierTreeSearch",
+        "bootstrap": "filters.bootstrap_filter:BootstrapFilter",
+        "guided": "filters.guided_filter:GuidedFilter",
+        "auxiliary": "filters.auxiliary_filter:AuxiliaryFilter",
+        "twisted": "filters.twisted_filter:TwistedFilter",
+        "resample-move": "filters.resample_move:ResampleMove",
+        "tempered": "filters.tempered_smc:TemperedSMC",
+        "particle-gibbs": "mcmc.particle_gibbs:ParticleGibbs",
+        "islands": "filters.island_filter:IslandFilter",
+        "coalescing": "filters.coalescing_filter:CoalescingFilter",
+        "cascade": "filters.particle_cascade:ParticleCascade",
+        "entropic": "filters.entropic_filter:EntropicFilter",
+        "published": "search.published_particle_filter:PublishedParticleFilter",
+    },
 )
-"""Classes that derive from `Algorithm`."""
 
 RESAMPLERS: Final = Registry(
     "A resampler",
     "llmsmc.resamplers",
-    _within(
-        "llmsmc.inference.resampling",
-        {
-            "multinomial": "multinomial:multinomial",
-            "residual": "residual:residual",
-            "stratified": "stratified:stratified",
-            "systematic": "systematic:systematic",
-            "ssp": "ssp:ssp",
-            "killing": "killing:killing",
-        },
-    ),
+    "a Scheme, or a function of log-weights",
+    "llmsmc.inference.resampling.scheme:Resampler",
+    package="llmsmc.inference.resampling",
+    built_in={
+        "multinomial": "multinomial:multinomial",
+        "residual": "residual:residual",
+        "stratified": "stratified:stratified",
+        "systematic": "systematic:systematic",
+        "ssp": "ssp:ssp",
+        "killing": "killing:killing",
+    },
 )
-"""Values of `Scheme`, or functions with the signature of `Resampler`."""
 
 AGGREGATIONS: Final = Registry(
     "An aggregation",
     "llmsmc.aggregations",
-    _within(
-        "llmsmc.models.rewards",
-        {
-            "product": "aggregation:PRODUCT",
-            "last": "aggregation:LAST",
-            "min": "aggregation:MIN",
-            "model": "aggregation:MODEL",
-            "odds": "aggregation:ODDS",
-            "exp": "aggregation:EXP",
-        },
-    ),
+    "a value of llmsmc.models.rewards.aggregation.Aggregation",
+    "llmsmc.models.rewards.aggregation:Aggregation",
+    package="llmsmc.models.rewards",
+    built_in={
+        "product": "aggregation:PRODUCT",
+        "last": "aggregation:LAST",
+        "min": "aggregation:MIN",
+        "model": "aggregation:MODEL",
+        "odds": "aggregation:ODDS",
+        "exp": "aggregation:EXP",
+    },
 )
-"""Values of `Aggregation`."""
 
 REWARDS: Final = Registry("A reward function", "llmsmc.rewards")
 """Functions of a question and the list of its steps; reward models have names of their own."""
@@ -299,39 +322,42 @@ REWARDS: Final = Registry("A reward function", "llmsmc.rewards")
 CONVENTIONS: Final = Registry(
     "A convention of a reward model",
     "llmsmc.conventions",
-    _within(
-        "llmsmc.models.rewards.conventions",
-        {
-            "qwen": "qwen:QwenConvention",
-            "math-shepherd": "math_shepherd:MathShepherdConvention",
-            "rlhflow": "rlhflow:RlhflowConvention",
-            "skywork": "skywork:SkyworkConvention",
-            "versa": "versa:VersaConvention",
-            "trl": "trl:TrlConvention",
-            "pqm": "pqm:PqmConvention",
-            "pure": "pure:PureConvention",
-        },
-    ),
+    "a class with the methods of llmsmc.models.rewards.conventions.convention.Convention",
+    "llmsmc.models.rewards.conventions.convention:Convention",
+    are_classes=True,
+    package="llmsmc.models.rewards.conventions",
+    built_in={
+        "qwen": "qwen:QwenConvention",
+        "math-shepherd": "math_shepherd:MathShepherdConvention",
+        "rlhflow": "rlhflow:RlhflowConvention",
+        "skywork": "skywork:SkyworkConvention",
+        "versa": "versa:VersaConvention",
+        "trl": "trl:TrlConvention",
+        "pqm": "pqm:PqmConvention",
+        "pure": "pure:PureConvention",
+    },
 )
-"""Classes with the methods of `Convention`."""
 
-STEP_RULES: Final = Registry("A step rule", "llmsmc.step_rules")
+STEP_RULES: Final = Registry(
+    "A step rule",
+    "llmsmc.step_rules",
+    "a value with the method automaton(pieces)",
+    "llmsmc.models.text.stopping:StepRule",
+)
 """Values with the methods of `StepRule`; the built-in ones have a notation of their own."""
 
 DATASETS: Final = Registry(
     "A data set",
     "llmsmc.datasets",
-    _within(
-        "llmsmc.evaluation",
-        {
-            "minimath-train": "datasets:minimath_train",
-            "minimath-dev": "datasets:minimath_dev",
-            "minimath-500": "datasets:minimath_500",
-            "math500": "hub_datasets:MATH500",
-            "aime24": "hub_datasets:AIME24",
-            "aime25": "hub_datasets:AIME25",
-            "gsm8k": "hub_datasets:GSM8K",
-        },
-    ),
+    package="llmsmc.evaluation",
+    built_in={
+        "minimath-train": "datasets:minimath_train",
+        "minimath-dev": "datasets:minimath_dev",
+        "minimath-500": "datasets:minimath_500",
+        "math500": "hub_datasets:MATH500",
+        "aime24": "hub_datasets:AIME24",
+        "aime25": "hub_datasets:AIME25",
+        "gsm8k": "hub_datasets:GSM8K",
+    },
 )
 """Functions without arguments that return rows; or rows."""

@@ -25,17 +25,17 @@ BLOCK: Final = 25
 _IN_FILES: Final = (str, int, float, bool, dict, NoneType)
 _SETTINGS: Final = tuple(each.name for each in fields(Settings) if each.name != "selection")
 KEYS: Final = ("series", "algorithm", "particles", "selection", "budget", "in_flight", *_SETTINGS)
-"""What a cell of a plan may say of itself."""
+"""The keys that a cell of a plan may have."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """What is run, and where it stands among the other cells.
+    """A cell of the grid.
 
     Attributes:
-        values: what the plan says of it, by key.
+        values: the values in the plan, by key.
         particles: N; None where the algorithm has its own, `EQUAL` where it is still to be found.
-        settings: with which models, and how.
+        settings: the models and their settings.
     """
 
     values: dict[str, Any]
@@ -68,7 +68,7 @@ class Cell:
     def configuration(self, dataset: Dataset, seed: int) -> Configuration:
         """Return the configuration of its runs with a seed.
 
-        That of `llmsmc eval --in-flight 1` as well, where a problem is run by itself.
+        A problem that runs by itself has the configuration of `llmsmc eval --in-flight 1`.
         """
         together = {"in_flight": self.in_flight, "block_size": BLOCK} if self.in_flight > 1 else {}
         return configuration(unselected(self.settings), self.algorithm, dataset, seed, together)
@@ -110,10 +110,7 @@ def make_cell(values: dict[str, Any]) -> Cell:
     given = {key: _setting(value) for key, value in values.items() if key in _SETTINGS}
     if isinstance(given.get("step"), str):
         given["step"] = parse_step(given["step"])
-    settings = Settings(
-        **given,
-        selection=values.get("selection", DEFAULT_SELECTION),
-    )
+    settings = Settings(**given, selection=values.get("selection", DEFAULT_SELECTION))
     cell = Cell(values, particles, settings)
     if particles == EQUAL:
         _ = cell.with_particles(16).algorithm  # finds out whether it can be read
@@ -129,7 +126,7 @@ def unselected(settings: Settings) -> Settings:
 
 @cache
 def _plain(key: str) -> Any:
-    """Return the annotation of a setting without what no file can hold."""
+    """Return the annotation of a setting without the types that no file can hold."""
     kind = get_type_hints(Settings)[key]
     kinds = [each for each in get_args(kind) or (kind,) if (get_origin(each) or each) in _IN_FILES]
     return Union[tuple(kinds)]  # noqa: UP007

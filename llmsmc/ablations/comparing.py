@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Final
+from typing import Final, NotRequired, TypedDict
 
 from llmsmc.ablations.cell import Cell
 from llmsmc.ablations.figures import Runs, array, by_problem
-from llmsmc.ablations.intervals import Interval, bootstrap_interval, bounded_interval
+from llmsmc.ablations.intervals import bootstrap_interval, bounded_interval
 from llmsmc.ablations.plan import Comparison
 
 HOLDS: Final = "holds"
@@ -17,55 +17,75 @@ OPEN: Final = "not distinguishable"
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A cell, its runs, and what it is called among the others."""
+    """A cell, its runs, and its label."""
 
     cell: Cell
     runs: Runs
     label: str
 
 
-def compare(comparison: Comparison, rows: Sequence[Row]) -> dict[str, Any]:
+class Verdict(TypedDict):
+    """A mean difference over problems, its interval, and the verdict; None without problems."""
+
+    num_problems: NotRequired[int]
+    difference: float | None
+    low: float | None
+    high: float | None
+    verdict: str
+
+
+class PairReport(Verdict):
+    """The comparison of two cells; `tokens` counts tokens of left for each token of right."""
+
+    left: str
+    right: str
+    tokens: float | None
+
+
+class ComparisonReport(Verdict):
+    """A claim with the comparison of all pairs together, and of each pair."""
+
+    claim: str
+    rule: str
+    margin: float
+    metric: str
+    published: str
+    pairs: list[PairReport]
+
+
+def compare(comparison: Comparison, rows: Sequence[Row]) -> ComparisonReport:
     """Return the comparison of all pairs together, and of each pair by itself.
 
     All pairs together: the mean over pairs within a problem, then over problems. A pair has the
     problems and seeds that both of its cells have run.
     """
-    record: dict[str, Any] = {
+    places = comparison.pairs([row.cell for row in rows])
+    both = [(rows[left], rows[right]) for left, right in places]
+    kept = [(one, other) for one, other in both if one.runs.keys() & other.runs.keys()]
+    differences = [_differences(comparison, one, other) for one, other in kept]
+    problems = sorted({problem for each in differences for problem in each})
+    joint = {p: fmean(each[p] for each in differences if p in each) for p in problems}
+    return {
         "claim": comparison.claim,
         "rule": comparison.rule,
         "margin": comparison.margin,
         "metric": comparison.metric,
         "published": comparison.published,
+        **_verdict_on(comparison, joint),
+        "pairs": [
+            {
+                "left": one.label,
+                "right": other.label,
+                "tokens": _tokens(one, other),
+                **_verdict_on(comparison, difference),
+            }
+            for (one, other), difference in zip(kept, differences, strict=True)
+        ],
     }
-    places = comparison.pairs([row.cell for row in rows])
-    both = [(rows[left], rows[right]) for left, right in places]
-    kept = [(one, other) for one, other in both if one.runs.keys() & other.runs.keys()]
-    if not kept:
-        return record | {
-            "difference": None,
-            "low": None,
-            "high": None,
-            "verdict": OPEN,
-            "pairs": [],
-        }
-    differences = [_differences(comparison, one, other) for one, other in kept]
-    problems = sorted({problem for each in differences for problem in each})
-    joint = {p: fmean(each[p] for each in differences if p in each) for p in problems}
-    return (
-        record
-        | _verdict_on(comparison, joint)
-        | {
-            "pairs": [
-                {"left": one.label, "right": other.label, "tokens": _tokens(one, other)}
-                | _verdict_on(comparison, difference)
-                for (one, other), difference in zip(kept, differences, strict=True)
-            ]
-        }
-    )
 
 
 def verdict(low: float, high: float, rule: str, margin: float) -> str:
-    """Return what an interval of left minus right says of a claim."""
+    """Return the verdict on a claim, given the interval of left minus right."""
     if rule == "equal":
         if -margin <= low and high <= margin:
             return HOLDS
@@ -91,9 +111,12 @@ def _differences(comparison: Comparison, left: Row, right: Row) -> dict[str, flo
     return {problem: mine[problem] - theirs[problem] for problem in mine}
 
 
-def _verdict_on(comparison: Comparison, differences: dict[str, float]) -> dict[str, Any]:
+def _verdict_on(comparison: Comparison, differences: dict[str, float]) -> Verdict:
     values = array(differences)
-    low, high = _interval(comparison, differences)
+    if not len(values):
+        return {"difference": None, "low": None, "high": None, "verdict": OPEN}
+    bounded = comparison.metric != "log_score"
+    low, high = bounded_interval(values) if bounded else bootstrap_interval(values)
     return {
         "num_problems": len(values),
         "difference": float(values.mean()),
@@ -101,13 +124,6 @@ def _verdict_on(comparison: Comparison, differences: dict[str, float]) -> dict[s
         "high": high,
         "verdict": verdict(low, high, comparison.rule, comparison.margin),
     }
-
-
-def _interval(comparison: Comparison, differences: dict[str, float]) -> Interval:
-    values = array(differences)
-    return (
-        bootstrap_interval(values) if comparison.metric == "log_score" else bounded_interval(values)
-    )
 
 
 def _tokens(left: Row, right: Row) -> float | None:

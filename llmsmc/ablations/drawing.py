@@ -1,16 +1,16 @@
 """The figure of an ablation, drawn from its report.
 
-Accuracy against what was varied (or in bars, where that is no number), against the tokens that were
-generated, and how often answers of each probability were right. Bars are standard errors over
+Accuracy against the varied setting (or in bars, if it is no number), against the generated tokens,
+and how often answers of each probability were right. Bars are standard errors over
 problems.
 """
 
 from collections.abc import Callable, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from llmsmc.ablations.figures import MIN_IN_BIN
+from llmsmc.ablations.figures import MIN_IN_BIN, Figures
 from llmsmc.ablations.labels import labels
 from llmsmc.ablations.report import Report
 from llmsmc.core.extras import optional
@@ -23,7 +23,15 @@ _STYLE: Final = files("llmsmc.ablations") / "ablations.mplstyle"
 _DOUBLING: Final = ("particles", "budget")
 _PANEL: Final = (3.6, 2.9)  # inches
 
-Line = tuple[str, list[dict[str, Any]]]
+
+class Drawn(NamedTuple):
+    """A cell that is drawn: one with an accuracy."""
+
+    values: dict[str, Any]
+    figures: Figures
+
+
+Line = tuple[str, list[Drawn]]
 """A label and its cells."""
 
 
@@ -33,8 +41,11 @@ def draw(report: Report) -> "matplotlib.figure.Figure":
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    known = [cell for cell in report["cells"] if cell["figures"]]
-    cells = [cell for cell in known if cell["figures"]["accuracy"] is not None]
+    cells = [
+        Drawn(cell["values"], figures)
+        for cell in report["cells"]
+        if (figures := cell["figures"]) is not None and figures["accuracy"] is not None
+    ]
     facets = _facets(cells, report["plot"].get("rows"))
     with as_file(_STYLE) as path, style.context(path):
         longest = max((len(_lines(each, report)) for _, each in facets), default=1)
@@ -55,17 +66,17 @@ def save(report: Report, path: Path) -> None:
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {})
 
 
-def _draw_row(row: Any, title: str, cells: Sequence[dict[str, Any]], report: Report) -> None:
+def _draw_row(row: Any, title: str, cells: Sequence[Drawn], report: Report) -> None:
     x = report["plot"].get("x")
     lines = _lines(cells, report)
     numeric = x is not None and all(
-        isinstance(cell["values"].get(x), int | float) for _, each in lines for cell in each
+        isinstance(cell.values.get(x), int | float) for _, each in lines for cell in each
     )
     if numeric:
-        _draw_curves(row[0], lines, lambda cell: float(cell["values"][x]), str(x))
+        _draw_curves(row[0], lines, lambda cell: float(cell.values[str(x)]), str(x))
     else:
         _draw_bars(row[0], lines)
-    _draw_curves(row[1], lines, lambda cell: cell["figures"]["generated_tokens"], "tokens")
+    _draw_curves(row[1], lines, lambda cell: cell.figures["generated_tokens"], "tokens")
     _draw_reliability(row[2], lines)
     row[0].set_title(plain(title, 40) or "Accuracy")
     row[1].set_title("Accuracy by cost")
@@ -78,14 +89,14 @@ def _draw_row(row: Any, title: str, cells: Sequence[dict[str, Any]], report: Rep
 
 
 def _draw_curves(
-    axes: Any, lines: Sequence[Line], place: Callable[[dict[str, Any]], float], name: str
+    axes: Any, lines: Sequence[Line], place: Callable[[Drawn], float], name: str
 ) -> None:
     for label, cells in lines:
         ordered = sorted(cells, key=place)
         axes.errorbar(
             [place(cell) for cell in ordered],
-            [cell["figures"]["accuracy"] for cell in ordered],
-            yerr=[cell["figures"]["standard_error"] or 0.0 for cell in ordered],
+            [cell.figures["accuracy"] for cell in ordered],
+            yerr=[cell.figures["standard_error"] or 0.0 for cell in ordered],
             label=plain(label, 40),
         )
     places = [place(cell) for _, cells in lines for cell in cells]
@@ -106,7 +117,7 @@ def _draw_curves(
 
 
 def _draw_bars(axes: Any, lines: Sequence[Line]) -> None:
-    bars = [(label, cell["figures"]) for label, cells in lines for cell in cells]
+    bars = [(label, cell.figures) for label, cells in lines for cell in cells]
     for number, (_, figures) in enumerate(bars):
         error = figures["standard_error"] or 0.0
         axes.barh(number, figures["accuracy"], xerr=error, color=f"C{number % 8}", height=0.66)
@@ -122,7 +133,7 @@ def _draw_reliability(axes: Any, lines: Sequence[Line]) -> None:
     """Draw the reliability of the last cell of each line, where there are runs to tell it from."""
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), marker="")
     for number, (_, cells) in enumerate(lines):
-        bins = [each for each in cells[-1]["figures"]["reliability"] if each["count"] >= MIN_IN_BIN]
+        bins = [each for each in cells[-1].figures["reliability"] if each["count"] >= MIN_IN_BIN]
         axes.plot(
             [each["probability"] for each in bins],
             [each["right"] for each in bins],
@@ -136,20 +147,20 @@ def _draw_reliability(axes: Any, lines: Sequence[Line]) -> None:
     axes.set_ylabel("how often it is right")
 
 
-def _facets(cells: Sequence[dict[str, Any]], key: str | None) -> list[Line]:
+def _facets(cells: Sequence[Drawn], key: str | None) -> list[Line]:
     if key is None:
         return [("", list(cells))] if cells else []
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Drawn]] = {}
     for cell in cells:
-        found.setdefault(str(cell["values"].get(key)), []).append(cell)
+        found.setdefault(str(cell.values.get(key)), []).append(cell)
     return list(found.items())
 
 
-def _lines(cells: Sequence[dict[str, Any]], report: Report) -> list[Line]:
-    """Return the cells of each curve: they differ in what is on the axis alone."""
+def _lines(cells: Sequence[Drawn], report: Report) -> list[Line]:
+    """Return the cells of each curve: they differ only in the value on the axis."""
     told = (report["plot"].get("x"), report["plot"].get("rows"))
-    found: dict[str, list[dict[str, Any]]] = {}
-    for name, cell in zip(labels([cell["values"] for cell in cells], told), cells, strict=True):
+    found: dict[str, list[Drawn]] = {}
+    for name, cell in zip(labels([cell.values for cell in cells], told), cells, strict=True):
         found.setdefault(name, []).append(cell)
     return list(found.items())
 

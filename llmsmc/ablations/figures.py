@@ -1,10 +1,10 @@
 r"""The figures of a cell: how often it is right, how good its posterior is, and what it costs.
 
-The accuracy is that of the selected answers; failed runs are wrong beside others, and say nothing
-where all have failed. Of the posterior of the answer
-there are the mean probability of the right answer, its log score, the mean of
+The accuracy is the share of selected answers that are right; failed runs count as wrong, unless all
+have failed, which gives no accuracy. The figures of the posterior of the answer
+are the mean probability of the right answer, its log score, the mean of
 $\log(0.99 \, p + 0.01)$ with p the probability of the right answer (one part in a hundred is set
-aside for what no particle has thought of), and the calibration of the probability of the leading
+aside for answers that no particle has), and the calibration of the probability of the leading
 answer: in ten bins, how probable it was said to be and how often it was right, and the expected
 calibration error, the mean gap between the two.
 """
@@ -13,7 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Any, Final
+from typing import Final, TypedDict
 
 import numpy as np
 
@@ -31,9 +31,35 @@ Key = tuple[str, int]
 
 Runs = dict[Key, Result]
 
+Bin = TypedDict(
+    "Bin", {"from": float, "to": float, "count": int, "probability": float, "right": float}
+)
+"""Runs whose leading answer is that probable, and how often it is right."""
+
+
+class Figures(TypedDict):
+    """The figures of a cell; None where there is nothing to average."""
+
+    num_problems: int
+    num_runs: int
+    accuracy: float | None
+    standard_error: float | None
+    probability_correct: float | None
+    probability_correct_error: float | None
+    log_score: float | None
+    log_score_error: float | None
+    calibration_error: float | None
+    reliability: list[Bin]
+    generated_tokens: float
+    scored_tokens: float
+    model_calls: float
+    truncated: float | None
+    num_errors: int
+    seconds: float
+
 
 def value_of(result: Result, metric: str, selection: str = "mode") -> float:
-    """Return what a run contributes to a metric of `plan.METRICS`."""
+    """Return the value of a run for a metric of `plan.METRICS`."""
     if metric == "accuracy":
         return float(is_right(result, selection))
     probability = float(result["probability_correct"])
@@ -71,8 +97,8 @@ def all_failed(runs: Runs) -> bool:
     return all(result["error"] is not None for result in runs.values())
 
 
-def figures(cell: Cell, runs: Runs) -> dict[str, Any]:
-    """Return the figures of a cell, of at least one run; None where there is nothing to average."""
+def figures(cell: Cell, runs: Runs) -> Figures:
+    """Return the figures of a cell, of at least one run."""
     results = [runs[key] for key in sorted(runs)]
     costs = [result["cost"] for result in results]
 
@@ -107,7 +133,7 @@ def figures(cell: Cell, runs: Runs) -> dict[str, Any]:
     }
 
 
-def reliability(results: Sequence[Result]) -> list[dict[str, Any]]:
+def reliability(results: Sequence[Result]) -> list[Bin]:
     """Return, for each bin that is not empty, how probable answers were and how often right."""
     filled = defaultdict[int, list[Result]](list)
     for result in results:
@@ -125,7 +151,7 @@ def reliability(results: Sequence[Result]) -> list[dict[str, Any]]:
     ]
 
 
-def calibration_error(bins: Sequence[dict[str, Any]]) -> float | None:
+def calibration_error(bins: Sequence[Bin]) -> float | None:
     """Return the expected calibration error; None where there were no answers."""
     total = sum(each["count"] for each in bins)
     if not total:

@@ -1,10 +1,10 @@
 r"""Means over problems, and 95 % intervals of differences.
 
-The problems are what has been sampled: the seeds of a problem are averaged first, so that many
-seeds of few problems do not pass for many problems.
+The problems are the sample: the seeds of a problem are averaged first, so that many seeds of few
+problems do not count as many problems.
 
 A difference of two accuracies lies in [-1, 1]. With n differences $d_i$, one more of +1, one of -1,
-each counted half, and one of 0, the interval is that of the mean and the variance of n + 2,
+each counted half, and one of 0, the interval is made of the mean and the variance of n + 2,
 
 $$\bar d' \pm 1.96 \sqrt{s'^2 / (n + 2)}.$$
 

@@ -1,4 +1,4 @@
-"""Short names of cells: the series, and what differs within it."""
+"""Short names of cells: the series, and the values that differ within it."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ def labels(cells: Sequence[Values], without: Collection[str | None] = ()) -> lis
 
     Args:
         cells: the values of all cells.
-        without: keys that are told otherwise, on an axis, say.
+        without: keys that are shown otherwise, for example on an axis.
     """
     skipped = {"series", "algorithm", *without}
     named = []

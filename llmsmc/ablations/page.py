@@ -1,16 +1,17 @@
 """The page of an ablation in Markdown, written from its report; and the table of all of them.
 
-What plans and models wrote is text on it: it makes no link, loads no image, and everything in it is
-seen. Code between backticks is all that is kept of Markdown.
+Texts of plans and models are plain text on it: they make no link, load no image, and everything in
+them is visible. Code between backticks is the only Markdown in them.
 """
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 from urllib.parse import quote
 
 from llmsmc.ablations import drawing
+from llmsmc.ablations.comparing import ComparisonReport, Verdict
 from llmsmc.ablations.figures import MIN_IN_BIN
 from llmsmc.ablations.report import Report
 from llmsmc.errors import InputError
@@ -20,29 +21,12 @@ from llmsmc.storage.json_files import read_document, unwritable, write_json
 INDEX = "index.md"
 
 
-class _Compared(TypedDict):
-    claim: str
-    published: str
-    difference: float | None
-    low: float | None
-    high: float | None
-    metric: str
-    verdict: str
-
-
-class _Indexed(TypedDict):
-    """What the table of all pages needs of a report."""
-
-    title: str
-    comparisons: list[_Compared]
-
-
 # As references to characters, which Markdown of every kind takes as text.
 _SIGNS: Final = str.maketrans({sign: f"&#{ord(sign)};" for sign in r"\`*_[]{}<>&$|~"})
-# What makes a link of a bare address: of a site, or of a person.
+# Signs that turn a bare address, of a site or of a person, into a link.
 _ADDRESS: Final = re.compile(r"(?<=:)/(?=/)|(?<=\bwww)\.|@(?=[\w-]+\.\w)", re.IGNORECASE)
 _CODE: Final = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
-# What makes a block of something else than text: a heading, an item, a rule, an admonition.
+# Signs that open another block than a paragraph: a heading, an item, a rule, an admonition.
 _OPENING: Final = re.compile(
     r"^[ \t]*(\d*)(#|[=:!?^](?=[\s=:!?^]|$)|[-+](?=[\s-]|$)|(?<=\d)[.)](?=\s|$)|)", re.MULTILINE
 )
@@ -73,7 +57,7 @@ def read_reports(folder: Path) -> dict[str, Report]:
     found = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            found[path.stem] = read_document(path, _Indexed)
+            found[path.stem] = read_document(path, Report)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"A report is JSON, as it was written. Got {str(path)!r}: {error}. Accepted: a "
@@ -97,13 +81,13 @@ def page_text(report: Report, stem: str) -> str:
 
 
 def index_of(reports: dict[str, Report]) -> str:
-    """Return the table of claims: what the paper has, what came out here, and whether it holds."""
+    """Return the table of claims: the figures of the paper, the figures here, and the verdict."""
     rows = [
         [
             f"[{_cell(report['title'] or name)}]({quote(name)}.md)",
             _cell(each["claim"]),
             _cell(each["published"]),
-            _difference(each),
+            _difference(each, each["metric"]),
             _cell(each["verdict"]),
         ]
         for name, report in reports.items()
@@ -122,7 +106,7 @@ def summary_of(reports: dict[str, Report], folder: str) -> str:
         [
             f"[{_cell(each['claim'])}]({folder}/{quote(name)}.md)",
             _cell(each["published"]) or "not in the paper",
-            _difference(each),
+            _difference(each, each["metric"]),
             _cell(each["verdict"]),
         ]
         for name, report in reports.items()
@@ -131,7 +115,7 @@ def summary_of(reports: dict[str, Report], folder: str) -> str:
     return _table(["claim", "published", "here: difference and 95 % interval", "verdict"], rows)
 
 
-def _headlines(report: Report) -> list[dict[str, Any]]:
+def _headlines(report: Report) -> list[ComparisonReport]:
     published = [each for each in report["comparisons"] if each["published"]]
     return published or report["comparisons"][:1]
 
@@ -145,12 +129,18 @@ def _verdicts(report: Report) -> str:
     if not report["comparisons"]:
         return ""
     rows = [
-        [_cell(c["claim"]), _cell(c["published"]), _difference(c), _rule(c), _cell(c["verdict"])]
+        [
+            _cell(c["claim"]),
+            _cell(c["published"]),
+            _difference(c, c["metric"]),
+            _rule(c),
+            _cell(c["verdict"]),
+        ]
         for c in report["comparisons"]
     ]
     head = ["claim", "in the paper", "here: difference and 95 % interval", "holds if", "verdict"]
     details = [
-        [_cell(p["left"]), _cell(p["right"]), _ratio(p["tokens"]), _difference(p | _metric(c))]
+        [_cell(p["left"]), _cell(p["right"]), _ratio(p["tokens"]), _difference(p, c["metric"])]
         + [_cell(p["verdict"])]
         for c in report["comparisons"]
         for p in c["pairs"]
@@ -226,16 +216,16 @@ def _section(title: str, text: str) -> str:
     return f"## {title}\n\n{text.strip()}" if text.strip() else ""
 
 
-def _difference(c: dict[str, Any]) -> str:
-    values = [c[key] for key in ("difference", "low", "high")]
-    if None in values:
+def _difference(c: Verdict, metric: str) -> str:
+    values = [each for each in (c["difference"], c["low"], c["high"]) if each is not None]
+    if not values:
         return "nothing to compare"
-    if c["metric"] == "log_score":
+    if metric == "log_score":
         return "{:+.2f} ({:+.2f} to {:+.2f})".format(*values)
     return "{:+.1f} ({:+.1f} to {:+.1f}) points".format(*(100 * value for value in values))
 
 
-def _rule(c: dict[str, Any]) -> str:
+def _rule(c: ComparisonReport) -> str:
     margin = f"{c['margin']:g}" if c["metric"] == "log_score" else f"{100 * c['margin']:g} points"
     if c["rule"] == "equal":
         return f"the interval is within {margin} of 0"
@@ -243,24 +233,20 @@ def _rule(c: dict[str, Any]) -> str:
     return f"the interval is above {bound if c['margin'] else '0'}"
 
 
-def _metric(c: dict[str, Any]) -> dict[str, Any]:
-    return {"metric": c["metric"]}
-
-
 def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
 def _percent(value: float | None, error: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{100 * value:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
+    return "-" if value is None else " ± ".join(f"{100 * x:.1f}" for x in _known(value, error))
 
 
 def _number(value: float | None, error: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.2f}" + ("" if error is None else f" ± {error:.2f}")
+    return "-" if value is None else " ± ".join(f"{x:.2f}" for x in _known(value, error))
+
+
+def _known(*values: float | None) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""The plan of an ablation: its cells, how much is run, and what is compared."""
+"""The plan of an ablation: its cells, its size, and its comparisons."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,14 +18,14 @@ class Comparison:
     """Cells beside others, with the rule that gives the verdict.
 
     Attributes:
-        claim: what is said to hold.
-        left: the cells of which it is said, by some of their values.
-        right: the cells beside which it is said.
+        claim: the claim.
+        left: the cells that the claim is about, by some of their values.
+        right: the cells that they are compared with.
         same: keys in which the two cells of a pair agree.
         rule: "greater": left is above right; "no less": not below it by more than the margin;
             "equal": apart by no more than the margin.
         margin: a difference that does not matter.
-        metric: what is compared.
+        metric: the metric that is compared.
         published: the figures of the paper, as a text.
     """
 
@@ -99,10 +99,10 @@ class Plan:
         dataset: the name or the file of the problems.
         size: how much of it is run.
         quick: how much where there is little time.
-        cells: what is run, in order.
+        cells: the cells, in order.
         budget: the values of the cell whose tokens "equal" means.
-        comparisons: what is made of it.
-        plot: the key on the horizontal axis, "x", and the one whose values have a row each, "rows".
+        comparisons: the comparisons.
+        plot: the key on the horizontal axis, "x", and the key whose values have a row each, "rows".
         published: caption, columns and rows of the figures of the paper.
     """
 
@@ -162,7 +162,7 @@ class Plan:
 
 
 def distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Return the cells without those that say the same of themselves as an earlier one."""
+    """Return the cells without repetitions of the same values."""
     found: dict[str, Cell] = {}
     for cell in cells:
         found.setdefault(repr(sorted(cell.values.items())), cell)

@@ -1,15 +1,18 @@
-"""Units of work in several processes, whose results come back one by one.
+"""Units of work in several processes, whose results come back as they are made.
 
-Each process has one end of a pipe and nothing else of the others. It asks for a unit when it is
-idle; when this process ends, however it ends, its pipe is closed and it ends as well. Only this
-process writes files.
+Only this process writes files. Each worker holds the reading end of a pipe to it: when this process
+stops, or ends in whatever way, the pipe is closed and the workers end at once.
 """
 
 import multiprocessing
-from collections import deque
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection, wait
-from typing import Any
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from multiprocessing.connection import Connection
 
 from llmsmc.ablations.work import Unit, Worker
 from llmsmc.errors import LlmsmcError
@@ -17,17 +20,20 @@ from llmsmc.evaluation.runner import Result
 
 Finding = tuple[Unit, Result]
 
+_workers: list[Worker] = []
+"""The worker of a process of the pool."""
+
 
 def run_units(units: Sequence[Unit], jobs: int, prepare: Callable[[], None]) -> Iterator[Finding]:
     """Yield the results of all units as they come, in whatever order.
 
     Args:
-        units: what there is to do, in the order in which it is begun.
+        units: the work, in the order in which it is begun.
         jobs: number of processes; a single one is this one.
-        prepare: what each process begins with.
+        prepare: called at the beginning of each process.
 
     Raises:
-        LlmsmcError: a process has ended before its unit was done.
+        LlmsmcError: a process has ended before its work was done.
     """
     if jobs == 1 or len(units) <= 1:
         prepare()
@@ -36,75 +42,44 @@ def run_units(units: Sequence[Unit], jobs: int, prepare: Callable[[], None]) -> 
             for result in worker.results(unit):
                 yield unit, result
         return
-    yield from _side_by_side(units, min(jobs, len(units)), prepare)
-
-
-def _side_by_side(
-    units: Sequence[Unit], jobs: int, prepare: Callable[[], None]
-) -> Iterator[Finding]:
-    left, active = deque(units), dict[Any, Unit]()
+    parts = [part for unit in units for part in _parts(unit)]
     context = multiprocessing.get_context("spawn")
-    processes = []
+    theirs, mine = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(min(jobs, len(units)), context, _begin, (theirs, prepare))
     try:
-        for _ in range(jobs):
-            mine, its = context.Pipe()
-            process = context.Process(target=_serve, args=(its, prepare), daemon=True)
-            process.start()
-            its.close()
-            processes.append((process, mine))
-            _give(mine, left, active)
-        while active:
-            ready: list[Any] = wait(list(active))
-            for connection in ready:
-                unit = active[connection]
-                try:
-                    said = connection.recv()
-                except (EOFError, ConnectionError) as error:
-                    raise _lost(unit) from error
-                if isinstance(said, Exception):
-                    raise said
-                if said is None:
-                    del active[connection]
-                    _give(connection, left, active)
-                else:
-                    yield unit, said
+        futures = {pool.submit(_results, part): part for part in parts}
+        for future in as_completed(futures):
+            for result in future.result():
+                yield futures[future], result
+    except BrokenProcessPool as error:
+        raise LlmsmcError(
+            "A process ended before its work was done; the memory may not be enough for so many "
+            f"jobs. Got an end in the middle of {len(parts)} runs; accepted: fewer --jobs. The "
+            "same command goes on from there."
+        ) from error
     finally:
-        for _, connection in processes:
-            connection.close()
-        for process, _ in processes:
-            process.join(0.2)  # an idle one ends by itself, and with it what it has started
-            process.terminate()
-            process.join()
+        mine.close()
+        pool.shutdown(cancel_futures=True)
 
 
-def _give(connection: Any, left: deque[Unit], active: dict[Any, Unit]) -> None:
-    """Send the next unit, if there is one."""
-    if left:
-        unit = left.popleft()
-        active[connection] = unit
-        connection.send(unit)
+def _parts(unit: Unit) -> list[Unit]:
+    """Return the tasks of a unit: single problems, or the whole block if several are in flight."""
+    if unit.cell.in_flight > 1:
+        return [unit]
+    return [replace(unit, block=(each,)) for each in unit.block if each.id not in unit.done]
 
 
-def _serve(connection: Connection, prepare: Callable[[], None]) -> None:
-    """Run units and send back results, None behind the last of each; until the pipe is closed."""
+def _begin(parent: Connection, prepare: Callable[[], None]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's affair
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     prepare()
-    worker = Worker()
-    try:
-        while True:
-            unit = connection.recv()
-            try:
-                for result in worker.results(unit):
-                    connection.send(result)
-            except LlmsmcError as error:  # a model that cannot be loaded, say
-                connection.send(error)
-            connection.send(None)
-    except (EOFError, ConnectionError, KeyboardInterrupt):
-        return
+    _workers.append(Worker())
 
 
-def _lost(unit: Unit) -> LlmsmcError:
-    return LlmsmcError(
-        f"A process ended before its work was done. Got no result of {unit.cell.series!r}, seed "
-        f"{unit.seed}, in the block from {unit.block[0].id} to {unit.block[-1].id}; the memory may "
-        "not be enough for so many jobs. The same command goes on from there."
-    )
+def _end_with(parent: Connection) -> None:
+    parent.poll(None)  # nothing is ever sent: it returns when the other end is closed
+    os._exit(1)
+
+
+def _results(unit: Unit) -> list[Result]:
+    return list(_workers[0].results(unit))

@@ -53,18 +53,17 @@ import math
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, NotRequired, TypedDict, get_type_hints
 
 from llmsmc.ablations.cell import EQUAL, KEYS, make_cell
+from llmsmc.ablations.names import PLANS
 from llmsmc.ablations.plan import Comparison, Plan, Size, distinct
 from llmsmc.core.checks import require_choice, require_count
 from llmsmc.errors import InputError
 from llmsmc.storage.characters import one_line
 from llmsmc.storage.typed import described, mismatch, shown
 
-_PLANS: Final = files("llmsmc.ablations") / "plans"
 _TEXTS: Final = ("title", "figure", "claim", "caution")
 _MAX_CELLS: Final = 1000
 _MAX_REASON: Final = 2000  # characters
@@ -91,13 +90,13 @@ class Plot(TypedDict, total=False):
 
 
 class Run(TypedDict):
-    """On which problems; the rest of the table is a `Size`."""
+    """The data set; the rest of the table is a `Size`."""
 
     dataset: str
 
 
 class _Tables(TypedDict):
-    """What a plan is made of, and of which type."""
+    """The tables of a plan, and their types."""
 
     title: NotRequired[str]
     figure: NotRequired[str]
@@ -113,23 +112,18 @@ class _Tables(TypedDict):
     published: NotRequired[Published]
 
 
-def names() -> list[str]:
-    """Return the names of the plans that come with the library."""
-    return sorted(each.name[:-5] for each in _PLANS.iterdir() if each.name.endswith(".toml"))
-
-
 def load_plan(name_or_path: str) -> Plan:
     """Return a plan by its name, or that in a file.
 
     Raises:
-        InputError: there is no such plan; or says what is wrong with the file.
+        InputError: there is no such plan, or the file cannot be used.
     """
-    if name_or_path in names():
-        return read_plan(name_or_path, (_PLANS / f"{name_or_path}.toml").read_text("utf-8"))
+    if name_or_path in PLANS:
+        return read_plan(name_or_path, PLANS[name_or_path].read_text("utf-8"))
     path = Path(name_or_path)
     if path.suffix != ".toml":
         raise InputError(
-            f"There is no such ablation. Got {name_or_path!r}; accepted: {', '.join(names())}, or "
+            f"There is no such ablation. Got {name_or_path!r}; accepted: {', '.join(PLANS)}, or "
             "a .toml file."
         )
     try:
@@ -145,7 +139,7 @@ def read_plan(name: str, text: str, source: str | None = None) -> Plan:
     """Return the plan that a TOML text describes; `source` is the file, for errors.
 
     Raises:
-        InputError: says what is wrong with it.
+        InputError: it is no plan; the message has the reason.
     """
     try:
         return _plan(name, tomllib.loads(text))
@@ -198,7 +192,7 @@ def _unusable(value: Any, name: str = "") -> Iterator[str]:
 
 
 def _check(plan: Plan) -> None:
-    """Find out whether what the plan speaks of is among its cells, before anything is run."""
+    """Check, before anything is run, that the cells that the plan refers to exist."""
     for comparison in plan.comparisons:
         comparison.pairs(plan.cells)
     for key in plan.plot:

@@ -5,16 +5,67 @@ Everything that is drawn or written about an ablation is made from this and noth
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NotRequired, TypedDict
 
-from llmsmc.ablations.comparing import Row, compare, together
-from llmsmc.ablations.figures import all_failed, figures, is_right
+from llmsmc.ablations.comparing import ComparisonReport, Row, compare, together
+from llmsmc.ablations.figures import Figures, all_failed, figures, is_right
 from llmsmc.ablations.plan import Plan
 from llmsmc.solving.algorithms import describe_algorithm
 from llmsmc.storage.json_files import versions
 from llmsmc.storage.strict_files import FORMAT
 
-Report = dict[str, Any]
+
+class CellReport(TypedDict):
+    """A cell, its figures, and the outcomes of each seed, one character for each problem."""
+
+    label: str
+    values: dict[str, Any]
+    algorithm: dict[str, Any]
+    complete: bool
+    figures: Figures | None
+    outcomes: dict[str, str]
+
+
+class Failure(TypedDict):
+    """A run that failed."""
+
+    cell: str
+    id: str
+    seed: int
+    error: str
+
+
+class Total(TypedDict):
+    """The cost of all runs together; runs that cells have in common count once."""
+
+    num_runs: int
+    num_errors: NotRequired[int]
+    generated_tokens: int
+    seconds: float
+
+
+class Report(TypedDict):
+    """An ablation: the texts of its plan, its cells, its comparisons, and how it was run."""
+
+    name: str
+    title: str
+    figure: str
+    claim: str
+    caution: str
+    command: str
+    dataset: str
+    problems: int
+    seeds: list[int]
+    cells: list[CellReport]
+    comparisons: list[ComparisonReport]
+    verdict: str
+    failures: list[Failure]
+    total: Total
+    plot: dict[str, Any]
+    published: dict[str, Any]
+    versions: dict[str, str]
+    format: NotRequired[int]
+
 
 MEASURED: tuple[str, ...] = ("seconds", "peak_memory_bytes")
 """Figures that differ from run to run and from machine to machine; all others do not."""
@@ -24,19 +75,22 @@ OUTCOMES: Final[dict[bool | None, str]] = {True: "1", False: "0", None: "-"}
 
 
 def report(plan: Plan, rows: Sequence[Row], problems: Sequence[str], command: str) -> Report:
-    """Return the report of what has been run so far.
+    """Return the report of the runs so far.
 
     Args:
         plan: the plan.
         rows: its cells with their runs.
         problems: the ids of the problems, in order; a set may have fewer than the plan asks for.
-        command: what makes this report.
+        command: the command that makes this report.
     """
     comparable = [row for row in rows if not all_failed(row.runs)]
     comparisons = [compare(each, comparable) for each in plan.comparisons]
     return {
         "name": plan.name,
-        **plan.texts,
+        "title": plan.texts["title"],
+        "figure": plan.texts["figure"],
+        "claim": plan.texts["claim"],
+        "caution": plan.texts["caution"],
         "command": command,
         "dataset": plan.dataset,
         "problems": len(problems),
@@ -53,25 +107,24 @@ def report(plan: Plan, rows: Sequence[Row], problems: Sequence[str], command: st
     }
 
 
-def _cell(row: Row, problems: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+def _cell(row: Row, problems: Sequence[str], seeds: Sequence[int]) -> CellReport:
     cell, runs = row.cell, row.runs
-    described = {
-        "label": row.label,
-        "values": cell.values,
-        "algorithm": describe_algorithm(cell.algorithm),
-        "complete": len(runs) == len(problems) * len(seeds),
-    }
-    if not runs:
-        return described | {"figures": None, "outcomes": {}}
     right = {key: is_right(result, cell.selection) for key, result in runs.items()}
     outcomes = {
         str(seed): "".join(OUTCOMES[right.get((problem, seed))] for problem in problems)
         for seed in seeds
     }
-    return described | {"figures": figures(cell, runs), "outcomes": outcomes}
+    return {
+        "label": row.label,
+        "values": cell.values,
+        "algorithm": describe_algorithm(cell.algorithm),
+        "complete": len(runs) == len(problems) * len(seeds),
+        "figures": figures(cell, runs) if runs else None,
+        "outcomes": outcomes if runs else {},
+    }
 
 
-def _failures(row: Row) -> list[dict[str, Any]]:
+def _failures(row: Row) -> list[Failure]:
     runs = row.runs
     return [
         {"cell": row.label, "id": problem, "seed": seed, "error": runs[problem, seed]["error"]}
@@ -80,8 +133,7 @@ def _failures(row: Row) -> list[dict[str, Any]]:
     ]
 
 
-def _total(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return what all runs have cost together; those that cells have in common count once."""
+def _total(rows: Sequence[Row]) -> Total:
     results = {id(result): result for row in rows for result in row.runs.values()}.values()
     return {
         "num_runs": len(results),

@@ -1,6 +1,6 @@
 """The results of all cells, one folder for each configuration and seed.
 
-A folder is that of `llmsmc eval` (`llmsmc.evaluation.folder`), named by the hash of its
+A folder has the form of `llmsmc eval` (`llmsmc.evaluation.folder`), named by the hash of its
 configuration, so that a cell which several ablations have in common is run once.
 """
 
@@ -42,7 +42,7 @@ class Store:
         return cell.configuration(self._dataset, seed).folder_name
 
     def results(self, cell: Cell, seed: int) -> list[Result]:
-        """Return what has been written of a cell and a seed."""
+        """Return the results of a cell with a seed."""
         folder = self._folder(cell, seed, make=False)
         return [] if folder is None else folder.results
 
@@ -53,7 +53,7 @@ class Store:
         folder.append(result)
 
     def runs(self, cell: Cell, examples: tuple[Example, ...], seeds: tuple[int, ...]) -> Runs:
-        """Return what there is of a cell on these problems with these seeds."""
+        """Return the results of a cell on these problems with these seeds."""
         wanted = {example.id for example in examples}
         return {
             (result["id"], seed): result

@@ -1,4 +1,4 @@
-"""A plan on its data set: what is left to run, equal budgets, and what there is so far."""
+"""A plan on its data set: units that are left to run, equal budgets, and results so far."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ class Study:
     """A plan with its problems and its results.
 
     Attributes:
-        plan: the plan; after `settle` no cell of it is without its number of particles.
+        plan: the plan; after `settle` every cell has its number of particles.
         examples: the problems.
     """
 
@@ -61,11 +61,11 @@ class Study:
         self.plan = replace(self.plan, cells=tuple(cells))
 
     def units(self) -> list[Unit]:
-        """Return what is left to run, each configuration once."""
+        """Return the units that are left to run, each configuration once."""
         return self._units(self.plan.cells, self.examples, self.plan.size.seeds)
 
     def rows(self) -> list[Row]:
-        """Return the cells with what has been run of them."""
+        """Return the cells with their runs so far."""
         cells = self.plan.cells
         named = labels([cell.values for cell in cells])
         return [Row(cell, self._runs(cell), name) for cell, name in zip(cells, named, strict=True)]

@@ -25,10 +25,10 @@ class Unit:
     """A cell, a seed, and a block of consecutive problems, some of which may be done already.
 
     Attributes:
-        cell: what is run.
-        seed: of the runs.
+        cell: the cell.
+        seed: the seed of the runs.
         block: the problems.
-        done: ids of those that have a result.
+        done: the ids of problems that have a result.
     """
 
     cell: Cell
@@ -56,7 +56,7 @@ def blocks(examples: Sequence[Example]) -> Iterator[tuple[Example, ...]]:
 
 
 class Worker:
-    """What runs units in a process; keeps the models of the last cell for the next one."""
+    """Runs units in a process; keeps the models of the last cell for the next one."""
 
     def __init__(self) -> None:
         """Start without models."""
@@ -73,7 +73,7 @@ class Worker:
 
     def _loaded(self, settings: Settings, algorithm: Algorithm) -> Settings:
         """Return the settings with models in place of names; models of no use now are dropped."""
-        # The proposal first: what it cannot be made of is refused before a server is asked.
+        # The proposal first: a policy that cannot propose is refused before a server is asked.
         parts: dict[str, Callable[[Settings], Any]] = {}
         parts |= {"proposal": load_proposal} if algorithm.needs_proposal else {}
         # A plan may be somebody else's: its addresses get the keys that are named for them.
@@ -92,7 +92,7 @@ class Worker:
 
 
 def _model_key(role: str, settings: Settings) -> Any:
-    """Return what decides which model is loaded; a policy and a proposal may be the same one."""
+    """Return the settings that decide which model is loaded; roles with equal ones share it."""
     s = settings
     limits = (s.request_seconds, s.retry_seconds, s.max_answer_bytes)
     if role == "reward":

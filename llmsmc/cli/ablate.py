@@ -1,118 +1,80 @@
 """`llmsmc ablate NAME`: an ablation of the paper, or one of one's own."""
 
+import functools
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from llmsmc.ablations.names import PLANS
 from llmsmc.cli import console, options
 from llmsmc.cli.errors import reported
 
-_SIZE, _MODELS = "Size", "Models"
+_size = functools.partial(options.option, "Size")
+_general = functools.partial(options.option, None)
+_OF_PLAN = "those of the plan"
 
 
-def ablate(
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="methods, particles, reward-model, aggregation, temperature, gibbs, islands, "
-            "scale, quantization, algorithms, resampling, link, selection, calibration; or a .toml "
-            "file like theirs.",
-        ),
-    ],
-    quick: Annotated[
-        bool, typer.Option("--quick", help="At a reduced size, in minutes.", rich_help_panel=_SIZE)
-    ] = False,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Only the first N problems.",
-            show_default="those of the plan",
-            rich_help_panel=_SIZE,
-        ),
-    ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="INTEGER,...",
-            help="The seeds.",
-            show_default="those of the plan",
-            rich_help_panel=_SIZE,
-        ),
-    ] = None,
-    jobs: Annotated[
+@options.taking(
+    _size("quick", None, "At a reduced size, in minutes.", bool, False),
+    _size("limit", "N", "Only the first N problems.", int, min=1, show_default=_OF_PLAN),
+    _size("seeds", "INTEGER,...", "The seeds.", str, show_default=_OF_PLAN),
+    _size(
+        "jobs",
+        "N",
+        "Processes side by side, each with its own models and one thread (or as many as "
+        "OMP_NUM_THREADS says).",
         int,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Processes side by side, each with its own models and one thread (or as many as "
-            "OMP_NUM_THREADS says).",
-            rich_help_panel=_SIZE,
-        ),
-    ] = 1,
-    in_flight: Annotated[
-        int | None,
-        typer.Option(
-            metavar="K",
-            min=1,
-            help="Problems under way at a time in each process, sharing the batches of the models.",
-            show_default="that of the plan, or 1",
-            rich_help_panel=_SIZE,
-        ),
-    ] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="The policy of all cells. Keys of servers, this one's as those of the plan, are "
-            "read from LLMSMC_API_KEYS, as in 'http://host:port/v1=KEY'.",
-            rich_help_panel=_MODELS,
-        ),
-    ] = None,
-    reward: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL", help="The reward model of all cells.", rich_help_panel=_MODELS
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="The data set, as `llmsmc eval` has it.", rich_help_panel=_MODELS
-        ),
-    ] = None,
-    max_steps: Annotated[
-        int | None,
-        typer.Option(
-            metavar="T", help="Solutions are cut off after so many steps.", rich_help_panel=_MODELS
-        ),
-    ] = None,
-    max_tokens_per_step: Annotated[
-        int | None,
-        typer.Option(
-            metavar="L", help="A step is cut off after so many tokens.", rich_help_panel=_MODELS
-        ),
-    ] = None,
-    out: Annotated[
+        1,
+        min=1,
+    ),
+    _size(
+        "in_flight",
+        "K",
+        "Problems under way at a time in each process, sharing the batches of the models.",
+        int,
+        min=1,
+        show_default="that of the plan, or 1",
+    ),
+    options.models(
+        "policy",
+        "MODEL",
+        "The policy of all cells. Keys of servers, this one's as those of the plan, are read from "
+        "LLMSMC_API_KEYS, as in 'http://host:port/v1=KEY'.",
+        str,
+    ),
+    options.models("reward", "MODEL", "The reward model of all cells.", str),
+    options.models("dataset", "NAME", "The data set, as `llmsmc eval` has it.", str),
+    options.models("max_steps", "T", options.MAX_STEPS, int),
+    options.models("max_tokens_per_step", "L", options.MAX_TOKENS_PER_STEP, int),
+    _general(
+        "out",
+        "DIR",
+        "The folder of all results; what lies there is not run again.",
         Path,
-        typer.Option(
-            metavar="DIR",
-            help="The folder of all results; what lies there is not run again.",
-        ),
-    ] = Path("runs/ablations"),
-    page: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.md",
-            help="Write the page, its figure and its JSON here as well.",
-        ),
-    ] = None,
-    show_plan: Annotated[
-        bool, typer.Option("--plan", help="Show the cells and what is left to run, and stop.")
-    ] = False,
-    debug: options.DebugOption = False,
+        Path("runs/ablations"),
+    ),
+    _general("page", "FILE.md", "Write the page, its figure and its JSON here as well.", Path),
+    _general(
+        "show_plan",
+        None,
+        "Show the cells and what is left to run, and stop.",
+        bool,
+        False,
+        flag="--plan",
+    ),
+    options.DEBUG,
+)
+def ablate(
+    name: Annotated[str, typer.Argument(help=f"{', '.join(PLANS)}; or a .toml file like theirs.")],
+    *,
+    quick: bool,
+    jobs: int,
+    out: Path,
+    page: Path | None,
+    show_plan: bool,
+    debug: bool,
+    **given: Any,
 ) -> None:
     """Run an ablation and report it; can be interrupted, even killed, and taken up again."""
     with reported(debug):
@@ -121,27 +83,8 @@ def ablate(
             from llmsmc.cli import ablate_run
 
             plan = load_plan(name)
-            plan = plan.reduced() if quick else plan
-            plan = plan.overridden(
-                in_flight=in_flight,
-                policy=policy,
-                reward=reward,
-                max_steps=max_steps,
-                max_tokens_per_step=max_tokens_per_step,
-            )
-            plan = plan.sized(dataset, limit, ablate_run.parse_seeds(seeds))
-            given = {
-                "limit": limit,
-                "seeds": seeds,
-                "in-flight": in_flight,
-                "policy": policy,
-                "reward": reward,
-                "dataset": dataset,
-                "max-steps": max_steps,
-                "max-tokens-per-step": max_tokens_per_step,
-                "page": page,
-            }
-            command = ablate_run.command_line(name, quick, given)
+            command = ablate_run.command_line(name, quick, given | {"page": page})
+            plan = ablate_run.changed(plan.reduced() if quick else plan, **given)
         if show_plan:
             ablate_run.show_plan(plan, out)
         else:

@@ -1,4 +1,4 @@
-"""What `llmsmc ablate` does, once its options have been read."""
+"""The work of `llmsmc ablate`, after its options have been read."""
 
 import functools
 import shlex
@@ -42,16 +42,27 @@ def parse_seeds(text: str | None) -> tuple[int, ...] | None:
         ) from error
 
 
+def changed(
+    plan: Plan, *, dataset: str | None, limit: int | None, seeds: str | None, **values: Any
+) -> Plan:
+    """Return the plan with the size and the values that the options give.
+
+    Raises:
+        InputError: one of them cannot be used.
+    """
+    return plan.overridden(**values).sized(dataset, limit, parse_seeds(seeds))
+
+
 def command_line(name: str, quick: bool, given: dict[str, Any]) -> str:
     """Return the command that makes the same report."""
     words = ["llmsmc", "ablate", name, *(["--quick"] if quick else [])]
-    for option, value in given.items():
-        words += [] if value is None else [f"--{option}", str(value)]
+    for name, value in given.items():
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
 
 
 def show_plan(plan: Plan, out: Path) -> None:
-    """Print the cells of a plan, and what is left to run of each."""
+    """Print the cells of a plan with the number of runs that are left."""
     dataset = load(plan.dataset)
     store = Store(out, dataset)
     try:
@@ -61,23 +72,17 @@ def show_plan(plan: Plan, out: Path) -> None:
 
 
 def ablate(
-    plan: Plan,
-    out: Path,
-    jobs: int,
-    page: Path | None,
-    command: str,
-    *,
-    debug: bool = False,
+    plan: Plan, out: Path, jobs: int, page: Path | None, command: str, *, debug: bool = False
 ) -> None:
-    """Run what is missing of a plan, and print, and write, what it amounts to.
+    """Run the missing cells of a plan, and print and write the report.
 
     Args:
         plan: the plan, at its size.
         out: the folder of all results.
         jobs: number of processes.
-        page: where the page is written, beside the folder's `NAME.json`.
-        command: what the page says to have been called.
-        debug: whether libraries may speak up.
+        page: the path of the page, which is written beside the folder's `NAME.json`.
+        command: the command that the page names.
+        debug: whether warnings of libraries are shown.
     """
     quiet_libraries(debug)
     if page is not None:

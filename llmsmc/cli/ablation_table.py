@@ -1,10 +1,9 @@
 """An ablation as tables."""
 
-from typing import Any
-
 from rich import box
 from rich.table import Table
 
+from llmsmc.ablations.figures import Figures
 from llmsmc.ablations.report import Report
 from llmsmc.ablations.study import Study
 from llmsmc.cli.console import foreign
@@ -23,15 +22,13 @@ def comparisons_table(report: Report) -> Table:
     """Return a table of the comparisons."""
     table = _table(["claim"], ["difference", "95 % interval", "verdict"])
     for each in report["comparisons"]:
-        if each["difference"] is None:
-            table.add_row(foreign(each["claim"]), "-", "-", "nothing to compare")
-            continue
         factor, unit = (1.0, "") if each["metric"] == "log_score" else (100.0, " %")
-        low, high = factor * each["low"], factor * each["high"]
-        difference = f"{factor * each['difference']:+.1f}{unit}"
-        table.add_row(
-            foreign(each["claim"]), difference, f"{low:+.1f} to {high:+.1f}", each["verdict"]
-        )
+        shown = ["-", "-", "nothing to compare"]
+        if each["difference"] is not None:
+            assert each["low"] is not None and each["high"] is not None
+            interval = f"{factor * each['low']:+.1f} to {factor * each['high']:+.1f}"
+            shown = [f"{factor * each['difference']:+.1f}{unit}", interval, each["verdict"]]
+        table.add_row(foreign(each["claim"]), *shown)
     return table
 
 
@@ -54,7 +51,7 @@ def _table(texts: list[str], numbers: list[str]) -> Table:
     return table
 
 
-def _cells(figures: dict[str, Any] | None) -> list[str]:
+def _cells(figures: Figures | None) -> list[str]:
     if figures is None:
         return ["0"]
     error, calibration = figures["standard_error"], figures["calibration_error"]

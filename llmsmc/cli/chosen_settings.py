@@ -1,31 +1,50 @@
-"""From what a command was given to the settings of a run."""
+"""From the options of a command to the algorithm and the settings of a run."""
 
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
+from llmsmc.registry import ALGORITHMS, split_options
 from llmsmc.solving.settings import Settings
-from llmsmc.solving.step_notation import parse_step, parse_thinking
+
+if TYPE_CHECKING:
+    from llmsmc.inference import Algorithm
+
+
+def chosen(given: Mapping[str, Any], debug: bool) -> "tuple[Algorithm, Settings]":
+    """Return the algorithm and the settings among the options of a command.
+
+    Names are checked first, so that a misspelled one costs no imports.
+
+    Raises:
+        InputError: an option cannot be used.
+    """
+    ALGORITHMS.check(split_options(ALGORITHMS, given["algorithm"])[0])
+    settings = chosen_settings(given)
+
+    from llmsmc.cli.quiet import quiet_libraries
+    from llmsmc.solving.algorithms import parse_algorithm
+
+    quiet_libraries(debug)
+    return parse_algorithm(given["algorithm"], given["particles"]), settings
 
 
 def chosen_settings(given: Mapping[str, Any]) -> Settings:
-    """Return the settings among the arguments of a command.
+    """Return the settings among the options of a command.
 
-    Options have the names of the fields of `Settings`; where a step ends, and what is known of
-    thinking, are still to be read.
-
-    Args:
-        given: all arguments of the command by name, as in `locals()` before its first statement.
+    An option has the name of a field of `Settings`; step rules and thinking are parsed.
 
     Raises:
         InputError: a setting cannot be used.
     """
-    values = {each.name: given[each.name] for each in fields(Settings) if each.name in given}
-    values["step"] = parse_step(given["step"])
-    values["thinking"] = parse_thinking(
-        given["thinking"],
-        given["thinking_step"],
-        given["max_thinking_tokens"],
-        given["score_thinking"],
+    names = {each.name for each in fields(Settings)} - {"step", "thinking"}
+    settings = Settings(**{name: value for name, value in given.items() if name in names})
+
+    from llmsmc.solving.step_notation import parse_step, parse_thinking
+
+    thinking = ("thinking", "thinking_step", "max_thinking_tokens", "score_thinking")
+    return replace(
+        settings,
+        step=parse_step(given["step"]),
+        thinking=parse_thinking(*(given[name] for name in thinking)),
     )
-    return Settings(**values)

@@ -1,4 +1,4 @@
-"""The two streams of a terminal: results go to the one, everything that passes to the other."""
+"""The two streams of a terminal: one for results, one for progress and errors."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ def results() -> Console:
 
 
 def progress() -> Console:
-    """Return the console of the standard error, for what is gone when the command ends."""
+    """Return the console of the standard error, for progress that disappears at the end."""
     return _console(to_errors=True)
 
 
@@ -28,7 +28,7 @@ def is_animated(console: Console) -> bool:
 
 @contextlib.contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show that something takes its time, if somebody is watching."""
+    """Show that a command is working, if somebody is watching."""
     console = progress()
     if not is_animated(console):
         yield

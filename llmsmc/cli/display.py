@@ -57,10 +57,7 @@ def report(
     ]
     if reference is not None:
         parts += [_heading("Truth"), _truth(estimates, reference, verdicts)]
-    parts += [
-        _heading("Evidence and cost"),
-        cost_table(posterior, loading_seconds),
-    ]
+    parts += [_heading("Evidence and cost"), cost_table(posterior, loading_seconds)]
     warnings = summary.warnings(posterior)
     if warnings:
         parts += [_heading("Warnings"), *(_warning(text) for text in warnings)]
@@ -92,7 +89,7 @@ def answer_table(estimates: Sequence[AnswerEstimate]) -> Table:
 def solution_table(
     steps: Sequence[str], rewards: Sequence[float], verdicts: Sequence[Verdict] = ()
 ) -> Table:
-    """Return the steps of a solution, numbered, with their scores and what is wrong with them."""
+    """Return the steps of a solution, numbered, with their scores and their errors."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("step", justify="right")
     table.add_column("text", overflow="fold")
@@ -106,7 +103,7 @@ def solution_table(
 
 
 def cost_table(posterior: Posterior, loading_seconds: float) -> Table:
-    """Return what the run has found of the evidence, and what it has cost."""
+    """Return the evidence and the cost of the run."""
     cost = summary.cost_record(posterior)
     seconds = cost["seconds"]
 

@@ -1,4 +1,4 @@
-"""What `llmsmc eval` does, once its options have been read."""
+"""The work of `llmsmc eval`, after its options have been read."""
 
 from pathlib import Path
 from typing import Any
@@ -10,50 +10,21 @@ from llmsmc.cli import console
 from llmsmc.cli.errors import FAILURE, INTERRUPTED, print_error
 from llmsmc.cli.evaluation_table import errors_table, evaluation_table
 from llmsmc.cli.progress import progress_bar
-from llmsmc.evaluation.datasets import Dataset
-from llmsmc.evaluation.evaluating import UnderWay, opened
+from llmsmc.evaluation.evaluating import Job, UnderWay, opened
 from llmsmc.evaluation.folder import EvaluationFolder
-from llmsmc.inference import Algorithm
-from llmsmc.solving.settings import Settings
 
 
-def evaluate(
-    dataset: Dataset,
-    algorithm: Algorithm,
-    settings: Settings,
-    seed: int,
-    out: Path | None = None,
-    in_flight: int = 1,
-    tokens_meanwhile: int = 0,
-    *,
-    retry_errors: bool = False,
-) -> None:
-    """Run the algorithm on all examples that have no result yet, and print the figures of all.
+def evaluate(job: Job, out: Path | None = None) -> None:
+    """Run the algorithm on all questions that have no result yet, and print the figures of all.
 
     Args:
-        dataset: the examples.
-        algorithm: how to solve them.
-        settings: with which models.
-        seed: from which, and from its id, that of each example is derived.
-        out: the folder of the results; by default one of that configuration alone.
-        in_flight: how many examples are under way at a time, sharing the batches of the models.
-        tokens_meanwhile: how many tokens of the others are drawn while steps of some are scored.
-        retry_errors: whether examples that failed are run again.
+        job: the evaluation to be run.
+        out: the folder of the results; by default the folder of that configuration in `runs`.
     """
-    with opened(
-        dataset,
-        algorithm,
-        settings,
-        seed,
-        out,
-        Path("runs"),
-        in_flight,
-        tokens_meanwhile,
-        retry_errors=retry_errors,
-    ) as under_way:
+    with opened(job, out, Path("runs")) as under_way:
         try:
             if not under_way.is_complete:
-                with console.waiting(f"Loading {settings.policy}"):
+                with console.waiting(f"Loading {job.settings.policy}"):
                     under_way.load()
                 _run_missing(under_way)
         except KeyboardInterrupt:
@@ -66,8 +37,8 @@ def evaluate(
 
 
 def _run_missing(under_way: UnderWay) -> None:
-    """Run what is missing, with a bar that shows how far it is and how good."""
-    folder, total = under_way.folder, len(under_way.dataset.examples)
+    """Run the missing questions, with a bar that shows progress and accuracy."""
+    folder, total = under_way.folder, len(under_way.job.dataset.examples)
     with progress_bar(MofNCompleteColumn(), "{task.fields[remark]}") as progress:
         task = progress.add_task(
             "Solving", total=total, completed=len(folder.results), remark=_remark(folder)
@@ -87,7 +58,7 @@ def _remark(folder: EvaluationFolder) -> str:
 
 
 def _print_report(figures: dict[str, Any], path: Path) -> None:
-    """Print the figures and what reservations there are; leave with a failure if there are none."""
+    """Print the figures and any reservations; leave with a failure if every question failed."""
     screen = console.results()
     count, num_errors = (figures["overall"][key] for key in ("num_problems", "num_errors"))
     if num_errors < count:

@@ -1,4 +1,4 @@
-"""What is seen of a run on one question while it goes on."""
+"""The view of a run on one question while it runs."""
 
 import contextlib
 import time

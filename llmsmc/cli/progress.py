@@ -9,8 +9,8 @@ def progress_bar(done: ProgressColumn, remark: str) -> Progress:
     """Return a bar with the time that is left; without a terminal there is nothing to be seen.
 
     Args:
-        done: what stands behind the bar: how much is done.
-        remark: what stands behind the time, with fields of the task in braces.
+        done: the column behind the bar, which shows how much is done.
+        remark: the text behind the time, with fields of the task in braces.
     """
     screen = console.progress()
     return Progress(

@@ -5,7 +5,7 @@ import warnings
 
 
 def quiet_libraries(debug: bool) -> None:
-    """Turn off what the libraries below say of themselves, unless `debug`."""
+    """Turn off messages and progress bars of other libraries, unless `debug`."""
     if debug:
         return
     warnings.simplefilter("ignore")

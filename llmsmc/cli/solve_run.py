@@ -1,4 +1,4 @@
-"""What `llmsmc solve` does, once its options have been read."""
+"""The work of `llmsmc solve`, after its options have been read."""
 
 import time
 from dataclasses import dataclass, field
@@ -27,17 +27,17 @@ from llmsmc.storage.json_files import write_json
 
 @dataclass
 class Run:
-    """A run, as far as it has come.
+    """A run and its results so far.
 
     Attributes:
-        question: what is asked.
-        algorithm: how it is solved.
-        settings: with which models.
+        question: the question.
+        algorithm: the algorithm.
+        settings: the models and their settings.
         seed: the seed.
-        problem: the problem that the question is of, where it is known.
-        loading_seconds: how long it took to load the models.
-        posterior: the last one that there is.
-        costs: what the run had cost after each step.
+        problem: the problem behind the question, if it is known.
+        loading_seconds: the time that it took to load the models.
+        posterior: the last posterior so far.
+        costs: the cost of the run up to each step.
     """
 
     question: str
@@ -76,32 +76,13 @@ class Run:
             write_json(out, record)
 
 
-def solve(
-    question: str,
-    algorithm: Algorithm,
-    settings: Settings,
-    seed: int,
-    *,
-    problem: Problem | None = None,
-    out: Path | None = None,
-) -> None:
-    """Load the models, run the algorithm, write the file and print the report.
-
-    Args:
-        question: the question, unless there is a problem.
-        algorithm: how to solve it.
-        settings: with which models.
-        seed: the seed.
-        problem: a problem whose truth is known.
-        out: the file.
-    """
-    run = Run(question, algorithm, settings, seed, problem)
-    if problem is not None:
-        run.question = problem.question
-        console.results().print(console.foreign(problem.question))
+def solve(run: Run, out: Path | None = None) -> None:
+    """Load the models, run the algorithm, write the file and print the report."""
+    if run.problem is not None:
+        console.results().print(console.foreign(run.problem.question))
     started = time.perf_counter()
-    with console.waiting(f"Loading {settings.policy}"):
-        model = reasoning(run.question, settings, algorithm)
+    with console.waiting(f"Loading {run.settings.policy}"):
+        model = reasoning(run.question, run.settings, run.algorithm)
     run.loading_seconds = time.perf_counter() - started
     try:
         _advance(run, model)
@@ -121,7 +102,7 @@ def solve(
 
 
 def _advance(run: Run, model: Reasoning) -> None:
-    """Run the algorithm, and show how it goes on."""
+    """Run the algorithm, and show its progress."""
     with live_view(console.progress(), run.question, run.name) as show:
         for posterior in run.algorithm.iterate(model, seed=run.seed):
             run.add(posterior)
@@ -143,9 +124,4 @@ def _print_report(run: Run) -> None:
 
 
 def _known(problem: Problem) -> dict[str, Any]:
-    return {
-        "id": problem.id,
-        "family": problem.family,
-        "level": problem.level,
-        "answer": problem.answer,
-    }
+    return {name: getattr(problem, name) for name in ("id", "family", "level", "answer")}

@@ -6,36 +6,45 @@ from typing import Annotated, Literal
 import typer
 
 from llmsmc import defaults
-from llmsmc.cli import console
+from llmsmc.cli import console, options
 from llmsmc.cli.errors import INTERRUPTED, print_error, reported
-from llmsmc.cli.options import DebugOption, DeviceOption
 
 
+@options.taking(
+    options.option(
+        None,
+        "out",
+        "DIR",
+        "A folder a stage; a training that lies there is taken up again.",
+        Path,
+        Path("runs/minimath"),
+    ),
+    options.option(
+        None, "seed", "INTEGER", "Of the weights and the problems.", int, defaults.DEFAULT_SEED
+    ),
+    options.option(
+        None,
+        "only",
+        "STAGE",
+        "Only this stage, of which the ones before lie in DIR; can be repeated.",
+        list[str],
+        show_default="all",
+    ),
+    options.option(
+        None, "brief", None, "A few updates a stage, to try the machinery.", bool, False
+    ),
+    options.DEVICE,
+    options.DEBUG,
+)
 def train(
     world: Annotated[Literal["minimath"], typer.Argument(help="What the models are trained on.")],
-    out: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR",
-            help="A folder a stage; a training that lies there is taken up again.",
-        ),
-    ] = Path("runs/minimath"),
-    seed: Annotated[
-        int, typer.Option(metavar="INTEGER", help="Of the weights and the problems.")
-    ] = defaults.DEFAULT_SEED,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="STAGE",
-            help="Only this stage, of which the ones before lie in DIR; can be repeated.",
-            show_default="all",
-        ),
-    ] = None,
-    brief: Annotated[
-        bool, typer.Option("--brief", help="A few updates a stage, to try the machinery.")
-    ] = False,
-    device: DeviceOption = None,
-    debug: DebugOption = False,
+    *,
+    out: Path,
+    seed: int,
+    only: list[str] | None,
+    brief: bool,
+    device: str | None,
+    debug: bool,
 ) -> None:
     """Train the embedded models; can be interrupted and taken up again."""
     with reported(debug):

@@ -1,4 +1,4 @@
-"""What `llmsmc train minimath` does, once its options have been read."""
+"""The work of `llmsmc train minimath`, after its options have been read."""
 
 from pathlib import Path
 
@@ -27,9 +27,17 @@ def train(
         brief: only a few updates a stage.
 
     Raises:
-        InputError: there is no such stage, or it lacks what it starts from.
+        InputError: there is no such stage, or the stage that it starts from is missing.
     """
     screen = console.progress()
+    stages = recipe.run(
+        folder,
+        recipe=recipe.brief() if brief else None,
+        seed=seed,
+        only=only or recipe.STAGES,
+        device=device,
+    )
+    tasks = {}
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -40,38 +48,11 @@ def train(
         disable=not console.is_animated(screen),
     ) as bars:
         try:
-            _follow(bars, folder, seed, only, device, brief)
+            for report in stages:  # a stage has a bar from its first report on
+                name, now = report.stage, report.progress
+                if name not in tasks:
+                    tasks[name] = bars.add_task(name, total=now.num_updates, loss=now.loss)
+                bars.update(tasks[name], completed=now.update, total=now.num_updates, loss=now.loss)
         except (OSError, ValueError) as error:
             raise InputError(f"The training cannot go on: {error}") from error
     console.results().print(console.foreign(f"Models: {folder / 'models'}"))
-
-
-def _follow(
-    bars: Progress,
-    folder: Path,
-    seed: int,
-    only: list[str] | None,
-    device: str | None,
-    brief: bool,
-) -> None:
-    """Run the training; each stage has a bar from its first report on."""
-    tasks = {}
-    stages = recipe.run(
-        folder,
-        recipe=recipe.brief() if brief else None,
-        seed=seed,
-        only=only or recipe.STAGES,
-        device=device,
-    )
-    for report in stages:
-        progress = report.progress
-        if report.stage not in tasks:
-            tasks[report.stage] = bars.add_task(
-                report.stage, total=progress.num_updates, loss=progress.loss
-            )
-        bars.update(
-            tasks[report.stage],
-            completed=progress.update,
-            total=progress.num_updates,
-            loss=progress.loss,
-        )

@@ -7,13 +7,12 @@ therefore leaves the hash of every configuration as it was, and results of earli
 taken up. Where the default of a setting changes, `FIRST_DEFAULTS` keeps the first one.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from llmsmc.evaluation.datasets import Dataset
+from llmsmc.evaluation.datasets import Dataset, fingerprint
 from llmsmc.inference import Algorithm
 from llmsmc.registry import is_reference
 from llmsmc.solving.algorithms import default_description, describe_algorithm
@@ -31,10 +30,10 @@ _MAX_SHOWN: Final = 200  # characters of a value in an error
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a run of questions depends on.
+    """Everything that the results of an evaluation depend on.
 
     Attributes:
-        values: the entries, as they stand in a JSON file.
+        values: the entries, as in a JSON file.
         defaults: the value that an absent entry stands for, where it stands for any.
     """
 
@@ -45,7 +44,7 @@ class Configuration:
     def hash(self) -> str:
         """A short hash of the entries that differ from their defaults."""
         text = json.dumps(_without(_as_json(self.values), self.defaults), sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return fingerprint(text)
 
     @property
     def subject(self) -> str:
@@ -60,7 +59,7 @@ class Configuration:
         return f"{self.subject}-{self.hash}"
 
     def changes_from(self, there: Values) -> list[str]:
-        """Return what differs from a configuration that has been read, in words."""
+        """Return the differences from a configuration that has been read, in words."""
         return _changes(there, _as_json(self.values), self.defaults)
 
 
@@ -73,7 +72,7 @@ def configuration(
         settings: which models reason, and how.
         algorithm: the algorithm.
         dataset: the questions.
-        seed: from which that of each question is derived.
+        seed: the seed from which the seed of each question is derived.
         together: how many questions are under way at a time, where that is more than one.
     """
     values = settings.config() | together
@@ -102,7 +101,7 @@ def _without(values: Values, defaults: Values) -> Values:
 
 
 def _changes(there: Any, here: Any, defaults: Any, name: str = "") -> list[str]:
-    """Return what differs between two values, in words."""
+    """Return the differences between two values, in words."""
     if isinstance(there, dict) and isinstance(here, dict):
         prefix, absent = f"{name}." if name else "", defaults if isinstance(defaults, dict) else {}
         return [

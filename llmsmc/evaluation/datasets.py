@@ -6,12 +6,13 @@ import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from llmsmc.errors import InputError
+from llmsmc.errors import InputError, LlmsmcError
 from llmsmc.grading.grades import extract_answer
 from llmsmc.models.minimath import datasets as minimath
 from llmsmc.models.minimath.problem import LEVELS, Problem, draw_problem
@@ -35,7 +36,7 @@ class Example:
         question: the question.
         answer: the reference answer.
         level: how difficult it is, if known.
-        family: of what kind it is, if known.
+        family: the kind of question, if known.
     """
 
     id: str
@@ -47,7 +48,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples in order, under a name and a fingerprint of what they are."""
+    """Examples in order, with a name and a fingerprint of their content."""
 
     name: str
     fingerprint: str
@@ -63,7 +64,7 @@ def load(name_or_path: str, limit: int | None = None) -> Dataset:
 
     Raises:
         InputError: there is no such set, it cannot be read from the hub, the file is not one, or
-            what is of one's own gives no rows.
+            a data set of one's own has no rows.
     """
     if name_or_path in DATASETS or is_reference(name_or_path) or _is_installed(name_or_path):
         return _named(name_or_path, limit)
@@ -81,7 +82,7 @@ def _is_installed(name: str) -> bool:
 
 
 def _named(name: str, limit: int | None) -> Dataset:
-    """Return a data set by name: what is there is one, rows of one, or a function that gives them.
+    """Return a data set by name; the name may be of a data set, of rows, or of a function.
 
     Raises:
         InputError: it is nothing of the kind, or the function fails.
@@ -90,7 +91,7 @@ def _named(name: str, limit: int | None) -> Dataset:
     try:
         rows = found() if callable(found) else found
         rows = rows if isinstance(rows, Dataset) else list(rows)
-    except InputError:
+    except LlmsmcError:
         raise
     except Exception as error:  # of whatever the function does
         reason = one_line(f"{type(error).__name__}: {error}", 300)
@@ -118,22 +119,7 @@ def dataset_of(name: str, rows: Sequence[Any], limit: int | None = None) -> Data
     examples = tuple(_examples(name, numbered))
     if not examples:
         raise InputError(f"The data set is empty. Got {name!r}; accepted: at least one row.")
-    return Dataset(name, _fingerprint(json.dumps(plain, default=str)), examples[:limit])
-
-
-def minimath_train() -> Dataset:
-    """Return the first 1,000 problems of the training set."""
-    return _minimath(minimath.TRAIN)
-
-
-def minimath_dev() -> Dataset:
-    """Return the development set."""
-    return _minimath(minimath.DEV)
-
-
-def minimath_500() -> Dataset:
-    """Return the test set."""
-    return _minimath(minimath.TEST)
+    return Dataset(name, fingerprint(json.dumps(plain, default=str)), examples[:limit])
 
 
 def _minimath(name: str) -> Dataset:
@@ -145,6 +131,11 @@ def _minimath(name: str) -> Dataset:
             for each in minimath.load(name)
         ),
     )
+
+
+minimath_train = partial(_minimath, minimath.TRAIN)  # the first 1,000 problems
+minimath_dev = partial(_minimath, minimath.DEV)
+minimath_500 = partial(_minimath, minimath.TEST)
 
 
 def load_file(name: str, limit: int | None = None) -> Dataset:
@@ -163,10 +154,11 @@ def load_file(name: str, limit: int | None = None) -> Dataset:
     examples = tuple(_examples(path.stem, _rows(path, text)))
     if not examples:
         raise InputError(f"The data set is empty. Got {name!r}; accepted: JSON lines.")
-    return Dataset(path.name, _fingerprint(text), examples[:limit])
+    return Dataset(path.name, fingerprint(text), examples[:limit])
 
 
-def _fingerprint(text: str) -> str:
+def fingerprint(text: str) -> str:
+    """Return a short hash of a text."""
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
@@ -194,7 +186,7 @@ def _is_file(path: Path) -> bool:
 
 
 _Row = tuple[int, str, dict[str, Any]]
-"""The number of a row, where it stands in words, and what is in it."""
+"""The number of a row, its place in words, and its content."""
 
 
 def _rows(path: Path, text: str) -> Iterator[_Row]:
@@ -275,9 +267,9 @@ def _shown(value: Any) -> str:
 
 
 def _answer_in(solution: str) -> str:
-    """Return what a reference solution gives as its answer, empty if it gives none.
+    """Return the answer of a reference solution, empty if it has none.
 
-    What ends it behind hashes is no heading, even where it is in words.
+    A last line behind hashes is the answer and no heading, even if it has words.
     """
     last = solution.rpartition("####")[2].strip() if "####" in solution else ""
     return extract_answer(solution) or ("" if "\n" in last else last)

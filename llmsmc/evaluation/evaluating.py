@@ -1,4 +1,4 @@
-"""From a set of questions and an algorithm to how often it is right."""
+"""Evaluation of an algorithm on a set of questions."""
 
 import contextlib
 import tempfile
@@ -9,7 +9,7 @@ from typing import Any
 
 from llmsmc.core.checks import require_count
 from llmsmc.defaults import DEFAULT_ALGORITHM, DEFAULT_IN_FLIGHT, DEFAULT_SEED
-from llmsmc.evaluation.configuration import configuration
+from llmsmc.evaluation.configuration import Configuration, configuration
 from llmsmc.evaluation.datasets import Dataset, Example, dataset_of, load, load_file
 from llmsmc.evaluation.folder import EvaluationFolder, folder_of
 from llmsmc.evaluation.runner import Result, block_size, evaluate_missing, runner
@@ -22,11 +22,11 @@ from llmsmc.storage.folder_lock import lock_folder
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out of an evaluation.
+    """The outcome of an evaluation.
 
     Attributes:
         results: one for each question, as in a line of `results.jsonl`, in the order of the
-            questions; behind them those of other questions that the folder had already.
+            questions; results of other questions that the folder had already come last.
         figures: accuracy, standard error, tokens and more of all questions (`overall`) and of each
             level, with the errors by kind, as in `summary.json`.
         config: everything that the results depend on, as in `manifest.json`.
@@ -84,26 +84,19 @@ def evaluate(
         settings: the fields of `llmsmc.solving.settings.Settings`.
 
     Raises:
-        InputError: something that was given cannot be used, or the folder is that of another
-            configuration.
-        ServerError: a server is down; what has been written until then is kept.
+        InputError: an argument cannot be used, or the folder belongs to another configuration.
+        ServerError: a server is down; the results until then are kept.
     """
     require_count("in_flight", in_flight)
     require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
     if limit is not None:
         require_count("limit", limit)
     values, method = chosen(algorithm, particles, settings)
-    with opened(
-        _dataset(dataset, limit),
-        method,
-        values,
-        seed,
-        None if out is None else Path(out),
-        None if within is None else Path(within),
-        in_flight,
-        tokens_meanwhile,
-        retry_errors=retry_errors,
-    ) as under_way:
+    job = Job(
+        _dataset(dataset, limit), method, values, seed, in_flight, tokens_meanwhile, retry_errors
+    )
+    folders = (None if folder is None else Path(folder) for folder in (out, within))
+    with opened(job, *folders) as under_way:
         if not under_way.is_complete:
             under_way.load()
             for _ in under_way.missing():
@@ -111,35 +104,54 @@ def evaluate(
         return under_way.concluded()
 
 
-class UnderWay:
-    """An evaluation that is being run, in a folder.
+@dataclass(frozen=True, eq=False)
+class Job:
+    """An evaluation to be run.
 
     Attributes:
         dataset: the questions.
-        folder: what there is so far.
+        algorithm: the algorithm that answers them.
+        settings: the models and their settings.
+        seed: the seed from which, and from its id, the seed of each question is derived.
+        in_flight: how many questions are under way at a time, sharing the batches of the models.
+        tokens_meanwhile: how many tokens of other questions are drawn while steps are scored.
+        retry_errors: whether questions that failed in an earlier run are tried again.
+    """
+
+    dataset: Dataset
+    algorithm: Algorithm
+    settings: Settings
+    seed: int
+    in_flight: int = 1
+    tokens_meanwhile: int = 0
+    retry_errors: bool = False
+
+    def configuration(self) -> Configuration:
+        """Return everything that the results depend on."""
+        together = dict[str, Any]()
+        if self.in_flight > 1:
+            together |= {"in_flight": self.in_flight, "block_size": block_size(self.in_flight)}
+        if self.in_flight > 1 and self.tokens_meanwhile:
+            together |= {"tokens_meanwhile": self.tokens_meanwhile}
+        return configuration(self.settings, self.algorithm, self.dataset, self.seed, together)
+
+
+class UnderWay:
+    """An evaluation in progress.
+
+    Attributes:
+        job: the evaluation to be run.
+        folder: the folder with the results so far.
     """
 
     def __init__(
-        self,
-        dataset: Dataset,
-        algorithm: Algorithm,
-        settings: Settings,
-        seed: int,
-        folder: EvaluationFolder,
-        in_flight: int,
-        tokens_meanwhile: int,
-        config: dict[str, Any],
-        *,
-        retry_errors: bool,
-        is_kept: bool,
+        self, job: Job, folder: EvaluationFolder, config: Configuration, *, is_kept: bool
     ) -> None:
-        """Take what is to be run, and where."""
-        self.dataset, self.folder = dataset, folder
-        self._algorithm, self._settings, self._seed = algorithm, settings, seed
-        self._in_flight, self._tokens_meanwhile = in_flight, tokens_meanwhile
-        self._config, self._is_kept = config, is_kept
-        self._names = {example.id for example in dataset.examples}
-        self._again = folder.failed & self._names if retry_errors else set[str]()
+        """Find out which questions are tried again."""
+        self.job, self.folder = job, folder
+        self._config, self._is_kept = config.values, is_kept
+        self._names = {example.id for example in job.dataset.examples}
+        self._again = folder.failed & self._names if job.retry_errors else set[str]()
 
     @property
     def is_complete(self) -> bool:
@@ -148,14 +160,16 @@ class UnderWay:
 
     def load(self) -> None:
         """Load the models."""
-        models = loaded(self._settings, self._algorithm)
-        self._run = runner(models, self._algorithm, self._in_flight, self._tokens_meanwhile)
+        job = self.job
+        models = loaded(job.settings, job.algorithm)
+        self._run = runner(models, job.algorithm, job.in_flight, job.tokens_meanwhile)
 
     def missing(self) -> Iterator[Result]:
         """Run the questions that have no result; yield each result once it has been written."""
         self.folder.drop(self._again)
+        job, done = self.job, self.folder.done
         for result in evaluate_missing(
-            self.dataset.examples, self._run, self._seed, self._in_flight, self.folder.done
+            job.dataset.examples, self._run, job.seed, job.in_flight, done
         ):
             self.folder.append(result)
             yield result
@@ -164,7 +178,7 @@ class UnderWay:
         """Write the figures, and return everything."""
         figures = self.folder.write_summary()
         folder = self.folder.path if self._is_kept else None
-        places = {example.id: place for place, example in enumerate(self.dataset.examples)}
+        places = {example.id: place for place, example in enumerate(self.job.dataset.examples)}
         results = sorted(
             self.folder.results, key=lambda result: places.get(str(result["id"]), len(places))
         )
@@ -172,52 +186,26 @@ class UnderWay:
 
 
 @contextlib.contextmanager
-def opened(
-    dataset: Dataset,
-    algorithm: Algorithm,
-    settings: Settings,
-    seed: int,
-    out: Path | None,
-    within: Path | None,
-    in_flight: int,
-    tokens_meanwhile: int,
-    *,
-    retry_errors: bool,
-) -> Iterator[UnderWay]:
-    """Open the folder of an evaluation, which nobody else writes to meanwhile; see `evaluate`.
+def opened(job: Job, out: Path | None, within: Path | None) -> Iterator[UnderWay]:
+    """Open the folder of an evaluation, and lock it; see `evaluate`.
 
     Raises:
-        InputError: the folder is that of another configuration, or cannot be written to.
+        InputError: the folder belongs to another configuration, or cannot be written to.
     """
-    together = dict[str, Any]()
-    if in_flight > 1:
-        together |= {"in_flight": in_flight, "block_size": block_size(in_flight)}
-        together |= {"tokens_meanwhile": tokens_meanwhile} if tokens_meanwhile else {}
-    config = configuration(settings, algorithm, dataset, seed, together)
+    config = job.configuration()
     with contextlib.ExitStack() as stack:
         path = out or (None if within is None else folder_of(within, config))
         is_kept = path is not None
         if path is None:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llmsmc-")))
         stack.enter_context(lock_folder(path, "evaluation"))
-        yield UnderWay(
-            dataset,
-            algorithm,
-            settings,
-            seed,
-            EvaluationFolder(path, config),
-            in_flight,
-            tokens_meanwhile,
-            config.values,
-            retry_errors=retry_errors,
-            is_kept=is_kept,
-        )
+        yield UnderWay(job, EvaluationFolder(path, config), config, is_kept=is_kept)
 
 
 def _dataset(
     given: str | Path | Dataset | Sequence[Example | Mapping[str, Any]], limit: int | None
 ) -> Dataset:
-    """Return the questions that a caller means."""
+    """Return the data set for an argument of `evaluate`."""
     if isinstance(given, Dataset):
         return Dataset(given.name, given.fingerprint, given.examples[:limit])
     if isinstance(given, Path):

@@ -24,8 +24,8 @@ class EvaluationFolder:
     """A folder that belongs to one configuration.
 
     Attributes:
-        path: where it is.
-        results: what has been written so far.
+        path: the folder.
+        results: the results that have been written so far.
     """
 
     def __init__(self, path: Path, config: Configuration) -> None:
@@ -52,7 +52,7 @@ class EvaluationFolder:
 
     @property
     def failed(self) -> set[str]:
-        """The ids of those of them that failed."""
+        """The ids of the questions that failed."""
         return {str(result["id"]) for result in self.results if result["error"] is not None}
 
     def drop(self, ids: Collection[str]) -> None:
@@ -91,10 +91,10 @@ class EvaluationFolder:
 
 
 def claim(path: Path, config: Configuration) -> None:
-    """Write the manifest, or check that the one that is there has the same configuration.
+    """Write the manifest, or check that the existing one has the same configuration.
 
     Raises:
-        InputError: it has another one; says in what it differs.
+        InputError: it has another configuration; the message lists the differences.
     """
     if not path.exists():
         if path.with_name("results.jsonl").exists():
@@ -182,6 +182,6 @@ def without_duplicates(path: Path, results: Sequence[Result]) -> list[Result]:
 
 
 def _outcome(result: Result) -> Result:
-    """Return what is the same whenever a question is run again, or fails again."""
+    """Return the part of a result that is the same if a question is run, or fails, again."""
     same = {key: value for key, value in result.items() if key not in ("seconds", "cost")}
     return same | {"error": result.get("error") is not None}

@@ -1,9 +1,9 @@
 """Sets of questions on the Hugging Face hub, read through the package `datasets` (extra `eval`)."""
 
-import importlib
 from dataclasses import dataclass
 from typing import Any, Final
 
+from llmsmc.core.extras import optional
 from llmsmc.errors import InputError
 
 
@@ -18,12 +18,13 @@ class HubSet:
     configuration: str | None = None
 
     def __call__(self) -> list[dict[str, Any]]:
-        """Return the rows of the set, from the hub or from what an earlier download has left.
+        """Return the rows of the set, from the hub or from the cache of an earlier download.
 
         Raises:
-            InputError: the package is not installed, or the set cannot be read.
+            MissingExtraError: the package is not installed.
+            InputError: the set cannot be read.
         """
-        package = _datasets(self.name)
+        package = optional("datasets", extra="eval", purpose=f"The data set {self.name}")
         try:
             rows = package.load_dataset(self.repository, self.configuration, split=self.split)
             found = [dict(row) for row in rows]
@@ -47,14 +48,3 @@ MATH500: Final = HubSet("math500", "HuggingFaceH4/MATH-500", "test", 500)
 AIME24: Final = HubSet("aime24", "HuggingFaceH4/aime_2024", "train", 30)
 AIME25: Final = HubSet("aime25", "math-ai/aime25", "test", 30)
 GSM8K: Final = HubSet("gsm8k", "openai/gsm8k", "test", 1319, "main")
-
-
-def _datasets(name: str) -> Any:
-    try:
-        return importlib.import_module("datasets")
-    except ImportError as error:
-        raise InputError(
-            "Sets on the hub are read by the package datasets, which is not installed. Got "
-            f"{name!r}; accepted: after pip install 'llmsmc[eval]', or a local copy by "
-            "--dataset-file."
-        ) from error

@@ -1,4 +1,4 @@
-"""What is read back of an evaluation: lines of results, and the manifest that they belong to."""
+"""Reading an evaluation: the lines of results, and the manifest that they belong to."""
 
 from pathlib import Path
 from typing import Any, Final, NotRequired, TypedDict
@@ -10,7 +10,7 @@ from llmsmc.storage.typed import mismatch, shown
 
 
 class CostLine(TypedDict):
-    """What figures need of the cost of a run."""
+    """The entries of the cost of a run that figures need."""
 
     generated_tokens: int
     scored_tokens: int
@@ -19,7 +19,7 @@ class CostLine(TypedDict):
 
 
 class ResultLine(TypedDict):
-    """What figures need of the result of one question; there is more in a line."""
+    """The entries of the result of one question that figures need; a line has more."""
 
     id: str
     level: bool | int | float | str | None
@@ -39,7 +39,7 @@ class ResultLine(TypedDict):
 
 
 class Manifest(TypedDict):
-    """What is needed of a manifest."""
+    """The entries of a manifest that are read."""
 
     config: dict[str, Any]
 
@@ -59,7 +59,7 @@ def parse_results(path: Path, content: bytes) -> list[dict[str, Any]]:
     """Return the results in the lines of a file.
 
     Raises:
-        InputError: a line is none; says which one, and what is wrong with it.
+        InputError: a line is no result; the message has its number and the reason.
     """
     lines = content.splitlines()
     results = [_object(path, number, line) for number, line in enumerate(lines, start=1)]
@@ -83,7 +83,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Return the configuration that a manifest states.
 
     Raises:
-        InputError: it is no manifest; says what is wrong with it.
+        InputError: it is no manifest; the message has the reason.
     """
     try:
         config: dict[str, Any] = read_document(path, Manifest)["config"]

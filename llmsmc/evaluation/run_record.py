@@ -25,17 +25,17 @@ def run_record(
     problem: dict[str, Any] | None = None,
     error: str | None = None,
 ) -> dict[str, Any]:
-    """Return everything worth keeping of a run.
+    """Return the record of a run.
 
     Args:
-        posterior: the last one that there was; None if there was none.
+        posterior: the last posterior; None if there is none.
         config: the settings.
         question: the question.
         seed: the seed.
-        costs: what the run had cost after each step.
+        costs: the cost of the run up to each step.
         loading_seconds: how long the models took to load, which is not in the cost.
-        problem: what is known of the question from elsewhere.
-        error: what ended the run before its end.
+        problem: known facts about the question.
+        error: the error that ended the run early.
     """
     record: dict[str, Any] = {
         "config": config,
@@ -74,7 +74,7 @@ def run_record(
 def history_records(
     history: Sequence[StepRecord], costs: Sequence[Cost] = ()
 ) -> list[dict[str, Any]]:
-    """Return what happened at each step, with the cost up to there where it is known."""
+    """Return the record of each step, with the cost up to there where it is known."""
     records = []
     for index, step in enumerate(history):
         record: dict[str, Any] = vars(step) | {"ancestors": step.ancestors.tolist()}

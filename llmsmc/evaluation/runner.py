@@ -1,4 +1,4 @@
-"""Running an algorithm over a set of questions, one result a question, and what they amount to."""
+"""Running an algorithm over a set of questions: a result for each, and their figures."""
 
 import hashlib
 import math
@@ -167,8 +167,8 @@ def _graded(example: Example, posterior: Posterior) -> Result:
 def summarize(results: Sequence[Result]) -> dict[str, Any]:
     """Return the figures of all results, at least one, and of each level by itself.
 
-    What was counted as wrong without having been compared is listed as well, and so are, by kind,
-    the errors of the questions that failed, and those of single particles that failed at a server.
+    Answers that were counted as wrong without a comparison are listed as well. So are, by kind, the
+    errors of questions that failed, and of single particles that failed at a server.
     """
     levels = sorted({result["level"] for result in results} - {None}, key=lambda key: str(key))
     return {
@@ -188,16 +188,16 @@ def summarize(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def errors_by_kind(results: Iterable[Result]) -> list[dict[str, Any]]:
-    """Return the errors in results, those of one kind together, the commonest kind first.
+    """Return the errors in results by kind, the most common kind first.
 
-    Of one kind are errors that say the same up to numbers and what is in quotes. Each kind has the
-    number of them, the first message in full, and the ids of the questions.
+    Errors are of one kind if their messages agree up to numbers and quoted texts. Each kind has a
+    count, the first message in full, and the ids of the questions.
     """
     return _by_kind((each["error"], 1, each["id"]) for each in results if each["error"] is not None)
 
 
 def failures_by_kind(results: Iterable[Result]) -> list[dict[str, Any]]:
-    """Return why particles failed in results, as `errors_by_kind` does why questions failed."""
+    """Return the failures of particles in results by kind, as in `errors_by_kind`."""
     return _by_kind(
         (message, count, each["id"])
         for each in results
@@ -206,7 +206,7 @@ def failures_by_kind(results: Iterable[Result]) -> list[dict[str, Any]]:
 
 
 def _by_kind(found: Iterable[tuple[str, int, str]]) -> list[dict[str, Any]]:
-    """Return what is found together by kind: messages, how many of them, and of which question."""
+    """Group messages, each with its count and the id of its question, by kind."""
     kinds: dict[str, dict[str, Any]] = {}
     for message, count, name in found:
         kind = kinds.setdefault(kind_of(message), {"count": 0, "message": message, "ids": []})
@@ -216,10 +216,9 @@ def _by_kind(found: Iterable[tuple[str, int, str]]) -> list[dict[str, Any]]:
 
 
 def _figures(results: Sequence[Result]) -> dict[str, Any]:
-    """Return what is reported of a group of results; None where there is nothing to average.
+    """Return the figures of a group of results; None where there is nothing to average.
 
-    A question that failed counts as wrong beside others; where all of them failed, it says nothing
-    of the algorithm.
+    A question that failed counts as wrong among others; if all failed, there is no accuracy.
     """
     count = len(results)
     num_errors = sum(result["error"] is not None for result in results)

@@ -16,7 +16,7 @@ from llmsmc.core.checks import require_choice
 from llmsmc.defaults import DEFAULT_NUM_PARTICLES
 from llmsmc.errors import InputError
 from llmsmc.inference import Adaptive, Algorithm, Resampler
-from llmsmc.registry import ALGORITHMS, FORM, RESAMPLERS, split_options
+from llmsmc.registry import ALGORITHMS, RESAMPLERS, split_options
 
 _THRESHOLD: Final = "ess_threshold"
 _WORDS_OF_BOOL: Final = {"true": True, "yes": True, "1": True} | dict.fromkeys(
@@ -40,7 +40,7 @@ def parse_algorithm(text: str, num_particles: int | None = None) -> Algorithm:
     SelfConsistency(num_particles=8, truncated='keep', record=True)
     """
     name, options = split_options(ALGORITHMS, text)
-    algorithm = _class(name)
+    algorithm: type[Any] = ALGORITHMS.find(name)
     annotations = _annotations(name, algorithm)
     accepted = settable(algorithm, annotations)
     given = _split(name, options, accepted)
@@ -57,27 +57,17 @@ def parse_algorithm(text: str, num_particles: int | None = None) -> Algorithm:
     return _made(name, algorithm, values)
 
 
-def _class(name: str) -> type[Any]:
-    """Return the class of an algorithm.
-
-    Raises:
-        InputError: it is none.
-    """
-    found = ALGORITHMS.find(name)
-    if not (isinstance(found, type) and issubclass(found, Algorithm) and is_dataclass(found)):
-        raise InputError(
-            f"An algorithm is a dataclass that derives from llmsmc.inference.Algorithm. Got "
-            f"{name!r}, which is {_kind(found)}; accepted: such a class as {FORM}."
-        )
-    return found
-
-
 def _annotations(name: str, algorithm: type[Any]) -> dict[str, Any]:
     """Return the types of the settings of an algorithm.
 
     Raises:
-        InputError: they cannot be evaluated.
+        InputError: it is no dataclass, or they cannot be evaluated.
     """
+    if not is_dataclass(algorithm):
+        raise InputError(
+            f"The settings of an algorithm are the fields of a dataclass. Got {name!r}, which is "
+            "none; accepted: a dataclass."
+        )
     try:
         return typing.get_type_hints(algorithm)
     except Exception as error:  # of whatever an annotation says
@@ -116,11 +106,6 @@ def _made(name: str, algorithm: type[Any], values: dict[str, Any]) -> Algorithm:
     return made
 
 
-def _kind(found: Any) -> str:
-    """Return what something is, for an error."""
-    return f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
-
-
 def settable(algorithm: type[Any], annotations: dict[str, Any]) -> list[str]:
     """Return the keys that a line can give for an algorithm."""
     names = [field.name for field in _fields(algorithm) if _converter(annotations[field.name])]
@@ -139,7 +124,7 @@ def convert(name: str, text: str, annotation: Any) -> Any:
 
 
 def describe_algorithm(algorithm: Algorithm) -> dict[str, Any]:
-    """Return the name and the settings of an algorithm as they would stand in a JSON file."""
+    """Return the name and the settings of an algorithm as in a JSON file."""
     description: dict[str, Any] = {"name": ALGORITHMS.name_of(type(algorithm))}
     for field in _fields(type(algorithm)):
         value = getattr(algorithm, field.name)
@@ -154,7 +139,7 @@ def describe_algorithm(algorithm: Algorithm) -> dict[str, Any]:
 
 
 def default_description(algorithm: Algorithm) -> dict[str, Any]:
-    """Return those parts of its description that are as they are if nothing is said of them."""
+    """Return the part of the description that an algorithm with default settings has."""
     cls = type(algorithm)
     required = [
         each.name for each in _fields(cls) if each.default is each.default_factory is MISSING
@@ -182,7 +167,7 @@ def _split(name: str, options: str, accepted: list[str]) -> dict[str, str]:
 
 
 def _count(in_line: int | None, beside: int | None) -> int:
-    """Return N, which may be said in the line, beside it, or not at all."""
+    """Return N, which may be given in the line, beside it, or not at all."""
     if in_line is not None and beside is not None and in_line != beside:
         raise InputError(
             "The number of particles is said twice, and differently. Got num_particles="
@@ -194,7 +179,7 @@ def _count(in_line: int | None, beside: int | None) -> int:
 def _converter(annotation: Any) -> Callable[[str, str], Any] | None:
     """Return the function that reads values of that annotation; None if a line cannot give any."""
     if annotation is Resampler:
-        return _resampler
+        return lambda name, text: RESAMPLERS.find(text)
     if annotation is bool:
         return _bool
     if annotation in (int, float):
@@ -237,16 +222,6 @@ def _choice(name: str, text: str, choices: tuple[str, ...]) -> str:
 def _is_adaptive(algorithm: type[Any]) -> bool:
     """Return whether the resampler of an algorithm decides whether to resample."""
     return any(isinstance(field.default, Adaptive) for field in _fields(algorithm))
-
-
-def _resampler(name: str, text: str) -> Resampler:
-    found = RESAMPLERS.find(text)
-    if isinstance(found, type) or not isinstance(found, Resampler):
-        raise InputError(
-            f"{name} is a Scheme, or a function of log-weights. Got {text!r}, which is "
-            f"{_kind(found)}; accepted: such a value as {FORM}."
-        )
-    return found
 
 
 def _fields(algorithm: type[Any]) -> tuple[Field[Any], ...]:

@@ -24,11 +24,11 @@ _OPENAI: Final = "https://api.openai.com/v1"
 
 
 def given_key(settings: Settings, role: str) -> str | None:
-    """Return the key of a server that whoever has the keys has named; None if there is none.
+    """Return the key of a server that the owner of the keys has named; None if there is none.
 
-    Keys stand in the environment and nowhere else, and each is for one address: first that of
-    `named_key`; then LLMSMC_POLICY_API_KEY and LLMSMC_REWARD_API_KEY; then LLMSMC_API_KEY, which is
-    the policy's where that is on a server, and else the reward's.
+    Keys are read from the environment only, and each belongs to one address. `named_key` comes
+    first, then LLMSMC_POLICY_API_KEY and LLMSMC_REWARD_API_KEY, then LLMSMC_API_KEY, which belongs
+    to the policy if the policy is on a server, and to the reward otherwise.
     """
     key = named_key(settings, role) or _variable(f"LLMSMC_{role.upper()}_API_KEY")
     if key is not None:
@@ -70,7 +70,7 @@ def _variable(name: str) -> str | None:
 
 
 def load_policy(settings: Settings, key: Keys = given_key) -> Policy:
-    """Return the language model of the settings, loaded; `key` finds that of its server."""
+    """Return the language model of the settings, loaded; `key` finds the key of its server."""
     if not isinstance(settings.policy, str | Path):
         return settings.policy
     if is_address(settings.policy):
@@ -87,7 +87,7 @@ def load_policy(settings: Settings, key: Keys = given_key) -> Policy:
 
 
 def _limits(settings: Settings) -> dict[str, Any]:
-    """Return what a server is given of time and room, as far as it is said."""
+    """Return the limits of time and size for a server, as far as they are set."""
     said = {
         "timeout": settings.request_seconds,
         "retry_for": settings.retry_seconds,
@@ -97,7 +97,7 @@ def _limits(settings: Settings) -> dict[str, Any]:
 
 
 def load_reward(settings: Settings, key: Keys = given_key) -> Reward:
-    """Return the reward of the settings, loaded; `key` finds that of its server."""
+    """Return the reward of the settings, loaded; `key` finds the key of its server."""
     if not isinstance(settings.reward, str | Path) or names_function(settings.reward):
         if settings.reward_calibration != 1:
             raise InputError(
@@ -174,7 +174,7 @@ def _language_model(settings: Settings, quantization: str | None) -> LanguageMod
 
 
 def loaded(settings: Settings, algorithm: Algorithm) -> Settings:
-    """Return the settings with what models the algorithm needs in place of their names."""
+    """Return the settings with the models that the algorithm needs in place of their names."""
     if algorithm.needs_proposal:
         settings = replace(settings, proposal=load_proposal(settings))
     if algorithm.needs_reward:
@@ -183,7 +183,7 @@ def loaded(settings: Settings, algorithm: Algorithm) -> Settings:
 
 
 def shared(settings: Settings, tokens_meanwhile: int = 0) -> Settings:
-    """Return the settings with models that runs can share in the place of those that are loaded.
+    """Return the settings with models that runs can share in place of the loaded models.
 
     For `tokens_meanwhile` see `SharedReward`.
     """

@@ -7,12 +7,12 @@
 | argmax | the particle with the highest score under the reward model, as the paper's code does |
 | sample | one particle, drawn by the weights with the seed of the run |
 
-`mode` loses least where every wrong answer is as bad as any other; `argmax` asks the reward model
-once more about what it has already weighed. Ties are won by the first particle.
+`mode` loses least where every wrong answer is as bad as any other; `argmax` uses the scores twice,
+since the weights contain them already. Ties are won by the first particle.
 """
 
 from collections import Counter
-from typing import Any, Final
+from typing import Any
 
 import torch
 from jaxtyping import Float64
@@ -23,8 +23,7 @@ from llmsmc.models.rewards.aggregation import aggregation
 from llmsmc.results import summary
 from llmsmc.results.estimates import NO_ANSWER, answer_labels
 from llmsmc.results.posterior import Posterior
-
-SELECTIONS: Final = ("mode", "majority", "argmax", "sample")
+from llmsmc.solving.settings import SELECTIONS
 
 
 def selected_answers(posterior: Posterior, aggregated: Any = "product") -> dict[str, str | None]:

@@ -1,111 +1,101 @@
-"""Which models reason, and how: everything that can be said of a run but its algorithm."""
+"""The settings of a run: its models and everything else but the algorithm."""
 
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from llmsmc import defaults
 from llmsmc.core.checks import require_choice, require_count, require_seconds
-from llmsmc.defaults import (
-    DEFAULT_AGGREGATION,
-    DEFAULT_MAX_STEPS,
-    DEFAULT_MAX_TOKENS_PER_STEP,
-    DEFAULT_POLICY,
-    DEFAULT_PROPOSAL,
-    DEFAULT_QUANTIZATION,
-    DEFAULT_REWARD,
-    DEFAULT_SELECTION,
-    DEFAULT_STEP,
-    DEFAULT_TEMPERATURE,
-)
 from llmsmc.errors import InputError
-from llmsmc.models.policies.policy import Policy
-from llmsmc.models.pretrained.loading import DTYPES, EMBEDDED, resolve
-from llmsmc.models.pretrained.quantization import QUANTIZATIONS
-from llmsmc.models.rewards.aggregation import Aggregation, aggregation
-from llmsmc.models.rewards.conventions.recognition import named_convention
-from llmsmc.models.rewards.reward import Reward
-from llmsmc.models.rewards.reward_function import Scoring, as_reward, named_reward
+from llmsmc.models.pretrained.names import DTYPES, EMBEDDED, QUANTIZATIONS, resolve
 from llmsmc.models.servers.address import root_of
-from llmsmc.models.text.stopping import StepRule, step_rule
-from llmsmc.models.text.thinking import Thinking
-from llmsmc.registry import AGGREGATIONS, REWARDS, is_reference
-from llmsmc.solving.selection import SELECTIONS
-from llmsmc.solving.step_notation import step_text
+from llmsmc.registry import AGGREGATIONS, CONVENTIONS, REWARDS, is_reference
+
+if TYPE_CHECKING:
+    from llmsmc.models.policies.policy import Policy
+    from llmsmc.models.rewards.aggregation import Aggregation
+    from llmsmc.models.rewards.reward import Reward
+    from llmsmc.models.rewards.reward_function import Scoring
+    from llmsmc.models.text.stopping import StepRule
+    from llmsmc.models.text.thinking import Thinking
+else:  # classes that import torch, which names of models and numbers do not need
+    Policy = Reward = Scoring = Aggregation = StepRule = Thinking = Any
+
+SELECTIONS: Final = ("mode", "majority", "argmax", "sample")
+"""Rules by which one answer is selected; see `llmsmc.solving.selection`."""
 
 _LOADED_HERE: Final = {
-    "policy": [
-        "quantization",
-        "double_quantization",
-        "adapter",
-        "policy_revision",
-        "device_map",
-    ],
+    "policy": ["quantization", "double_quantization", "adapter", "policy_revision", "device_map"],
     "reward": ["reward_quantization", "reward_device"],
 }
 """Settings that say how a model is loaded in this process."""
 
 _OF_REQUESTS: Final = ("request_seconds", "retry_seconds", "max_answer_bytes")
-"""Settings that say how much time and room a server is given."""
+"""Settings that limit the time and the size of answers of a server."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Which models reason, and how.
+    """The models of a run, and how they are used.
 
     Attributes:
         policy: the language model: a name, a folder, the address of a server (http://...), or one
             that is loaded already.
         reward: the process reward model, likewise; any other reward; or a function of the question
             and the steps that returns their scores, which may be named as "package.module:name".
-        quantization: of the weights of the policy: None (or "none"), "int8", "nf4" or "fp4".
-        proposal: what guided algorithms draw from: the quantization of the policy there, or a
+        quantization: the quantization of the weights of the policy: None (or "none"), "int8", "nf4"
+            or "fp4".
+        proposal: the model that guided algorithms draw from: a quantization of the policy, or a
             language model that is loaded already.
-        aggregation: how the scores of the steps make that of the solution: a name, or a value.
+        aggregation: the function from the scores of the steps to the score of the solution: a name,
+            or a value.
         inverse_temperature: the exponent of the score.
-        policy_inverse_temperature: the exponent of the law of the policy at temperature 1; None for
-            the law at the sampling temperature itself.
-        temperature: at which steps are drawn.
+        policy_inverse_temperature: the exponent, in the target, of the distribution of the policy
+            at temperature 1; None for the distribution at the sampling temperature itself.
+        temperature: the sampling temperature of the policy.
         max_steps: number of steps after which solutions are cut off.
         max_tokens_per_step: number of tokens at which a step is cut off.
         step: where a step ends: a delimiter, a number of tokens, or a rule.
-        thinking: what is known of the thinking of a policy that thinks before it answers.
-        system: a system prompt; by default what the chat template provides.
+        thinking: the settings of a policy that thinks before it answers.
+        system: a system prompt; by default the one of the chat template.
         device: where the models run; by default the CUDA device if there is one, else the CPU.
         reward_convention: the layout on which a reward model given by name was trained; by default
             the one that is recognised.
-        reward_quantization: of the weights of a reward model given by name.
-        reward_device: where it runs; by default on `device`.
+        reward_quantization: the quantization of the weights of a reward model given by name.
+        reward_device: the device of the reward model; by default `device`.
         dtype: the precision of the models given by name: "float32", "bfloat16" or "float16"; by
-            default single on the CPU, else that of the checkpoint.
+            default single on the CPU, else the precision of the checkpoint.
         device_map: how the layers of the policy are spread over several devices ("auto"), in place
             of `device`.
         double_quantization: whether the scales of 4-bit weights of the policy are quantised too.
         adapter: a PEFT adapter of the policy, a folder or a name on the hub.
         policy_revision: branch, tag or commit of a policy on the hub.
-        reward_calibration: the temperature by which its log-odds are divided: above 1 it is less
-            sure of itself than it was trained to be, below 1 more.
+        reward_calibration: the temperature by which the log-odds of the reward model are divided:
+            above 1 the model is less sure than it was trained to be, below 1 more.
         selection: the rule by which one answer is selected (see `llmsmc.solving.selection`).
         policy_model: the name of the policy on its server; None if that has a single model.
-        policy_tokenizer: whose tokenizer it has; by default that of its name on the server.
-        reward_model: the same of a reward model on a server.
-        reward_tokenizer: the same of a reward model on a server.
-        request_seconds: that one answer of a server may take; by default 300.
-        retry_seconds: for which a server that does not answer is asked again; by default 600.
-        max_answer_bytes: how large an answer of a server may be; by default 32 MiB.
+        policy_tokenizer: the model whose tokenizer the policy on a server has; by default the one
+            of its name there.
+        reward_model: the name of the reward model on its server, likewise.
+        reward_tokenizer: the model whose tokenizer the reward model on a server has, likewise.
+        request_seconds: the time that one answer of a server may take; by default 300.
+        retry_seconds: the time for which a server that does not answer is asked again; by default
+            600.
+        max_answer_bytes: the size that an answer of a server may have; by default 32 MiB.
     """
 
-    policy: str | Path | Policy = DEFAULT_POLICY
-    reward: str | Path | Reward | Scoring = DEFAULT_REWARD
-    quantization: str | None = DEFAULT_QUANTIZATION
-    proposal: str | Policy = DEFAULT_PROPOSAL
-    aggregation: str | Aggregation = DEFAULT_AGGREGATION
+    policy: str | Path | Policy = defaults.DEFAULT_POLICY
+    reward: str | Path | Reward | Scoring = defaults.DEFAULT_REWARD
+    quantization: str | None = defaults.DEFAULT_QUANTIZATION
+    proposal: str | Policy = defaults.DEFAULT_PROPOSAL
+    aggregation: str | Aggregation = defaults.DEFAULT_AGGREGATION
     inverse_temperature: float | int = 1.0
     policy_inverse_temperature: float | int | None = None
-    temperature: float | int = DEFAULT_TEMPERATURE
-    max_steps: int = DEFAULT_MAX_STEPS
-    max_tokens_per_step: int = DEFAULT_MAX_TOKENS_PER_STEP
-    step: str | int | StepRule = DEFAULT_STEP
+    temperature: float | int = defaults.DEFAULT_TEMPERATURE
+    max_steps: int = defaults.DEFAULT_MAX_STEPS
+    max_tokens_per_step: int = defaults.DEFAULT_MAX_TOKENS_PER_STEP
+    step: str | int | StepRule = defaults.DEFAULT_STEP
     thinking: Thinking | None = None
     system: str | None = None
     device: str | None = None
@@ -118,7 +108,7 @@ class Settings:
     adapter: str | Path | None = None
     policy_revision: str | None = None
     reward_calibration: float | int = 1.0
-    selection: str = DEFAULT_SELECTION
+    selection: str = defaults.DEFAULT_SELECTION
     policy_model: str | None = None
     policy_tokenizer: str | None = None
     reward_model: str | None = None
@@ -132,14 +122,13 @@ class Settings:
         require_choice("quantization", self.quantization or "none", QUANTIZATIONS)
         require_choice("reward_quantization", self.reward_quantization or "none", QUANTIZATIONS)
         if self.reward_convention is not None:
-            named_convention(self.reward_convention)
+            CONVENTIONS.check(self.reward_convention)
         if isinstance(self.proposal, str):
             require_choice("proposal", self.proposal, QUANTIZATIONS)
         require_choice("selection", self.selection, SELECTIONS)
         require_count("max_steps", self.max_steps)
         require_count("max_tokens_per_step", self.max_tokens_per_step)
-        aggregation(self.aggregation)
-        step_rule(self.step)
+        self._check_values()
         if self.dtype is not None:
             require_choice("dtype", self.dtype, DTYPES)
         if self.double_quantization:
@@ -158,8 +147,21 @@ class Settings:
         self._check_limits()
         self._check_models()
 
+    def _check_values(self) -> None:
+        """Check settings that are a name or a value; the classes of the values need torch."""
+        if isinstance(self.aggregation, str):
+            AGGREGATIONS.check(self.aggregation)
+        else:
+            from llmsmc.models.rewards.aggregation import aggregation
+
+            aggregation(self.aggregation)
+        if self.step != defaults.DEFAULT_STEP:
+            from llmsmc.models.text.stopping import step_rule
+
+            step_rule(self.step)
+
     def _check_limits(self) -> None:
-        """Check what servers are given of time and room."""
+        """Check the limits for servers."""
         on_server = is_address(self.policy) or is_address(self.reward)
         for name in _OF_REQUESTS:
             value = getattr(self, name)
@@ -176,7 +178,7 @@ class Settings:
                 require_seconds(name, value, may_be_zero=name == "retry_seconds")
 
     def _check_models(self) -> None:
-        """Check the names of models and the addresses of servers, and what is said beside them."""
+        """Check names of models and addresses of servers, and the settings that depend on them."""
         for role, model in (("policy", self.policy), ("reward", self.reward)):
             if not isinstance(model, str | Path):
                 continue
@@ -188,6 +190,8 @@ class Settings:
                 root_of(str(model))
                 place, without_effect = "by a server", here
             elif role == "reward" and names_function(model):
+                from llmsmc.models.rewards.reward_function import named_reward
+
                 named_reward(str(model))
                 place, without_effect = "by a function", [*here, *on_server, "reward_convention"]
             else:
@@ -201,10 +205,13 @@ class Settings:
                     )
 
     def config(self) -> dict[str, Any]:
-        """Return the settings as they would stand in a JSON file, those that decide the result.
+        """Return the settings that decide the result, as in a JSON file.
 
-        A run may be taken up again with more patience.
+        Limits for servers are left out: a run may be resumed with more patience.
         """
+        from llmsmc.models.rewards.reward_function import as_reward
+        from llmsmc.solving.step_notation import step_text
+
         names = [field.name for field in fields(self) if field.name not in _OF_REQUESTS]
         config: dict[str, Any] = {name: getattr(self, name) for name in names}
         for role in ("policy", "reward", "proposal"):
@@ -228,7 +235,7 @@ class Settings:
         return given if isinstance(given, str) else AGGREGATIONS.name_of(given)
 
     def default_config(self) -> dict[str, Any]:
-        """Return the same of settings of which nothing has been said."""
+        """Return the configuration of default settings, for comparison with `config`."""
         thinking = None if self.thinking is None else self.thinking.default_config()
         return Settings().config() | {"thinking": thinking}
 

@@ -14,15 +14,8 @@ from llmsmc.models.batching.scheduler import run_together
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.text.stopping import StepRule, step_rule
 from llmsmc.results.posterior import Posterior
+from llmsmc.solving import loading
 from llmsmc.solving.algorithms import parse_algorithm
-from llmsmc.solving.loading import (
-    check_proposal,
-    load_policy,
-    load_proposal,
-    load_reward,
-    loaded,
-    shared,
-)
 from llmsmc.solving.selection import selected_answers
 from llmsmc.solving.settings import Settings
 from llmsmc.solving.step_notation import NamedRule
@@ -34,8 +27,8 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
     The question is checked before the reward model is loaded.
     """
     if algorithm.needs_proposal:
-        check_proposal(settings)
-    policy = load_policy(settings)
+        loading.check_proposal(settings)
+    policy = loading.load_policy(settings)
     model = Reasoning(
         policy,
         None,
@@ -51,8 +44,8 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
         system=settings.system,
     )
     if algorithm.needs_proposal:
-        model = replace(model, proposal_policy=load_proposal(settings))
-    return replace(model, reward=load_reward(settings)) if algorithm.needs_reward else model
+        model = replace(model, proposal_policy=loading.load_proposal(settings))
+    return replace(model, reward=loading.load_reward(settings)) if algorithm.needs_reward else model
 
 
 def _step(settings: Settings, policy: Policy) -> str | int | StepRule:
@@ -64,7 +57,7 @@ def _step(settings: Settings, policy: Policy) -> str | int | StepRule:
 
 
 def answered(posterior: Posterior, settings: Settings) -> Posterior:
-    """Return the posterior with what each rule of selection makes of it in its metadata."""
+    """Return the posterior with the answer of each rule of selection in its metadata."""
     selected = selected_answers(posterior, settings.aggregation)
     return replace(
         posterior,
@@ -89,7 +82,7 @@ def solve(
     Args:
         question: the question.
         algorithm: `NAME[:key=value,...]` as on the command line, or an algorithm.
-        seed: repeats a run; without one, every run is a new one.
+        seed: the seed, which repeats a run; without a seed, every run differs.
         particles: number of particles, for an algorithm given by name.
         settings: the fields of `Settings`. For many questions, load the models once and pass
             them as `policy=` and `reward=`.
@@ -139,7 +132,7 @@ def solve_many(
     values, method = chosen(algorithm, particles, settings)
     require_count("in_flight", in_flight)
     require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
-    models = shared(loaded(values, method), tokens_meanwhile)
+    models = loading.shared(loading.loaded(values, method), tokens_meanwhile)
 
     def run(number: int, question: str) -> Posterior:
         own = None if seed is None else seed + number
@@ -152,7 +145,7 @@ def solve_many(
 def chosen(
     algorithm: str | Algorithm, particles: int | None, settings: dict[str, Any]
 ) -> tuple[Settings, Algorithm]:
-    """Return the settings and the algorithm that a caller means.
+    """Return the settings and the algorithm for the arguments of an entry point.
 
     Raises:
         InputError: a setting cannot be used, or there is none of that name.

@@ -1,1 +1,1 @@
-"""What is written to disk and read back: strictly, and nothing executed."""
+"""Files: formats, locks and strict reading; nothing in a file is ever executed."""

@@ -1,4 +1,4 @@
-"""What others wrote may contain characters that nobody sees, or that a terminal acts upon."""
+"""Texts of others may contain characters that nobody sees, or that a terminal acts upon."""
 
 import re
 import unicodedata
@@ -16,8 +16,8 @@ _KEPT: Final = frozenset("\n\t")
 def printable(text: str) -> str:
     r"""Return the text with everything invisible written out, as in a string of Python.
 
-    These are control characters, those that turn the direction of writing or have no width, what
-    displays ignore, separators of lines, surrogates, and what no letter has been assigned to.
+    Invisible are control characters, characters that turn the direction of writing or have no
+    width, characters that displays ignore, line separators, surrogates and unassigned characters.
     Spaces, line breaks and tabs stay.
 
     >>> printable("a\x1b[31m, \u202eb")

@@ -17,7 +17,7 @@ def lock_folder(path: Path, work: str) -> "filelock.AcquireReturnProxy[Any]":
 
     Args:
         path: the folder.
-        work: what is done there, for the error.
+        work: the work that is done there, as a noun for the error.
 
     Raises:
         InputError: it cannot be written to, or another process is at work in it.

@@ -18,7 +18,7 @@ _PACKAGES: Final = ("torch", "transformers", "bitsandbytes")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what a result depends on."""
+    """Return the versions of the software that a result depends on."""
     found = {"llmsmc": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -74,11 +74,11 @@ def read_document(path: Path, kind: Any) -> Any:
 
     Args:
         path: the file.
-        kind: the annotation of what is accepted.
+        kind: the annotation of accepted documents.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no JSON, of another type, or of a later format; says what is wrong.
+        ValueError: it is no JSON, of another type, or of a later format; the message says which.
     """
     document = loads(read_bytes(path))
     wrong = mismatch(document, kind, "the file")

@@ -1,15 +1,15 @@
 """Values as a JSON document beside a file of tensors; no pickle, nothing executed on reading.
 
 A value is made of None, numbers, strings, tensors, lists, tuples, dicts with string keys, and
-dataclasses and named tuples of these. Of types a document may name those in `TYPES`, by a tag that
-outlives their place in the code, which hold data alone and are checked as they are read; and those
-that the reader passes, by module and name.
-Nothing else is looked up, and no module is imported for a name that is not in the table. Parts of
-these that are not known here, as a later version may have written, are passed over unread.
+dataclasses and named tuples of these. A document may name two kinds of types: the types in `TYPES`,
+by a tag that outlives their place in the code, which hold only data and are checked when they are
+read; and types that the reader passes, by module and name. Nothing else is looked up, and no module
+is imported for a name outside the table. Fields that this version does not know, as a later version
+may have written, are skipped.
 
-The document names its tensors by a hash. Those of a new value are put beside the old ones, which
-the old document goes on to name, until the new document is in its place: a save that is interrupted
-leaves the old value or the new one, and files of two values are never read together.
+The document names its tensors by a hash. The tensors of a new value are written beside the old
+tensors, which the old document still names, until the new document is in its place: an interrupted
+save leaves the old value or the new one, and files of two values are never read together.
 """
 
 import dataclasses
@@ -49,8 +49,8 @@ TYPES: Final = {
     "solutions": "llmsmc.models.reasoning.particles:ReasoningParticles",
     "posterior": "llmsmc.results.posterior:Posterior",
 }
-"""What a document may name without the reader's leave, by the tag that it has there: where it is
-defined now. One with a method `check` is asked whether its parts fit together."""
+"""Tag -> where the type is defined now, for types that any document may name. A type with a method
+`check` is asked whether its parts fit together."""
 
 ALIASES: Final = {
     "llmsmc.cost:Cost": "cost",
@@ -60,7 +60,7 @@ ALIASES: Final = {
     "llmsmc.models.reasoning.particles:ReasoningParticles": "solutions",
     "llmsmc.posterior:Posterior": "posterior",
 }
-"""What documents have in place of a tag that were written before there were tags."""
+"""Names in documents that were written before there were tags -> tag."""
 
 SAVED: Final = "saved"
 """A field of a dataclass whose metadata have False under this key is left out, and has its default
@@ -74,10 +74,10 @@ _PATIENCE: Final = 60.0  # seconds for another save into the same folder
 
 
 def save(value: Any, path: str | Path) -> None:
-    """Write `value` into the folder `path`, which is created; what was saved there is replaced.
+    """Write `value` into the folder `path`, which is created; an earlier value there is replaced.
 
     Raises:
-        InputError: the value cannot be saved, or not there. What was there is there still.
+        InputError: the value cannot be saved, or not there. An earlier value is kept.
     """
     folder = Path(path)
     try:
@@ -115,7 +115,7 @@ def load(path: str | Path, types: Iterable[type] = ()) -> Any:
     """Read the value in the folder `path`; `types` are the dataclasses of yours it may contain.
 
     Raises:
-        InputError: nothing was saved there, or it is not as it was saved; says what is wrong.
+        InputError: nothing was saved there, or the files have changed since; the message says how.
     """
     folder = Path(path)
     allowed = _by_name(types)
@@ -260,7 +260,7 @@ def _hash(content: bytes) -> str:
 
 
 def _name(cls: type) -> str:
-    """Return what a document calls a class: by its tag if it is one of the library."""
+    """Return the name of a class in documents: its tag if it belongs to the library."""
     place = f"{cls.__module__}:{cls.__qualname__}"
     return next((tag for tag, where in TYPES.items() if where == place), place)
 
@@ -289,7 +289,7 @@ def _of_the_library(tag: str) -> type:
 
 
 def _parts(cls: Any) -> tuple[set[str], set[str]]:
-    """Return the names of what an object is made of, and of what it cannot do without."""
+    """Return the names of the fields of an object, and of its required fields."""
     if _is_named(cls):
         return set(cls._fields), set(cls._fields) - cls._field_defaults.keys()
     nothing = dataclasses.MISSING

@@ -14,7 +14,7 @@ FORMAT: Final = 1
 before; a file without a number is older than the first."""
 
 MAX_DEPTH: Final = 100
-"""How deeply what is read from a file may be nested."""
+"""How deeply a JSON document may be nested."""
 
 
 def check_format(document: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return what is in a file.
+    """Return the content of a file.
 
     Raises:
         OSError: it cannot be read, or is not an ordinary file, from which one might wait for ever.

@@ -1,4 +1,4 @@
-"""Values that come from a file, compared with the types that they are to be of.
+"""Values that come from a file, compared with the types that are expected there.
 
 The types are annotations: None, bool, int, float, str, Any, literals, unions, lists, tuples, dicts
 with string keys, typed dictionaries, tensors with dtype and shape, and classes.
@@ -20,12 +20,10 @@ from typing import (
     is_typeddict,
 )
 
-from torch import Tensor
-
 from llmsmc.storage.characters import one_line
 
 INTEGERS: Final = range(-(2**256), 2**256)
-"""What an integer in a file may be: far from where it is no number of a machine any more."""
+"""The range of integers in a file."""
 
 _WORDS: Final[dict[Any, str]] = {
     NoneType: "null",
@@ -40,19 +38,19 @@ _WORDS: Final[dict[Any, str]] = {
 
 
 def mismatch(value: Any, kind: Any, name: str = "") -> str | None:
-    """Return where a value is not of a type, what was got and what is accepted; None if it is.
+    """Return where a value differs from a type, with the accepted type; None if it has the type.
 
     Args:
-        value: what was read.
-        kind: the annotation of what is accepted.
-        name: what the value is called.
+        value: the value that was read.
+        kind: the annotation of accepted values.
+        name: the name of the value in messages.
     """
     return next(_mismatches(value, kind, name), None)
 
 
 def shown(value: Any) -> str:
     """Return a value as it can stand in an error, whatever its size and its characters."""
-    if isinstance(value, Tensor):
+    if hasattr(value, "dtype"):  # of torch, which is not imported for JSON
         return f"a tensor {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     if isinstance(value, int) and value not in INTEGERS:
         return f"an integer of {value.bit_length()} bits"

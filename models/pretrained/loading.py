@@ -5,8 +5,6 @@ safetensors files only.
 """
 
 import contextlib
-import importlib.resources
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,44 +32,11 @@ from llmsmc.models.pretrained.checkpoints import (
     require_stored,
     stored_file,
 )
+from llmsmc.models.pretrained.names import DTYPES, got_and_accepted
+from llmsmc.models.pretrained.names import EMBEDDED as EMBEDDED
+from llmsmc.models.pretrained.names import resolve as resolve
 from llmsmc.models.pretrained.quantization import quantization_config, stored_quantization
 from llmsmc.models.text import template_pool
-
-EMBEDDED: Final = (
-    "minimath-policy",
-    "minimath-policy-small",
-    "minimath-reward",
-    "minimath-reward-weak",
-)
-"""Models that ship with the package, in a folder of their name."""
-
-DTYPES: Final = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-"""Precisions by name."""
-
-_HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-
-
-def resolve(name_or_path: str | Path) -> str:
-    """Return a folder or a hub name for what the user wrote.
-
-    Raises:
-        InputError: it is neither an embedded model, nor a folder, nor like a name on the hub.
-    """
-    name = str(name_or_path)
-    if name in EMBEDDED:
-        folder = importlib.resources.files("llmsmc.models") / "embedded" / name
-        if not folder.is_dir():
-            raise InputError(f"The embedded model {name!r} is not part of this installation.")
-        return str(folder)
-    on_the_hub = _HUB_NAME.fullmatch(name) and not isinstance(name_or_path, Path)
-    if (name and Path(name).is_dir()) or on_the_hub:
-        return name
-    hint = " The address of a server begins with http:// or https://." if ":" in name else ""
-    raise InputError(f"There is no such model. {_got_and_accepted(name)}{hint}")
 
 
 @dataclass(frozen=True)
@@ -191,8 +156,8 @@ class Placement:
     def _dtype(self, device: torch.device) -> torch.dtype | str:
         if self.dtype is None:
             return torch.float32 if device.type == "cpu" else "auto"
-        dtype = self.dtype if isinstance(self.dtype, torch.dtype) else DTYPES.get(self.dtype)
-        if dtype is None or not dtype.is_floating_point:
+        dtype = getattr(torch, self.dtype) if self.dtype in DTYPES else self.dtype
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise InputError(
                 f"dtype is a floating-point precision. Got {self.dtype!r}; accepted: "
                 f"{', '.join(DTYPES)}."
@@ -307,7 +272,7 @@ def loading_errors(source: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())
         reason = reason.rstrip(".") if len(reason) <= _MAX_REASON else f"{reason[:_MAX_REASON]}..."
-        message = f"This model cannot be loaded: {reason}. {_got_and_accepted(source)}"
+        message = f"This model cannot be loaded: {reason}. {got_and_accepted(source)}"
         raise InputError(message) from error
 
 
@@ -342,11 +307,3 @@ def context_length(config: Any) -> int:
             stated = rotation.get("original_max_position_embeddings")
             lengths.append(stated or text_config.original_max_position_embeddings)
     return int(min(lengths))
-
-
-def _got_and_accepted(name: str) -> str:
-    return (
-        f"Got {name!r}; accepted: {', '.join(EMBEDDED)}, a folder with config.json, a tokenizer "
-        "and safetensors weights, or a name on the Hugging Face hub (which must be reachable or "
-        "in its cache)."
-    )

@@ -15,9 +15,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
 from llmsmc.core.checks import require_choice
 from llmsmc.errors import InputError
-
-QUANTIZATIONS: Final = ("none", "int8", "nf4", "fp4")
-
+from llmsmc.models.pretrained.names import QUANTIZATIONS
 
 _PACKAGES: Final = {
     "aqlm": ("aqlm",),

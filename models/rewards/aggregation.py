@@ -33,9 +33,8 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from llmsmc.errors import InputError
 from llmsmc.models.rewards.reward import Reading
-from llmsmc.registry import AGGREGATIONS, FORM
+from llmsmc.registry import AGGREGATIONS
 
 LogOdds = Float64[Tensor, "N K"]
 Counted = Bool[Tensor, "N K"]
@@ -105,15 +104,10 @@ EXP: Final = Aggregation("exp", sum_of_scores, heuristic=True, positive=True)
 
 
 def aggregation(name: object) -> Aggregation:
-    """Return the aggregation of that name (`llmsmc.registry.AGGREGATIONS`); a value as it is.
+    """Return the aggregation of that name (`llmsmc.registry.AGGREGATIONS`); a value unchanged.
 
     Raises:
-        InputError: there is none of that name, or something else is there.
+        InputError: there is none of that name.
     """
-    found = name if isinstance(name, Aggregation) else AGGREGATIONS.find(name)
-    if not isinstance(found, Aggregation):
-        raise InputError(
-            f"An aggregation is a value of llmsmc.models.rewards.aggregation.Aggregation. Got "
-            f"{name!r}, which is a {type(found).__name__}; accepted: such a value as {FORM}."
-        )
+    found: Aggregation = name if isinstance(name, Aggregation) else AGGREGATIONS.find(name)
     return found

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from llmsmc.ablations.cell import make_cell
-from llmsmc.ablations.reading import load_plan, names, read_plan
+from llmsmc.ablations.names import PLANS
+from llmsmc.ablations.reading import load_plan, read_plan
 from llmsmc.errors import InputError
 
 PLAN = """
@@ -41,11 +42,11 @@ right = { series = "b" }
 
 
 def test_the_shipped_plans() -> None:
-    assert names() == sorted(
+    assert list(PLANS) == sorted(
         "methods particles reward-model aggregation temperature gibbs islands scale quantization "
         "algorithms resampling link selection calibration".split()
     )
-    for name in names():
+    for name in PLANS:
         plan = load_plan(name)
         assert plan.comparisons and plan.texts["claim"] and plan.texts["caution"]
         runs = plan.size.problems * len(plan.size.seeds)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llmsmc.ablations import drawing, page, processes
-from llmsmc.ablations.reading import names
+from llmsmc.ablations.names import PLANS
 from llmsmc.ablations.report import MEASURED
 from llmsmc.ablations.store import Store
 from llmsmc.cli import ablate_run
@@ -93,7 +93,7 @@ def test_every_shipped_plan_runs_and_is_reported(
     drawn = ("aggregation", "methods", "temperature")
     options = ["--quick", "--limit", "1", "--seeds", "0", "--dataset", "sums.jsonl"]
     options += ["--max-steps", "2", "--max-tokens-per-step", "8"]
-    for name in names():
+    for name in PLANS:
         # Tiny models are too small to be quantized in blocks; the embedded ones are not.
         chosen = [] if name == "quantization" else models
         pages = ["--page", f"pages/{name}.md"] if name in drawn else []

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import llmsmc
 from benchmarks.footprint import seconds_of
@@ -18,6 +19,40 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 
 def test_help_takes_less_than_half_a_second() -> None:
     assert seconds_of("-m", "llmsmc", "--help") < 0.5
+
+
+TYPOS = {
+    "solve": [
+        "algorithm",
+        "quantization",
+        "reward-quantization",
+        "reward-convention",
+        "proposal",
+        "dtype",
+        "aggregation",
+    ],
+    "eval": ["algorithm", "quantization", "selection", "aggregation"],
+}
+
+
+def test_a_misspelled_name_costs_no_imports(tmp_path: Path) -> None:
+    lines = [[name, "x", f"--{option}", "no/such/name"] for name in TYPOS for option in TYPOS[name]]
+    code = f"""
+import sys
+from llmsmc.cli import app
+for line in {lines!r}:
+    try:
+        app(line)
+    except SystemExit as left:
+        assert left.code == 2, line
+    loaded = [name for name in {HEAVY} if name in sys.modules]
+    assert not loaded, (line, loaded)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("llmsmc: error: ") == len(lines)
 
 
 def test_version(command: Command) -> None:

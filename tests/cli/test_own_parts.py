@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 
 from llmsmc import registry
+from llmsmc.errors import InputError
 from llmsmc.inference import Scheme
+from llmsmc.models.pretrained.loading import load_plain_tokenizer
+from llmsmc.models.pretrained.names import resolve
 from llmsmc.models.rewards.aggregation import Aggregation
-from llmsmc.registry import AGGREGATIONS, ALGORITHMS, FORM, RESAMPLERS
+from llmsmc.models.rewards.conventions.recognition import convention_class
+from llmsmc.registry import AGGREGATIONS, ALGORITHMS, CONVENTIONS, FORM, RESAMPLERS
 from tests.cli.conftest import Command, error_line
 from tests.test_documentation import ROOT, blocks
 
@@ -143,7 +147,7 @@ WRONG = [
     ("--reward mypackage.mine:MINE", "A reward function takes a question"),
     ("--reward mypackage.mine:score --reward-convention qwen", "run by a function"),
     ("--reward mypackage.mine:score --reward-calibration 2", "Got reward_calibration=2.0"),
-    ("--reward-convention mypackage.mine:MyFilter", "A convention is a class"),
+    ("--reward-convention mypackage.mine:MyFilter", "A convention of a reward model is a class"),
     ("--step mypackage.mine:MINE", "A step rule is a value with the method automaton"),
     ("--step mypackage.mine:RegularExpression", "A step rule is a value"),
     ("--thinking --thinking-step mypackage.mine:LATER", "has nothing of that name"),
@@ -217,6 +221,34 @@ def test_an_installed_package(
             in command("eval", "minimath-dev", "--algorithm", "x").stderr
         )
         assert ALGORITHMS.find("greedy").__name__ == "Greedy"
+    finally:
+        registry._entry_points.cache_clear()
+
+
+def test_an_installed_convention_recognises_its_checkpoints(
+    monkeypatch: pytest.MonkeyPatch, mine: Path
+) -> None:
+    with mine.open("a") as file:
+        file.write(
+            """
+from llmsmc.models.rewards.conventions import QwenConvention
+
+class MyConvention(QwenConvention):
+    @classmethod
+    def recognizes(cls, architecture, tokenizer):
+        return architecture == "MyModel"
+"""
+        )
+    monkeypatch.syspath_prepend(mine.parent.parent)
+    points = [EntryPoint("mine", "mypackage.mine:MyConvention", CONVENTIONS.group)]
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
+    registry._entry_points.cache_clear()
+    try:
+        tokenizer = load_plain_tokenizer(resolve("minimath-reward"))
+        found = convention_class(None, "MyModel", tokenizer, "a checkpoint")
+        assert found.__name__ == "MyConvention"
+        with pytest.raises(InputError, match="cannot be told"):
+            convention_class(None, "AnotherModel", tokenizer, "a checkpoint")
     finally:
         registry._entry_points.cache_clear()
 

@@ -3,12 +3,12 @@
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from llmsmc.errors import InputError
+from llmsmc.errors import InputError, MissingExtraError
 from llmsmc.evaluation.datasets import Example, load
 from llmsmc.evaluation.hub_datasets import HubSet
 from llmsmc.registry import DATASETS
@@ -41,7 +41,9 @@ def rows(name: str) -> list[dict[str, Any]]:
 
 
 def hub(monkeypatch: pytest.MonkeyPatch, load_dataset: Any) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    package = ModuleType("datasets")
+    package.load_dataset = load_dataset  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "datasets", package)
 
 
 @pytest.mark.parametrize("name", HUB_SETS)
@@ -62,7 +64,7 @@ def test_fields_of_the_sets(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(InputError, match=r"accepted: after pip install 'llmsmc\[eval\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'llmsmc\[eval\]'"):
         load("math500")
 
 

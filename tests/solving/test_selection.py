@@ -9,7 +9,8 @@ from torch import Tensor
 
 from llmsmc.errors import InputError
 from llmsmc.results.posterior import Posterior
-from llmsmc.solving.selection import SELECTIONS, select_answer, selected_answers
+from llmsmc.solving.selection import select_answer, selected_answers
+from llmsmc.solving.settings import SELECTIONS
 from tests.solutions import answering, posterior
 
 

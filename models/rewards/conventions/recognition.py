@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from llmsmc.errors import InputError
 from llmsmc.models.pretrained.loading import loading_errors
 from llmsmc.models.rewards.conventions.convention import Convention
-from llmsmc.registry import CONVENTIONS, FORM
+from llmsmc.registry import CONVENTIONS
 
 
 def architecture_of(source: str) -> str:
@@ -25,7 +25,9 @@ def convention_class(
     tokenizer: PreTrainedTokenizerBase,
     source: str,
 ) -> type[Convention]:
-    """Return the convention of that name, one of your own as it is, or that of the checkpoint.
+    """Return the convention of that name, a class unchanged, or the convention of the checkpoint.
+
+    Conventions of installed packages are asked where no built-in one recognises the checkpoint.
 
     Args:
         convention: a name, a class, or None to recognise it.
@@ -40,7 +42,12 @@ def convention_class(
         return named_convention(convention)
     if convention is not None:
         return convention
-    found = [name for name in CONVENTIONS if CONVENTIONS[name].recognizes(architecture, tokenizer)]
+    found = list[str]()
+    for names in (CONVENTIONS, CONVENTIONS.installed()):
+        known = ((name, named_convention(name)) for name in names)
+        found = [name for name, each in known if each.recognizes(architecture, tokenizer)]
+        if found:
+            break
     if len(found) != 1:
         got = f"the conventions {' and '.join(found)} alike" if found else f"a {architecture}"
         raise InputError(
@@ -56,14 +63,9 @@ def named_convention(name: str) -> type[Convention]:
     """Return the convention of that name (`llmsmc.registry.CONVENTIONS`).
 
     Raises:
-        InputError: there is none of that name, or something else is there.
+        InputError: there is none of that name.
     """
-    found = CONVENTIONS.find(name)
-    if not isinstance(found, type) or not issubclass(found, Convention):
-        raise InputError(
-            f"A convention is a class with the methods of {Convention.__module__}.Convention. Got "
-            f"{name!r}, which is not; accepted: such a class as {FORM}."
-        )
+    found: type[Convention] = CONVENTIONS.find(name)
     return found
 
 

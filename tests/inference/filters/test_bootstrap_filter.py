@@ -6,22 +6,15 @@ from collections.abc import Callable
 import pytest
 
 from llmsmc.core.state_space_model import Observations, Truncated
-from llmsmc.inference import (
-    Adaptive,
-    BootstrapFilter,
-    Resampler,
-    multinomial,
-    residual,
-    stratified,
-    systematic,
-)
+from llmsmc.inference import Adaptive, BootstrapFilter, Resampler, systematic
 from llmsmc.models import LinearGaussian, TabularLanguageModel
+from llmsmc.registry import RESAMPLERS
 from llmsmc.testing.instances import linear_gaussian
 from tests.replicates import check_unbiased, replicates
 from tests.statistics import MAX_Z, MAX_Z_OF_MANY, z_score, z_scores
 from tests.toys import early_stopper, independent_steps, language_with_eos, table_without_end
 
-SCHEMES = [multinomial, residual, stratified, systematic]
+SCHEMES = list(RESAMPLERS.values())
 CONFIGURATIONS = [(1, Adaptive(systematic, 1.0))]
 CONFIGURATIONS += [(num_particles, Adaptive(systematic, 0.0)) for num_particles in (3, 8)]
 CONFIGURATIONS += [

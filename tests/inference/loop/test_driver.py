@@ -26,14 +26,12 @@ from llmsmc.inference import (
     Resampler,
     SelfConsistency,
     multinomial,
-    residual,
-    stratified,
-    systematic,
 )
 from llmsmc.models import TabularLanguageModel
+from llmsmc.registry import RESAMPLERS
 from tests.toys import early_stopper, language_with_eos, table_without_end
 
-SCHEMES: list[Resampler] = [multinomial, residual, stratified, systematic]
+SCHEMES: list[Resampler] = list(RESAMPLERS.values())
 
 
 class Walk(StateSpaceModel):
