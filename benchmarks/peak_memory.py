@@ -5,7 +5,7 @@
 A policy and a reward model with random weights, whose caches are most of what they need; particles
 that never agree; steps of a fixed number of tokens. What is counted is the memory of the process
 beyond that before the models are made, and the formula is that of
-`llmsmc.models.pretrained.memory_needs`, with the true numbers of tokens.
+`benchmarks.memory_needs`, with the true numbers of tokens.
 """
 
 import argparse
@@ -20,10 +20,10 @@ from typing import Any, Final
 
 import torch
 
+from benchmarks.memory_needs import model_size
 from benchmarks.random_models import QUESTION, endless, random_models
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import LanguageModel, RewardModel
-from llmsmc.models.pretrained.memory_needs import model_size
 
 BYTES: Final = 4  # of a number, in single precision
 INTERVAL: Final = 0.002  # seconds between two looks at the memory of the process

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
-from llmsmc.errors import InputError
+from llmsmc.errors import InputError, LlmsmcError
 from llmsmc.models.caches.attention import layer_kinds
 from llmsmc.models.pretrained.checkpoints import (
     LoadingReport,
@@ -303,7 +303,7 @@ def loading_errors(source: str) -> Iterator[None]:
     """Turn the many ways in which loading fails into an `InputError` that names the source."""
     try:
         yield
-    except InputError:
+    except LlmsmcError:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
