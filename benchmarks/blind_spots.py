@@ -30,13 +30,14 @@ class Watchful(Exact):
 
     met = False
 
-    def divide(self, left: int, right: int) -> int:
-        """Return the quotient, rounded down."""
-        self.met |= left // right >= 8
-        return super().divide(left, right)
+    def calculate(self, sign: str, left: int, right: int) -> int:
+        """Return `left sign right`."""
+        result = super().calculate(sign, left, right)
+        self.met |= sign == "/" and result >= 8
+        return result
 
     def confuses(self, misconception: str) -> bool:
-        """Return False: it never does."""
+        """Return False: no misconception strikes."""
         self.met |= misconception == "less"
         return False
 
@@ -48,13 +49,13 @@ class Blind(Exact):
         """Take "quotient" or "less"."""
         self.spot = spot
 
-    def divide(self, left: int, right: int) -> int:
-        """Return the quotient, one too small where it is 8 or more."""
-        quotient = super().divide(left, right)
-        return quotient - (self.spot == "quotient" and quotient >= 8)
+    def calculate(self, sign: str, left: int, right: int) -> int:
+        """Return `left sign right`; a quotient is one too small where it is 8 or more."""
+        result = super().calculate(sign, left, right)
+        return result - (self.spot == "quotient" and sign == "/" and result >= 8)
 
     def confuses(self, misconception: str) -> bool:
-        """Whether "less" is read as plus."""
+        """Return whether "less" is read as plus."""
         return self.spot == misconception == "less"
 
 

@@ -57,7 +57,7 @@ _HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def resolve(name_or_path: str | Path) -> str:
-    """Return a folder or a hub name for what the user wrote.
+    """Return the folder or the name on the hub that a user's text stands for.
 
     Raises:
         InputError: it is neither an embedded model, nor a folder, nor like a name on the hub.
@@ -213,7 +213,7 @@ def load_config(source: str, revision: str | None = None, cls: Any = AutoConfig)
 
 
 def _settings_of(source: str, revision: str | None) -> dict[str, Any]:
-    """Return what stands in config.json, if a configuration can be made of it."""
+    """Return the contents of config.json, if a configuration can be made of it."""
     settings, _ = PreTrainedConfig.get_config_dict(source, **at_revision(revision))
     require_sane(source, settings)
     return dict(settings)
@@ -244,7 +244,7 @@ def _names_of_tensors(source: str) -> Iterator[None]:
 
 _MAX_REASON: Final = 300  # characters of what other libraries say of an error
 GENERIC_TOKENIZERS: Final = ("PreTrainedTokenizerFast", "TokenizersBackend")
-"""Classes that do what tokenizer.json says and nothing else."""
+"""Classes that follow tokenizer.json alone."""
 
 
 def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -314,7 +314,7 @@ def loading_errors(source: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _progress_of_downloads_only(source: str) -> Iterator[None]:
-    """Show no progress bar while a folder is read; it is for what is slow."""
+    """Show no progress bar while a folder is read: bars are for slow downloads."""
     if not (Path(source).is_dir() and logging.is_progress_bar_enabled()):
         yield
         return

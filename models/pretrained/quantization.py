@@ -105,4 +105,3 @@ def _require_bitsandbytes(purpose: str) -> None:
 
 def _is_no_cast(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("MatMul8bitLt: inputs will be cast from ")
-

@@ -1,4 +1,4 @@
-r"""A layer that starts out comparing what is written with what was expected.
+r"""A layer that starts out comparing the written token with the expected one.
 
 The layers below are those of a language model: with $\hat h_{i-1}$ their normalised output one
 position before, and $E$ the embeddings, the logit of the token $x_i$ that follows is

@@ -213,7 +213,7 @@ class Workshop:
         copy_weights(model, read_tensors(path)[0], path)
 
     def is_done(self, stage: str) -> bool:
-        """Whether a stage has been finished."""
+        """Return whether a stage has been finished."""
         return (self.folder / stage / "done").exists()
 
     def train(self, name: str) -> Iterator[Progress]:
@@ -269,11 +269,8 @@ class Workshop:
         ]
         (target / "losses.jsonl").write_text("".join(f"{line}\n" for line in curve))
         schedules = "\nthen: ".join(str(self.recipe.schedules[name]) for name in names)
-        settings, size = (
-            f"{schedules}\n{stage.settings}",
-            sum(p.numel() for p in model.parameters()),
-        )
-        write_card(target, stage.ships, settings, size)
+        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        write_card(target, stage.ships, f"{schedules}\n{stage.settings}", num_parameters)
 
     def sample(self) -> Iterator[Progress]:
         """Let the default policy solve training problems."""
@@ -313,7 +310,7 @@ def _solutions(workshop: Workshop, mixture: Mixture) -> Draw:
 
 
 def _blind_solutions(workshop: Workshop) -> Draw:
-    """Exact solutions, then misconceptions with blind spots."""
+    """Draw exact solutions, then misconceptions with blind spots."""
     tokenizer, mixture = workshop.tokenizer, replace(LOOKED_UP, misconceived=1.0)
     exact = policy_examples(tokenizer, LOOKED_UP, BLIND)
     misconceived = policy_examples(tokenizer, mixture, BLIND)
@@ -325,7 +322,7 @@ def _blind_solutions(workshop: Workshop) -> Draw:
 
 
 def _misjudged(workshop: Workshop, mixture: Mixture = LOOKED_UP) -> Draw:
-    """Solutions with misconceptions and errors of inattention."""
+    """Draw solutions with misconceptions and errors of inattention."""
     synthetic = synthetic_examples(workshop.tokenizer, mixture, NATURAL)
     inattentive = inattentive_examples(workshop.tokenizer, mixture, NATURAL)
 
@@ -338,7 +335,7 @@ def _misjudged(workshop: Workshop, mixture: Mixture = LOOKED_UP) -> Draw:
 def _judged(
     workshop: Workshop, mixture: Mixture = LOOKED_UP, samples_from: float = SAMPLES_FROM
 ) -> Draw:
-    """The same solutions and, from some progress on, the policy's own samples."""
+    """Draw the same solutions and, from some progress on, the policy's own samples."""
     synthetic = _misjudged(workshop, mixture)
     own = cache(lambda: sampled_examples(workshop.tokenizer, workshop.samples()))
 
