@@ -1,4 +1,4 @@
-"""How good the embedded models are: the policies' steps, the reward models' discrimination.
+"""The quality of the embedded models: the policies' steps, the reward models' discrimination.
 
     python -m benchmarks.embedded_models --problems 200 --out docs/figures
 

@@ -1,4 +1,4 @@
-"""How much memory the models of the paper need, by quantization; nothing is downloaded or run.
+"""The memory that the models of the paper need, by quantization; nothing is downloaded or run.
 
     python -m benchmarks.memory --particles 16 --tokens 1024
 

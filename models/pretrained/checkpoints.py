@@ -90,7 +90,7 @@ class StoredTensors:
 
     @property
     def num_elements(self) -> int:
-        """How many numbers there are in all tensors, as they are stored."""
+        """The number of stored numbers in all tensors."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     @property

@@ -77,7 +77,7 @@ def resolve(name_or_path: str | Path) -> str:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where and in which precision a model is loaded.
+    """The device and the precision of a model.
 
     Attributes:
         device: the device; by default the first CUDA device if there is one, else the CPU.

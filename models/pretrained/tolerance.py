@@ -1,4 +1,4 @@
-"""How far a cached result may lie from the uncached one, by the precision of the computation.
+"""Tolerances of cached results beside uncached ones, by the precision of the computation.
 
 One forward pass over a whole text and many passes over its tokens add up the same products in
 another order. In exact arithmetic they agree; in floating point the log-probability of a token

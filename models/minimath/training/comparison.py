@@ -34,7 +34,7 @@ SHARPNESS = 10.0
 """Nats between the position before and any other."""
 
 LOUDNESS = 0.7
-"""How much attention writes, relative to the residual stream."""
+"""The size of the output of attention, relative to the residual stream."""
 
 RIDGE = 1e-3
 

@@ -26,7 +26,7 @@ from llmsmc.models.minimath.training.files import copy_weights, damaged, read_li
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train.
+    """The length and the rates of a training.
 
     Attributes:
         num_updates: optimizer updates in all.

@@ -101,7 +101,7 @@ STAGES = ("clean", "policy", "practice", "samples", "small", "ground", "reward",
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long each stage trains, and on how many samples.
+    """The lengths of the stages.
 
     Attributes:
         schedules: the schedule of each stage that trains.
@@ -179,7 +179,7 @@ def run(
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where, how and on what the stages are trained."""
+    """The folder, the settings and the device of a training."""
 
     folder: Path
     recipe: Recipe
