@@ -5,6 +5,7 @@
 # make lint    format, lint, types, direction of imports
 # make bench   beside other libraries: particles a second (bench-particles) and tokens a second
 #              (bench-engine, hours), into docs/speed_of_particles.md and docs/speed.md
+# make package the archives for the package index, into dist/: built, installed and tested
 # make docs    the site, into site/; any warning fails it
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ QUANTIZATION ?= nf4
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: solve test quick long lint bench bench-particles bench-engine docs format clean
+.PHONY: solve test quick long lint package bench bench-particles bench-engine docs format clean
 .DEFAULT_GOAL := test
 
 solve: $(INSTALLED)
@@ -32,6 +33,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+package: $(INSTALLED)
+	.ci/package
 
 bench: bench-particles bench-engine
 

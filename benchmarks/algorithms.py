@@ -39,7 +39,7 @@ OPTIONS: Final = {
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Run the missing runs, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--level", type=int, default=4)
     parser.add_argument("--problem", help="the question, in place of a problem of that level")
@@ -73,7 +73,7 @@ def problem(arguments: argparse.Namespace) -> tuple[str, str]:
 
 
 def solve(name: str, seed: int, question: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run one algorithm with one seed, unless it has been; return what it wrote."""
+    """Run one algorithm with one seed, unless its result is there; return the result."""
     path = arguments.out / f"{name}-{seed}.json"
     if not path.exists():
         command = [sys.executable, "-m", "llmsmc", "solve", question, "--out", str(path)]

@@ -1,4 +1,4 @@
-"""What a filter cannot mend: steps that the small policy hardly ever gets right.
+"""A limit of filters: steps that the small policy hardly ever gets right.
 
     python -m benchmarks.blind_spots --limit 200 --particles 4 16 64
 
@@ -22,7 +22,7 @@ POLICIES: Final = ("minimath-policy", "minimath-policy-small")
 
 
 class Watchful(Exact):
-    """Calculates rightly, and takes note of what the small policy cannot do.
+    """An exact calculator that takes note of the blind spots of the small policy.
 
     Attributes:
         met: whether a blind spot has been met.
@@ -30,31 +30,32 @@ class Watchful(Exact):
 
     met = False
 
-    def divide(self, left: int, right: int) -> int:
-        """Return the quotient, rounded down."""
-        self.met |= left // right >= 8
-        return super().divide(left, right)
+    def calculate(self, sign: str, left: int, right: int) -> int:
+        """Return `left sign right`."""
+        result = super().calculate(sign, left, right)
+        self.met |= sign == "/" and result >= 8
+        return result
 
     def confuses(self, misconception: str) -> bool:
-        """Return False: it never does."""
+        """Return False: no misconception strikes."""
         self.met |= misconception == "less"
         return False
 
 
 class Blind(Exact):
-    """Calculates as the small policy was taught to: one blind spot, and nothing else."""
+    """A calculator with one blind spot of the small policy, and no other error."""
 
     def __init__(self, spot: str) -> None:
         """Take "quotient" or "less"."""
         self.spot = spot
 
-    def divide(self, left: int, right: int) -> int:
-        """Return the quotient, one too small where it is 8 or more."""
-        quotient = super().divide(left, right)
-        return quotient - (self.spot == "quotient" and quotient >= 8)
+    def calculate(self, sign: str, left: int, right: int) -> int:
+        """Return `left sign right`; a quotient is one too small where it is 8 or more."""
+        result = super().calculate(sign, left, right)
+        return result - (self.spot == "quotient" and sign == "/" and result >= 8)
 
     def confuses(self, misconception: str) -> bool:
-        """Whether "less" is read as plus."""
+        """Return whether "less" is read as plus."""
         return self.spot == misconception == "less"
 
 
@@ -68,7 +69,7 @@ def right_step(problem: Problem, spot: str) -> tuple[str, str] | None:
 
 
 def probability(policy: LanguageModel, problem: Problem, before: str, step: str) -> float:
-    """Return the probability of the words of the step, given what is before it."""
+    """Return the probability of the words of the step, given the words before it."""
     prompt = policy.prompt_ids(problem.question)
     ids = [policy.tokenizer.encode(text, add_special_tokens=False) for text in (before, step)]
     return float(policy.log_probs([*prompt, *ids[0]], ids[1]).sum().exp())
@@ -94,7 +95,7 @@ def probabilities_table(problems: Sequence[Problem]) -> str:
 
 
 def meets_blind_spot(problem: Problem) -> bool:
-    """Whether the right solution goes through a blind spot of the small policy."""
+    """Return whether the right solution goes through a blind spot of the small policy."""
     calculator = Watchful()
     problem.solution(calculator)
     return calculator.met

@@ -37,7 +37,7 @@ QUANTILE: Final = 1.96
 
 @dataclass(frozen=True, eq=False)
 class Smoothing:
-    """A model of which the smoothed mean of each step is known.
+    """A model with known smoothed means of each step.
 
     Attributes:
         name: what it is.
@@ -98,7 +98,7 @@ def chain(name: str, transition: Any, observation: Any, symbols: list[int]) -> S
 
 
 def language() -> Smoothing:
-    """Return a language, each state of which is a whole path: which of three words stands where."""
+    """Return a language of three words, each state of which is a whole path."""
     model: TabularLanguageModel = table_without_end()
     texts = model.paths()
     exact = model.log_target(texts).softmax(0) @ texts.double()
@@ -131,21 +131,21 @@ class Runs:
     evidence_errors: Float64[Tensor, " R"]
 
     def z_of_means(self) -> float:
-        """How many standard errors the means of the first runs are off, at the worst step."""
+        """Return the error of the means of the first runs at the worst step, in standard errors."""
         means = self.means[:NUM_RUNS_OF_MEANS]
         return float(z_scores(means, self.smoothing.exact).abs().max())
 
     def z_of_evidence(self) -> float:
-        """The same for the evidence, of all runs."""
+        """Return the error of the mean evidence of all runs, in standard errors."""
         return float(z_scores(self.evidence[:, None], torch.ones(1))[0])
 
     def coverage(self) -> Float64[Tensor, " T"]:
-        """In which part of the runs the interval of each step holds the exact mean."""
+        """Return the share of runs in which the interval of each step holds the exact mean."""
         holds = (self.means - self.smoothing.exact).abs() <= QUANTILE * self.errors
         return holds.double().mean(0)
 
     def coverage_of_evidence(self) -> float:
-        """The same for the log-evidence."""
+        """Return the share of runs in which the interval holds the exact log-evidence."""
         holds = self.evidence.log().abs() <= QUANTILE * self.evidence_errors
         return float(holds.double().mean())
 
@@ -185,7 +185,7 @@ def run_many(
 
 @dataclass(frozen=True)
 class OnePast(CoalescingFilter):
-    """Wrong: one particle of each state, with the parent of the heaviest."""
+    """Keep one particle of each state, with the parent of the heaviest: a known error."""
 
     def _coalesced(self, run: Run, population: Population) -> Population:
         merged = super()._coalesced(run, population)
@@ -210,7 +210,7 @@ class OnePast(CoalescingFilter):
 
 
 def of_families(posterior: Posterior, values: Tensor) -> Tensor:
-    """Wrong: take each merged particle for one draw."""
+    """Take each merged particle for one draw: a known error."""
     ancestors = [record.ancestors for record in posterior.history]
     return variance_of_mean_over_lags(posterior.normalized_weights, values, ancestors).sqrt()
 

@@ -1,4 +1,4 @@
-"""What a filter can reach with a policy: the exact checker in place of the reward model.
+"""The reach of a filter with a policy: the exact checker in place of the reward model.
 
     python -m benchmarks.coverage --policy minimath-policy --limit 100 --particles 32
 

@@ -1,4 +1,4 @@
-"""The embedded models, the questions of a level, and runs that share a batch: for benchmarks."""
+"""The embedded models, the questions of a level, and runs that share a batch."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -22,7 +22,7 @@ def questions_of(level: int, limit: int) -> list[str]:
 
 
 def outcomes(tasks: Sequence[Callable[[], T]], in_flight: int) -> list[T]:
-    """Return what the tasks return, in order; raise what one of them raises."""
+    """Return the results of the tasks, in order; raise the error of a task that fails."""
     found = dict[int, T]()
     for number, outcome in run_together(tasks, in_flight):
         if isinstance(outcome, Exception):

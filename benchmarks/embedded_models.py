@@ -1,4 +1,4 @@
-"""How good the embedded models are: the policies' steps, the reward models' discrimination.
+"""The quality of the embedded models: the policies' steps, the reward models' discrimination.
 
     python -m benchmarks.embedded_models --problems 200 --out docs/figures
 
@@ -14,13 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.discrimination import Sample, discrimination, step_accuracy
 from llmsmc.models import LanguageModel, RewardModel
 from llmsmc.models.minimath.datasets import minimath_dev
-from llmsmc.models.minimath.training.measure import (
-    Sample,
-    discrimination,
-    step_accuracy,
-)
 from llmsmc.models.minimath.training.samples import sample_solutions
 
 POLICIES: Final = ("minimath-policy", "minimath-policy-small")

@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def unbiased_algorithms() -> Iterator[tuple[str, Algorithm]]:
-    """Yield what promises unbiased evidence, with a name for each row."""
+    """Yield the algorithms that promise unbiased evidence, with a name for each row."""
     for scheme in SCHEMES:
         for threshold in (0.5, 1.0):
             resampler = Adaptive(scheme, threshold)
@@ -148,7 +148,7 @@ def invariant_rows(num_chains: int) -> Iterator[Row]:
 
 
 def after_sweeps(chains: Chains, instance: Instance, num_sweeps: int = 2) -> Row:
-    """Return how far the law of paths is from the posterior after sweeps from exact draws."""
+    """Return the distance of the paths from the posterior after sweeps from exact draws."""
     model = instance.model
     assert isinstance(model, TabularLanguageModel)
     run, paths = Run(model, None, RandomStreams(1)), model.paths()

@@ -1,4 +1,4 @@
-"""What it takes to start the program, and to install it.
+"""The time to start the program, and the space to install it.
 
     python -m benchmarks.footprint
 
@@ -88,7 +88,7 @@ def own_bytes() -> int:
 
 
 def lines() -> list[str]:
-    """Return what was found, as Markdown."""
+    """Return the findings in Markdown."""
     waited = seconds_of("-m", "llmsmc", "--help")
     verdict = "under" if waited < LIMIT else "not under"
     imports = list(import_shares(MODULE).items())[:5]
@@ -113,7 +113,7 @@ def lines() -> list[str]:
 
 
 def main() -> None:
-    """Print what was found in Markdown."""
+    """Print the findings in Markdown."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     print("\n".join(lines()))
 

@@ -1,4 +1,4 @@
-"""How answers are graded: reference solutions, and hostile strings.
+"""The grading of answers: reference solutions, and hostile strings.
 
     python -m benchmarks.grading --data data --hostile 10000
 
@@ -67,7 +67,7 @@ def read_set(path: Path) -> list[Pair]:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found in a set.
+    """The verdicts on a set.
 
     Attributes:
         num_problems: how many problems there are.
@@ -83,7 +83,7 @@ class Findings:
 
 
 def examine(pairs: list[Pair]) -> Findings:
-    """Grade each solution by its own answer, and by that of the next problem."""
+    """Grade each solution by its own answer, and by the answer of the next problem."""
     extracted = [extract_answer(solution) for solution, _ in pairs]
     graded = [(str(found), answer) for found, (_, answer) in zip(extracted, pairs, strict=True)]
     answers = [answer for _, answer in pairs]

@@ -1,4 +1,4 @@
-"""How the cost of a run grows: with particles, steps, the prompt, and problems in flight.
+"""The growth of the cost of a run with particles, steps, the prompt, and problems in flight.
 
     python -m benchmarks.growth
 
@@ -49,7 +49,7 @@ LABELS: Final = {
 
 @dataclass(frozen=True)
 class Point:
-    """What a size has cost.
+    """The cost of a run of one size.
 
     Attributes:
         size: of what is varied.

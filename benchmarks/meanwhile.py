@@ -1,4 +1,4 @@
-"""What it gains that the reward model scores while the language model draws tokens.
+"""The gain of a reward model that scores while the language model draws tokens.
 
     OMP_NUM_THREADS=1 python -m benchmarks.meanwhile --rounds 5
 

@@ -1,9 +1,8 @@
-"""How much memory the models of the paper need, by quantization; nothing is downloaded or run.
+"""The memory that the models of the paper need, by quantization; nothing is downloaded or run.
 
     python -m benchmarks.memory --particles 16 --tokens 1024
 
-prints the tables of docs/run_the_paper.md from the formula of
-`llmsmc.models.pretrained.memory_needs`, in GiB.
+prints the tables of docs/run_the_paper.md from the formula of `benchmarks.memory_needs`, in GiB.
 """
 
 import argparse
@@ -11,7 +10,7 @@ from typing import Any, Final
 
 from transformers import LlamaConfig, Qwen2Config
 
-from llmsmc.models.pretrained.memory_needs import ModelSize, model_size
+from benchmarks.memory_needs import ModelSize, model_size
 
 GIB: Final = 2**30
 KINDS: Final = ("none", "int8", "nf4", "nf4-double")

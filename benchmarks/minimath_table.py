@@ -24,7 +24,7 @@ Run = tuple[str, int]
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Run the missing runs, then print the table."""
     arguments = _arguments()
     runs: list[Run] = [("greedy", 1)]
     runs += [(name, count) for count in arguments.particles for name in ALGORITHMS]

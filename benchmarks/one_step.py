@@ -1,4 +1,4 @@
-"""What one filter step enters: functions and files of this library, and calls between its files.
+"""The functions and files that one filter step enters, and the calls between the files.
 
     python -m benchmarks.one_step                   # the numbers
     python -m benchmarks.one_step --list            # and every function that is entered, by file
@@ -27,7 +27,7 @@ FOLDERS: Final = ("llmsmc", "models", "inference")
 
 @dataclass(frozen=True)
 class Trace:
-    """What a call has entered.
+    """The functions and files that a call has entered.
 
     Attributes:
         calls: how often each function was entered, by its file and its qualified name.

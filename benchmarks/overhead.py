@@ -1,4 +1,4 @@
-"""Time outside the models: what a particle-step costs where models cost nothing.
+"""Time outside the models: the cost of a particle-step with models that cost nothing.
 
     python -m benchmarks.overhead --out docs/figures/overhead.json
 
@@ -64,7 +64,7 @@ class Still(StateSpaceModel):
 
 
 class Writer:
-    """A policy that writes one of a few steps; its words are those of a real one."""
+    """A policy that writes one of a few steps, in the tokens of a real policy."""
 
     def __init__(self, language: LanguageModel, watch: Stopwatch) -> None:
         """Make the steps ready."""
@@ -74,7 +74,7 @@ class Writer:
         self._written = watch.timed(STAND_IN, self._step_tokens)
 
     def __getattr__(self, name: str) -> Any:
-        """Be the real one in all else."""
+        """Return the attribute of the real policy."""
         return getattr(self._language, name)
 
     def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
@@ -109,7 +109,7 @@ class Judge(Memoryless):
         """Accept any question."""
 
     def fits(self, question: str, steps: Steps, reading: Reading = "steps") -> bool:
-        """Have room for all."""
+        """Return that all solutions fit."""
         return True
 
     def score_steps(
@@ -120,7 +120,7 @@ class Judge(Memoryless):
         *,
         reading: Reading = "steps",
     ) -> tuple[list[list[float]], Memory, Cost]:
-        """Return the numbers of what is new."""
+        """Return the numbers of the new steps."""
         return self._scored(question, solutions), memory, Cost()
 
     def _scores(self, question: str, solutions: Sequence[Solution]) -> list[list[float]]:
@@ -163,7 +163,7 @@ def main() -> None:
 
 
 def measured(model: StateSpaceModel, watch: Stopwatch, runs: int) -> dict[str, Any]:
-    """Return the time of a particle-step outside the models, and what it is spent on."""
+    """Return the time of a particle-step outside the models, and its parts."""
     algorithm = BootstrapFilter(PARTICLES, systematic)
     times = []
     for seed in range(-3, runs):

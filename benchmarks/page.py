@@ -1,4 +1,4 @@
-"""What a program has made, put into a page of the documentation between two markers."""
+"""The results of a program, put into a page of the documentation between two markers."""
 
 from pathlib import Path
 from typing import Final
@@ -8,7 +8,7 @@ END: Final = "<!-- end of what is measured -->"
 
 
 def put_into(page: Path, text: str) -> None:
-    """Replace what stands between the markers of what is measured.
+    """Replace the measured part of a page, between its markers.
 
     Raises:
         ValueError: the page has no markers.

@@ -5,7 +5,7 @@
 A policy and a reward model with random weights, whose caches are most of what they need; particles
 that never agree; steps of a fixed number of tokens. What is counted is the memory of the process
 beyond that before the models are made, and the formula is that of
-`llmsmc.models.pretrained.memory_needs`, with the true numbers of tokens.
+`benchmarks.memory_needs`, with the true numbers of tokens.
 """
 
 import argparse
@@ -20,10 +20,10 @@ from typing import Any, Final
 
 import torch
 
+from benchmarks.memory_needs import model_size
 from benchmarks.random_models import QUESTION, endless, random_models
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import LanguageModel, RewardModel
-from llmsmc.models.pretrained.memory_needs import model_size
 
 BYTES: Final = 4  # of a number, in single precision
 INTERVAL: Final = 0.002  # seconds between two looks at the memory of the process
@@ -36,14 +36,14 @@ class PeakMeter:
     """Looks at the memory of the process again and again, from a thread of its own."""
 
     def __init__(self) -> None:
-        """Begin with what the process holds now."""
+        """Begin with the present memory of the process."""
         self._before = self.peak = resident_bytes()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def stop(self) -> int:
-        """Return the most that the process has held beyond what it held at first."""
+        """Return the peak of the process beyond the memory that it held at first."""
         self._done.set()
         self._thread.join()
         return self.peak - self._before
@@ -55,7 +55,7 @@ class PeakMeter:
 
 @dataclass(frozen=True)
 class Peak:
-    """What a run has needed.
+    """The memory that a run has needed.
 
     Attributes:
         particles: N.
@@ -75,7 +75,7 @@ class Peak:
 
     @property
     def ratio(self) -> float:
-        """The peak over what the formula says."""
+        """The peak over the prediction of the formula."""
         return self.peak / (self.weights + self.caches)
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ def give_memory_back() -> None:
 
 
 def measured(num_particles: int, num_tokens: int, step: int, **settings: int) -> Peak:
-    """Run the bootstrap filter on random models; return what it has needed.
+    """Run the bootstrap filter on random models; return the memory that it has needed.
 
     Args:
         num_particles: N.

@@ -1,4 +1,4 @@
-"""What is computed for a generated token, and the share of time that is not spent in models.
+"""The positions computed for a generated token, and the share of time outside the models.
 
     python -m benchmarks.positions --particles 8,32,128 --levels 3,5 --limit 3
     python -m benchmarks.positions --in-flight 8
@@ -29,7 +29,7 @@ from llmsmc.models.rewards.reward import Reward
 
 @dataclass
 class Counter:
-    """What a network has done.
+    """The work of a network.
 
     Attributes:
         calls: of the network.
@@ -43,7 +43,7 @@ class Counter:
 
 
 def counted(network: nn.Module) -> Counter:
-    """Return a counter of what the network does from now on."""
+    """Return a counter of the work of the network from now on."""
     counter, forward = Counter(), network.forward
 
     def counting(*args: Any, **kwargs: Any) -> Any:
@@ -61,7 +61,7 @@ def counted(network: nn.Module) -> Counter:
 
 @dataclass(frozen=True)
 class Row:
-    """What came out for one number of particles on problems of one level."""
+    """The result for one number of particles on problems of one level."""
 
     level: int
     particles: int

@@ -1,4 +1,4 @@
-"""What the noise of the published figures lets one say.
+"""The differences of published figures beside their noise.
 
     python -m benchmarks.published
 

@@ -1,4 +1,4 @@
-"""What quantization of the policy costs and gains: accuracy, speed, size, distance in law.
+"""The costs and gains of quantization of the policy: accuracy, speed, size, distance in law.
 
     python -m benchmarks.quantization --limit 250 --particles 16
 
@@ -73,7 +73,7 @@ def accuracy(kind: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def tokens_a_second(
     policies: dict[str, LanguageModel], num_particles: int, num_rounds: int
 ) -> dict[str, list[float]]:
-    """Generated tokens a second of the policy alone, in each round; the kinds take turns."""
+    """Return the tokens a second of the policy alone in each round; the kinds take turns."""
     reward = RewardModel.from_pretrained("minimath-reward")
     problems = load("minimath-500")[2:5]  # of levels 3 to 5
     speeds: dict[str, list[float]] = {kind: [] for kind in policies}
@@ -116,7 +116,7 @@ def sizes_as_proposals(
 def divergence_a_token(
     policies: dict[str, LanguageModel], num_problems: int = 50
 ) -> dict[str, float]:
-    """Mean KL from the law of full precision to that of each kind, over tokens of solutions."""
+    """Return the mean KL divergence of each kind from full precision, over tokens of solutions."""
     full = policies["none"]
     network: Any = full.model
     problems = minimath_dev(num_problems // 5)

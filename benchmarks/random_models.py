@@ -46,7 +46,7 @@ def endless(
     tokens_per_step: int,
     question: str = QUESTION,
 ) -> Reasoning:
-    """Return a model in which all solutions have so many steps of so many tokens."""
+    """Return a model whose solutions all have the same numbers of steps and tokens."""
     return Reasoning(
         policy,
         reward,
@@ -58,7 +58,7 @@ def endless(
 
 
 def question_of(policy: LanguageModel, num_tokens: int) -> str:
-    """Return a question whose prompt has about so many tokens."""
+    """Return a question whose prompt has about a number of tokens."""
     question = QUESTION
     while len(policy.prompt_ids(question)) < num_tokens:
         question = f"Let a = 7 + 4 * 12. {question}"

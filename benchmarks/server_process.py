@@ -25,7 +25,7 @@ class ServerProcess:
     """A server that can be killed and started again at the same address."""
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
-        """Choose a free port, which the command is told; nothing is started yet."""
+        """Choose a free port for the command, which is not started yet."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
@@ -54,7 +54,7 @@ class ServerProcess:
             )
 
     def wait(self) -> None:
-        """Return when it answers; fail with its log if it has ended."""
+        """Return when the server answers; fail with its log if it has ended."""
         assert self._process is not None
         until = time.monotonic() + SLOWEST_START
         while time.monotonic() < until:
@@ -69,7 +69,7 @@ class ServerProcess:
         )
 
     def kill(self) -> None:
-        """End it by SIGKILL, with everything that it has started."""
+        """End the server by SIGKILL, with all processes that it has started."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)

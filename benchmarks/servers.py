@@ -181,7 +181,7 @@ def compare_rewards(address: str) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what was asked for."""
+    """Run the comparisons of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -230,7 +230,7 @@ def _policy_server(given: argparse.Namespace, log: Path) -> ServerProcess:
 
 
 def reward_options() -> tuple[str, ...]:
-    """Return how vLLM is told to score steps, with the marker of the embedded tokenizer.
+    """Return the options by which vLLM scores steps, with the marker of the embedded tokenizer.
 
     By itself it looks for the id that the marker has in the vocabulary of Qwen2.5.
     """

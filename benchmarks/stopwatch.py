@@ -33,12 +33,12 @@ class Stopwatch:
         return timing
 
     def enter(self, section: str) -> None:
-        """Charge what comes to this section."""
+        """Charge the time from now on to a section."""
         self._charge()
         self._running.append(section)
 
     def leave(self) -> None:
-        """Charge what comes to the section that was left before."""
+        """Charge the time from now on to the section before."""
         self._charge()
         self._running.pop()
 

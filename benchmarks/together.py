@@ -1,4 +1,4 @@
-"""What it gains that several problems share the batches of the models.
+"""The gain of several problems that share the batches of the models.
 
     python -m benchmarks.together --rounds 3
 
@@ -46,7 +46,7 @@ class Measured:
 
 
 class Bench:
-    """The models, and what has gone through them."""
+    """The models, and the positions that have gone through them."""
 
     def __init__(self) -> None:
         """Load the embedded models."""
@@ -60,7 +60,7 @@ class Bench:
         in_flight: int,
         tokens_meanwhile: int = 0,
     ) -> Measured:
-        """Solve the questions, so many at a time."""
+        """Solve the questions, a number of them at a time."""
         algorithm = BootstrapFilter(num_particles, record=False)
         policy, reward = self.policy, self.reward
         if in_flight > 1:
@@ -127,7 +127,7 @@ def measure_all(
 
 
 def require_same_answers(one: Measured, other: Measured) -> None:
-    """Require nearly all answers to be the same; a draw in many thousands comes out otherwise."""
+    """Require nearly all answers to be the same; one draw in many thousands differs."""
     pairs = list(zip(one.log_evidence, other.log_evidence, strict=True))
     same = sum(abs(before - now) < 1e-3 for before, now in pairs)
     assert same >= 0.9 * len(pairs), (same, len(pairs))

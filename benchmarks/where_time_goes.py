@@ -1,4 +1,4 @@
-"""Where the time of a run goes, as shares of the time of the processor.
+"""The parts of the time of a run, as shares of the time of the processor.
 
     python -m benchmarks.where_time_goes --particles 32 --level 5 --limit 2
 

@@ -1,4 +1,4 @@
-"""Errors of other libraries, made on purpose, beside instances on which they show."""
+"""Errors of other libraries, made on purpose, with instances that reveal them."""
 
 import math
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ def ratio_increments(
 
 
 def fates() -> Instance:
-    """The first token decides about all potentials, so that the future depends on the weight."""
+    """Return a language whose first token decides about all potentials."""
     model = TabularLanguageModel.from_functions(
         2,
         6,
@@ -79,7 +79,7 @@ def fates() -> Instance:
 
 
 def stopper() -> Instance:
-    """One answer that stops at once, and one that goes on for four steps."""
+    """Return a language of an answer that stops at once, and one that goes on for four steps."""
     model = TabularLanguageModel.from_functions(
         2,
         4,
@@ -91,7 +91,7 @@ def stopper() -> Instance:
 
 
 def cut_off() -> Instance:
-    """Sequences of four tokens that a fifth token, never drawn, would have to end."""
+    """Return a language of four tokens that a fifth one, never drawn, would have to end."""
     table = guided_table()
     laws, scores, proposals = [], [], []
     for t in range(4):
@@ -110,10 +110,10 @@ def cut_off() -> Instance:
 
 @dataclass(frozen=True)
 class WeighsFinishedAgain(BootstrapFilter):
-    """What has finished is weighed by its last potential at every later step."""
+    """Finished particles are weighed by their last potential at every later step."""
 
     def step(self, run: Run, t: int, population: Population) -> Population:
-        """Make a step, and then what is wrong."""
+        """Make a step, and then the error."""
         after = super().step(run, t, population)
         assert isinstance(run.model, TabularLanguageModel)
         ended_before = (after.particles[:, :t] == run.model.eos).any(1)
@@ -125,14 +125,14 @@ class Forgetful(AuxiliaryFilter):
     """The guess stays in the weights."""
 
     def step(self, run: Run, t: int, population: Population) -> Population:
-        """Make a step, and then what is wrong."""
+        """Make a step, and then the error."""
         after = super().step(run, t, population)
         guess = run.model.log_lookahead(t - 1, population.particles, None)[after.ancestors]
         return replace(after, log_weights=after.log_weights + guess)
 
 
 class Uncorrected(TwistedFilter):
-    """The twist of what is cut off stays in the weights."""
+    """The twist of a truncated particle stays in the weights."""
 
     def conclude(self, run: Run, t: int, population: Population) -> Population:
         """Leave the weights as they are."""
@@ -143,7 +143,7 @@ class Uncompensated(EntropicFilter):
     """Offspring of flattened weights begin with equal ones."""
 
     def step(self, run: Run, t: int, population: Population) -> Population:
-        """Make a step, and then what is wrong."""
+        """Make a step, and then the error."""
         after = super().step(run, t, population)
         if not after.resampled:
             return after
@@ -161,7 +161,7 @@ class MovesAhead(TemperedSMC):
 
 
 def overwritten(weights: Tensor, parents: Tensor, generator: Generator) -> Tensor:
-    """Sort the ancestors and overwrite the first: the smallest of them is what gets lost.
+    """Sort the ancestors and overwrite the first, so that the smallest of them gets lost.
 
     Measured in particles 0.4, `mcmc.CSMC`.
     """

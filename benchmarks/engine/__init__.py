@@ -1,1 +1,1 @@
-"""How fast the engine is, beside other libraries, plain generation and a bare loop."""
+"""The speed of the engine beside other libraries, plain generation and a bare loop."""

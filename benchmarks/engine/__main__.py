@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def parsed() -> argparse.Namespace:
-    """Return what was asked for."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     names = [each.name for each in ALL]
     parser.add_argument("--rounds", type=int, default=5)
@@ -79,14 +79,14 @@ class Bench:
         records: Records,
         environments: Path,
     ) -> None:
-        """Start nobody yet."""
+        """Make a bench without processes."""
         self._setup, self._contenders, self._records = setup, contenders, records
         self._environments = environments
         self._processes: dict[str, Process] = {}
         self._latest: tuple[Record, list[Any]] | None = None  # a task of ours and its schedules
 
     def __enter__(self) -> "Bench":
-        """Begin."""
+        """Return the bench."""
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -95,13 +95,13 @@ class Bench:
             process.close()
 
     def measure(self, cases: Sequence[Case]) -> None:
-        """Measure everybody in all cases, in rounds."""
+        """Measure all contenders in all cases, in rounds."""
         for number in range(self._records.settings["rounds"]):
             for case in cases:
                 self._round(case, number)
 
     def _round(self, case: Case, number: int) -> None:
-        """Measure whoever is missing; ours first, whose schedule the bare loop follows."""
+        """Measure the missing contenders; llmsmc first, whose schedule the bare loop follows."""
         task = case.task(number, self._records.settings["seconds"])
         first, others = self._contenders[:1], self._contenders[1:]
         turn = number % max(len(others), 1)
@@ -119,7 +119,7 @@ class Bench:
                 self._stop(contender)
 
     def _answer(self, contender: Contender, case: Case, task: dict[str, Any]) -> Record:
-        """Return what a contender has used for a task."""
+        """Return the measurements of a contender on a task."""
         process = self._started(contender, case)
         if contender == BARE_LOOP:
             task = {**task, "schedules": self._schedules(case, task)}
@@ -130,7 +130,7 @@ class Bench:
         return {"solved": solved, "units": units}
 
     def _schedules(self, case: Case, task: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return what runs of ours with the same seed compute."""
+        """Return the schedules of the runs of llmsmc with the same seed."""
         if self._latest is None or self._latest[0] != task:
             units = self._started(OURS, case).ask(task)["units"]
             self._latest = task, [unit.pop("schedule") for unit in units]

@@ -1,4 +1,4 @@
-"""What everybody is asked to do: models, problems, particles and limits."""
+"""The tasks of all contenders: models, problems, particles and limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from benchmarks.engine.random_model import random_model
 from llmsmc.models.pretrained.loading import resolve
 
 WARM_UP: Final = {"particles": 2, "max_steps": 2}
-"""What is done once before anything counts."""
+"""The task that is done once before the measurements."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Setup:
 
     @property
     def models(self) -> dict[str, Any]:
-        """What a contender loads."""
+        """The settings with which a contender loads its models."""
         return {
             "policy": self.policy,
             "reward": resolve("minimath-reward"),
@@ -50,7 +50,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Case:
-    """What is solved.
+    """The problems that are solved, and the limits.
 
     Attributes:
         setup: with which models.
@@ -75,7 +75,7 @@ class Case:
         }
 
     def task(self, seed: int, seconds: float) -> dict[str, Any]:
-        """Return what a contender is asked for."""
+        """Return the task of a contender."""
         return {
             "questions": questions_of(self.level, self.problems),
             "particles": self.particles,

@@ -1,4 +1,4 @@
-"""Who takes part."""
+"""The contenders."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ PROGRAMS: Final = Path(__file__).parent / "runs"
 
 @dataclass(frozen=True)
 class Contender:
-    """Who takes part.
+    """A contender.
 
     Attributes:
         name: in the tables.

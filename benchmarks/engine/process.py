@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 
 class ContenderFailedError(Exception):
-    """A contender has not done what it was asked, and why."""
+    """A contender has failed; the message gives the reason."""
 
 
 class Process:
@@ -74,7 +74,7 @@ class Process:
         return answer
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):

@@ -1,4 +1,4 @@
-"""What has been measured so far, on disk after every measurement, and what is still missing."""
+"""The measurements so far, on disk after each of them, and the missing ones."""
 
 import json
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Records:
     def resumed(
         cls, path: Path | None, settings: dict[str, Any], clock: str = "seconds"
     ) -> "Records":
-        """Go on with what is in the file; what has failed is tried again."""
+        """Read the records of a file, without failures, which are tried again."""
         if path is None or not path.exists():
             return cls(settings, path=path, clock=clock)
         found = json.loads(path.read_text())
@@ -94,7 +94,7 @@ class Records:
         }
 
     def _ratios(self, case: Record, ours: str, theirs: Sequence[Record]) -> list[float]:
-        """Return how many times as many tokens a second we draw, for each round."""
+        """Return the ratio of the tokens a second of llmsmc to a contender's, for each round."""
         rounds = {r["round"]: r["units"] for r in self.find(case, ours) if "units" in r}
         ratios = []
         for record in theirs:
@@ -116,7 +116,7 @@ def throughput(units: Sequence[Record], clock: str) -> float:
 
 
 def spread(ratios: Sequence[float], precision: str = ".3g") -> str:
-    """Return the median of ratios, and from where to where they go."""
+    """Return the median and the range of ratios."""
     if not ratios:
         return "–"
     middle, low, high = (

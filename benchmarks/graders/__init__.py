@@ -1,1 +1,1 @@
-"""Graders of answers on one table: what each takes wrongly, and what it refuses wrongly."""
+"""Graders of answers on one table: the wrong acceptances and refusals of each."""

@@ -1,4 +1,4 @@
-"""The same instances for other libraries and for this one: whose answers are right?
+"""The same instances for other libraries and for this one, against known answers.
 
     python -m benchmarks.peers --out docs/figures/peers.json
 
@@ -260,18 +260,18 @@ def moment_row(
 
 
 def mean_row(instance: str, line: Mapping[str, Any], exact: float) -> Row:
-    """Judge estimates of a mean; that of the bias of a ratio is far below their noise."""
+    """Judge estimates of a mean, whose bias as ratios is far below their noise."""
     z = z_score(np.array(line["paths"])[:, 0], exact)
     return row(instance, line, z, abs(z) < LIMIT)
 
 
 def z_score(values: np.ndarray, exact: float) -> float:
-    """How many standard errors the mean is off."""
+    """Return the error of the mean in standard errors."""
     return float((values.mean() - exact) / (values.std(ddof=1) / np.sqrt(len(values))))
 
 
 def smoothed(observations: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of all states of the walk, given all that was seen."""
+    """Return the mean and the covariance of all states of the walk, given all observations."""
     count = len(observations)
     mean = WALK["initial_mean"] * WALK["transition_matrix"] ** np.arange(count)
     variances = [WALK["initial_covariance"]]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 ENGINE: Final = ("transformers", "accelerate", "bitsandbytes")
-"""What runs the same models; the versions are those of `constraints.txt`."""
+"""The packages that run the models, in the versions of `constraints.txt`."""
 
 ALGEBRA: Final = ("math-verify", "latex2sympy2_extended", "sympy")
 
@@ -20,13 +20,13 @@ REQUIREMENTS: Final = {
     "lm_eval": ("lm-eval==0.4.13", *ALGEBRA, "antlr4-python3-runtime==4.11"),
     "lighteval": ("torch", "lighteval==0.13.0", "latex2sympy2_extended==1.0.6", "sympy"),
 }
-"""Peer -> what is installed for it; what has no version here has that of `constraints.txt`."""
+"""Peer -> its requirements, by default in the versions of `constraints.txt`."""
 
 CONSTRAINTS: Final = Path(__file__).parents[2] / "constraints.txt"
 
 
 def python_of(peer: str, folder: Path) -> Path:
-    """The interpreter of a peer's environment, which is made where there is none yet."""
+    """Return the interpreter of a peer's environment, which is made where there is none."""
     home = folder / peer
     python = home / "bin" / "python"
     requirements = [pinned(name) for name in REQUIREMENTS[peer]]
@@ -47,7 +47,7 @@ def python_of(peer: str, folder: Path) -> Path:
 
 
 def pinned(requirement: str) -> str:
-    """A requirement with the version of `constraints.txt`, unless it has one of its own."""
+    """Return a requirement with its own version or the one of `constraints.txt`."""
     if "==" in requirement:
         return requirement
     lines = CONSTRAINTS.read_text().split()

@@ -1,4 +1,4 @@
-"""The languages that all peers are given, as functions, as JSON and as exact answers.
+"""The languages of all peers, as functions, as JSON and as exact answers.
 
 A language draws one token a step; each prefix has a score. What the scores mean, factors of the
 target or values of a reward model, is the reader's affair.
@@ -42,11 +42,11 @@ class Language:
                     yield from self.prefixes((*prefix, token))
 
     def is_sentence(self, prefix: Prefix) -> bool:
-        """Whether a prefix is complete."""
+        """Return whether a prefix is complete."""
         return len(prefix) == self.length or self.eos in prefix
 
     def as_json(self) -> dict[str, Any]:
-        """The tables that a peer's program reads."""
+        """Return the tables that a peer's program reads."""
         reached = list(self.prefixes())
         return {
             "num_tokens": self.num_tokens,
@@ -57,7 +57,7 @@ class Language:
         }
 
     def model(self) -> TabularLanguageModel:
-        """The language as a model whose potentials are the scores."""
+        """Return the language as a model whose potentials are the scores."""
         return TabularLanguageModel.from_functions(
             self.num_tokens,
             self.length,
@@ -67,7 +67,7 @@ class Language:
         )
 
     def target(self, weight: Callable[[list[float]], float]) -> dict[str, float]:
-        """The law of sentences whose weight is a function of the scores of their prefixes."""
+        """Return the law of sentences weighed by a function of the scores of their prefixes."""
         masses = {}
         for sentence in filter(self.is_sentence, self.prefixes()):
             steps = range(1, len(sentence) + 1)
@@ -78,12 +78,12 @@ class Language:
 
 
 def key(prefix: Prefix) -> str:
-    """A prefix as a key of JSON."""
+    """Return a prefix as a key of JSON."""
     return " ".join(map(str, prefix))
 
 
 def odds(score: float) -> float:
-    """The odds of a probability."""
+    """Return the odds of a probability."""
     return score / (1 - score)
 
 
@@ -93,11 +93,11 @@ TARGETS: dict[str, Callable[[list[float]], float]] = {
     "product of scores": math.prod,
     "product of odds": lambda scores: math.prod(map(odds, scores)),
 }
-"""What a filter of steps with scores in (0, 1) may be said to aim at."""
+"""The possible targets of a filter of steps with scores in (0, 1)."""
 
 
 def independent_steps() -> Language:
-    """Three independent steps of six tokens: Z = .46 ** 3."""
+    """Return the language of three independent steps of six tokens: Z = .46 ** 3."""
     return Language(
         6,
         3,
@@ -108,7 +108,7 @@ def independent_steps() -> Language:
 
 
 def early_stopper(length: int) -> Language:
-    """One token ends at once, the other after `length` steps; scores .6 and .5 throughout."""
+    """Return a language: one token ends at once, the other after `length` steps; scores .6, .5."""
     return Language(
         2,
         length,
@@ -119,7 +119,7 @@ def early_stopper(length: int) -> Language:
 
 
 def ragged_sentences() -> Language:
-    """Two words and an end: Z = 6.904838; four tokens without an end weigh nothing."""
+    """Return a language of two words and an end, Z = 6.904838; unended texts weigh nothing."""
     table = language_with_eos()
     law = [step.exp() for step in table.log_transitions]
     factors = [step.exp() for step in table.log_potentials]

@@ -1,4 +1,4 @@
-r"""The exact checker: is everything that a step states true, and if not, what is wrong?
+r"""The exact checker: it says whether all statements of a step are true, and if not, which is not.
 
 A step is right if and only if every statement in it is true of the problem:
 
@@ -40,14 +40,14 @@ class Verdict:
 
 
 def check_steps(problem: Problem, steps: Sequence[str]) -> list[Verdict]:
-    """A verdict on each step by itself."""
+    """Return a verdict on each step by itself."""
     facts = problem.facts
     given = frozenset(Fraction(number) for number in _NUMBER.findall(problem.question))
     return [_check(step, facts, given) for step in steps]
 
 
 def num_correct_steps(problem: Problem, steps: Sequence[str]) -> int:
-    """How many steps are right before the first wrong one."""
+    """Return the number of right steps before the first wrong one."""
     verdicts = check_steps(problem, steps)
     wrong = (index for index, verdict in enumerate(verdicts) if not verdict.correct)
     return next(wrong, len(verdicts))
@@ -104,7 +104,7 @@ def _check_chains(chains: Sequence[Chain]) -> Verdict | None:
 def _check_numbers(
     text: str, facts: Facts, subjects: tuple[Subject, ...], given: frozenset[Fraction]
 ) -> Verdict | None:
-    """A bare number said of a named quantity must be true of it, or be given."""
+    """Check that a bare number beside a named quantity is true of it, or given."""
     if not subjects:
         return None
     numbers = [Fraction(number) for number in _NUMBER.findall(text)]
@@ -116,7 +116,7 @@ def _check_numbers(
 
 
 def _check_value(text: str, facts: Facts, subjects: tuple[Subject, ...]) -> Verdict | None:
-    """A clause that is a number and no more states the value of what was named before it."""
+    """Check a clause that is a number alone: the value of the quantity named before it."""
     match = _VALUE.fullmatch(text.strip())
     if match is None or not subjects:
         return None
@@ -197,7 +197,7 @@ _WORDS = (
 
 
 def _normalised(step: str) -> tuple[str, list[str]]:
-    """The text with words and LaTeX written as signs, and the contents of its boxes."""
+    """Return the text with words and LaTeX written as signs, and the contents of its boxes."""
     boxed = _BOXED.findall(step)
     text = _BOXED.sub(lambda match: f" {match.group(1)} ", step)
     for pattern, sign in _WORDS:
@@ -218,7 +218,7 @@ def _mentions(text: str, word: str) -> bool:
 
 
 def _subjects_in(clause: str, facts: Facts) -> tuple[tuple[Subject, ...], str]:
-    """The subjects that a clause names, and the clause without a number that is part of a name."""
+    """Return the subjects of a clause, and the clause without numbers that are part of a name."""
     named = []
     spoken_of = _COMPARED_WITH.sub(" ", clause)  # "than Ann": of Ann nothing is said
     for subject in facts.subjects:
@@ -234,7 +234,7 @@ def _subjects_in(clause: str, facts: Facts) -> tuple[tuple[Subject, ...], str]:
 
 
 def _allowed(subjects: tuple[Subject, ...], facts: Facts) -> frozenset[Fraction]:
-    """What may be said of some subjects: their values and, where that makes sense, sums."""
+    """Return the true values of some subjects and, where that makes sense, their sums."""
     values = [Fraction(value) for subject in subjects for value in subject.values]
     allowed = set(values)
     if facts.additive:

@@ -19,13 +19,13 @@ NAMES = (TRAIN, DEV, TEST)
 
 
 def set_of(question: str) -> str:
-    """The set that a question belongs to: 2% are for testing, 2% for development."""
+    """Return the set of a question: 2% are for testing, 2% for development."""
     bucket = int.from_bytes(blake2b(question.encode(), digest_size=4).digest(), "big") % 100
     return TEST if bucket < 2 else DEV if bucket < 4 else TRAIN
 
 
 def minimath_train(seed: int = 0) -> Iterator[Problem]:
-    """Training problems without end, all levels and families alike."""
+    """Yield training problems without end, all levels and families alike."""
     random = Random(f"{TRAIN}/{seed}")
     number = 0
     while True:
@@ -37,7 +37,7 @@ def minimath_train(seed: int = 0) -> Iterator[Problem]:
 
 @cache
 def minimath_dev(num_a_level: int = 40) -> tuple[Problem, ...]:
-    """Problems for choosing settings: 40 a level unless told otherwise."""
+    """Return the problems for choosing settings, 40 a level by default."""
     return _fixed(DEV, num_a_level)
 
 
@@ -51,7 +51,7 @@ def minimath_500() -> tuple[Problem, ...]:
 
 
 def load(name: str) -> tuple[Problem, ...]:
-    """A fixed set by name; of the endless training set, the first 1,000 problems.
+    """Return a fixed set by name; of the endless training set, the first 1,000 problems.
 
     Raises:
         KeyError: the name is none of `NAMES`.

@@ -21,7 +21,7 @@ class Problem:
         id: its name within a data set.
         family: a key of `FAMILIES`.
         level: 1 (about two steps) to 5 (about sixteen).
-        world: what happens in it.
+        world: the quantities of the problem and how they follow from one another.
     """
 
     id: str
@@ -41,11 +41,11 @@ class Problem:
 
     @property
     def facts(self) -> Facts:
-        """What is true of the problem."""
+        """The facts of the problem."""
         return self.world.facts()
 
     def solution(self, calculator: Calculator | None = None) -> tuple[str, ...]:
-        """The steps of a solution, the last one giving the answer; exact unless told otherwise."""
+        """Return the steps of a solution, exact by default; the last one gives the answer."""
         steps, answer = self.world.solve(calculator or Exact())
         return (*steps, f"The answer is \\boxed{{{answer}}}.")
 

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, beside what its configuration asks for and what has been loaded of it.
+"""Checks of a checkpoint: its tensors beside its configuration and beside the loaded network.
 
 A configuration is numbers that somebody wrote. Before any of them is looped over or allocated, they
 are held against bounds that no network reaches, and then against the headers of the safetensors
@@ -17,6 +17,7 @@ import copy
 import inspect
 import json
 import logging
+import math
 import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -89,8 +90,8 @@ class StoredTensors:
 
     @property
     def num_elements(self) -> int:
-        """How many numbers there are in all tensors, as they are stored."""
-        return sum(_product(shape) for shape in self.shapes.values())
+        """The number of stored numbers in all tensors."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     @property
     def largest_dimension(self) -> int:
@@ -120,7 +121,7 @@ def read_headers(files: Iterable[str | Path]) -> StoredTensors:
 
 
 def stored_file(source: str, name: str, **revision: Any) -> str | None:
-    """Return where a file of a checkpoint is, None if it has none of that name."""
+    """Return the path of a file of a checkpoint, None if it has none of that name."""
     found = cached_file(source, name, _raise_exceptions_for_missing_entries=False, **revision)
     return None if found is None else str(found)
 
@@ -153,11 +154,11 @@ def stored_tensors(source: str, named: str | None, **revision: Any) -> StoredTen
 
 def require_sane(source: str, config: Mapping[str, Any]) -> None:
     """Raise `InputError` for numbers of a configuration that no network has."""
-    for name, length in _lengths(config):
-        if length > _MAX_ENTRIES:
+    for name, value in _entries(config):
+        if isinstance(value, list) and len(value) > _MAX_ENTRIES:
             raise InputError(
                 f"The configuration of {source} is of no network that can be run. Got {name} with "
-                f"{length:,} entries; accepted: lists of {_MAX_ENTRIES:,} at most."
+                f"{len(value):,} entries; accepted: lists of {_MAX_ENTRIES:,} at most."
             )
     for name, value in integers(config):
         bound = bound_of(name)
@@ -200,7 +201,7 @@ def require_stored(
 
 @contextlib.contextmanager
 def few_parts(source: str, num_tensors: int) -> Iterator[None]:
-    """Raise `InputError` as soon as more is made in here than a network of so many tensors has.
+    """Raise `InputError` as soon as more parts are made than a network of so many tensors has.
 
     Counted are the modules, parameters and buffers that this thread puts into modules.
     """
@@ -232,7 +233,7 @@ def _require_counts(source: str, config: PreTrainedConfig, stored: StoredTensors
     """Raise `InputError` for numbers of a configuration that are larger than the files can hold.
 
     There are no more layers than tensors, and nothing has a larger size than the largest dimension.
-    What is no setting of the architecture, such as notes on the training, is left alone.
+    Entries that are no settings of the architecture, such as notes on the training, are ignored.
     """
     known = inspect.signature(type(config)).parameters
     num_tensors, dimension = len(stored.shapes), stored.largest_dimension
@@ -253,10 +254,10 @@ def _require_counts(source: str, config: PreTrainedConfig, stored: StoredTensors
 
 
 class TensorsError(InputError):
-    """Tensors of a checkpoint that are not those of the network.
+    """The tensors of a checkpoint are not the tensors of the network.
 
     Attributes:
-        got: what is wrong, in words.
+        got: the differences, in words.
         lacking: the names of the tensors that the network needs and does not get.
     """
 
@@ -272,12 +273,12 @@ class TensorsError(InputError):
 def require_all_loaded(
     source: str, model: Any, info: Mapping[str, Any], *, quantized: bool = False
 ) -> None:
-    """Hold what has been loaded against the network.
+    """Compare the loaded tensors with the network.
 
     Args:
         source: where the checkpoint came from.
         model: the network.
-        info: what transformers says of the loading: `missing_keys`, `unexpected_keys` and
+        info: the report of transformers on the loading: `missing_keys`, `unexpected_keys` and
             `mismatched_keys` (names with the shapes stored and needed).
         quantized: whether the checkpoint is quantised, so that scales may stand beside weights.
 
@@ -326,13 +327,13 @@ class LoadingReport(logging.Filter):
     _ROW: Final = re.compile(r"^(\S.*?) +\| \S*?(MISSING|CONVERSION|MISMATCH)", re.MULTILINE)
 
     def __init__(self) -> None:
-        """Collect what is logged in this thread."""
+        """Make a filter for the records of this thread."""
         super().__init__()
         self._thread, self._text = threading.get_ident(), ""
         self._level = self._shown = logging.NOTSET
 
     def __enter__(self) -> "LoadingReport":
-        """Begin to listen, also where nobody wants to see what is logged.
+        """Begin to listen, even where the level hides the records.
 
         The level is left alone where warnings are shown: a level of its own makes transformers warn
         of layers that are not sharded, of which there are none to be.
@@ -358,7 +359,7 @@ class LoadingReport(logging.Filter):
 
     @property
     def names(self) -> list[str]:
-        """The tensors that are missing, or could not be made of those of the files."""
+        """The tensors that are missing, or could not be made from the files."""
         return list(dict.fromkeys(name for name, _ in self._ROW.findall(self._text)))
 
 
@@ -378,7 +379,7 @@ def _lies_beside(name: str, model: Any, quantized: bool) -> bool:
 
 
 def _prefix(missing: Collection[str], unexpected: Collection[str]) -> str:
-    """Return what stands before the names of all tensors, if that is what is wrong."""
+    """Return the prefix of the names of all stored tensors, if that is the only difference."""
     for name in missing:
         found = [other[: -len(name)] for other in unexpected if other.endswith(f".{name}")]
         if found and all(other.startswith(found[0]) for other in unexpected):
@@ -392,33 +393,28 @@ def listed(names: Collection[str]) -> str:
     return shown if len(names) <= _NAMES else f"{shown} and {len(names) - _NAMES} more"
 
 
-def integers(config: Any, name: str = "") -> Iterator[tuple[str, int]]:
+def integers(config: Any) -> Iterator[tuple[str, int]]:
     """Yield the integers of a configuration with their names, at any depth."""
-    if isinstance(config, Mapping):
-        for key, value in config.items():
-            yield from integers(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(config, list | tuple):
-        for value in config:
-            yield from integers(value, name)
-    elif isinstance(config, float) and config.is_integer():
-        yield name, int(config)
-    elif isinstance(config, int) and not isinstance(config, bool):
-        yield name, config
+    for name, value in _entries(config):
+        is_integer = isinstance(value, int) and not isinstance(value, bool)
+        if is_integer or (isinstance(value, float) and value.is_integer()):
+            yield name, int(value)
 
 
-def _lengths(config: Any, name: str = "") -> Iterator[tuple[str, int]]:
-    """Yield the lengths of the lists of a configuration with their names, at any depth."""
+def _entries(config: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the lists and the values of a configuration with their names, at any depth."""
     if isinstance(config, Mapping):
         for key, value in config.items():
-            yield from _lengths(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(config, list):
-        yield name, len(config)
+            yield from _entries(value, f"{name}.{key}" if name else str(key))
+        return
+    yield name, config
+    if isinstance(config, list | tuple):
         for value in config:
-            yield from _lengths(value, name)
+            yield from _entries(value, name)
 
 
 def bound_of(name: str) -> int | None:
-    """Return what a number of a configuration may be at most; None where it is no size."""
+    """Return the bound of a number of a configuration; None where it is no size."""
     last = _last(name)
     if _LAYERS.search(last):
         return _MAX_LAYERS
@@ -436,17 +432,10 @@ def _last(name: str) -> str:
 
 
 def _largest(config: Mapping[str, Any]) -> str:
-    """Return the largest sizes of a configuration, as they stand there."""
+    """Return the largest sizes of a configuration, with their names."""
     sizes = [(value, name) for name, value in integers(config) if bound_of(name) is not None]
     return ", ".join(f"{name} = {value}" for value, name in sorted(sizes, reverse=True)[:_NAMES])
 
 
 def _shown(value: int) -> str:
     return str(value) if value < 10**20 else "a number of more than 20 digits"
-
-
-def _product(shape: Iterable[int]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result

@@ -21,7 +21,7 @@ from transformers import (
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
-from llmsmc.errors import InputError
+from llmsmc.errors import InputError, LlmsmcError
 from llmsmc.models.caches.attention import layer_kinds, use_grouped_attention
 from llmsmc.models.pretrained.checkpoints import (
     LoadingReport,
@@ -41,7 +41,7 @@ from llmsmc.models.text import template_pool
 
 @dataclass(frozen=True)
 class Placement:
-    """Where and in which precision a model is loaded.
+    """The device and the precision of a model.
 
     Attributes:
         device: the device; by default the first CUDA device if there is one, else the CPU.
@@ -177,7 +177,7 @@ def load_config(source: str, revision: str | None = None, cls: Any = AutoConfig)
 
 
 def _settings_of(source: str, revision: str | None) -> dict[str, Any]:
-    """Return what stands in config.json, if a configuration can be made of it."""
+    """Return the contents of config.json, if a configuration can be made of it."""
     settings, _ = PreTrainedConfig.get_config_dict(source, **at_revision(revision))
     require_sane(source, settings)
     return dict(settings)
@@ -208,7 +208,7 @@ def _names_of_tensors(source: str) -> Iterator[None]:
 
 _MAX_REASON: Final = 300  # characters of what other libraries say of an error
 GENERIC_TOKENIZERS: Final = ("PreTrainedTokenizerFast", "TokenizersBackend")
-"""Classes that do what tokenizer.json says and nothing else."""
+"""Classes that follow tokenizer.json alone."""
 
 
 def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -267,7 +267,7 @@ def loading_errors(source: str) -> Iterator[None]:
     """Turn the many ways in which loading fails into an `InputError` that names the source."""
     try:
         yield
-    except InputError:
+    except LlmsmcError:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
@@ -278,7 +278,7 @@ def loading_errors(source: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _progress_of_downloads_only(source: str) -> Iterator[None]:
-    """Show no progress bar while a folder is read; it is for what is slow."""
+    """Show no progress bar while a folder is read: bars are for slow downloads."""
     if not (Path(source).is_dir() and logging.is_progress_bar_enabled()):
         yield
         return

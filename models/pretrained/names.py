@@ -25,7 +25,7 @@ _HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def resolve(name_or_path: str | Path) -> str:
-    """Return a folder or a hub name for what the user wrote.
+    """Return the folder or the name on the hub that a user's text stands for.
 
     Raises:
         InputError: it is neither an embedded model, nor a folder, nor like a name on the hub.

@@ -1,9 +1,9 @@
-"""How far a cached result may lie from the uncached one, by the precision of the computation.
+"""Tolerances of cached results beside uncached ones, by the precision of the computation.
 
 One forward pass over a whole text and many passes over its tokens add up the same products in
 another order. In exact arithmetic they agree; in floating point the log-probability of a token
-differs by about what is said here, in nats. Kernels for quantised weights compute in bfloat16 or in
-8-bit integers whatever the precision of the rest.
+differs by about the tolerances of this table, in nats. Kernels for quantised weights compute in
+bfloat16 or in 8-bit integers, whatever the precision of the rest.
 """
 
 from typing import Final

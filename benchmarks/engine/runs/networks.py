@@ -1,4 +1,4 @@
-"""The same models for contenders that have no loader of their own: plain transformers.
+"""The models by plain transformers, for contenders without a loader of their own.
 
 A process reward model in the layout of Qwen2.5-Math-PRM: a chat whose assistant writes the steps,
 each followed by a marker at which two labels are read.
@@ -72,7 +72,7 @@ class RewardModel:
     """A process reward model that reads whole solutions, many in one batch."""
 
     def __init__(self, folder):
-        """Load it."""
+        """Load the model."""
         self.tokenizer = load_tokenizer(folder)
         self.network = Scorer.from_pretrained(folder, dtype=torch.float32)
         self.network.eval().requires_grad_(False)

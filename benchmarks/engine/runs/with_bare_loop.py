@@ -16,13 +16,13 @@ class Rows:
     """Rows of one length in a cache."""
 
     def __init__(self, network, config, length):
-        """Feed a prompt of that length."""
+        """Feed a prompt of a length."""
         self._network, self._cache = network, DynamicCache(config=config)
         self._num_rows = 1
         self.feed(length)
 
     def fit(self, num_rows, length=None):
-        """Copy or drop rows until there are so many, and no tokens beyond that length."""
+        """Copy or drop rows to a number of rows, and drop the tokens beyond a length."""
         held = self._cache.get_seq_length()
         if length is not None and length < held:
             self._cache.crop(length - held)
@@ -31,7 +31,7 @@ class Rows:
             self._num_rows = num_rows
 
     def feed(self, width):
-        """Feed so many tokens to each row."""
+        """Feed a number of tokens to each row."""
         ids = torch.full((self._num_rows, width), 7)
         return self._network(input_ids=ids, past_key_values=self._cache, use_cache=True)
 

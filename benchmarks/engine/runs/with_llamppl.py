@@ -13,7 +13,7 @@ from worker import serve
 
 
 class Batches:
-    """Scores what is asked for at the same time in one batch."""
+    """A reward model that scores simultaneous requests in one batch."""
 
     def __init__(self, reward, question):
         """Take a reward model."""
@@ -37,7 +37,7 @@ class Batches:
 
 
 class Run:
-    """What the particles of a run have in common."""
+    """The state that the particles of a run share."""
 
     def __init__(self, language_model, reward, task, question):
         """Begin a run."""
@@ -61,7 +61,7 @@ class Solution(Model):
         self.run, self.context, self.steps = run, context, []
 
     def immutable_properties(self):
-        """Name what all particles share."""
+        """Return the names of the attributes that all particles share."""
         return {"run"}
 
     async def step(self):

@@ -6,7 +6,7 @@ answer `{"units": [{"seconds": ..., "generated_tokens": ..., "policy_positions":
 "reward_positions": ...}, ...]}`, a unit for each problem or for all that were solved together. No
 unit is begun after the seconds of the task.
 
-Of the environment only torch is needed here: every contender is measured by these lines.
+The environment needs only torch for this: every contender is measured by these lines.
 """
 
 import json
@@ -23,7 +23,7 @@ class Traffic:
     """The positions that have gone through a network."""
 
     def __init__(self, network):
-        """Count from now on."""
+        """Count the positions from now on."""
         self.positions = 0
         network.register_forward_pre_hook(self._count, with_kwargs=True)
 
@@ -59,7 +59,7 @@ def serve(load):
 
 
 def measured(work, traffics, enough):
-    """Do the work, and return what each unit has cost; begin none after so many seconds."""
+    """Do the units of work that begin within so many seconds; return the cost of each."""
     units = []
     while sum(unit["seconds"] for unit in units) < enough:
         before = [traffic.positions for traffic in traffics]

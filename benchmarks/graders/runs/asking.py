@@ -1,4 +1,4 @@
-"""What the programs share: pairs come in as JSON, one line goes out for each grader."""
+"""The common part of the programs: pairs come in as JSON, a line goes out for each grader."""
 
 import json
 import sys

@@ -19,7 +19,7 @@ class Walk(state_space_models.StateSpaceModel):
         )
 
     def PY(self, t, xp, x):
-        """Return the law of what is seen."""
+        """Return the law of the observation."""
         return distributions.Normal(
             loc=self.observation_matrix * x, scale=math.sqrt(self.observation_covariance)
         )

@@ -31,13 +31,13 @@ class Walk:
         pyro.sample(f"y{t}", self.seen(state), obs=torch.as_tensor(y))
 
     def seen(self, state):
-        """Return the law of what is seen."""
+        """Return the law of the observation."""
         scale = math.sqrt(self.numbers["observation_covariance"])
         return distributions.Normal(self.numbers["observation_matrix"] * state["x"], scale)
 
 
 class Prior(Walk):
-    """The guide: the same without observations."""
+    """The guide: the walk without observations."""
 
     def see(self, state, t, law, y):
         """Draw a state."""

@@ -1,4 +1,4 @@
-"""Tasks that come line by line, timed; of the environment nothing is needed."""
+"""Times of tasks that come line by line, without packages of the environment."""
 
 import json
 import sys

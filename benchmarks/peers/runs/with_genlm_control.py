@@ -17,7 +17,7 @@ WORDS = [token for token in range(LANGUAGE["num_tokens"]) if token != EOS]
 
 
 def log(x):
-    """Logarithm, also of zero."""
+    """Return the logarithm, also of zero."""
     return math.log(x) if x > 0 else -math.inf
 
 
@@ -28,7 +28,7 @@ def score(tokens):
 
 
 def law(tokens):
-    """Return the law of what comes next; after the longest sentence, the end."""
+    """Return the law of the next word; after the longest sentence, the end."""
     certain = [float(token == EOS) for token in range(LANGUAGE["num_tokens"])]
     return LANGUAGE["law"].get(" ".join(map(str, tokens)), certain)
 

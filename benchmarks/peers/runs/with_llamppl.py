@@ -50,7 +50,7 @@ class Sentence(Model):
 
 
 def evidences(run):
-    """Estimate the evidence in all runs, as the mean weight of what comes out."""
+    """Estimate the evidence in all runs by the mean weight of the sentences."""
     return [
         float(np.exp([particle.weight for particle in asyncio.run(run())]).mean())
         for _ in range(TASK["runs"])

@@ -21,18 +21,18 @@ from llmsmc.models.minimath.world.facts import Facts
 
 @runtime_checkable
 class World(Protocol):
-    """One problem: what is asked, how it is solved, what is true of it."""
+    """One problem: its question, its solution and its facts."""
 
     def question(self) -> str:
-        """The problem in plain words."""
+        """Return the problem in plain words."""
         ...
 
     def solve(self, calculator: Calculator) -> tuple[list[str], int]:
-        """The steps of a solution, without the answer line, and the answer they arrive at."""
+        """Return the steps of a solution, without the answer line, and the answer."""
         ...
 
     def facts(self) -> Facts:
-        """What is true of the problem."""
+        """Return the facts of the problem."""
         ...
 
 

@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from random import Random
 
-from llmsmc.models.minimath.world.arithmetic import Calculator, Exact
+from llmsmc.models.minimath.world.arithmetic import OPERATIONS, Calculator, Exact
 from llmsmc.models.minimath.world.facts import Facts
 
 LETTERS = "abcdefghijklmnopqrs"
@@ -60,46 +60,41 @@ class Chain:
 
     def solve(self, calculator: Calculator) -> tuple[list[str], int]:
         """Return the steps of a solution, without the answer line, and the answer."""
-        values: dict[str, int] = {}
-        steps = []
-        for definition in self.definitions:
-            text, values[definition.letter] = _value(definition, values, calculator)
-            steps.append(text)
+        steps, values = self._solved(calculator)
         return steps, values[self.definitions[-1].letter]
 
     def facts(self) -> Facts:
-        """Return what is true of the problem."""
-        values: dict[str, int] = {}
-        for definition in self.definitions:
-            values[definition.letter] = _value(definition, values, Exact())[1]
+        """Return the facts of the problem."""
+        _, values = self._solved(Exact())
         return Facts(answer=values[self.definitions[-1].letter], variables=values)
+
+    def _solved(self, calculator: Calculator) -> tuple[list[str], dict[str, int]]:
+        steps, values = list[str](), dict[str, int]()
+        for definition in self.definitions:
+            text, values[definition.letter] = _value(definition, values, calculator)
+            steps.append(text)
+        return steps, values
 
 
 def _value(d: Definition, values: dict[str, int], calculator: Calculator) -> tuple[str, int]:
-    """The step that works out a definition, and the value it arrives at.
+    """Return the step that works out a definition, and its value.
 
     The definition is copied, its letters recalled, then it is calculated and written down: one
     thing at a time. A letter "is" its value, so that this does not look like its definition.
     """
     letters = [part for part in (d.start, d.operand) if isinstance(part, str)]
     start, operand = (values[p] if isinstance(p, str) else p for p in (d.start, d.operand))
-    operate = {
-        "+": calculator.add,
-        "-": calculator.subtract,
-        "*": calculator.multiply,
-        "/": calculator.divide,
-    }
     factor = "" if d.factor is None else f" * {d.factor}"
     stages = [f"{start} {d.operation} {operand}{factor}"]
     if d.factor is None:
-        result = operate[d.operation](start, operand)
+        result = calculator.calculate(d.operation, start, operand)
     elif calculator.confuses("precedence"):
-        first = operate[d.operation](start, operand)
-        result = calculator.multiply(first, d.factor)
+        first = calculator.calculate(d.operation, start, operand)
+        result = calculator.calculate("*", first, d.factor)
         stages.append(f"{first} * {d.factor}")
     else:
-        product = calculator.multiply(operand, d.factor)
-        result = operate[d.operation](start, product)
+        product = calculator.calculate("*", operand, d.factor)
+        result = calculator.calculate(d.operation, start, product)
         stages.append(f"{start} {d.operation} {product}")
     defined = f"{d.letter} = {d.start} {d.operation} {d.operand}{factor}"
     recalled = [f"{letter} is {values[letter]}" for letter in letters]
@@ -108,7 +103,7 @@ def _value(d: Definition, values: dict[str, int], calculator: Calculator) -> tup
 
 
 def _draw_definition(random: Random, letter: str, values: dict[str, int]) -> Definition:
-    """A definition by the letter before, so that the answer hangs on every step.
+    """Draw a definition by the letter before, so that the answer depends on every step.
 
     A second letter may stand anywhere before: where it stands is no help in finding it.
     """
@@ -128,27 +123,17 @@ def _draw_definition(random: Random, letter: str, values: dict[str, int]) -> Def
             return Definition(letter, start, "-", other)
     while True:
         kind = random.random()
-        if kind < 0.25:
-            operand = random.randint(2, 90)
-            if value + operand <= LARGEST:
-                return Definition(letter, start, "+", operand)
-        elif kind < 0.5:
-            operand = random.randint(2, 90)
-            if value - operand >= 1:
-                return Definition(letter, start, "-", operand)
-        elif kind < 0.65:
-            operand, factor = random.randint(2, 9), random.randint(2, 15)
-            if value + operand * factor <= LARGEST:
-                return Definition(letter, start, "+", operand, factor)
-        elif kind < 0.8:
-            operand, factor = random.randint(2, 9), random.randint(2, 15)
-            if value - operand * factor >= 1:
-                return Definition(letter, start, "-", operand, factor)
-        elif kind < 0.88:
-            operand = random.randint(2, 9)
-            if 2 <= value <= 20:
-                return Definition(letter, start, "*", operand)
+        if kind < 0.8:
+            sign = "+" if kind < 0.25 or 0.5 <= kind < 0.65 else "-"
+            operand = random.randint(2, 90 if kind < 0.5 else 9)
+            factor = None if kind < 0.5 else random.randint(2, 15)
+            if 1 <= OPERATIONS[sign](value, operand * (factor or 1)) <= LARGEST:
+                return Definition(letter, start, sign, operand, factor)
         else:
-            operand = random.randint(2, 9)
-            if value % operand == 0 and 2 <= value // operand <= 30:
-                return Definition(letter, start, "/", operand)
+            sign, operand = "*" if kind < 0.88 else "/", random.randint(2, 9)
+            if (
+                2 <= value <= 20
+                if sign == "*"
+                else value in range(2 * operand, 30 * operand + 1, operand)
+            ):
+                return Definition(letter, start, sign, operand)

@@ -50,37 +50,37 @@ class Equations:
 
     def solve(self, calculator: Calculator) -> tuple[list[str], int]:
         """Return the steps of a solution, without the answer line, and the answer."""
-        values: dict[str, int] = {}
-        steps: list[str] = []
-        for e in self.equations:
-            texts, values[e.unknown] = _solve(e, values, calculator)
-            steps += texts
+        steps, values = self._solved(calculator)
         return steps, values[self.equations[-1].unknown]
 
     def facts(self) -> Facts:
-        """Return what is true of the problem."""
-        values: dict[str, int] = {}
-        for e in self.equations:
-            values[e.unknown] = _solve(e, values, Exact())[1]
+        """Return the facts of the problem."""
+        _, values = self._solved(Exact())
         return Facts(answer=values[self.equations[-1].unknown], variables=values)
+
+    def _solved(self, calculator: Calculator) -> tuple[list[str], dict[str, int]]:
+        steps, values = list[str](), dict[str, int]()
+        for e in self.equations:
+            texts, values[e.unknown] = _solve(e, values, calculator)
+            steps += texts
+        return steps, values
 
 
 def _solve(
     e: Equation, values: dict[str, int], calculator: Calculator
 ) -> tuple[tuple[str, str], int]:
-    adds = (e.sign == "-") != calculator.confuses("sign")
-    sign, operate = ("+", calculator.add) if adds else ("-", calculator.subtract)
+    sign = "+" if (e.sign == "-") != calculator.confuses("sign") else "-"
     if e.earlier is None:
-        right = operate(e.total, e.term)
+        right = calculator.calculate(sign, e.total, e.term)
         work = f"{e.total} {sign} {e.term} = {right}"
     else:
-        product = calculator.multiply(e.term, values[e.earlier])
-        right = operate(e.total, product)
+        product = calculator.calculate("*", e.term, values[e.earlier])
+        right = calculator.calculate(sign, e.total, product)
         work = (
             f"{e.total} {sign} {e.term} * {values[e.earlier]} = "
             f"{e.total} {sign} {product} = {right}"
         )
-    value = calculator.divide(right, e.coefficient)
+    value = calculator.calculate("/", right, e.coefficient)
     return (
         f"{e.coefficient}{e.unknown} = {work}.",
         f"{e.unknown} = {right} / {e.coefficient} = {value}.",

@@ -58,14 +58,14 @@ class DivisorSum:
             if index == 0:
                 total = smaller
             else:
-                result = calculator.add(total, smaller)
+                result = calculator.calculate("+", total, smaller)
                 letters = " + ".join(LABELS[: index + 1])
                 steps.append(f"{letters} = {total} + {smaller} = {result}.")
                 total = result
         return steps, total
 
     def facts(self) -> Facts:
-        """Return what is true of the problem."""
+        """Return the facts of the problem."""
         divisors = [gcd(*pair) for pair in self.pairs]
         named = dict(zip(LABELS, divisors, strict=False))
         return Facts(answer=sum(divisors), variables=named, divisors=named)
@@ -74,10 +74,10 @@ class DivisorSum:
 def _remainder(larger: int, smaller: int, calculator: Calculator) -> tuple[int, str]:
     times = larger // smaller
     if times == 1:
-        remainder = calculator.subtract(larger, smaller)
+        remainder = calculator.calculate("-", larger, smaller)
         return remainder, f"{larger} - {smaller} = {remainder}"
-    product = calculator.multiply(times, smaller)
-    remainder = calculator.subtract(larger, product)
+    product = calculator.calculate("*", times, smaller)
+    remainder = calculator.calculate("-", larger, product)
     return remainder, f"{larger} - {times} * {smaller} = {larger} - {product} = {remainder}"
 
 
@@ -94,7 +94,7 @@ def _draw_pair(random: Random) -> tuple[int, int]:
 
 
 def _quotients(larger: int, smaller: int) -> list[tuple[int, int]]:
-    """Quotient and divisor of each division of Euclid's algorithm."""
+    """Return the quotient and the divisor of each division of Euclid's algorithm."""
     found = []
     while smaller:
         found.append((larger // smaller, smaller))

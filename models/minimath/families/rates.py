@@ -9,12 +9,12 @@ from llmsmc.models.minimath.world.facts import Facts, Subject
 MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September")
 PLACES = {"shop": "boxes", "farm": "eggs", "tank": "litres", "library": "books"}
 PARTS = {10: 10, 20: 5, 25: 4, 50: 2}
-"""Percentage -> what one divides by."""
+"""Percentage -> divisor."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """What happens in a month: a percentage is lost, or so much a day comes or goes."""
+    """The event of a month: a percentage is lost, or an amount a day comes or goes."""
 
     month: str
     kind: str  # percent, gain, loss
@@ -24,7 +24,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Stock:
-    """A stock followed through the months; asked for is what is there in the end."""
+    """A stock followed through the months; the question is how much is there in the end."""
 
     place: str
     start: int
@@ -67,7 +67,7 @@ class Stock:
         return steps, stock
 
     def facts(self) -> Facts:
-        """Return what is true of the problem."""
+        """Return the facts of the problem."""
         stock = self.start
         subjects = []
         for event in self.events:
@@ -82,16 +82,14 @@ def _change(e: Event, stock: int, calculator: Calculator) -> tuple[str, str, int
         part = PARTS[e.amount]
         if part == 5 and calculator.confuses("fifth"):
             part = 4
-        change = calculator.divide(stock, part)
+        change = calculator.calculate("/", stock, part)
         first = f"{e.month}: {e.amount}% of {stock} = {stock} / {part} = {change}."
     else:
-        change = calculator.multiply(e.amount, e.days)
+        change = calculator.calculate("*", e.amount, e.days)
         first = f"{e.month}: {e.amount} * {e.days} = {change}."
-    if e.kind == "gain":
-        after = calculator.add(stock, change)
-        return first, f"{e.month}: {stock} + {change} = {after}.", after
-    after = calculator.subtract(stock, change)
-    return first, f"{e.month}: {stock} - {change} = {after}.", after
+    sign = "+" if e.kind == "gain" else "-"
+    after = calculator.calculate(sign, stock, change)
+    return first, f"{e.month}: {stock} {sign} {change} = {after}.", after
 
 
 def _draw_event(random: Random, month: str, stock: int) -> Event:

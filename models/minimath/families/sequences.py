@@ -57,7 +57,7 @@ class Recurrence:
         return steps, term
 
     def facts(self) -> Facts:
-        """Return what is true of the problem."""
+        """Return the facts of the problem."""
         term = self.start
         subjects = [Subject(("term", "1"), frozenset({term}))]
         for index in range(2, self.num_terms + 1):
@@ -67,13 +67,13 @@ class Recurrence:
 
     def _next(self, term: int, calculator: Calculator) -> tuple[str, int]:
         if self.rule == "halving" and term % 2 == 0:
-            result = calculator.divide(term, 2)
+            result = calculator.calculate("/", term, 2)
             return f"{term} is even, {term} / 2 = {result}.", result
         if self.rule == "falling" and term > self.threshold:
-            result = calculator.subtract(term, self.decrease)
+            result = calculator.calculate("-", term, self.decrease)
             return (
                 f"{term} is above {self.threshold}, {term} - {self.decrease} = {result}."
             ), result
-        result = calculator.add(term, self.increase)
+        result = calculator.calculate("+", term, self.increase)
         reason = "odd" if self.rule == "halving" else f"not above {self.threshold}"
         return f"{term} is {reason}, {term} + {self.increase} = {result}.", result

@@ -7,7 +7,7 @@ apples times 2.``
 from dataclasses import dataclass
 from random import Random
 
-from llmsmc.models.minimath.world.arithmetic import Calculator, Exact
+from llmsmc.models.minimath.world.arithmetic import OPERATIONS, Calculator, Exact
 from llmsmc.models.minimath.world.facts import Facts, Subject
 
 PEOPLE = ("Ann", "Ben", "Cal", "Dan", "Eve", "Fay", "Gus", "Hal", "Ida", "Jan", "Kim", "Leo")
@@ -15,15 +15,15 @@ THINGS = ("apples", "books", "coins", "pens", "shells", "stamps")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SHARES = (2, 3, 4, 5)
 AS_SAID = {"plus": "plus", "less": "less", "times": "times", "share": "divided by"}
-OPERATIONS = {"plus": "+", "less": "-", "times": "*", "share": "/", "together": "+"}
+SIGNS = {"plus": "+", "less": "-", "times": "*", "share": "/", "together": "+"}
 
 Quantity = tuple[str, str]
-"""Who has, and what."""
+"""A person and a thing."""
 
 
 @dataclass(frozen=True)
 class Relation:
-    """What `quantity` is, seen from one or two quantities before it.
+    """The value of `quantity`, as it follows from one or two quantities before it.
 
     `kind` is one of: plus, less, times, share, together.
     """
@@ -69,23 +69,24 @@ class Story:
 
     def solve(self, calculator: Calculator) -> tuple[list[str], int]:
         """Return the steps of a solution, without the answer line, and the answer."""
-        values = {self.first: self.count}
-        steps = []
-        for letter, relation in zip(LETTERS[1:], self.relations, strict=False):
-            text, values[relation.quantity] = _value(relation, values, calculator)
-            steps.append(f"({letter}) {text}")
+        steps, values = self._solved(calculator)
         return steps, values[self.relations[-1].quantity]
 
     def facts(self) -> Facts:
-        """Return what is true of the problem."""
-        values = {self.first: self.count}
-        for relation in self.relations:
-            values[relation.quantity] = _value(relation, values, Exact())[1]
+        """Return the facts of the problem."""
+        _, values = self._solved(Exact())
         return Facts(
             answer=values[self.relations[-1].quantity],
             subjects=tuple(Subject(q, frozenset({value})) for q, value in values.items()),
             additive=True,
         )
+
+    def _solved(self, calculator: Calculator) -> tuple[list[str], dict[Quantity, int]]:
+        steps, values = list[str](), {self.first: self.count}
+        for letter, relation in zip(LETTERS[1:], self.relations, strict=False):
+            text, values[relation.quantity] = _value(relation, values, calculator)
+            steps.append(f"({letter}) {text}")
+        return steps, values
 
 
 def _walk(random: Random, quantities: list[Quantity], length: int) -> list[Quantity]:
@@ -99,9 +100,9 @@ def _walk(random: Random, quantities: list[Quantity], length: int) -> list[Quant
 
 
 def _sentence(relation: Relation) -> str:
-    """The relation in words, the number last and right behind the word that says what it does.
+    """Return the relation in words, with the number last, right behind the word of its operation.
 
-    What a small network looks up in a text it finds at the number; a word that stands far from it
+    A small network finds the words that it looks up at the number; a word that stands far from it
     ("9 more apples than Ann") it copies at random.
     """
     person, thing = relation.quantity
@@ -115,24 +116,17 @@ def _sentence(relation: Relation) -> str:
 
 
 def _value(r: Relation, values: dict[Quantity, int], calculator: Calculator) -> tuple[str, int]:
-    """The step that works out a relation, and the value it arrives at.
+    """Return the step that works out a relation, and its value.
 
-    The sentence is copied, what it speaks of is recalled, then calculated, then written down under
-    its name: one thing at a time, and each number next to what it is the number of.
+    The sentence is copied, its quantities are recalled, the result is calculated and written down
+    under its name: one thing at a time, and each number next to the name of its quantity.
     """
     recalled = [r.source] if r.second is None else [r.source, r.second]
     amount = r.amount if r.second is None else values[r.second]
-    operation = OPERATIONS[r.kind]
-    if r.kind == "less" and calculator.confuses("less"):
-        operation = "+"
-    operate = {
-        "+": calculator.add,
-        "-": calculator.subtract,
-        "*": calculator.multiply,
-        "/": calculator.divide,
-    }[operation]
+    misread = r.kind == "less" and calculator.confuses("less")
+    operation = "+" if misread else SIGNS[r.kind]
     source = values[r.source]
-    result = operate(source, amount)
+    result = calculator.calculate(operation, source, amount)
     stated = [_named(quantity, values[quantity]) for quantity in recalled]
     calculated = f"{source} {operation} {amount} = {result}"
     return f"{'; '.join([_sentence(r), *stated, calculated, _named(r.quantity, result)])}.", result
@@ -146,7 +140,7 @@ def _named(quantity: Quantity, value: int) -> str:
 def _draw_relation(
     random: Random, quantity: Quantity, before: list[Quantity], values: dict[Quantity, int]
 ) -> Relation:
-    """A relation to the quantity before, or to the two before: the answer hangs on every step."""
+    """Draw a relation to the quantity before, or the two before: the answer needs every step."""
     source, thing = before[-1], quantity[1]
     value = values[source]
     if len(before) > 1 and thing == source[1] == before[-2][1] and random.random() < 0.5:
@@ -154,13 +148,9 @@ def _draw_relation(
             return Relation(quantity, "together", 0, source, before[-2])
     while True:
         kind = random.choices(("plus", "less", "times", "share"), (0.35, 0.35, 0.15, 0.15))[0]
-        if kind == "plus":
+        if kind in ("plus", "less"):
             amount = random.randint(2, 90)
-            if value + amount <= 199:
-                return Relation(quantity, kind, amount, source)
-        elif kind == "less":
-            amount = random.randint(2, 90)
-            if value - amount >= 1:
+            if 1 <= OPERATIONS[SIGNS[kind]](value, amount) <= 199:
                 return Relation(quantity, kind, amount, source)
         elif kind == "times":
             amount = random.randint(2, 9)

@@ -1,4 +1,4 @@
-r"""A layer that starts out comparing what is written with what was expected.
+r"""A layer that starts out comparing the written token with the expected one.
 
 The layers below are those of a language model: with $\hat h_{i-1}$ their normalised output one
 position before, and $E$ the embeddings, the logit of the token $x_i$ that follows is
@@ -34,7 +34,7 @@ SHARPNESS = 10.0
 """Nats between the position before and any other."""
 
 LOUDNESS = 0.7
-"""How much attention writes, relative to the residual stream."""
+"""The size of the output of attention, relative to the residual stream."""
 
 RIDGE = 1e-3
 

@@ -44,7 +44,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Mixture:
-    """What problems to draw, as the training advances.
+    """A mixture of problems, which changes as the training advances.
 
     Attributes:
         drills: share of one-step problems at the start; it falls to a quarter of that, linearly,
@@ -78,7 +78,7 @@ class Mixture:
 def policy_examples(
     tokenizer: PreTrainedTokenizerBase, mixture: Mixture, rates: Rates
 ) -> Callable[[Random, float], Example]:
-    """Draws examples for a policy: the chat prompt, then a solution, which carries the loss."""
+    """Return a draw of examples for a policy: the chat prompt, then a solution with the loss."""
 
     def draw(random: Random, progress: float) -> Example:
         problem = mixture.draw(random, progress)
@@ -93,13 +93,13 @@ def policy_examples(
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of a text, without special tokens."""
+    """Return the token ids of a text, without special tokens."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
     return ids
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
-    """Id of one token of the vocabulary."""
+    """Return the id of one token of the vocabulary."""
     found = tokenizer.convert_tokens_to_ids(token)
     assert isinstance(found, int)
     return found
@@ -108,7 +108,7 @@ def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
 def prompt_ids(
     tokenizer: PreTrainedTokenizerBase, question: str, system: str | None = None
 ) -> list[int]:
-    """Token ids of the rendered chat up to where the assistant begins."""
+    """Return the token ids of the rendered chat up to the beginning of the answer."""
     messages = [{"role": "user", "content": question}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
@@ -116,29 +116,24 @@ def prompt_ids(
     return encode(tokenizer, str(text))
 
 
+@dataclass
 class Batches:
-    """Batches by number of update: the same number gives the same batch, in any run."""
+    """Batches by number of update: the same number gives the same batch, in any run.
 
-    def __init__(
-        self,
-        draw: Callable[[Random, float], Example],
-        *,
-        seed: str,
-        num_updates: int,
-        num_tokens: int = 2000,
-    ) -> None:
-        """Prepare a stream of batches; nothing is drawn yet.
+    Attributes:
+        draw: draws an example, given the progress of the training.
+        seed: the name of the stream of problems.
+        num_updates: the length of the training.
+        num_tokens: tokens in a batch, about.
+    """
 
-        Args:
-            draw: draws an example at a stage of the training.
-            seed: names the stream of problems.
-            num_updates: length of the training, for the stage.
-            num_tokens: tokens in a batch, about.
-        """
-        self._draw = draw
-        self._seed = seed
-        self._num_updates = num_updates
-        self._num_tokens = num_tokens
+    draw: Callable[[Random, float], Example]
+    seed: str
+    num_updates: int
+    num_tokens: int = 2000
+
+    def __post_init__(self) -> None:
+        """Keep two pools at most."""
         self._pool = lru_cache(maxsize=2)(self._make_pool)
 
     def __getitem__(self, update: int) -> Batch:
@@ -146,19 +141,19 @@ class Batches:
         return self._pool(update // BATCHES_IN_A_POOL)[update % BATCHES_IN_A_POOL]
 
     def _make_pool(self, number: int) -> list[Batch]:
-        random = Random(f"{self._seed}/{number}")
-        progress = number * BATCHES_IN_A_POOL / self._num_updates
+        random = Random(f"{self.seed}/{number}")
+        progress = number * BATCHES_IN_A_POOL / self.num_updates
         examples: list[Example] = []
-        budget = BATCHES_IN_A_POOL * self._num_tokens
+        budget = BATCHES_IN_A_POOL * self.num_tokens
         while budget > 0:
-            example = self._draw(random, progress)
+            example = self.draw(random, progress)
             examples.append(example)
             budget -= len(example[0])
         examples.sort(key=lambda example: len(example[0]))
         groups: list[list[Example]] = [[] for _ in range(BATCHES_IN_A_POOL)]
         tokens = 0
         for example in examples:
-            group = min(tokens // self._num_tokens, BATCHES_IN_A_POOL - 1)
+            group = min(tokens // self.num_tokens, BATCHES_IN_A_POOL - 1)
             groups[group].append(example)
             tokens += len(example[0])
         batches = [collate(group) for group in groups if group]
@@ -169,7 +164,7 @@ class Batches:
 
 
 def collate(examples: list[Example]) -> Batch:
-    """Pad to the longest on the right. Causal attention needs no mask for such padding."""
+    """Return a batch, padded on the right, for which causal attention needs no mask."""
     length = max(len(example[0]) for example in examples)
     token_ids, *labels = (
         torch.tensor([row + [filler] * (length - len(row)) for row in rows])

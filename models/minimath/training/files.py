@@ -1,4 +1,4 @@
-"""The files of a training, as they are read again: refused by name where they are damaged."""
+"""Reading the files of a training; damaged files are refused by name."""
 
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from llmsmc.storage.typed import mismatch
 
 
 def read_lines(path: Path, kind: Any) -> list[Any]:
-    """Return what is in the lines of a file; a last one that was not finished is left out.
+    """Return the values in the lines of a file; an unfinished last line is left out.
 
     Args:
         path: the file.
-        kind: the annotation of what is in a line.
+        kind: the annotation of the value in a line.
 
     Raises:
         InputError: a line holds something else.
@@ -73,7 +73,7 @@ def _read(path: Path) -> bytes:
 
 
 def damaged(path: Path, reason: str) -> InputError:
-    """Return the error that says what is wrong with a file."""
+    """Return the error that names a damaged file."""
     return InputError(
         f"A training reads what it wrote. Got {str(path)!r}, {reason.rstrip('.')}; accepted: the "
         "file as it was written, or another folder."

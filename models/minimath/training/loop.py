@@ -6,7 +6,7 @@ by AdamW: small networks learn to copy and to look up in far fewer updates than 
 Reference: Jordan et al. (2024). Muon: an optimizer for hidden layers in neural networks.
 
 Batches are a function of the update number alone, so that a resumed training sees exactly
-what an uninterrupted one would have seen.
+the batches of an uninterrupted one.
 """
 
 import json
@@ -26,7 +26,7 @@ from llmsmc.models.minimath.training.files import copy_weights, damaged, read_li
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train.
+    """The length and the rates of a training.
 
     Attributes:
         num_updates: optimizer updates in all.
@@ -53,7 +53,7 @@ class Schedule:
     ground_share: float = 1.0
 
     def share(self, update: int) -> float:
-        """The share of the peak rates at an update, counted from 0."""
+        """Return the share of the peak rates at an update, counted from 0."""
         if update < self.num_warmup:
             return (update + 1) / self.num_warmup
         done = (update - self.num_warmup) / max(1, self.num_updates - self.num_warmup)
@@ -72,7 +72,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop reports now and then: means since the last report."""
+    """A report of the loop: means since the last report."""
 
     update: int
     num_updates: int
@@ -83,7 +83,7 @@ class Progress:
 
 
 class Reported(TypedDict):
-    """What is needed of a line of the loss curve."""
+    """The part of a line of the loss curve that a resumed training reads."""
 
     update: int
 
@@ -102,9 +102,10 @@ def train(
     """Train `model` in place, yielding a `Progress` every `report_every` updates.
 
     The first `num_ground_layers` layers are the ground; the `careful_layers`, whose weights were
-    set by hand, are left to AdamW, since Muon takes steps of full length in every direction. What
-    requires no gradient stays as it is. The loss curve goes to ``folder/losses.jsonl`` and
-    checkpoints to ``folder/checkpoint``; where a checkpoint lies there, training goes on from it.
+    set by hand, are left to AdamW, since Muon takes steps of full length in every direction.
+    Parameters that require no gradient stay unchanged. The loss curve goes to
+    ``folder/losses.jsonl`` and checkpoints to ``folder/checkpoint``; where a checkpoint lies there,
+    training goes on from it.
 
     Raises:
         ValueError: the checkpoint in `folder` was made under another schedule.
@@ -150,7 +151,7 @@ def train(
 
 
 STATE = ("momentum_buffer", "exp_avg", "exp_avg_sq")
-"""What the optimizers remember of a parameter, besides the number of updates."""
+"""The state that the optimizers keep of a parameter, besides the number of updates."""
 
 OUTER = ("embed_tokens", "lm_head", "score", "surprise", "probe")
 """Parts of the networks that do not belong to the hidden layers."""
@@ -159,7 +160,7 @@ OUTER = ("embed_tokens", "lm_head", "score", "surprise", "probe")
 def _optimizers(
     model: nn.Module, schedule: Schedule, num_ground_layers: int, careful_layers: Sequence[int]
 ) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for the matrices of the hidden layers, AdamW for the rest."""
+    """Return Muon for the matrices of the hidden layers, and AdamW for the rest."""
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     careful = tuple(f"model.layers.{layer}." for layer in careful_layers)
     grounds = tuple(f"model.layers.{layer}." for layer in range(num_ground_layers))
@@ -245,7 +246,7 @@ def _resume(
 
 
 def _forget_reports_after(update: int, path: Path) -> None:
-    """Drop what was reported after the checkpoint: it will be reported again."""
+    """Drop the reports after the checkpoint, which will be made again."""
     if path.exists():
         kept = [report for report in read_lines(path, Reported) if report["update"] <= update]
         path.write_text("".join(f"{json.dumps(report)}\n" for report in kept))

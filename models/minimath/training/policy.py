@@ -23,7 +23,7 @@ class Size:
 
 
 def qwen2_config(size: Size, tokenizer: PreTrainedTokenizerBase) -> Qwen2Config:
-    """The configuration of a Qwen2 of a size, over a tokenizer."""
+    """Return the configuration of a Qwen2 network over a tokenizer."""
     return Qwen2Config(
         vocab_size=-(-len(tokenizer) // 64) * 64,
         hidden_size=size.hidden,
@@ -41,19 +41,18 @@ def qwen2_config(size: Size, tokenizer: PreTrainedTokenizerBase) -> Qwen2Config:
 
 
 def new_policy(size: Size, tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2ForCausalLM:
-    """A policy with random weights drawn with `seed`; the global generator is left as it was."""
+    """Return a policy with random weights drawn with `seed`, not with the global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Qwen2ForCausalLM(qwen2_config(size, tokenizer))
 
 
+@dataclass
 class NextToken:
-    """Mean cross-entropy of the labelled tokens."""
+    """The mean cross-entropy of the labelled tokens, on batches labelled with the tokens."""
 
-    def __init__(self, model: Qwen2ForCausalLM, batches: Batches) -> None:
-        """Train `model` on `batches`, whose first labels are the tokens themselves."""
-        self.model = model
-        self.batches = batches
+    model: Qwen2ForCausalLM
+    batches: Batches
 
     def __call__(self, update: int) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of an update, and the share of tokens predicted."""

@@ -20,21 +20,16 @@ weak     small, + 1 layer  the same, for a fraction of the time, at the markers 
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from random import Random
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
-from transformers import (
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    Qwen2ForCausalLM,
-)
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from llmsmc.models.minimath.families import FAMILIES
 from llmsmc.models.minimath.problem import STEP_SEPARATOR, Problem
@@ -50,13 +45,7 @@ from llmsmc.models.minimath.training.corpus import (
     token_id,
 )
 from llmsmc.models.minimath.training.files import copy_weights, read_lines, read_tensors
-from llmsmc.models.minimath.training.loop import (
-    Objective,
-    Progress,
-    Reported,
-    Schedule,
-    train,
-)
+from llmsmc.models.minimath.training.loop import Progress, Reported, Schedule, train
 from llmsmc.models.minimath.training.policy import NextToken, Size, new_policy
 from llmsmc.models.minimath.training.reward import (
     Losses,
@@ -70,40 +59,32 @@ from llmsmc.models.minimath.training.reward import (
 )
 from llmsmc.models.minimath.training.samples import sample_solutions, training_problems
 from llmsmc.models.minimath.world.arithmetic import Rates
-from llmsmc.models.rewards.conventions.prm_head import Qwen2ForProcessRewardModel
 
 Draw = Callable[[Random, float], Example]
 """Draws an example, given how far the training has come, in [0, 1]."""
-
-STAGES = ("clean", "policy", "practice", "samples", "small", "ground", "reward", "tuned", "weak")
-
-NAMES = {
-    "practice": "minimath-policy",
-    "small": "minimath-policy-small",
-    "tuned": "minimath-reward",
-    "weak": "minimath-reward-weak",
-}
-"""Stage -> the name under which its model is shipped."""
 
 NATURAL = Rates()
 BLIND = Rates(quotient=(1.0, 0.05), method={**Rates().method, "less": 1.0})
 """The small policy never gets a quotient of 8 or more right, nor a story with "less"."""
 
-LOOKED_UP = (*sorted(FAMILIES), "chains", "stories")
-"""Families as they are drawn: more often those in which much has to be looked up, which are
-learned last."""
+LOOKED_UP = Mixture(families=(*sorted(FAMILIES), "chains", "stories"))
+"""Families in which much has to be looked up come more often, since they are learned last."""
 
-LEARNED_LAST = (*LOOKED_UP, "stories", "stories")
-"""Families as the default policy draws them first."""
+LEARNED_LAST = Mixture(
+    drills=0.15, misconceived=1.0, families=(*LOOKED_UP.families, "stories", "stories")
+)
+"""The problems from which the default policy learns misconceptions first."""
 
-PRACTISED = (*sorted(FAMILIES), "chains", "chains", "chains", "equations")
-"""Families as it draws them in the end."""
-
-LONG = (0.1, 0.1, 0.2, 0.3, 0.3)
-"""Weights of the levels in the end."""
+PRACTISED = Mixture(
+    drills=0.1,
+    misconceived=1.0,
+    levels=(0.1, 0.1, 0.2, 0.3, 0.3),
+    families=(*sorted(FAMILIES), "chains", "chains", "chains", "equations"),
+)
+"""The long problems of the last stages."""
 
 SAMPLES_FROM = 0.3
-"""How far a reward model has come when the policy's own samples join its examples."""
+"""The progress of a reward model at which the policy's own samples join its examples."""
 
 NUM_COMPARED = 200
 """Texts from which the first layer on top is set up."""
@@ -111,37 +92,35 @@ NUM_COMPARED = 200
 LARGE_SIZE = Size()
 SMALL_SIZE = Size(hidden=128, intermediate=384, layers=3, heads=4, key_value_heads=2)
 
+EVERYWHERE, ON_TOP = Losses(), Losses(language=0.0)
+AT_MARKERS = Losses(token=0.0, language=0.1, surprise=0.0)
+
+STAGES = ("clean", "policy", "practice", "samples", "small", "ground", "reward", "tuned", "weak")
+"""All stages, in the order in which they are run."""
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long each stage trains, and on how many samples.
+    """The lengths of the stages.
 
     Attributes:
-        clean, policy, practice, small, ground, reward, tuned, weak: schedules.
+        schedules: the schedule of each stage that trains.
         num_samples: solutions drawn from the default policy for the reward models.
         num_tokens: tokens in a batch of a policy.
         num_reward_tokens: tokens in a batch of a reward model.
     """
 
-    clean: Schedule = Schedule(6000)
-    policy: Schedule = Schedule(1600, learning_rate=8e-3, adam_rate=1e-3, num_warmup=50)
-    practice: Schedule = Schedule(900, learning_rate=6e-3, adam_rate=6e-4, num_warmup=50)
-    small: Schedule = Schedule(5000)
-    ground: Schedule = Schedule(600, learning_rate=1e-2, adam_rate=1e-3, num_warmup=50)
-    reward: Schedule = Schedule(3000, learning_rate=1e-2, adam_rate=1e-3)
-    tuned: Schedule = Schedule(
-        1500, learning_rate=5e-3, adam_rate=5e-4, num_warmup=50, ground_share=0.3
+    schedules: Mapping[str, Schedule] = field(
+        default_factory=lambda: {name: stage.schedule for name, stage in TRAININGS.items()}
     )
-    weak: Schedule = Schedule(2000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.3)
     num_samples: int = 6000
     num_tokens: int = 2000
     num_reward_tokens: int = 1400
 
 
 def brief() -> Recipe:
-    """A recipe of a few updates a stage, for trying the machinery."""
-    few = Schedule(4, num_warmup=1)
-    return Recipe(few, few, few, few, few, few, few, few, 12, 400, 400)
+    """Return a recipe of a few updates a stage, for trying the machinery."""
+    return Recipe(dict.fromkeys(TRAININGS, Schedule(4, num_warmup=1)), 12, 400, 400)
 
 
 class Sampled(TypedDict):
@@ -174,7 +153,7 @@ def run(
         folder: one folder a stage; `folder/models` holds the finished models in the ordinary
             Hugging Face layout, 16-bit safetensors, each with its card and loss curve.
         recipe: the lengths; by default those of the shipped models.
-        seed: of weights and problems.
+        seed: the seed of weights and problems.
         only: stages to run.
         device: by default the CUDA device if there is one, else the CPU.
         compiled: whether to compile the networks; by default where a C++ compiler is at hand.
@@ -193,14 +172,14 @@ def run(
         shutil.which("g++") is not None if compiled is None else compiled,
     )
     for stage in STAGES:
-        if stage in only:
-            for progress in _RUNNERS[stage](workshop):
+        if stage in only and not workshop.is_done(stage):
+            for progress in workshop.sample() if stage == "samples" else workshop.train(stage):
                 yield StageProgress(stage, progress)
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where, how and on what the stages are trained."""
+    """The folder, the settings and the device of a training."""
 
     folder: Path
     recipe: Recipe
@@ -208,266 +187,144 @@ class Workshop:
     device: torch.device
     compiled: bool
 
+    @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer; trained where there is none yet."""
+        """The tokenizer; it is trained where there is none yet."""
         path = self.folder / "tokenizer"
         if not path.exists():
             train_tokenizer(self.seed).save_pretrained(path)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
         return tokenizer
 
-    def policy(self, stage: str) -> Qwen2ForCausalLM:
-        """The policy of a finished stage."""
-        size = SMALL_SIZE if stage == "small" else LARGE_SIZE
-        model = new_policy(size, self.tokenizer(), self.seed)
-        _load(model, self.folder / stage)
+    def policy(self, stage: str | None, size: Size = LARGE_SIZE) -> Qwen2ForCausalLM:
+        """Return the policy of a finished stage, or one with random weights."""
+        model = new_policy(size, self.tokenizer, self.seed)
+        if stage is not None:
+            self.load(model, stage)
         return model
 
+    def load(self, model: nn.Module, stage: str) -> None:
+        """Load the weights of a finished stage into a model."""
+        if not self.is_done(stage):
+            raise ValueError(
+                f"The stage {stage!r} has to be trained first. Got none in {self.folder / stage}."
+            )
+        path = self.folder / stage / "checkpoint" / "state.safetensors"
+        copy_weights(model, read_tensors(path)[0], path)
+
     def is_done(self, stage: str) -> bool:
-        """Whether a stage has been finished."""
+        """Return whether a stage has been finished."""
         return (self.folder / stage / "done").exists()
 
-    def batches(self, name: str, draw: Draw, schedule: Schedule) -> Batches:
-        """Batches for a policy; the name and the seed fix what is drawn."""
-        return self._batches(name, draw, schedule, self.recipe.num_tokens)
-
-    def reward_batches(self, name: str, draw: Draw, schedule: Schedule) -> Batches:
-        """Batches for a reward model; the name and the seed fix what is drawn."""
-        return self._batches(name, draw, schedule, self.recipe.num_reward_tokens)
-
-    def _batches(self, name: str, draw: Draw, schedule: Schedule, num_tokens: int) -> Batches:
-        seed = f"minimath-train/{name}/{self.seed}"
-        return Batches(draw, seed=seed, num_updates=schedule.num_updates, num_tokens=num_tokens)
-
-    def train(
-        self,
-        stage: str,
-        model: PreTrainedModel,
-        objective: Objective,
-        schedule: Schedule,
-        num_ground_layers: int = 0,
-        careful_layers: Sequence[int] = (),
-    ) -> Iterator[Progress]:
-        """Run the loop of a stage and mark it as finished."""
+    def train(self, name: str) -> Iterator[Progress]:
+        """Train a stage, mark it as finished, and ship its model if it has a name."""
+        stage, recipe = TRAININGS[name], self.recipe
+        schedule = recipe.schedules[name]
+        batches = Batches(
+            stage.draw(self),
+            seed=f"minimath-train/{stage.stream or name}/{self.seed}",
+            num_updates=schedule.num_updates,
+            num_tokens=recipe.num_reward_tokens if stage.judges else recipe.num_tokens,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)  # of the heads that are there for the training alone
+            objective = stage.begin(self, batches)
+        model = objective.model
         nn.Module.to(model, self.device)
         if self.device.type == "cpu":  # fused attention is slow there on short sequences
             model.set_attn_implementation("eager")
-        network = model.model  # of a policy or a reward model: all but the head
-        assert isinstance(network, nn.Module)
         if self.compiled:
+            network = model.model  # all but the head
             network.forward = torch.compile(network.forward, dynamic=True)
+        ground = objective.language_layer if isinstance(objective, StepLabels) else 0
         yield from train(
             model,
             objective,
             schedule,
-            self.folder / stage,
-            num_ground_layers=num_ground_layers,
-            careful_layers=careful_layers,
+            self.folder / name,
+            num_ground_layers=ground,
+            careful_layers=(ground,) if stage.compares else (),
         )
-        (self.folder / stage / "done").touch()
+        (self.folder / name / "done").touch()
+        if stage.ships:
+            if isinstance(objective, StepLabels):
+                objective.release()
+            self._ship(stage, [*stage.follows, name], model)
 
-    def ship(
-        self,
-        stages: Sequence[str],
-        model: Qwen2ForCausalLM | Qwen2ForProcessRewardModel,
-        recipe: str,
-    ) -> None:
-        """Save the model of the last of `stages` in 16 bits, with tokenizer, card and curves."""
-        name = NAMES[stages[-1]]
-        target = self.folder / "models" / name
+    def _ship(self, stage: "Stage", names: Sequence[str], model: Any) -> None:
+        """Save a model in 16 bits, with its tokenizer, its card and the curves of its stages."""
+        target = self.folder / "models" / stage.ships
         target.mkdir(parents=True, exist_ok=True)
-        if "forward" in vars(model.model):
-            del model.model.forward  # the compiled one
+        vars(model.model).pop("forward", None)  # the compiled one
         model.config.use_cache = True
         if isinstance(model, Qwen2ForCausalLM):
             model.generation_config.use_cache = True
         nn.Module.to(model, "cpu", torch.float16)
         model.save_pretrained(target)
-        self.tokenizer().save_pretrained(target)
-        (target / "losses.jsonl").write_text(self.curve(stages))
-        write_card(target, name, recipe, sum(p.numel() for p in model.parameters()))
-
-    def curve(self, stages: Sequence[str]) -> str:
-        """The loss curves of some stages, one report a line, each with the name of its stage."""
-        lines = [
-            json.dumps({"stage": stage, **report})
-            for stage in stages
-            for report in read_lines(self.folder / stage / "losses.jsonl", Reported)
+        self.tokenizer.save_pretrained(target)
+        curve = [
+            json.dumps({"stage": name, **report})
+            for name in names
+            for report in read_lines(self.folder / name / "losses.jsonl", Reported)
         ]
-        return "".join(f"{line}\n" for line in lines)
+        (target / "losses.jsonl").write_text("".join(f"{line}\n" for line in curve))
+        schedules = "\nthen: ".join(str(self.recipe.schedules[name]) for name in names)
+        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        write_card(target, stage.ships, f"{schedules}\n{stage.settings}", num_parameters)
+
+    def sample(self) -> Iterator[Progress]:
+        """Let the default policy solve training problems."""
+        path = self.folder / "samples"
+        path.mkdir(parents=True, exist_ok=True)
+        policy = self.policy("policy")
+        nn.Module.to(policy, self.device)
+        problems = self._sampled_problems()
+        number = {id(problem): index for index, problem in enumerate(problems)}
+        with (path / "solutions.jsonl").open("w") as file:
+            solutions = sample_solutions(policy, self.tokenizer, problems, seed=self.seed)
+            for done, (problem, steps) in enumerate(solutions, start=1):
+                file.write(json.dumps({"problem": number[id(problem)], "steps": steps}) + "\n")
+                if done % 192 == 0 or done == len(problems):
+                    yield Progress(done, len(problems), float("nan"), {}, 0.0, 0.0)
+        (path / "done").touch()
+
+    def samples(self) -> list[tuple[Problem, tuple[str, ...]]]:
+        """Return the policy's samples, with the problems drawn anew from their seed."""
+        if not self.is_done("samples"):
+            raise ValueError(f"The stage 'samples' has to be run first. Got none in {self.folder}.")
+        problems = self._sampled_problems()
+        records = read_lines(self.folder / "samples" / "solutions.jsonl", Sampled)
+        if not {record["problem"] for record in records} <= set(range(len(problems))):
+            raise ValueError(
+                f"Samples are of problems that were drawn. Got others in {self.folder}; accepted: "
+                f"0 to {len(problems) - 1}, as the recipe draws them."
+            )
+        return [(problems[r["problem"]], tuple(r["steps"])) for r in records if r["steps"]]
+
+    def _sampled_problems(self) -> list[Problem]:
+        return training_problems(f"minimath-train/samples/{self.seed}", self.recipe.num_samples)
 
 
-def _run_clean(workshop: Workshop) -> Iterator[Progress]:
-    if workshop.is_done("clean"):
-        return
-    tokenizer = workshop.tokenizer()
-    model = new_policy(LARGE_SIZE, tokenizer, workshop.seed)
-    draw = policy_examples(tokenizer, Mixture(families=LOOKED_UP), NATURAL)
-    schedule = workshop.recipe.clean
-    yield from workshop.train(
-        "clean", model, NextToken(model, workshop.batches("policy", draw, schedule)), schedule
-    )
+def _solutions(workshop: Workshop, mixture: Mixture) -> Draw:
+    return policy_examples(workshop.tokenizer, mixture, NATURAL)
 
 
-def _run_policy(workshop: Workshop) -> Iterator[Progress]:
-    if workshop.is_done("policy"):
-        return
-    tokenizer = workshop.tokenizer()
-    model = workshop.policy("clean")
-    draw = policy_examples(
-        tokenizer, Mixture(drills=0.15, misconceived=1.0, families=LEARNED_LAST), NATURAL
-    )
-    schedule = workshop.recipe.policy
-    batches = workshop.batches("misconceptions", draw, schedule)
-    yield from workshop.train("policy", model, NextToken(model, batches), schedule)
-
-
-def _run_practice(workshop: Workshop) -> Iterator[Progress]:
-    if workshop.is_done("practice"):
-        return
-    tokenizer, schedule = workshop.tokenizer(), workshop.recipe.practice
-    model = workshop.policy("policy")
-    mixture = Mixture(drills=0.1, levels=LONG, misconceived=1.0, families=PRACTISED)
-    batches = workshop.batches("practice", policy_examples(tokenizer, mixture, NATURAL), schedule)
-    yield from workshop.train("practice", model, NextToken(model, batches), schedule)
-    schedules = (workshop.recipe.clean, workshop.recipe.policy, schedule)
-    recipe = "\nthen: ".join(map(str, schedules))
-    workshop.ship(("clean", "policy", "practice"), model, f"{recipe}\n{NATURAL}")
-
-
-def _run_small(workshop: Workshop) -> Iterator[Progress]:
-    if workshop.is_done("small"):
-        return
-    tokenizer = workshop.tokenizer()
-    model = new_policy(SMALL_SIZE, tokenizer, workshop.seed)
-    exact = policy_examples(tokenizer, Mixture(families=LOOKED_UP), BLIND)
-    misconceived = policy_examples(tokenizer, Mixture(misconceived=1.0, families=LOOKED_UP), BLIND)
+def _blind_solutions(workshop: Workshop) -> Draw:
+    """Draw exact solutions, then misconceptions with blind spots."""
+    tokenizer, mixture = workshop.tokenizer, replace(LOOKED_UP, misconceived=1.0)
+    exact = policy_examples(tokenizer, LOOKED_UP, BLIND)
+    misconceived = policy_examples(tokenizer, mixture, BLIND)
 
     def draw(random: Random, progress: float) -> Example:
         return (exact if progress < 0.6 else misconceived)(random, progress)
 
-    schedule = workshop.recipe.small
-    batches = workshop.batches("small", draw, schedule)
-    yield from workshop.train("small", model, NextToken(model, batches), schedule)
-    workshop.ship(("small",), model, f"{schedule}\n{BLIND}")
+    return draw
 
 
-def _run_samples(workshop: Workshop) -> Iterator[Progress]:
-    if workshop.is_done("samples"):
-        return
-    path = workshop.folder / "samples"
-    path.mkdir(parents=True, exist_ok=True)
-    policy = workshop.policy("policy")
-    nn.Module.to(policy, workshop.device)
-    problems = _sampled_problems(workshop)
-    number = {id(problem): index for index, problem in enumerate(problems)}
-    with (path / "solutions.jsonl").open("w") as file:
-        solutions = sample_solutions(policy, workshop.tokenizer(), problems, seed=workshop.seed)
-        for done, (problem, steps) in enumerate(solutions, start=1):
-            file.write(json.dumps({"problem": number[id(problem)], "steps": steps}) + "\n")
-            if done % 192 == 0 or done == len(problems):
-                yield Progress(done, len(problems), float("nan"), {}, 0.0, 0.0)
-    (path / "done").touch()
-
-
-def _sampled_problems(workshop: Workshop) -> list[Problem]:
-    seed = f"minimath-train/samples/{workshop.seed}"
-    return training_problems(seed, workshop.recipe.num_samples)
-
-
-def read_samples(workshop: Workshop) -> list[tuple[Problem, tuple[str, ...]]]:
-    """The policy's samples, with the problems drawn anew from their seed."""
-    if not workshop.is_done("samples"):
-        raise ValueError(f"The stage 'samples' has to be run first. Got none in {workshop.folder}.")
-    problems = _sampled_problems(workshop)
-    records = read_lines(workshop.folder / "samples" / "solutions.jsonl", Sampled)
-    if not {record["problem"] for record in records} <= set(range(len(problems))):
-        raise ValueError(
-            f"Samples are of problems that were drawn. Got others in {workshop.folder}; accepted: "
-            f"0 to {len(problems) - 1}, as the recipe draws them."
-        )
-    return [(problems[r["problem"]], tuple(r["steps"])) for r in records if r["steps"]]
-
-
-def _run_ground(workshop: Workshop) -> Iterator[Progress]:
-    if workshop.is_done("ground"):
-        return
-    schedule = workshop.recipe.ground
-    model = workshop.policy("clean")
-    _mark(workshop, model)
-    objective = TokenKept(model, workshop.reward_batches("ground", _misjudged(workshop), schedule))
-    yield from workshop.train("ground", model, objective, schedule)
-
-
-def _run_reward(workshop: Workshop) -> Iterator[Progress]:
-    if workshop.is_done("reward"):
-        return
-    schedule = workshop.recipe.reward
-    batches = workshop.reward_batches("reward", _judged(workshop), schedule)
-    model, objective = _judge(workshop, "ground", 3, batches, Losses(language=0.0))
-    ground = objective.language_layer
-    draw, random = _misjudged(workshop), Random(f"minimath-train/comparison/{workshop.seed}")
-    examples = [draw(random, 0.5) for _ in range(NUM_COMPARED)]
-    compare_first(model, ground, examples)
-    for part in (model.model.embed_tokens, *model.model.layers[:ground]):
-        part.requires_grad_(False)
-    yield from workshop.train("reward", model, objective, schedule, careful_layers=(ground,))
-
-
-def _run_tuned(workshop: Workshop) -> Iterator[Progress]:
-    if workshop.is_done("tuned"):
-        return
-    schedule = workshop.recipe.tuned
-    mixture = Mixture(drills=0.1, levels=LONG, families=PRACTISED)
-    batches = workshop.reward_batches("tuned", _judged(workshop, mixture), schedule)
-    model, objective = _judge(workshop, "ground", 3, batches, Losses())
-    _load(model, workshop.folder / "reward")
-    ground = objective.language_layer
-    yield from workshop.train(
-        "tuned", model, objective, schedule, num_ground_layers=ground, careful_layers=(ground,)
-    )
-    objective.release()
-    recipe = f"{workshop.recipe.reward}\nthen: {schedule}\n{objective.weights}"
-    workshop.ship(("ground", "reward", "tuned"), model, recipe)
-
-
-def _run_weak(workshop: Workshop) -> Iterator[Progress]:
-    if workshop.is_done("weak"):
-        return
-    schedule = workshop.recipe.weak
-    at_markers = Losses(token=0.0, language=0.1, surprise=0.0)
-    batches = workshop.reward_batches("weak", _judged(workshop), schedule)
-    model, objective = _judge(workshop, "small", 1, batches, at_markers)
-    _mark(workshop, model)
-    yield from workshop.train("weak", model, objective, schedule, objective.language_layer)
-    objective.release()
-    workshop.ship(("weak",), model, f"{schedule}\n{at_markers}")
-
-
-def _mark(workshop: Workshop, model: PreTrainedModel) -> None:
-    """Let the step marker begin as the step separator."""
-    tokenizer = workshop.tokenizer()
-    (separator,) = encode(tokenizer, STEP_SEPARATOR)
-    read_alike(model, token_id(tokenizer, STEP_MARKER), separator)
-
-
-def _judge(
-    workshop: Workshop, ground: str, extra_layers: int, batches: Batches, losses: Losses
-) -> tuple[Qwen2ForProcessRewardModel, StepLabels]:
-    """A reward model of `extra_layers` on top of the policy of the stage `ground`."""
-    tokenizer = workshop.tokenizer()
-    policy = workshop.policy(ground)
-    marker = token_id(tokenizer, STEP_MARKER)
-    model = new_reward_model(policy, extra_layers, workshop.seed)
-    layers = int(policy.config.num_hidden_layers)
-    return model, StepLabels(model, batches, marker, layers, losses)
-
-
-def _misjudged(workshop: Workshop, mixture: Mixture | None = None) -> Draw:
-    """Misconceptions and errors of inattention."""
-    tokenizer, mixture = workshop.tokenizer(), mixture or Mixture(families=LOOKED_UP)
-    synthetic = synthetic_examples(tokenizer, mixture, NATURAL)
-    inattentive = inattentive_examples(tokenizer, mixture, NATURAL)
+def _misjudged(workshop: Workshop, mixture: Mixture = LOOKED_UP) -> Draw:
+    """Draw solutions with misconceptions and errors of inattention."""
+    synthetic = synthetic_examples(workshop.tokenizer, mixture, NATURAL)
+    inattentive = inattentive_examples(workshop.tokenizer, mixture, NATURAL)
 
     def draw(random: Random, progress: float) -> Example:
         return (inattentive if random.random() < 0.4 else synthetic)(random, progress)
@@ -475,11 +332,12 @@ def _misjudged(workshop: Workshop, mixture: Mixture | None = None) -> Draw:
     return draw
 
 
-def _judged(workshop: Workshop, mixture: Mixture | None = None) -> Draw:
-    """The same, and the policy's own samples: after a while, or with a mixture all along."""
-    tokenizer, synthetic = workshop.tokenizer(), _misjudged(workshop, mixture)
-    samples_from = SAMPLES_FROM if mixture is None else 0.0
-    own = cache(lambda: sampled_examples(tokenizer, read_samples(workshop)))
+def _judged(
+    workshop: Workshop, mixture: Mixture = LOOKED_UP, samples_from: float = SAMPLES_FROM
+) -> Draw:
+    """Draw the same solutions and, from some progress on, the policy's own samples."""
+    synthetic = _misjudged(workshop, mixture)
+    own = cache(lambda: sampled_examples(workshop.tokenizer, workshop.samples()))
 
     def draw(random: Random, progress: float) -> Example:
         if progress >= samples_from and random.random() < 0.5:
@@ -489,25 +347,146 @@ def _judged(workshop: Workshop, mixture: Mixture | None = None) -> Draw:
     return draw
 
 
-_RUNNERS: dict[str, Callable[[Workshop], Iterator[Progress]]] = {
-    "clean": _run_clean,
-    "policy": _run_policy,
-    "practice": _run_practice,
-    "small": _run_small,
-    "samples": _run_samples,
-    "ground": _run_ground,
-    "reward": _run_reward,
-    "tuned": _run_tuned,
-    "weak": _run_weak,
+def _next_token(
+    workshop: Workshop, batches: Batches, start: str | None = None, size: Size = LARGE_SIZE
+) -> NextToken:
+    return NextToken(workshop.policy(start, size), batches)
+
+
+def _token_kept(workshop: Workshop, batches: Batches) -> TokenKept:
+    model = workshop.policy("clean")
+    _mark(workshop, model)
+    return TokenKept(model, batches)
+
+
+def _step_labels(
+    workshop: Workshop,
+    batches: Batches,
+    losses: Losses = EVERYWHERE,
+    ground: str = "ground",
+    size: Size = LARGE_SIZE,
+    extra_layers: int = 3,
+) -> StepLabels:
+    """Put layers on top of the policy of the stage `ground`."""
+    model = new_reward_model(workshop.policy(ground, size), extra_layers, workshop.seed)
+    marker = token_id(workshop.tokenizer, STEP_MARKER)
+    return StepLabels(model, batches, marker, size.layers, losses)
+
+
+def _reward(workshop: Workshop, batches: Batches) -> StepLabels:
+    """Set the first layer on top by hand; the layers below are not trained."""
+    objective = _step_labels(workshop, batches, ON_TOP)
+    model, ground = objective.model, objective.language_layer
+    draw, random = _misjudged(workshop), Random(f"minimath-train/comparison/{workshop.seed}")
+    compare_first(model, ground, [draw(random, 0.5) for _ in range(NUM_COMPARED)])
+    for part in (model.model.embed_tokens, *model.model.layers[:ground]):
+        part.requires_grad_(False)
+    return objective
+
+
+def _tuned(workshop: Workshop, batches: Batches) -> StepLabels:
+    objective = _step_labels(workshop, batches)
+    workshop.load(objective.model, "reward")
+    return objective
+
+
+def _weak(workshop: Workshop, batches: Batches) -> StepLabels:
+    objective = _step_labels(workshop, batches, AT_MARKERS, "small", SMALL_SIZE, extra_layers=1)
+    _mark(workshop, objective.model)
+    return objective
+
+
+def _mark(workshop: Workshop, model: PreTrainedModel) -> None:
+    """Let the step marker begin as the step separator."""
+    (separator,) = encode(workshop.tokenizer, STEP_SEPARATOR)
+    read_alike(model, token_id(workshop.tokenizer, STEP_MARKER), separator)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage that trains a network.
+
+    Attributes:
+        schedule: its schedule for the shipped models.
+        draw: makes the function that draws the examples.
+        begin: makes the objective, with the model as it is at the start.
+        stream: the name of the stream of problems; by default that of the stage.
+        judges: whether it trains a reward model, or the ground for one.
+        compares: whether the first layer on top was set by hand.
+        ships: the name under which its model is shipped, if it is.
+        follows: the stages before it whose schedules and loss curves are shipped with it.
+        settings: what its card says beside the schedules.
+    """
+
+    schedule: Schedule
+    draw: Callable[[Workshop], Draw]
+    begin: Callable[[Workshop, Batches], NextToken | TokenKept | StepLabels]
+    stream: str = ""
+    judges: bool = False
+    compares: bool = False
+    ships: str = ""
+    follows: tuple[str, ...] = ()
+    settings: object = None
+
+
+TRAININGS: Mapping[str, Stage] = {
+    "clean": Stage(
+        Schedule(6000), partial(_solutions, mixture=LOOKED_UP), _next_token, stream="policy"
+    ),
+    "policy": Stage(
+        Schedule(1600, learning_rate=8e-3, adam_rate=1e-3, num_warmup=50),
+        partial(_solutions, mixture=LEARNED_LAST),
+        partial(_next_token, start="clean"),
+        stream="misconceptions",
+    ),
+    "practice": Stage(
+        Schedule(900, learning_rate=6e-3, adam_rate=6e-4, num_warmup=50),
+        partial(_solutions, mixture=PRACTISED),
+        partial(_next_token, start="policy"),
+        ships="minimath-policy",
+        follows=("clean", "policy"),
+        settings=NATURAL,
+    ),
+    "small": Stage(
+        Schedule(5000),
+        _blind_solutions,
+        partial(_next_token, size=SMALL_SIZE),
+        ships="minimath-policy-small",
+        settings=BLIND,
+    ),
+    "ground": Stage(
+        Schedule(600, learning_rate=1e-2, adam_rate=1e-3, num_warmup=50),
+        _misjudged,
+        _token_kept,
+        judges=True,
+    ),
+    "reward": Stage(
+        Schedule(3000, learning_rate=1e-2, adam_rate=1e-3),
+        _judged,
+        _reward,
+        judges=True,
+        compares=True,
+    ),
+    "tuned": Stage(
+        Schedule(1500, learning_rate=5e-3, adam_rate=5e-4, num_warmup=50, ground_share=0.3),
+        partial(_judged, mixture=PRACTISED, samples_from=0.0),
+        _tuned,
+        judges=True,
+        compares=True,
+        ships="minimath-reward",
+        follows=("ground", "reward"),
+        settings=EVERYWHERE,
+    ),
+    "weak": Stage(
+        Schedule(2000, learning_rate=1e-2, adam_rate=1e-3, ground_share=0.3),
+        _judged,
+        _weak,
+        judges=True,
+        ships="minimath-reward-weak",
+        settings=AT_MARKERS,
+    ),
 }
+"""The stages that train; the stage "samples" is `Workshop.sample`."""
 
-
-def _load(model: nn.Module, folder: Path) -> None:
-    """Load the weights of a finished stage into a model."""
-    if not (folder / "done").exists():
-        raise ValueError(
-            f"The stage {folder.name!r} has to be trained first. Got none in {folder}."
-        )
-    path = folder / "checkpoint" / "state.safetensors"
-    tensors, _ = read_tensors(path)
-    copy_weights(model, tensors, path)
+NAMES = {name: stage.ships for name, stage in TRAININGS.items() if stage.ships}
+"""Stage -> the name under which its model is shipped."""

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ from llmsmc.models.rewards.conventions.prm_head import Qwen2ForProcessRewardMode
 ERRORFUL = Rates(
     carry=(0.6, 0.4), borrow=(0.6, 0.4), product=(0.55, 0.3), quotient=(0.5, 0.3), slip=0.1
 )
-"""For the beginning: about as many wrong one-step solutions as right ones."""
+"""Rates for the beginning: about as many wrong one-step solutions as right ones."""
 
 LARGEST_SURPRISE = 5.0
 """Nats; beyond that a token is simply wrong."""
@@ -49,36 +50,22 @@ EXACT = 0.25
 """Share of solutions without any error, from which the lower layers learn most."""
 
 LATE = 0.5
-"""Share of the others that are right up to a step drawn evenly. A filter keeps what is right, so
+"""Share of the others that are right up to a step drawn evenly. A filter keeps right solutions, so
 that it asks about steps behind many right ones; solutions drawn freely go wrong early."""
 
 
+@dataclass
 class Late:
-    """Calculates rightly a number of times, then as another calculator."""
+    """A calculator that is right `num_right` times, and then calculates as another one."""
 
-    def __init__(self, calculator: Calculator, num_right: int) -> None:
-        """Make a calculator that is right `num_right` times."""
-        self.calculator, self.num_right = calculator, num_right
+    calculator: Calculator
+    num_right: int
 
-    def _next(self) -> Calculator:
+    def calculate(self, sign: str, left: int, right: int) -> int:
+        """Return `left sign right`, as long as it is right."""
         self.num_right -= 1
-        return Exact() if self.num_right >= 0 else self.calculator
-
-    def add(self, left: int, right: int) -> int:
-        """Return left + right."""
-        return self._next().add(left, right)
-
-    def subtract(self, left: int, right: int) -> int:
-        """Return left - right."""
-        return self._next().subtract(left, right)
-
-    def multiply(self, left: int, right: int) -> int:
-        """Return left * right."""
-        return self._next().multiply(left, right)
-
-    def divide(self, left: int, right: int) -> int:
-        """Return the quotient, rounded down."""
-        return self._next().divide(left, right)
+        calculator = Exact() if self.num_right >= 0 else self.calculator
+        return calculator.calculate(sign, left, right)
 
     def confuses(self, misconception: str) -> bool:
         """Return whether a misconception about method strikes here."""
@@ -88,7 +75,7 @@ class Late:
 def new_reward_model(
     policy: Qwen2ForCausalLM, extra_layers: int, seed: int
 ) -> Qwen2ForProcessRewardModel:
-    """A reward model that starts from a policy's embeddings and layers.
+    """Return a reward model that starts from a policy's embeddings and layers.
 
     The layers on top begin as the identity: their outputs are zero.
     """
@@ -119,7 +106,7 @@ def read_alike(model: PreTrainedModel, token_id: int, other_id: int) -> None:
 
 
 def labelled(tokenizer: PreTrainedTokenizerBase, problem: Problem, steps: Sequence[str]) -> Example:
-    """One solution in the layout of the reward model, with its labels.
+    """Return one solution in the layout of the reward model, with its labels.
 
     Returns:
         Token ids; whether all is right up to and with each token (1, 0, or ignored in the
@@ -153,7 +140,7 @@ def labelled(tokenizer: PreTrainedTokenizerBase, problem: Problem, steps: Sequen
 def synthetic_examples(
     tokenizer: PreTrainedTokenizerBase, mixture: Mixture, rates: Rates
 ) -> Callable[[Random, float], Example]:
-    """Draws solutions with misconceptions: many errors at first, then those of `rates`."""
+    """Return a draw of solutions with misconceptions: many errors at first, later `rates`."""
 
     def draw(random: Random, progress: float) -> Example:
         problem = mixture.draw(random, progress)
@@ -170,7 +157,7 @@ def synthetic_examples(
 def sampled_examples(
     tokenizer: PreTrainedTokenizerBase, samples: Sequence[tuple[Problem, Sequence[str]]]
 ) -> Callable[[Random, float], Example]:
-    """Draws from a policy's own samples."""
+    """Return a draw of the policy's own samples."""
 
     def draw(random: Random, progress: float) -> Example:
         problem, steps = samples[random.randrange(len(samples))]
@@ -182,7 +169,7 @@ def sampled_examples(
 def inattentive_examples(
     tokenizer: PreTrainedTokenizerBase, mixture: Mixture, rates: Rates
 ) -> Callable[[Random, float], Example]:
-    """Draws solutions with misconceptions in which a digit, a letter or a name is another one.
+    """Return a draw of solutions in which a digit, a letter or a name is replaced by another.
 
     A policy makes such errors too, of any kind and any size, and a reward model that knows the
     misconceptions alone overlooks them.
@@ -203,7 +190,7 @@ def inattentive_examples(
 
 
 KINDS = (r"\d", r"(?<![A-Za-z])[a-z](?![a-z])", r"[A-Z][a-z]{2}(?![a-z])")
-"""What is mistaken for another of its kind: digits, letters that stand for numbers, names."""
+"""The kinds of slips: digits, letters that stand for numbers, names."""
 
 
 def _miswritten(random: Random, step: str, question: str) -> str:
@@ -218,7 +205,7 @@ def _miswritten(random: Random, step: str, question: str) -> str:
 
 
 def _cut(random: Random, problem: Problem, steps: Sequence[str]) -> Sequence[str]:
-    """Four times in five, stop soon after the first error: what follows teaches little."""
+    """Stop soon after the first error, four times in five: later steps teach little."""
     if random.random() < 0.2:
         return steps
     return steps[: num_correct_steps(problem, steps) + random.randint(1, 3)]
@@ -234,6 +221,7 @@ class Losses:
     surprise: float = 0.5
 
 
+@dataclass
 class TokenKept:
     """Cross-entropy of the right next token, and how badly the token itself can be read.
 
@@ -241,12 +229,13 @@ class TokenKept:
     on top that is to compare both needs both.
     """
 
-    def __init__(self, model: Qwen2ForCausalLM, batches: Batches) -> None:
-        """Train `model` on batches of `labelled` examples."""
-        self.model = model
-        self.batches = batches
-        model.probe = nn.Linear(model.config.hidden_size, model.config.hidden_size)
-        self.probe: nn.Module = model.probe
+    model: Qwen2ForCausalLM
+    batches: Batches
+
+    def __post_init__(self) -> None:
+        """Add the layer that reads the token."""
+        width = self.model.config.hidden_size
+        self.probe = self.model.probe = nn.Linear(width, width)
 
     def __call__(self, update: int) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of an update, and its parts."""
@@ -261,47 +250,36 @@ class TokenKept:
         written = (written - written.mean(0)) / written.var(0).mean().sqrt()
         language = cross_entropy(words, due[:, 1:][here], ignore_index=IGNORED)
         kept = mse_loss(read, written)
-        figures = {
-            "language": float(language.detach()),
-            "kept": float(kept.detach()),
-            "tokens": float(ids.numel()),
-        }
-        return language + kept, figures
+        figures = {"language": float(language.detach()), "kept": float(kept.detach())}
+        return language + kept, {**figures, "tokens": float(ids.numel())}
 
 
+@dataclass
 class StepLabels:
-    """Cross-entropy of labels and of the right next token; error of the surprise told."""
+    """Cross-entropy of labels and of the right next token; error of the surprise told.
 
-    def __init__(
-        self,
-        model: Qwen2ForProcessRewardModel,
-        batches: Batches,
-        marker_id: int,
-        language_layer: int,
-        weights: Losses | None = None,
-    ) -> None:
-        """Train a reward model.
+    Attributes:
+        model: the reward model.
+        batches: batches of `labelled` examples.
+        marker_id: the token at which scores are read.
+        language_layer: the number of layers after which the next token is predicted.
+        weights: the weights of the parts.
+    """
 
-        Args:
-            model: the reward model.
-            batches: of `labelled` examples.
-            marker_id: the token at which scores are read.
-            language_layer: number of layers after which the next token is predicted.
-            weights: of the parts.
-        """
-        self.model = model
-        self.batches = batches
-        self.marker_id = marker_id
-        self.language_layer = language_layer
-        self.weights = weights or Losses()
-        # Part of the model as long as it is trained, so that it is trained and saved with it.
-        model.surprise = nn.Linear(model.config.hidden_size, 1)
-        self.surprise: nn.Module = model.surprise
-        upper = model.model.layers[language_layer]
+    model: Qwen2ForProcessRewardModel
+    batches: Batches
+    marker_id: int
+    language_layer: int
+    weights: Losses
+
+    def __post_init__(self) -> None:
+        """Add a layer for the training alone, as a part of the model that is saved with it."""
+        self.surprise = self.model.surprise = nn.Linear(self.model.config.hidden_size, 1)
+        upper = self.model.model.layers[self.language_layer]
         self._brake = upper.register_forward_pre_hook(_braked)
 
     def release(self) -> None:
-        """Leave the model as it is used: without what was there for the training alone."""
+        """Remove the parts that are there for the training alone."""
         self._brake.remove()
         del self.model.surprise
 
@@ -322,27 +300,17 @@ class StepLabels:
             told = self.surprise(middle[:, 1:][here]).float().squeeze(-1)
         labels, wanted, written = right[labelled], due[:, 1:][here], ids[:, 1:][here]
         marked = ids[labelled] == self.marker_id
-        token = cross_entropy(logits, labels)
-        marker = cross_entropy(logits[marked], labels[marked])
-        language = cross_entropy(words, wanted, ignore_index=IGNORED)
         felt = cross_entropy(words.detach(), written, reduction="none").clamp(max=LARGEST_SURPRISE)
-        surprise = smooth_l1_loss(told, felt)
-        loss = (
-            self.weights.token * token
-            + self.weights.marker * marker
-            + self.weights.language * language
-            + self.weights.surprise * surprise
-        )
-        hits = (logits[marked].argmax(-1) == labels[marked]).float().mean()
-        figures = {
-            "token": float(token.detach()),
-            "marker": float(marker.detach()),
-            "language": float(language.detach()),
-            "surprise": float(surprise.detach()),
-            "accuracy": float(hits),
-            "tokens": float(ids.numel()),
+        parts = {
+            "token": cross_entropy(logits, labels),
+            "marker": cross_entropy(logits[marked], labels[marked]),
+            "language": cross_entropy(words, wanted, ignore_index=IGNORED),
+            "surprise": smooth_l1_loss(told, felt),
         }
-        return loss, figures
+        loss: Any = sum(getattr(self.weights, name) * part for name, part in parts.items())
+        hits = (logits[marked].argmax(-1) == labels[marked]).float().mean()
+        figures = {name: float(part.detach()) for name, part in parts.items()}
+        return loss, {**figures, "accuracy": float(hits), "tokens": float(ids.numel())}
 
 
 def _braked(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -36,7 +36,7 @@ def sample_solutions(
     temperature: float = 1.0,
     batch_size: int = 192,
 ) -> Iterator[tuple[Problem, tuple[str, ...]]]:
-    """One solution of each problem at a temperature (0: greedy), as its steps.
+    """Yield one solution of each problem at a temperature (0: greedy), as its steps.
 
     Problems of a level go through together, since their solutions are about equally long. The
     global generator of torch is left as it was.

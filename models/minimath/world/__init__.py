@@ -1,1 +1,1 @@
-"""What MiniMath problems are made of: numbers, facts, expressions."""
+"""The parts of MiniMath problems: numbers, facts, expressions."""

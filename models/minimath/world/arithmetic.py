@@ -1,4 +1,4 @@
-"""Who calculates: an exact calculator, and one with misconceptions.
+"""The calculators: an exact one, and one with misconceptions.
 
 Every MiniMath solution is written by a family's `solve(calculator)`. With the exact
 calculator that is the reference solution; with a `Misconceived` one it is a solution
@@ -10,6 +10,8 @@ likely continuation is wrong (greedy decoding fails, a majority is misled) while
 is still drawn often (a filter can find it). *Slips* are rare and have no trigger.
 """
 
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol, runtime_checkable
@@ -19,45 +21,29 @@ from typing import Protocol, runtime_checkable
 class Calculator(Protocol):
     """Carries out the operations of a solution, rightly or not."""
 
-    def add(self, left: int, right: int) -> int:
-        """Return left + right."""
-        ...
-
-    def subtract(self, left: int, right: int) -> int:
-        """Return left - right."""
-        ...
-
-    def multiply(self, left: int, right: int) -> int:
-        """Return left * right."""
-        ...
-
-    def divide(self, left: int, right: int) -> int:
-        """The quotient; rounded down where the division does not come out."""
+    def calculate(self, sign: str, left: int, right: int) -> int:
+        """Return `left sign right`; a quotient is rounded down where it does not come out."""
         ...
 
     def confuses(self, misconception: str) -> bool:
-        """Whether the solver falls for a misconception about method (not arithmetic) here."""
+        """Return whether a misconception about method (not arithmetic) strikes here."""
         ...
 
 
+OPERATIONS: Mapping[str, Callable[[int, int], int]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.floordiv,
+}
+
+
 class Exact:
-    """Right every time."""
+    """A calculator that is right every time."""
 
-    def add(self, left: int, right: int) -> int:
-        """Return left + right."""
-        return left + right
-
-    def subtract(self, left: int, right: int) -> int:
-        """Return left - right."""
-        return left - right
-
-    def multiply(self, left: int, right: int) -> int:
-        """Return left * right."""
-        return left * right
-
-    def divide(self, left: int, right: int) -> int:
-        """Return the quotient, rounded down."""
-        return left // right
+    def calculate(self, sign: str, left: int, right: int) -> int:
+        """Return `left sign right`."""
+        return OPERATIONS[sign](left, right)
 
     def confuses(self, misconception: str) -> bool:
         """Return whether a misconception about method strikes here."""
@@ -88,38 +74,33 @@ class Rates:
     slip: float = 0.01
 
 
+@dataclass
 class Misconceived:
-    """Calculates under misconceptions, drawn with a random source."""
+    """A calculator under misconceptions, which `random` draws at `rates`."""
 
-    def __init__(self, random: Random, rates: Rates | None = None) -> None:
-        """Make a calculator that consumes `random` and errs at `rates`."""
-        self.random = random
-        self.rates = rates or Rates()
+    random: Random
+    rates: Rates = field(default_factory=Rates)
 
-    def add(self, left: int, right: int) -> int:
-        """Return left + right, or what is taken for it."""
-        units = left % 10 + right % 10
-        forgets = units >= 10 and self._strikes(self.rates.carry, strong=units >= 13)
-        return self._slip(left + right - 10 * forgets)
-
-    def subtract(self, left: int, right: int) -> int:
-        """Return left - right, or what is taken for it."""
-        missing = right % 10 - left % 10
-        forgets = missing > 0 and self._strikes(self.rates.borrow, strong=missing >= 4)
-        return self._slip(left - right + 10 * forgets)
-
-    def multiply(self, left: int, right: int) -> int:
-        """Return left * right, or what is taken for it."""
-        strikes = self._strikes(self.rates.product, strong=min(left, right) >= 6)
-        factor = min(left, right)  # one group of the larger factor too many or too few
-        off = (max(left, right) if factor > 1 else 1) * self.random.choice((-1, 1)) * strikes
-        return self._slip(left * right + off)
-
-    def divide(self, left: int, right: int) -> int:
-        """Return the quotient, rounded down, or what is taken for it."""
-        quotient = left // right
-        strikes = self._strikes(self.rates.quotient, strong=quotient >= 8)
-        return self._slip(quotient + self.random.choice((-1, 1)) * strikes)
+    def calculate(self, sign: str, left: int, right: int) -> int:
+        """Return `left sign right`, or the result that is taken for it."""
+        result, rates = OPERATIONS[sign](left, right), self.rates
+        if sign == "+":
+            units = left % 10 + right % 10
+            result -= 10 * (units >= 10 and self._strikes(rates.carry, strong=units >= 13))
+        elif sign == "-":
+            missing = right % 10 - left % 10
+            result += 10 * (missing > 0 and self._strikes(rates.borrow, strong=missing >= 4))
+        elif sign == "*":
+            strikes = self._strikes(rates.product, strong=min(left, right) >= 6)
+            # One group of the larger factor too many or too few.
+            group = max(left, right) if min(left, right) > 1 else 1
+            result += group * self.random.choice((-1, 1)) * strikes
+        else:
+            strikes = self._strikes(rates.quotient, strong=result >= 8)
+            result += self.random.choice((-1, 1)) * strikes
+        if self.random.random() < rates.slip:
+            result += self.random.choice((-10, -1, 1, 10))
+        return result
 
     def confuses(self, misconception: str) -> bool:
         """Return whether a misconception about method strikes here."""
@@ -127,8 +108,3 @@ class Misconceived:
 
     def _strikes(self, rates: tuple[float, float], *, strong: bool) -> bool:
         return self.random.random() < (rates[0] if strong else rates[1])
-
-    def _slip(self, value: int) -> int:
-        if self.random.random() >= self.rates.slip:
-            return value
-        return value + self.random.choice((-10, -1, 1, 10))

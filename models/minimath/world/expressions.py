@@ -33,7 +33,7 @@ class Unreadable(Exception):
 
 
 def find_chains(text: str, variables: Mapping[str, int]) -> list[Chain]:
-    """All equality chains of a text, longest possible, from left to right."""
+    """Return all equality chains of a text, longest possible, from left to right."""
     chains = []
     for run in _mathematical_runs(text, variables):
         if "=" not in run:
@@ -59,7 +59,7 @@ def find_chains(text: str, variables: Mapping[str, int]) -> list[Chain]:
 
 
 def evaluate(text: str, variables: Mapping[str, int]) -> Fraction | None:
-    """The exact value of an expression, or None where the text is none."""
+    """Return the exact value of an expression, or None where the text is none."""
     tokens = _tokens(text, variables)
     return None if tokens is None else _value_or_none(tokens, variables)
 
@@ -108,7 +108,7 @@ def _value_or_none(tokens: list[str], variables: Mapping[str, int]) -> Fraction 
 
 
 def _longest_readable_tail(tokens: list[str], variables: Mapping[str, int]) -> list[str]:
-    """Words such as an article ``a`` may stand before the expression: drop what does not fit."""
+    """Drop the words before an expression, such as an article ``a``."""
     for start in range(len(tokens)):
         if _value_or_none(tokens[start:], variables) is not None:
             return tokens[start:]

@@ -1,16 +1,16 @@
-"""What is true of a problem, as the checker looks it up."""
+"""The facts of a problem, as the checker looks them up."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Something that a sentence can be about, and the values that are true of it.
+    """A subject of sentences, and the values that are true of it.
 
     Attributes:
         words: all of them appear in a clause that speaks of the subject, such as
             ``("Ann", "apples")`` or ``("term", "5")``.
-        values: what may truly be said of it: a number stated of the subject must be one of these.
+        values: the true values; a number stated of the subject must be one of these.
     """
 
     words: tuple[str, ...]

@@ -15,11 +15,11 @@ HOPELESS = Rates(
 def test_as_many_results_are_right_as_was_said() -> None:
     calculator = Late(Misconceived(Random(0), HOPELESS), 3)
     right = [
-        calculator.add(17, 26) == 43,
-        calculator.subtract(43, 26) == 17,
-        calculator.multiply(7, 8) == 56,
-        calculator.divide(56, 7) == 8,
-        calculator.add(17, 26) == 43,
+        calculator.calculate("+", 17, 26) == 43,
+        calculator.calculate("-", 43, 26) == 17,
+        calculator.calculate("*", 7, 8) == 56,
+        calculator.calculate("/", 56, 7) == 8,
+        calculator.calculate("+", 17, 26) == 43,
     ]
     assert right[:3] == [True, True, True]
     assert not all(right[3:])

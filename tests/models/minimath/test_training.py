@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from benchmarks.discrimination import auroc, discrimination, step_accuracy
 from llmsmc.errors import InputError
 from llmsmc.models import LanguageModel, RewardModel
 from llmsmc.models.minimath.checker import num_correct_steps
@@ -21,7 +22,6 @@ from llmsmc.models.minimath.tokenizer import STEP_MARKER, train_tokenizer
 from llmsmc.models.minimath.training.corpus import IGNORED, Batches, Mixture, policy_examples
 from llmsmc.models.minimath.training.files import copy_weights, read_lines, read_tensors
 from llmsmc.models.minimath.training.loop import Reported, Schedule, train
-from llmsmc.models.minimath.training.measure import auroc, discrimination, step_accuracy
 from llmsmc.models.minimath.training.policy import NextToken, Size, new_policy
 from llmsmc.models.minimath.training.recipe import NAMES, STAGES, brief, run
 from llmsmc.models.minimath.training.reward import labelled

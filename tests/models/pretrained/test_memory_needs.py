@@ -8,11 +8,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.memory import POLICIES, REWARD, reward_size, run_table, weights_table
+from benchmarks.memory_needs import model_size
 from llmsmc import InputError
 from llmsmc.models.caches.row_cache import RowCache
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.pretrained.loading import Placement
-from llmsmc.models.pretrained.memory_needs import model_size
 
 ROOT = Path(__file__).resolve().parents[3]
 

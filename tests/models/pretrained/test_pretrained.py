@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from llmsmc import InputError
+from llmsmc.errors import MissingExtraError
 from llmsmc.models.caches.row_cache import CacheRows
 from llmsmc.models.policies.decoding.requests import StepRequest
 from llmsmc.models.policies.language_model import LanguageModel
@@ -224,8 +226,8 @@ def test_settings_that_are_refused(policy_folder: Path, monkeypatch: pytest.Monk
     assert LanguageModel.from_pretrained(policy_folder, quantization="none").quantization is None
     half = LanguageModel.from_pretrained(policy_folder, dtype="bfloat16")
     assert half.model.dtype == torch.bfloat16
-    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
-    with pytest.raises(InputError, match="pip install bitsandbytes"):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'llmsmc\[quantization\]'"):
         quantization_config("nf4", torch.float32)
 
 

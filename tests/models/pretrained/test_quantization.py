@@ -1,8 +1,10 @@
 """Double quantization, checkpoints that are quantised already, adapters."""
 
+import importlib.util
 import json
 import logging
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,7 @@ def test_casts_are_not_told_of_at_every_product(
 
 
 PRE_QUANTISED: list[tuple[dict[str, Any], str]] = [
-    ({"quant_method": "gptq", "bits": 4, "group_size": 128}, "optimum gptqmodel"),
+    ({"quant_method": "gptq", "bits": 4, "group_size": 128}, "optimum"),
     ({"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm"}, "gptqmodel"),
     ({"quant_method": "torchao", "quant_type": {"default": {}}}, "torchao"),
     ({"quant_method": "compressed-tensors"}, "compressed-tensors"),
@@ -90,27 +92,28 @@ PRE_QUANTISED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("stored", "packages"), PRE_QUANTISED, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("stored", "package"), PRE_QUANTISED, ids=lambda value: str(value)[:30])
 def test_a_package_that_is_missing_is_named(
-    stored: dict[str, Any],
-    packages: str,
-    wide_policy_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    stored: dict[str, Any], package: str, wide_policy_folder: Path, tmp_path: Path
 ) -> None:
-    import importlib.util
-
-    find_spec = importlib.util.find_spec
-
-    def without(name: str, *rest: Any) -> Any:
-        absent = ("optimum", "gptqmodel", "torchao", "compressed_tensors")
-        return None if name.partition(".")[0] in absent else find_spec(name, *rest)
-
-    monkeypatch.setattr("importlib.util.find_spec", without)
+    if importlib.util.find_spec(package.partition("-")[0]) is not None:
+        pytest.skip("the package is installed")
     folder = shutil.copytree(wide_policy_folder, tmp_path / "quantised")
     config = json.loads((folder / "config.json").read_text()) | {"quantization_config": stored}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match=f"by {stored['quant_method']}, .*pip install {packages}`"):
+    with pytest.raises(InputError, match=f"cannot be loaded: .*{package}"):
+        LanguageModel.from_pretrained(folder)
+
+
+def test_a_stored_quantization_by_bitsandbytes_names_its_extra(
+    wide_policy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    folder = shutil.copytree(wide_policy_folder, tmp_path / "quantised")
+    stored = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    config = json.loads((folder / "config.json").read_text()) | stored
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(MissingExtraError, match=r"pip install 'llmsmc\[quantization\]'"):
         LanguageModel.from_pretrained(folder)
 
 

@@ -1,4 +1,4 @@
-"""How good the embedded models are: accuracy by level, and how well rewards tell wrong steps."""
+"""Measures of the embedded models: accuracy by level, and the discrimination of rewards."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ Sample = tuple[Problem, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class StepAccuracy:
-    """Of a policy's samples at one level.
+    """The accuracy of a policy's samples at one level.
 
     Attributes:
-        num_samples: how many.
+        num_samples: the number of samples.
         solved: share that ends in the right answer.
         clean: share in which every step is right.
         step: share of right steps among those up to and with the first error.
@@ -50,7 +50,7 @@ def step_accuracy(samples: Iterable[Sample]) -> dict[int, StepAccuracy]:
 
 @dataclass(frozen=True)
 class Discrimination:
-    """How well rewards tell right steps from wrong ones.
+    """The discrimination of right steps from wrong ones by rewards.
 
     Attributes:
         auroc_up_to_first_error: area under the ROC curve over the steps of each solution up to
@@ -102,7 +102,7 @@ def _columns(rows: list[tuple[float, bool]]) -> tuple[NDArray[np.float64], NDArr
 
 
 def auroc(score: NDArray[np.float64], label: NDArray[np.bool_]) -> float:
-    """Probability that a right step scores above a wrong one, ties counted half.
+    """Return the probability that a right step scores above a wrong one, ties counted half.
 
     The Mann-Whitney statistic by mid-ranks. NaN where all labels are alike.
     """

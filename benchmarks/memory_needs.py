@@ -1,4 +1,4 @@
-r"""How much memory a run needs, computed from the configurations of its models alone.
+r"""The memory that a run needs, computed from the configurations of its models alone.
 
 $$\text{weights} = \sum_{\text{matrices}} b_q \, |W| + \sum_{\text{others}} b \, |W|, \qquad
 \text{cache} = N \, (P + L) \cdot 2 \, K \, H \, D \, b$$
@@ -8,7 +8,7 @@ its scales, N particles, P tokens of the prompt, L of a solution, K layers, H ke
 their width. Quantised are the matrices of the linear layers except the output embeddings; the
 numbers of parameters are counted on the model itself, made without memory behind it.
 
-What comes on top is in the hands of the kernels: activations, and logits ($N V$ numbers in single
+Further memory depends on the kernels: activations, and logits ($N V$ numbers in single
 precision, several times). A filter extends particles in the buffers of their parents, which takes
 little more than this: the rest of a block of tokens, a layer while it grows, and in the reward
 model the padding of rows that are shorter than the longest. Algorithms that come back to particles
@@ -39,7 +39,7 @@ BYTES_PER_WEIGHT: Final = {
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What a model is made of.
+    """The sizes of a model.
 
     Attributes:
         quantizable: parameters in the matrices of linear layers other than the output embeddings.
@@ -65,7 +65,7 @@ class ModelSize:
 
         Args:
             quantization: "none", or one of `BYTES_PER_WEIGHT`.
-            bytes_per_number: of what is not quantised: 4 in single precision, 2 in half.
+            bytes_per_number: bytes of other numbers: 4 in single precision, 2 in half.
         """
         require_choice("quantization", quantization, ("none", *BYTES_PER_WEIGHT))
         others = self.others * bytes_per_number
@@ -80,7 +80,7 @@ class ModelSize:
 
 
 def model_size(config: Any) -> ModelSize:
-    """Return what a causal language model with this configuration is made of; no weights needed."""
+    """Return the sizes of a causal language model with this configuration, without its weights."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     head = model.get_output_embeddings()
