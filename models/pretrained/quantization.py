@@ -6,7 +6,7 @@ corrected: its log-probabilities are the ones that are recorded.
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 from transformers import BitsAndBytesConfig, PreTrainedConfig
@@ -16,6 +16,7 @@ from llmsmc.core.checks import require_choice
 from llmsmc.core.extras import optional
 from llmsmc.errors import InputError
 from llmsmc.models.pretrained.names import QUANTIZATIONS
+
 
 def quantization_config(
     name: str | None,
