@@ -21,6 +21,7 @@ from llmsmc.models.reasoning.particles import (
     UNFINISHED,
     ReasoningParticles,
     answer_steps,
+    appended,
     padded,
 )
 from llmsmc.models.rewards.aggregation import Aggregation
@@ -196,11 +197,9 @@ def scored_by_expert(
             memory.take(rows),
         )
     )
-    known = known.clone()
-    columns = torch.arange(scores.log_probs.shape[1])
-    valid = columns < (particles.num_tokens - starts)[rows, None]
-    owners = rows[:, None].expand_as(valid)
-    known[owners[valid], (starts[rows, None] + columns)[valid]] = scores.log_probs[valid]
+    counts = (particles.num_tokens - starts)[rows]
+    read = appended(known[rows], starts[rows], scores.log_probs, counts, torch.nan)
+    known = known.index_copy(0, rows, read)
     rest = (starts >= particles.num_tokens).nonzero().squeeze(1)
     order = torch.cat([rows, rest]).argsort()
     joined = join([scores.memory, memory.take(rest)]).take(order)
