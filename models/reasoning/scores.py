@@ -6,6 +6,7 @@ Shapes: N particles.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float64, Int64
@@ -107,11 +108,12 @@ class StepScores:
             and all(type(value) is float and value == value for value in values)
             for values, count in zip(said, counts, strict=True)
         )
+        scores: Sequence[Any] = said
         if not is_plain:
-            said, failed = scores_and_failures(self.reward.name, solutions, said, reading)
+            scores, failed = scores_and_failures(self.reward.name, solutions, said, reading)
             codes = codes.masked_fill(torch.tensor(failed), FAILED)
         rows = particles.log_odds.tolist()
-        for texts, row, values in zip(fitting, rows, said, strict=True):
+        for texts, row, values in zip(fitting, rows, scores, strict=True):
             if values:  # a single one, where the whole solution was read
                 row[len(texts) - len(values) : len(texts)] = values
         observed = replace(
