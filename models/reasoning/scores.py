@@ -159,7 +159,7 @@ class StepScores:
     def _measure(self) -> Callable[[str, Steps, Reading, tuple[Steps, int] | None], int]:
         """The function that returns the room behind the steps of a solution."""
         if isinstance(self.reward, MeasuredReward):
-            return self.reward.room
+            return self.reward.room_behind
         fits = self.reward.fits
         return lambda question, steps, reading, known: 0 if fits(question, steps, reading) else -1
 

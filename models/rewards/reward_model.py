@@ -214,9 +214,9 @@ class RewardModel:
 
     def fits(self, question: str, steps: Steps, reading: Reading = "steps") -> bool:
         """Return whether these steps can be scored within the context."""
-        return self.room(question, steps, reading) >= 0
+        return self.room_behind(question, steps, reading) >= 0
 
-    def room(
+    def room_behind(
         self,
         question: str,
         steps: Steps,
@@ -275,7 +275,7 @@ class RewardModel:
         """Return the cached rows of the steps `after`, the first ones of the steps `before`."""
         assert isinstance(memory, CacheRows)
         if self.pieces is not None and reading == "steps":
-            lengths = [self.context_length - self.room(question, steps) for steps in after]
+            lengths = [self.context_length - self.room_behind(question, steps) for steps in after]
         else:
             ids = [[self.ids(question, one, reading) for one in each] for each in (before, after)]
             lengths = list(map(length_of_common_prefix, *ids))
