@@ -419,8 +419,8 @@ class RunRecorder:
 
     def spent(self) -> Callable[[], Cost]:
         """Stop the clock, and return a function that computes the cost up to now."""
-        self._seconds += self._clock() - self._started
-        self._started = self._clock()
+        now = self._clock()
+        self._seconds, self._started = self._seconds + now - self._started, now
         return partial(self._run.model.cost().since, self._cost_before, self._seconds)
 
     def note(self, population: Population, particles: Any, num_finished: int = 0) -> None:

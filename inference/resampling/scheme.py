@@ -110,6 +110,7 @@ class Scheme(WeightResampler):
             have unequal weights has this form alone.
         is_even: whether the numbers of offspring are fixed up to rounding, which leaves less
             variance.
+        takes_vectors: whether `batched` also takes the weights of one population, `[N]`.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Scheme(WeightResampler):
     conditional: Conditional | None = None
     single: Resampler | None = None
     is_even: bool = False
+    takes_vectors: bool = False
 
     def __post_init__(self) -> None:
         """Check that there is a form."""
@@ -142,7 +144,10 @@ class Scheme(WeightResampler):
         size = num_offspring or weights.log_weights.shape[0]
         if weights.max_weight == 0.0:
             raise DegenerateWeightsError(f"All {len(weights.log_weights)} weights are zero.")
-        ancestors = self.batched(weights.scaled[None], size, generator)[0]
+        if self.takes_vectors:
+            ancestors = self.batched(weights.scaled, size, generator)
+        else:
+            ancestors = self.batched(weights.scaled[None], size, generator)[0]
         return sharing(ancestors, weights.log_evidence)
 
 
@@ -232,12 +237,13 @@ def _hit(
         # From the last positive weight on all points are below; rounding missed one.
         np.minimum(num_below, size, out=num_below)
         num_below[np.arange(weights.shape[-1]) >= _last_positive(weights).numpy()] = size
+    if num_below.ndim == 1:
+        return torch.from_numpy(np.bincount(num_below, minlength=size + 1)[:size].cumsum())
     *shape, _ = num_below.shape
     num_rows = math.prod(shape)
-    if num_rows > 1:
-        num_below = num_below + np.arange(num_rows).reshape(*shape, 1) * (size + 1)
+    num_below += np.arange(num_rows).reshape(*shape, 1) * (size + 1)
     found = np.bincount(num_below.ravel(), minlength=num_rows * (size + 1))
-    return torch.from_numpy(found.reshape(*shape, size + 1)[..., :size].cumsum(-1))
+    return torch.from_numpy(found).view(*shape, size + 1).cumsum_(-1)[..., :size]
 
 
 def _last_positive(weights: Float64[Tensor, "*K N"]) -> Int64[Tensor, "*K 1"]:

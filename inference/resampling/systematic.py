@@ -13,10 +13,10 @@ from llmsmc.inference.resampling.scheme import (
 
 
 def systematic_rows(
-    weights: Float64[Tensor, "K N"], size: int, generator: Generator
-) -> Int64[Tensor, "K M"]:
+    weights: Float64[Tensor, "*K N"], size: int, generator: Generator
+) -> Int64[Tensor, "*K M"]:
     """Draw one offset for all strata of a population."""
-    return inverse_cdf_of_spaced(weights, uniforms((weights.shape[0], 1), generator), size)
+    return inverse_cdf_of_spaced(weights, uniforms((*weights.shape[:-1], 1), generator), size)
 
 
 def conditional_systematic(
@@ -28,7 +28,9 @@ def conditional_systematic(
     return led_by(parents, shuffled(without(strata, ancestors), generator))
 
 
-systematic = Scheme("systematic", systematic_rows, conditional_systematic, is_even=True)
+systematic = Scheme(
+    "systematic", systematic_rows, conditional_systematic, is_even=True, takes_vectors=True
+)
 r"""Invert the distribution function at M equally spaced points with one common offset.
 
 Particle n has $\lfloor M W^n \rfloor$ or $\lceil M W^n \rceil$ offspring.

@@ -131,7 +131,7 @@ class SharedReward:
         require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
         self._reward, self._rewards = reward, _Rewards(reward, tokens_meanwhile)
         if isinstance(reward, MeasuredReward):
-            self.room = reward.room
+            self.room_behind = reward.room_behind
 
     def __repr__(self) -> str:
         """Show whose place it takes."""

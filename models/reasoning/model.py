@@ -418,7 +418,8 @@ class Reasoning(StateSpaceModel):
 
     def record(self, particles: ReasoningParticles) -> ReasoningParticles:
         """Return the particles without caches."""
-        return replace(particles, reward_room=None, **dict.fromkeys(CACHES))
+        nothing: dict[str, Any] = dict.fromkeys((*CACHES, "reward_room"))
+        return replace(particles, **nothing)
 
     def give_up(self, particles: ReasoningParticles) -> ReasoningParticles:
         """Donate the caches of these particles: they are extended for the last time."""

@@ -6,6 +6,7 @@ Shapes: N particles.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float64, Int64
@@ -21,6 +22,7 @@ from llmsmc.models.reasoning.particles import (
     UNFINISHED,
     ReasoningParticles,
     answer_steps,
+    appended,
     padded,
 )
 from llmsmc.models.rewards.aggregation import Aggregation
@@ -106,11 +108,12 @@ class StepScores:
             and all(type(value) is float and value == value for value in values)
             for values, count in zip(said, counts, strict=True)
         )
+        scores: Sequence[Any] = said
         if not is_plain:
-            said, failed = scores_and_failures(self.reward.name, solutions, said, reading)
+            scores, failed = scores_and_failures(self.reward.name, solutions, said, reading)
             codes = codes.masked_fill(torch.tensor(failed), FAILED)
         rows = particles.log_odds.tolist()
-        for texts, row, values in zip(fitting, rows, said, strict=True):
+        for texts, row, values in zip(fitting, rows, scores, strict=True):
             if values:  # a single one, where the whole solution was read
                 row[len(texts) - len(values) : len(texts)] = values
         observed = replace(
@@ -156,7 +159,7 @@ class StepScores:
     def _measure(self) -> Callable[[str, Steps, Reading, tuple[Steps, int] | None], int]:
         """The function that returns the room behind the steps of a solution."""
         if isinstance(self.reward, MeasuredReward):
-            return self.reward.room
+            return self.reward.room_behind
         fits = self.reward.fits
         return lambda question, steps, reading, known: 0 if fits(question, steps, reading) else -1
 
@@ -196,11 +199,9 @@ def scored_by_expert(
             memory.take(rows),
         )
     )
-    known = known.clone()
-    columns = torch.arange(scores.log_probs.shape[1])
-    valid = columns < (particles.num_tokens - starts)[rows, None]
-    owners = rows[:, None].expand_as(valid)
-    known[owners[valid], (starts[rows, None] + columns)[valid]] = scores.log_probs[valid]
+    counts = (particles.num_tokens - starts)[rows]
+    read = appended(known[rows], starts[rows], scores.log_probs, counts, torch.nan)
+    known = known.index_copy(0, rows, read)
     rest = (starts >= particles.num_tokens).nonzero().squeeze(1)
     order = torch.cat([rows, rest]).argsort()
     joined = join([scores.memory, memory.take(rest)]).take(order)

@@ -1,6 +1,7 @@
 """Solutions rewound to their first steps, and spliced with the later steps of another."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Int64
@@ -63,7 +64,7 @@ def with_scores(
         "proposal_log_probs": scores.tempered_log_probs,
     }
     counts = particles.num_tokens - starts
-    appended_columns = {
+    appended_columns: dict[str, Any] = {
         name: appended(getattr(particles, name), starts, new, counts)
         for name, new in columns.items()
     }

@@ -11,6 +11,7 @@ Shapes: N particles, L new tokens.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -238,25 +239,20 @@ class StepSampler:
         log_probs, transition = drawn.log_probs, drawn.transition_log_probs
         if scores is not None:
             log_probs, transition = scores.log_probs, scores.tempered_log_probs
-        columns = {
+        new: dict[str, Tensor] = {
             "token_ids": drawn.token_ids,
             "log_probs": log_probs,
             "transition_log_probs": transition,
             "proposal_log_probs": drawn.proposal_log_probs,
         }
+        columns: dict[str, Any] = {
+            name: appended(getattr(particles, name), lengths, rows, counts)
+            for name, rows in new.items()
+        }
         num_tokens, num_steps = lengths + counts, particles.num_transitions
-        one = torch.ones_like(num_steps)
-        longer = replace(
-            particles,
-            num_tokens=num_tokens,
-            transition_ends=appended(
-                particles.transition_ends, num_steps, num_tokens[:, None], one, NO_STEP
-            ),
-            **{
-                name: appended(getattr(particles, name), lengths, new, counts)
-                for name, new in columns.items()
-            },
-        )
+        one, ends = torch.ones_like(num_steps), particles.transition_ends
+        ends = appended(ends, num_steps, num_tokens[:, None], one, NO_STEP)
+        longer = replace(particles, num_tokens=num_tokens, transition_ends=ends, **columns)
         longer = with_texts(longer, particles.num_steps, num_steps, self.policy)
         rewards, room = self.finish_reasons.scores, None
         if rewards is not None:

@@ -127,7 +127,7 @@ class Reward(Protocol):
 class MeasuredReward(Reward, Protocol):
     """A reward that has room for a number of tokens, of which each step takes some."""
 
-    def room(
+    def room_behind(
         self,
         question: str,
         steps: Steps,

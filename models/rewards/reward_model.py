@@ -10,7 +10,7 @@ Shapes: B solutions, K steps, R positions that are read, D width of the hidden s
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate, chain, pairwise
@@ -45,6 +45,7 @@ from llmsmc.models.rewards.conventions.convention import (
     REMEMBERED,
     Convention,
     Ids,
+    Layout,
     PiecewiseConvention,
 )
 from llmsmc.models.rewards.conventions.recognition import (
@@ -107,11 +108,16 @@ class RewardModel:
         cls = convention_class(convention, type(model).__name__, tokenizer, self.name)
         self.convention = made(cls, tokenizer, settings)
         self.pieces: PiecewiseConvention | None = None
-        self.layout = lru_cache(REMEMBERED)(self.convention.layout)
+        self.layout: Callable[[str, Steps], Layout] = self.convention.layout
+        layout: object = type(self.convention).layout
         # A convention that is derived from one of ours may lay solutions out in another way.
-        if isinstance(self.convention, PiecewiseConvention):
-            if type(self.convention).layout is PiecewiseConvention.layout:
-                self.pieces, self.layout = self.convention, self.convention.layout
+        if (
+            isinstance(self.convention, PiecewiseConvention)
+            and layout is PiecewiseConvention.layout
+        ):
+            self.pieces = self.convention
+        else:
+            self.layout = lru_cache(REMEMBERED)(self.layout)
         self.calibration = calibration
         self.context_length = context_length(model.config)
         self._attention = Attention(model.config)
@@ -208,9 +214,9 @@ class RewardModel:
 
     def fits(self, question: str, steps: Steps, reading: Reading = "steps") -> bool:
         """Return whether these steps can be scored within the context."""
-        return self.room(question, steps, reading) >= 0
+        return self.room_behind(question, steps, reading) >= 0
 
-    def room(
+    def room_behind(
         self,
         question: str,
         steps: Steps,
@@ -269,7 +275,7 @@ class RewardModel:
         """Return the cached rows of the steps `after`, the first ones of the steps `before`."""
         assert isinstance(memory, CacheRows)
         if self.pieces is not None and reading == "steps":
-            lengths = [self.context_length - self.room(question, steps) for steps in after]
+            lengths = [self.context_length - self.room_behind(question, steps) for steps in after]
         else:
             ids = [[self.ids(question, one, reading) for one in each] for each in (before, after)]
             lengths = list(map(length_of_common_prefix, *ids))

