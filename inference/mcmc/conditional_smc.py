@@ -117,8 +117,8 @@ def sweep(
         due = _due(run, chains, populations[-1])
         past = chains.slots
         if references is not None and chains.ancestor_sampling:
-            references, past = _new_pasts(
-                run, chains, t, references, populations[-1], due, generator
+            references, past = _drawn_pasts(
+                run, chains, t, references, populations[-1], due, chains.slots, generator
             )
         given = None if references is None else past
         ancestors, carried = _resampled(chains, log_weights, due, given, generator)
@@ -203,28 +203,10 @@ def _smoothed(
     """Redraw the past of each path, from the last step back, at steps with drawn ancestors."""
     for t in reversed(range(1, len(swept.populations))):
         before, parents = swept.populations[t - 1], swept.populations[t].ancestors[chosen]
-        # A finished path keeps its past: it has no later step by which to choose.
-        going_on = ~run.finished(take(before.particles, parents))
         references, chosen = _drawn_pasts(
-            run, chains, t, references, before, swept.redrawn[t] & going_on, parents, generator
+            run, chains, t, references, before, swept.redrawn[t], parents, generator
         )
     return references
-
-
-def _new_pasts(
-    run: Run,
-    chains: Chains,
-    t: int,
-    references: References,
-    population: Population,
-    due: Bool[Tensor, " K"],
-    generator: Generator,
-) -> tuple[References, Int64[Tensor, " K"]]:
-    """Draw new pasts for the references of those chains that are due and have not finished."""
-    going_on = ~run.finished(take(population.particles, chains.slots))
-    return _drawn_pasts(
-        run, chains, t, references, population, due & going_on, chains.slots, generator
-    )
 
 
 def _drawn_pasts(
@@ -240,6 +222,8 @@ def _drawn_pasts(
     """Draw the particle before step t by weight times ratio; `parents` where none is wanted."""
     chosen, numbers = parents.clone(), torch.full_like(parents, -1)
     paths = None
+    # A finished path keeps its past: it has no later step by which to choose.
+    wanted = wanted & ~run.finished(take(population.particles, parents))
     if bool(wanted.any()):
         owners = chains.owners()
         rows = wanted[owners].nonzero().squeeze(1)
