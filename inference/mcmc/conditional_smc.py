@@ -33,7 +33,6 @@ from torch import Generator, Tensor
 from llmsmc.core.capabilities import RemembersPath, Rewinds, Splices
 from llmsmc.core.particles import concatenate, take
 from llmsmc.core.weights import LogWeights, scaled, scaled_rows, uniform
-from llmsmc.errors import InputError
 from llmsmc.inference.loop.loop import Population, Run, absorb, weigh
 from llmsmc.inference.mcmc.reference import References, RememberedPaths, Trajectories
 from llmsmc.inference.resampling.blockwise import conditional, equal_rows, is_due, resample_rows
@@ -144,18 +143,17 @@ def sweep(
 
 def check_paths(run: Run, *, splicing: bool) -> None:
     """Raise `InputError` unless states are paths that can be kept, and spliced if needed."""
-    if not (run.supports(RemembersPath) and run.supports(Rewinds)):
-        raise InputError(
-            "A path is kept in a conditional run from its first step on. Got "
-            f"{type(run.model).__name__}, whose states cannot be rewound; accepted: models "
-            "with `path_log_likelihood` and `rewind`."
-        )
-    if splicing and not run.supports(Splices):
-        raise InputError(
-            f"Paths take new pasts by splicing. Got {type(run.model).__name__}, which does not; "
-            "accepted: models with `splice` and `log_prior`, or no ancestor or backward sampling."
-        )
+    run.require(
+        run.supports(RemembersPath) and run.supports(Rewinds),
+        "A path is kept in a conditional run by a model that rewinds it to each of its steps.",
+        "models with `path_log_likelihood` and `rewind`",
+    )
     if splicing:
+        run.require(
+            run.supports(Splices),
+            "Paths take new pasts by a model that splices.",
+            "models with `splice` and `log_prior`, or no ancestor or backward sampling",
+        )
         run.model.check_splice()
 
 

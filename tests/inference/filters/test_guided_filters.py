@@ -181,7 +181,7 @@ def test_a_perfect_proposal_has_no_variance(
 
 def test_models_without_what_it_takes_are_named() -> None:
     model = table_without_end()
-    with pytest.raises(InputError, match="Got TabularLanguageModel, which defines none; accepted"):
+    with pytest.raises(InputError, match="Got TabularLanguageModel, which does not; accepted"):
         GuidedFilter(4).run(model, seed=0)
     for algorithm in (AuxiliaryFilter(4), TwistedFilter(4)):
         with pytest.raises(InputError, match="Got TabularLanguageModel, which does not; accepted"):

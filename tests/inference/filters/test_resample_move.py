@@ -165,7 +165,7 @@ def test_a_move_is_refused_before_anything_is_drawn() -> None:
 def test_moves_that_do_not_fit_the_model_are_named() -> None:
     resampler = Adaptive(systematic, 1.0)
     weather = HiddenMarkov([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
-    with pytest.raises(InputError, match="Got LinearGaussian, whose states cannot be rewound"):
+    with pytest.raises(InputError, match="Got LinearGaussian, which does not"):
         ResampleMove(4, resampler).run(walk(), WALK_OBSERVATIONS, seed=0)
     with pytest.raises(InputError, match="A random walk moves the last state of a Markov model"):
         ResampleMove(4, resampler, move=RandomWalk()).run(table_without_end(), seed=0)
