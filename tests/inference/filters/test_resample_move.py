@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from llmsmc import InputError
+from llmsmc.core.capabilities import Rewinds
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.core.weights import uniform
 from llmsmc.inference import (
@@ -57,11 +58,11 @@ class ForgetsLengths(RegenerateSuffix):
     """A wrong variant: paths of all lengths are taken to be cut equally often at each step."""
 
     def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
-        model, old = run.model, population.particles
+        model, old = run.model_as(Rewinds), population.particles
         lengths = model.num_steps(old)
         kept = (uniforms(len(lengths), generator) * lengths).long()
         new = regenerated(run, t, old, kept, generator)
-        ratio = model.path_log_likelihood(t, new, None) - model.path_log_likelihood(t, old, None)
+        ratio = run.observe_path(t, new)[1] - run.observe_path(t, old)[1]
         accepted = uniforms(len(lengths), generator).log() < ratio
         particles = torch.where(accepted[:, None], new, old)
         return Moved(replace(population, particles=particles), accepted)
