@@ -15,14 +15,14 @@ from llmsmc.core.weights import on_host, uniform
 from llmsmc.inference.loop.loop import Population, Run, absorb, add_potentials, extend, init
 
 
-def can_propose(run: Run) -> bool:
+def canpropose(run: Run) -> bool:
     """Return whether the model has a proposal."""
     return run.supports(DrawsProposals) or run.supports(Proposes)
 
 
 def init_guided(run: Run, num_particles: int) -> Population:
     """Draw x_0 from the proposal of the model, if it has one, and weigh it."""
-    if not can_propose(run):
+    if not canpropose(run):
         return init(run, num_particles)
     nothing = Population(None, uniform(num_particles), torch.arange(num_particles))
     return extend_guided(run, 0, nothing)
@@ -30,21 +30,21 @@ def init_guided(run: Run, num_particles: int) -> Population:
 
 def extend_guided(run: Run, t: int, parents: Population) -> Population:
     """Draw x_t from the proposal of the model, if it has one, and weigh it."""
-    if not can_propose(run):
+    if not canpropose(run):
         return extend(run, t, parents)
     previous, finished, carried = parents.particles, None, parents.log_weights
     if previous is not None:
         previous = run.model.give_up(previous)
         finished = run.finished(previous) if run.supports(Finishes) else None
     generator = run.generator(t, "propagate")
-    drawn, log_ratio = _propose(run, t, previous, len(carried), generator)
+    drawn, log_ratio = propose(run, t, previous, len(carried), generator)
     particles = absorb(drawn, previous, finished)
     particles, log_likelihood = run.observe(t, previous, particles)
     log_weights = add_potentials(carried, log_likelihood + on_host(log_ratio), t, finished)
     return replace(parents, particles=particles, log_weights=log_weights)
 
 
-def _propose(
+def propose(
     run: Run, t: int, previous: Any, num_particles: int, generator: Generator
 ) -> tuple[Any, Tensor]:
     """Draw x_t, and return with it the log of transition over proposal density."""
