@@ -2,8 +2,8 @@
 
     python -m benchmarks.footprint
 
-Time of the processor until `llmsmc --help` has answered, what takes the time to import a language
-model, and the sizes of the package and of all that it requires, extras left out.
+measures the time of the processor until `llmsmc --help` has answered, the parts of the time to
+import a language model, and the sizes of the package and of all its requirements without extras.
 """
 
 import os
