@@ -292,7 +292,7 @@ class RowSelection(Cache):
     ) -> tuple[Tensor, Tensor]:
         """Write what is new, and return all that may be seen; called by the attention layers."""
         sizes = [len(rows) for _, rows in self._parts]
-        keys, values = key_states.split(sizes), value_states.split(sizes)
+        keys, values = torch.split(key_states, sizes), torch.split(value_states, sizes)
         for (cache, _), new_keys, new_values in zip(self._parts, keys, values, strict=True):
             cache.update(new_keys, new_values, layer_idx)
         seen = list[Tensor]()
@@ -305,7 +305,7 @@ class RowSelection(Cache):
     def commit(self, counts: Int[Tensor, " M"]) -> None:
         """Keep the first `counts` of the new tokens of each row; the others will be overwritten."""
         sizes = [len(rows) for _, rows in self._parts]
-        for (cache, _), each in zip(self._parts, counts.split(sizes), strict=True):
+        for (cache, _), each in zip(self._parts, torch.split(counts, sizes), strict=True):
             cache.commit(each)
 
 

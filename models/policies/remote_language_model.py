@@ -39,7 +39,7 @@ from llmsmc.models.servers.chat import ByteVocabulary, Chat
 from llmsmc.models.servers.client import MAX_ANSWER_BYTES, TIMEOUT, Client
 from llmsmc.models.servers.engine import Capabilities, ScoringEngine
 from llmsmc.models.servers.probe import probe
-from llmsmc.models.servers.rows import Limits, Row, draw_rows
+from llmsmc.models.servers.rows import Limits, PendingStep, draw_rows
 from llmsmc.models.text.chat import prompt_ids
 from llmsmc.models.text.stopping import CountAutomaton, StepAutomaton, StepRule
 from llmsmc.models.text.thinking import Thinking
@@ -184,7 +184,7 @@ class RemoteLanguageModel:
             log_probs=self.capabilities.log_probs is not None,
         )
         rows = [
-            Row(ids, room, seed)
+            PendingStep(ids, room, seed)
             for ids, room, seed in zip(
                 _texts(request),
                 request.room(self.context_length).tolist(),
@@ -258,7 +258,7 @@ class RemoteLanguageModel:
         accepted = "a rule whose automaton is a StepAutomaton or a CountAutomaton"
         raise missing(what, self.capabilities, self.address, accepted)
 
-    def _step_tokens(self, rows: Sequence[Row], temperature: float | int) -> StepTokens:
+    def _step_tokens(self, rows: Sequence[PendingStep], temperature: float | int) -> StepTokens:
         """Return what has been drawn, with every log-probability in the place of its kind."""
         token_ids, counts = padded_rows([row.ids for row in rows])
         given, _ = padded_rows([row.log_probs for row in rows], torch.float64)

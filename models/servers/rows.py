@@ -127,7 +127,7 @@ class Limits:
 
 
 @dataclass
-class Row:
+class PendingStep:
     """The step of one particle, as far as it has come.
 
     Attributes:
@@ -197,12 +197,14 @@ class Row:
             self.reason = EOS
 
 
-async def draw_rows(client: Client, engine: Engine, rows: Sequence[Row], limits: Limits) -> None:
+async def draw_rows(
+    client: Client, engine: Engine, rows: Sequence[PendingStep], limits: Limits
+) -> None:
     """Draw the steps of all rows side by side; one that fails leaves the others alone."""
     await asyncio.gather(*(_draw(client, engine, row, limits) for row in rows))
 
 
-async def _draw(client: Client, engine: Engine, row: Row, limits: Limits) -> None:
+async def _draw(client: Client, engine: Engine, row: PendingStep, limits: Limits) -> None:
     budget, part = min(limits.max_tokens, row.room), 0
     while row.reason == 0:
         left = budget - len(row.ids)

@@ -67,8 +67,8 @@ class _Scoring:
                 "The logits of the language model are not numbers for particle "
                 f"{int(broken.nonzero()[0])}."
             )
-        scores = [values[self.which, :width] for values in (raw, tempered)]
-        return TokenScores(*scores, rows.take(self.which).own()), cost
+        raw, tempered = raw[self.which, :width], tempered[self.which, :width]
+        return TokenScores(raw, tempered, rows.take(self.which).own()), cost
 
 
 def score(policy: "LanguageModel", requests: Sequence[ScoreRequest]) -> list[Scored]:

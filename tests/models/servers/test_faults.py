@@ -27,7 +27,7 @@ from llmsmc.models.servers.client import Client
 from llmsmc.models.servers.engine import Engine
 from llmsmc.models.servers.llama_cpp import LlamaCpp
 from llmsmc.models.servers.probe import MOST_TOKENS, probe
-from llmsmc.models.servers.rows import Limits, Row, draw_rows
+from llmsmc.models.servers.rows import Limits, PendingStep, draw_rows
 from llmsmc.models.servers.sglang import SGLang
 from llmsmc.models.servers.vllm import Vllm
 from llmsmc.models.text.stopping import EOS, FAILED, LENGTH, WholeAnswer
@@ -203,7 +203,7 @@ def test_an_odd_value_fails_its_particle_or_does_not_matter(kind: str, saying: S
     engine, good = ENGINES[kind]
     limits, failed, answers = limits_of(kind), 0, list(mutations(good))
     for what, saying.answer in [("nothing", good), *answers]:
-        row = Row(tuple(b"[]"), 100, seed=0)
+        row = PendingStep(tuple(b"[]"), 100, seed=0)
         saying.run(draw_rows(saying, engine, [row], limits))
         cost = asdict(row.cost)
         reasons, has_failed = cost.pop("failures"), row.reason == FAILED
