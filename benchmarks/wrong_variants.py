@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from llmsmc.core.capabilities import LooksAhead
 from llmsmc.core.weights import effective_sample_size, log_evidence, uniform
 from llmsmc.inference import (
     Adaptive,
@@ -127,7 +128,8 @@ class Forgetful(AuxiliaryFilter):
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Make a step, and then what is wrong."""
         after = super().step(run, t, population)
-        guess = run.model.log_lookahead(t - 1, population.particles, None)[after.ancestors]
+        guess = run.model_as(LooksAhead).log_lookahead(t - 1, population.particles, None)
+        guess = guess[after.ancestors]
         return replace(after, log_weights=after.log_weights + guess)
 
 

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from llmsmc.core.capabilities import LooksAhead
 from llmsmc.core.weights import LogWeights, on_host
-from llmsmc.errors import InputError
 from llmsmc.inference.loop.guided import extend_guided, init_guided
 from llmsmc.inference.loop.loop import Population, Run, Stepwise, add_potentials, resample
 from llmsmc.inference.resampling.adaptive import Adaptive
@@ -47,11 +46,11 @@ class AuxiliaryFilter(Stepwise):
 
     def init(self, run: Run) -> Population:
         """Draw the initial particles and weigh them."""
-        if not run.supports(LooksAhead):
-            raise InputError(
-                f"An auxiliary filter looks ahead. Got {type(run.model).__name__}, which does not; "
-                "accepted: models with `log_lookahead`, or the bootstrap filter."
-            )
+        run.require(
+            run.supports(LooksAhead),
+            "An auxiliary filter needs a model that looks ahead.",
+            "models with `log_lookahead`, or the bootstrap filter",
+        )
         return init_guided(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:

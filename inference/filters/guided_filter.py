@@ -14,7 +14,6 @@ filtering.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llmsmc.errors import InputError
 from llmsmc.inference.loop.guided import can_propose, extend_guided, init_guided
 from llmsmc.inference.loop.loop import Population, Run, Stepwise, resample
 from llmsmc.inference.resampling.adaptive import Adaptive
@@ -39,11 +38,11 @@ class GuidedFilter(Stepwise):
 
     def init(self, run: Run) -> Population:
         """Draw the initial particles from the proposal and weigh them."""
-        if not can_propose(run):
-            raise InputError(
-                f"A guided filter draws from a proposal. Got {type(run.model).__name__}, which "
-                "defines none; accepted: models with `proposal`, or the bootstrap filter."
-            )
+        run.require(
+            can_propose(run),
+            "A guided filter needs a model that proposes.",
+            "models with `proposal`, or the bootstrap filter",
+        )
         return init_guided(run, self.num_particles)
 
     def step(self, run: Run, t: int, population: Population) -> Population:

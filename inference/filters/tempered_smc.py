@@ -109,13 +109,12 @@ class TemperedSMC(Algorithm):
         seed: int | None = None,
     ) -> Iterator[Posterior]:
         """Yield the posterior at exponent 0, which is the prior, and at each one after it."""
-        if not model.supports(RemembersPath):
-            raise InputError(
-                "Whole paths are tempered. Got "
-                f"{type(model).__name__}, whose states are no paths; accepted: models with "
-                "`path_log_likelihood`."
-            )
         run = Run(model, observations, RandomStreams(seed))
+        run.require(
+            run.supports(RemembersPath),
+            "Tempering of whole paths needs states that remember theirs.",
+            "models with `path_log_likelihood`",
+        )
         recorder = RunRecorder(self, run)
         self.move.check(run)
         t, population = self._prior(run)

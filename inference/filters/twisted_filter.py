@@ -27,7 +27,6 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from llmsmc.core.capabilities import Twists
-from llmsmc.errors import InputError
 from llmsmc.inference.loop.guided import extend_guided, init_guided
 from llmsmc.inference.loop.loop import Population, Run, Stepwise, add_potentials, resample
 from llmsmc.inference.resampling.adaptive import Adaptive
@@ -51,11 +50,11 @@ class TwistedFilter(Stepwise):
 
     def init(self, run: Run) -> Population:
         """Draw the initial particles, weigh and twist them."""
-        if not run.supports(Twists):
-            raise InputError(
-                f"A twisted filter looks ahead to the end. Got {type(run.model).__name__}, which "
-                "does not; accepted: models with `log_twist`, or the bootstrap filter."
-            )
+        run.require(
+            run.supports(Twists),
+            "A twisted filter needs a model that looks ahead to the end.",
+            "models with `log_twist`, or the bootstrap filter",
+        )
         population = init_guided(run, self.num_particles)
         return twisted(population, log_twist(run, 0, population), 0)
 

@@ -37,14 +37,14 @@ def extend_guided(run: Run, t: int, parents: Population) -> Population:
         previous = run.model.give_up(previous)
         finished = run.finished(previous) if run.supports(Finishes) else None
     generator = run.generator(t, "propagate")
-    drawn, log_ratio = _propose(run, t, previous, len(carried), generator)
+    drawn, log_ratio = propose(run, t, previous, len(carried), generator)
     particles = absorb(drawn, previous, finished)
     particles, log_likelihood = run.observe(t, previous, particles)
     log_weights = add_potentials(carried, log_likelihood + on_host(log_ratio), t, finished)
     return replace(parents, particles=particles, log_weights=log_weights)
 
 
-def _propose(
+def propose(
     run: Run, t: int, previous: Any, num_particles: int, generator: Generator
 ) -> tuple[Any, Tensor]:
     """Draw x_t, and return with it the log of transition over proposal density."""

@@ -71,6 +71,12 @@ class Run:
             self._supported[capability] = self.model.supports(capability)
         return self._supported[capability]
 
+    def require(self, is_able: bool, need: str, accepted: str) -> None:
+        """Raise `InputError` unless the model is able to do what an algorithm needs."""
+        if not is_able:
+            name = type(self.model).__name__
+            raise InputError(f"{need} Got {name}, which does not; accepted: {accepted}.")
+
     def model_as(self, capability: type[Capability]) -> Capability:
         """Return the model, typed by a capability that the run supports."""
         return cast(Capability, self.model)
@@ -104,11 +110,11 @@ class Run:
 
     def observe_path(self, t: int, particles: Any) -> tuple[Any, Float64[Tensor, " N"]]:
         """Return the particles of step t, observed, and the log-likelihoods of their paths."""
-        if not self.supports(RemembersPath):
-            raise InputError(
-                f"Whole paths are observed. Got {type(self.model).__name__}, whose states are no "
-                "paths; accepted: models with `path_log_likelihood`."
-            )
+        self.require(
+            self.supports(RemembersPath),
+            "Observations of whole paths need states that remember theirs.",
+            "models with `path_log_likelihood`",
+        )
         if self.observations is None and self.supports(Rewinds):
             # Where nothing bounds a run, t is beyond all bounds.
             t = min(t, max(0, int(self.model_as(Rewinds).num_steps(particles).max()) - 1))

@@ -33,7 +33,6 @@ from torch import Generator, Tensor
 from llmsmc.core.capabilities import RemembersPath, Rewinds, Splices
 from llmsmc.core.particles import concatenate, take
 from llmsmc.core.weights import LogWeights, scaled, scaled_rows, uniform
-from llmsmc.errors import InputError
 from llmsmc.inference.loop.loop import Population, Run, absorb, weigh
 from llmsmc.inference.mcmc.reference import References, RememberedPaths, Trajectories
 from llmsmc.inference.resampling.blockwise import conditional, equal_rows, is_due, resample_rows
@@ -117,8 +116,8 @@ def sweep(
         due = _due(run, chains, populations[-1])
         past = chains.slots
         if references is not None and chains.ancestor_sampling:
-            references, past = _new_pasts(
-                run, chains, t, references, populations[-1], due, generator
+            references, past = _drawn_pasts(
+                run, chains, t, references, populations[-1], due, chains.slots, generator
             )
         given = None if references is None else past
         ancestors, carried = _resampled(chains, log_weights, due, given, generator)
@@ -144,18 +143,17 @@ def sweep(
 
 def check_paths(run: Run, *, splicing: bool) -> None:
     """Raise `InputError` unless states are paths that can be kept, and spliced if needed."""
-    if not (run.supports(RemembersPath) and run.supports(Rewinds)):
-        raise InputError(
-            "A path is kept in a conditional run from its first step on. Got "
-            f"{type(run.model).__name__}, whose states cannot be rewound; accepted: models "
-            "with `path_log_likelihood` and `rewind`."
-        )
-    if splicing and not run.supports(Splices):
-        raise InputError(
-            f"Paths take new pasts by splicing. Got {type(run.model).__name__}, which does not; "
-            "accepted: models with `splice` and `log_prior`, or no ancestor or backward sampling."
-        )
+    run.require(
+        run.supports(RemembersPath) and run.supports(Rewinds),
+        "A path is kept in a conditional run by a model that rewinds it to each of its steps.",
+        "models with `path_log_likelihood` and `rewind`",
+    )
     if splicing:
+        run.require(
+            run.supports(Splices),
+            "Paths take new pasts by a model that splices.",
+            "models with `splice` and `log_prior`, or no ancestor or backward sampling",
+        )
         run.model.check_splice()
 
 
@@ -203,28 +201,10 @@ def _smoothed(
     """Redraw the past of each path, from the last step back, at steps with drawn ancestors."""
     for t in reversed(range(1, len(swept.populations))):
         before, parents = swept.populations[t - 1], swept.populations[t].ancestors[chosen]
-        # A finished path keeps its past: it has no later step by which to choose.
-        going_on = ~run.finished(take(before.particles, parents))
         references, chosen = _drawn_pasts(
-            run, chains, t, references, before, swept.redrawn[t] & going_on, parents, generator
+            run, chains, t, references, before, swept.redrawn[t], parents, generator
         )
     return references
-
-
-def _new_pasts(
-    run: Run,
-    chains: Chains,
-    t: int,
-    references: References,
-    population: Population,
-    due: Bool[Tensor, " K"],
-    generator: Generator,
-) -> tuple[References, Int64[Tensor, " K"]]:
-    """Draw new pasts for the references of those chains that are due and have not finished."""
-    going_on = ~run.finished(take(population.particles, chains.slots))
-    return _drawn_pasts(
-        run, chains, t, references, population, due & going_on, chains.slots, generator
-    )
 
 
 def _drawn_pasts(
@@ -240,6 +220,8 @@ def _drawn_pasts(
     """Draw the particle before step t by weight times ratio; `parents` where none is wanted."""
     chosen, numbers = parents.clone(), torch.full_like(parents, -1)
     paths = None
+    # A finished path keeps its past: it has no later step by which to choose.
+    wanted = wanted & ~run.finished(take(population.particles, parents))
     if bool(wanted.any()):
         owners = chains.owners()
         rows = wanted[owners].nonzero().squeeze(1)

@@ -25,7 +25,7 @@ from functools import partial
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from llmsmc.core.checks import require_count
 from llmsmc.core.cost import Cost
@@ -87,16 +87,14 @@ class ParticleMarginalMetropolisHastings(Algorithm):
         """Yield the posterior of the parameters after each recorded iteration."""
         run, parameters = Run(model, observations, RandomStreams(seed)), Parameters(self.prior)
         recorder = RunRecorder(self, run)
-        state = self._first(model, observations, parameters, run.streams)
+        state = self._first(run, parameters)
         factor = self.scale * torch.eye(state.vector.shape[1], dtype=torch.float64)
         visited: tuple[Tensor, ...] = ()
         num_accepted = 0
         for number in range(-self.num_warmup, self.num_iterations):
             generator = run.generator(number, "iteration")
             noise = torch.randn(state.vector.shape, generator=generator, dtype=torch.float64)
-            proposed = self._state(
-                model, observations, parameters, state.vector + noise @ factor.T, generator
-            )
+            proposed = self._state(run, parameters, state.vector + noise @ factor.T, generator)
             chance = float(uniforms(1, generator).log())
             is_accepted = chance < proposed.log_target - state.log_target
             state = proposed if is_accepted else state
@@ -124,19 +122,11 @@ class ParticleMarginalMetropolisHastings(Algorithm):
         nobody = torch.zeros(count, dtype=torch.bool)
         return recorder.posterior(nobody, spent=spent, batches=batches_of(count))
 
-    def _first(
-        self,
-        model: StateSpaceModel,
-        observations: Observations | None,
-        parameters: Parameters,
-        streams: RandomStreams,
-    ) -> "ChainState":
-        """Begin with the best of some draws from the prior."""
-        generator = streams.generator(0, "initial")
+    def _first(self, run: Run, parameters: Parameters) -> "ChainState":
+        """Return the best of some draws from the prior."""
+        generator = run.generator(0, "initial")
         draws = parameters.draw(8, generator)
-        states = [
-            self._state(model, observations, parameters, draw[None], generator) for draw in draws
-        ]
+        states = [self._state(run, parameters, draw[None], generator) for draw in draws]
         best = max(states, key=lambda state: state.log_target)
         if best.log_target == -math.inf:
             raise InputError(
@@ -147,19 +137,13 @@ class ParticleMarginalMetropolisHastings(Algorithm):
         return best
 
     def _state(
-        self,
-        model: StateSpaceModel,
-        observations: Observations | None,
-        parameters: Parameters,
-        vector: Tensor,
-        generator: torch.Generator,
+        self, run: Run, parameters: Parameters, vector: Tensor, generator: Generator
     ) -> "ChainState":
-        """Estimate the evidence at a vector of parameters."""
-        values = {name: value[0] for name, value in parameters.values(vector).items()}
+        """Estimate the evidence at a vector of parameters, `[1, D]`."""
         seed = draw_seed(generator)
         try:
-            changed = model.with_parameters(values)
-            log_evidence = self.inner.run(changed, observations, seed=seed).log_evidence
+            model = parameters.set_in(run.model, vector[0])
+            log_evidence = self.inner.run(model, run.observations, seed=seed).log_evidence
         except DegenerateWeightsError:
             log_evidence = -math.inf
         return ChainState(vector, float(parameters.log_density(vector)) + log_evidence)

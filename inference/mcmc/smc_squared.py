@@ -95,9 +95,7 @@ class SMC2(Algorithm):
         horizon = num_steps(model, observations)
         generator = run.generator(0, "initial")
         vectors = parameters.draw(self.num_parameters, generator)
-        filters = [
-            self._started(model, observations, parameters, vector, generator) for vector in vectors
-        ]
+        filters = [self._started(run, parameters, vector, generator) for vector in vectors]
         log_weights: LogWeights = uniform(self.num_parameters)
         t = 0
         while t != horizon:
@@ -109,7 +107,7 @@ class SMC2(Algorithm):
                 vectors = vectors[ancestors]
                 filters = [filters[m] for m in ancestors.tolist()]
                 vectors, filters, rate = self._moved(
-                    model, observations, parameters, vectors, filters, factor, t - 1, generator
+                    run, t - 1, parameters, vectors, filters, factor, generator
                 )
             grown = [self._advanced(filtered, t) for filtered in filters]
             increments = torch.tensor(
@@ -143,17 +141,11 @@ class SMC2(Algorithm):
         return BootstrapFilter(self.num_particles, Adaptive(), record=False)
 
     def _started(
-        self,
-        model: StateSpaceModel,
-        observations: Observations | None,
-        parameters: Parameters,
-        vector: Tensor,
-        generator: Generator,
+        self, run: Run, parameters: Parameters, vector: Tensor, generator: Generator
     ) -> Filtered:
         """Return a filter for a vector of parameters, before its first step."""
-        values = {name: value[0] for name, value in parameters.values(vector[None]).items()}
-        run = Run(model.with_parameters(values), observations, RandomStreams(draw_seed(generator)))
-        return Filtered(run, None, 0.0)
+        model, streams = parameters.set_in(run.model, vector), RandomStreams(draw_seed(generator))
+        return Filtered(replace(run, model=model, streams=streams), None, 0.0)
 
     def _advanced(self, filtered: Filtered, t: int) -> Filtered:
         """Let a filter make step t; a dead filter stays dead."""
@@ -169,13 +161,12 @@ class SMC2(Algorithm):
 
     def _moved(
         self,
-        model: StateSpaceModel,
-        observations: Observations | None,
+        run: Run,
+        last: int,
         parameters: Parameters,
         vectors: Tensor,
         filters: Sequence[Filtered],
         factor: Tensor,
-        last: int,
         generator: Generator,
     ) -> tuple[Tensor, list[Filtered], float]:
         """Move each pair by particle marginal Metropolis-Hastings on the data up to `last`."""
@@ -186,7 +177,7 @@ class SMC2(Algorithm):
             log_prior = parameters.log_density(proposed) - parameters.log_density(vectors)
             chances = uniforms(len(vectors), generator).log()
             for m, vector in enumerate(proposed):
-                filtered = self._started(model, observations, parameters, vector, generator)
+                filtered = self._started(run, parameters, vector, generator)
                 for t in range(last + 1):
                     filtered = self._advanced(filtered, t)
                 gap = filtered.log_evidence - filters[m].log_evidence

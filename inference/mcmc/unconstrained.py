@@ -15,6 +15,7 @@ from torch.distributions.transforms import Transform
 
 from llmsmc.core.priors import Prior, check_prior
 from llmsmc.core.randomness import sample
+from llmsmc.core.state_space_model import StateSpaceModel
 from llmsmc.errors import InputError
 
 
@@ -64,6 +65,11 @@ class Parameters:
             found[name] = transform(columns.reshape(len(vectors), *self._free_shape(name)))
             start += size
         return found
+
+    def set_in(self, model: StateSpaceModel, vector: Float64[Tensor, " D"]) -> StateSpaceModel:
+        """Return the model with the parameters of a vector."""
+        values = self.values(vector[None])
+        return model.with_parameters({name: value[0] for name, value in values.items()})
 
     def log_density(self, vectors: Float64[Tensor, "M D"]) -> Float64[Tensor, " M"]:
         """Return the log of the prior density of the vectors."""

@@ -123,23 +123,6 @@ def log_evidence(log_weights: LogWeights) -> float:
     return float(as_log_weights(log_weights).logsumexp(0))
 
 
-def log_mean_exp(log_weights: LogWeights) -> float:
-    r"""Return $\log \frac{1}{N} \sum_n w^n$; `-inf` if all weights are zero."""
-    return log_evidence(log_weights) - math.log(len(log_weights))
-
-
-def log_evidence_increment(before: Float64[Tensor, " M"], after: Float64[Tensor, " N"]) -> float:
-    """Return the log of the factor by which the total weight has grown.
-
-    Raises:
-        DegenerateWeightsError: all weights are zero before.
-    """
-    start = log_evidence(before)
-    if start == -math.inf:
-        raise DegenerateWeightsError(f"All {len(before)} weights are zero.")
-    return log_evidence(after) - start
-
-
 def effective_sample_size(log_weights: LogWeights) -> float:
     r"""Return $(\sum_n w^n)^2 / \sum_n (w^n)^2$, between 1 and N; 0.0 if all weights are zero.
 

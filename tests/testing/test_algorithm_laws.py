@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -138,10 +137,9 @@ class Touching(BootstrapFilter):
 class Deaf(ParticleGibbs):
     """Begins anew from the same path, whatever was found."""
 
-    def stages(self, *args: Any, **options: Any) -> Any:
-        for posterior in super().stages(*args, **options):
-            found = posterior()
-            yield partial(replace, found, log_weights=found.log_weights * 0.0)
+    def iterate(self, *args: Any, **options: Any) -> Any:
+        for posterior in super().iterate(*args, **options):
+            yield replace(posterior, log_weights=posterior.log_weights * 0.0)
 
 
 class NeverCloser(TemperedSMC):
@@ -154,9 +152,9 @@ class NeverCloser(TemperedSMC):
 class Sidestepping(BootstrapFilter):
     """Its steps are weighed otherwise than its run."""
 
-    def iterate(self, *args: Any, **options: Any) -> Any:
-        for posterior in super().iterate(*args, **options):
-            yield replace(posterior, log_weights=posterior.log_weights.roll(1))
+    def run(self, *args: Any, **options: Any) -> Any:
+        posterior = super().run(*args, **options)
+        return replace(posterior, log_weights=posterior.log_weights.roll(1))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from benchmarks.wrong_variants import Forgetful, Uncorrected, cut_off
-from llmsmc import InputError, StateSpaceModel
+from llmsmc import InputError
+from llmsmc.core.randomness import RandomStreams
 from llmsmc.inference import (
     Adaptive,
     AuxiliaryFilter,
@@ -22,6 +23,8 @@ from llmsmc.inference import (
     multinomial,
     systematic,
 )
+from llmsmc.inference.loop.guided import propose
+from llmsmc.inference.loop.loop import Run
 from llmsmc.models import TabularLanguageModel
 from llmsmc.models.state_space.tabular_language_model import PAD
 from llmsmc.testing.guided_models import GuidedLinearGaussian, GuidedTable
@@ -181,7 +184,7 @@ def test_a_perfect_proposal_has_no_variance(
 
 def test_models_without_what_it_takes_are_named() -> None:
     model = table_without_end()
-    with pytest.raises(InputError, match="Got TabularLanguageModel, which defines none; accepted"):
+    with pytest.raises(InputError, match="Got TabularLanguageModel, which does not; accepted"):
         GuidedFilter(4).run(model, seed=0)
     for algorithm in (AuxiliaryFilter(4), TwistedFilter(4)):
         with pytest.raises(InputError, match="Got TabularLanguageModel, which does not; accepted"):
@@ -196,13 +199,14 @@ def test_padding_stays_behind_the_end() -> None:
 
 
 def test_the_transition_density_is_that_of_the_laws() -> None:
-    model: StateSpaceModel = guided_walk()
+    model = guided_walk()
+    run = Run(model, [[0.3], [0.3]], RandomStreams(0))
     source = torch.Generator().manual_seed(0)
-    state, log_ratio = model.propose(0, None, [0.3], 5, generator=source)
+    state, log_ratio = propose(run, 0, None, 5, source)
     proposal = model.proposal(0, None, [0.3])
     expected = model.initial().log_prob(state) - proposal.log_prob(state)
     torch.testing.assert_close(log_ratio, expected)
-    after, log_ratio = model.propose(1, state, [0.3], 5, generator=source)
+    after, log_ratio = propose(run, 1, state, 5, source)
     expected = model.transition(1, state).log_prob(after)
     torch.testing.assert_close(model.log_transition(1, state, after), expected)
     assert log_ratio.shape == (5,)

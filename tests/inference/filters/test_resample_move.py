@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from llmsmc import InputError
+from llmsmc.core.capabilities import Rewinds
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.core.weights import uniform
 from llmsmc.inference import (
@@ -57,11 +58,11 @@ class ForgetsLengths(RegenerateSuffix):
     """A wrong variant: paths of all lengths are taken to be cut equally often at each step."""
 
     def __call__(self, run: Run, t: int, population: Population, *, generator: Generator) -> Moved:
-        model, old = run.model, population.particles
+        model, old = run.model_as(Rewinds), population.particles
         lengths = model.num_steps(old)
         kept = (uniforms(len(lengths), generator) * lengths).long()
         new = regenerated(run, t, old, kept, generator)
-        ratio = model.path_log_likelihood(t, new, None) - model.path_log_likelihood(t, old, None)
+        ratio = run.observe_path(t, new)[1] - run.observe_path(t, old)[1]
         accepted = uniforms(len(lengths), generator).log() < ratio
         particles = torch.where(accepted[:, None], new, old)
         return Moved(replace(population, particles=particles), accepted)
@@ -165,7 +166,7 @@ def test_a_move_is_refused_before_anything_is_drawn() -> None:
 def test_moves_that_do_not_fit_the_model_are_named() -> None:
     resampler = Adaptive(systematic, 1.0)
     weather = HiddenMarkov([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
-    with pytest.raises(InputError, match="Got LinearGaussian, whose states cannot be rewound"):
+    with pytest.raises(InputError, match="Got LinearGaussian, which does not"):
         ResampleMove(4, resampler).run(walk(), WALK_OBSERVATIONS, seed=0)
     with pytest.raises(InputError, match="A random walk moves the last state of a Markov model"):
         ResampleMove(4, resampler, move=RandomWalk()).run(table_without_end(), seed=0)

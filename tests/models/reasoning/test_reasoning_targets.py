@@ -297,5 +297,5 @@ def test_a_proposal_with_other_tokens_is_named(model: Reasoning) -> None:
     other.eos_ids = (5,)
     with pytest.raises(InputError, match="A proposal writes the tokens that the policy scores"):
         replace(model, proposal_policy=other)
-    with pytest.raises(InputError, match="Got Reasoning, which defines none"):
+    with pytest.raises(InputError, match="Got Reasoning, which does not"):
         GuidedFilter(4).run(model, seed=0)
