@@ -15,14 +15,14 @@ from llmsmc.core.weights import on_host, uniform
 from llmsmc.inference.loop.loop import Population, Run, absorb, add_potentials, extend, init
 
 
-def canpropose(run: Run) -> bool:
+def can_propose(run: Run) -> bool:
     """Return whether the model has a proposal."""
     return run.supports(DrawsProposals) or run.supports(Proposes)
 
 
 def init_guided(run: Run, num_particles: int) -> Population:
     """Draw x_0 from the proposal of the model, if it has one, and weigh it."""
-    if not canpropose(run):
+    if not can_propose(run):
         return init(run, num_particles)
     nothing = Population(None, uniform(num_particles), torch.arange(num_particles))
     return extend_guided(run, 0, nothing)
@@ -30,7 +30,7 @@ def init_guided(run: Run, num_particles: int) -> Population:
 
 def extend_guided(run: Run, t: int, parents: Population) -> Population:
     """Draw x_t from the proposal of the model, if it has one, and weigh it."""
-    if not canpropose(run):
+    if not can_propose(run):
         return extend(run, t, parents)
     previous, finished, carried = parents.particles, None, parents.log_weights
     if previous is not None:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from llmsmc.core.capabilities import RemembersPath
+from llmsmc.core.capabilities import Finishes, RemembersPath
 from llmsmc.core.particles import components, take, where
 from llmsmc.core.particles import num_particles as size_of
 from llmsmc.core.randomness import RandomStreams, sample
@@ -215,7 +215,9 @@ def _check_density(step: _Step, state: Any) -> Iterator[Finding]:
 
 
 def _check_finished(step: _Step, state: Any) -> Iterator[Finding]:
-    finished = step.run.finished(state)
+    if not step.run.supports(Finishes):
+        return
+    finished = step.run.model_as(Finishes).finished(state).cpu()
     right = finished.shape == (step.num_particles,) and finished.dtype == torch.bool
     broken = f"shape {tuple(finished.shape)} of {finished.dtype} in place of N of torch.bool"
     yield "`finished` says yes or no for each particle", None if right else broken

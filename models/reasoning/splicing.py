@@ -36,10 +36,14 @@ def spliced(
     tail = references.token_ids.gather(1, places.clamp(max=references.token_ids.shape[1] - 1))
     lengths = particles.num_tokens
     ends = references.transition_ends[:, t:] + (lengths - starts)[:, None]
+    nothing = torch.zeros_like(tail, dtype=torch.float64)
     joined = replace(
         particles,
         token_ids=appended(particles.token_ids, lengths, tail, counts),
         num_tokens=lengths + counts,
+        log_probs=appended(particles.log_probs, lengths, nothing, counts),
+        transition_log_probs=appended(particles.transition_log_probs, lengths, nothing, counts),
+        proposal_log_probs=appended(particles.proposal_log_probs, lengths, nothing, counts),
         transition_ends=appended(
             particles.transition_ends,
             particles.num_transitions,

@@ -11,7 +11,7 @@ Shapes: N particles, L new tokens.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -48,6 +48,8 @@ from llmsmc.models.rewards.reward import Steps
 from llmsmc.models.text import stopping
 from llmsmc.models.text.constraint import Constraint
 from llmsmc.models.text.stopping import StepRule
+
+BOX: Final = "box"  # a part of every command around an answer; most texts have none
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +91,7 @@ class FinishReasons:
                 codes.append(LENGTH)
             elif reason == stopping.EOS:
                 codes.append(EOS)
-            elif self.stop_at_answer and self.has_answer(texts):
+            elif self.stop_at_answer and BOX in "".join(texts) and self.has_answer(texts):
                 codes.append(ANSWER)
             else:
                 codes.append(LENGTH if reason == stopping.LENGTH else going_on)
@@ -97,8 +99,7 @@ class FinishReasons:
 
     def has_answer(self, steps: Steps) -> bool:
         """Return whether the steps give an answer, outside of thinking."""
-        text = "".join(steps)
-        return "box" in text and gives_answer(answer_text(text, self.thinking_end))
+        return gives_answer(answer_text("".join(steps), self.thinking_end))
 
     def has_outgrown(self, particles: ReasoningParticles) -> Bool[Tensor, " N"]:
         """Return which solutions the reward has no room for."""
