@@ -229,8 +229,8 @@ def _check_finished(step: _Step, state: Any) -> Iterator[Finding]:
 
 
 def _check_likelihood(step: _Step, state: Any) -> Iterator[Finding]:
+    before = _snapshot(step, state), _snapshot(step, step.previous)
     observed, values = step.observe(state)
-    before = _snapshot(step, state)  # behind the first reading, which may fill in scores for good
     right = values.shape == (step.num_particles,)
     bad = f"shape {tuple(values.shape)} in place of ({step.num_particles},)"
     yield "each particle has one log-likelihood", None if right else bad
@@ -242,7 +242,9 @@ def _check_likelihood(step: _Step, state: Any) -> Iterator[Finding]:
     again = step.observe(state)[1], step.observe(observed)[1]
     broken = step.difference(again[0], values) or step.difference(again[1], values)
     yield "a log-likelihood is a fixed function", broken
-    same = _snapshot(step, state) == before
+    if step.run.supports(RemembersPath):
+        step.model.observe_path(step.t, state, step.run.observations)
+    same = (_snapshot(step, state), _snapshot(step, step.previous)) == before
     yield (
         "a log-likelihood leaves the particles as they are",
         (None if same else "they were edited in place"),

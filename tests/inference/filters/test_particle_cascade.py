@@ -223,7 +223,7 @@ def test_waves_that_end_early_stay() -> None:
 
 def test_when_all_are_dead_the_error_carries_the_run() -> None:
     model = TabularLanguageModel([[[0.5, 0.5]], [[0.5, 0.5]] * 2], [[1.0, 1.0], [0.0] * 4])
-    with pytest.raises(DegenerateWeightsError, match="All 6 particles have weight zero") as e:
+    with pytest.raises(DegenerateWeightsError, match="particles have weight zero at step 1") as e:
         ParticleCascade(6, wave=2).run(model, seed=0)
     assert e.value.posterior is not None and e.value.posterior.log_evidence == -math.inf
 
