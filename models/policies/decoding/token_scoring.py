@@ -103,7 +103,7 @@ def score(policy: "LanguageModel", requests: Sequence[ScoreRequest]) -> list[Sco
 def _log_probs(
     policy: "LanguageModel",
     cache: RowCache,
-    ids: Int[Tensor, "R L+1"],
+    ids: Int[Tensor, "R M"],
     counts: Int[Tensor, " R"],
     temperatures: Float[Tensor, " R"],
 ) -> tuple[Float64[Tensor, "R L"], Float64[Tensor, "R L"], int]:
