@@ -151,7 +151,8 @@ class StepBatch:
 
     def join(self, requests: Sequence[StepRequest]) -> None:
         """Let requests take part from the next token on, or none of them if something fails."""
-        begun, tokens, laws = time.perf_counter(), self._policy.tokens, list[StepLaw]()
+        begun, tokens = time.perf_counter(), self._policy.tokens
+        laws, states = list[StepLaw](), list[Tensor | None]()
         with torch.no_grad():
             found = cached(self._policy.forward, self._policy.device, requests)
             for request in requests:
@@ -159,7 +160,10 @@ class StepBatch:
                 forced_ids = () if request.forced is None else request.forced.token_ids
                 automaton = tokens.automaton(request.rule)
                 laws.append(StepLaw(automaton, request.temperature, mask, forced_ids))
-            members = [self._enter(*each) for each in zip(requests, laws, found, strict=True)]
+                behind = request.token_ids, request.num_tokens
+                states.append(None if mask is None else mask.states(*behind))
+            joining = zip(requests, laws, states, found, strict=True)
+            members = [self._enter(*each) for each in joining]
         seconds = (time.perf_counter() - begun) / len(requests)
         for member in members:
             member.seconds = seconds
@@ -175,12 +179,11 @@ class StepBatch:
                 laws.setdefault(member.law, []).append(owner)
                 chunk, offset = divmod(member.num_drawn, TOKENS_PER_CHUNK)
                 if offset == 0 and member.law.temperature > 0:
-                    assert member.request.uniforms is not None
-                    numbers, which = member.request.uniforms.chunk(chunk), member.request.particles
-                    numbers = (
-                        numbers[: len(member.cached)] if which is None else numbers[which.cpu()]
-                    )
-                    particles.uniforms[particles.owner == owner] = numbers.to(particles.uniforms)
+                    uniforms, numbers = member.request.uniforms, member.request.particles
+                    assert uniforms is not None
+                    which = slice(len(member.cached)) if numbers is None else numbers.cpu()
+                    drawn = uniforms.chunk(chunk)[which]
+                    particles.uniforms[particles.owner == owner] = drawn.to(particles.uniforms)
             width, current = 1 + max(m.num_drawn for m in members.values()), particles.ids.shape[1]
             if width > current:  # doubled, so that a token costs no copy
                 for name in ("ids", "raw", "transition", "proposal"):
@@ -209,7 +212,9 @@ class StepBatch:
             member.seconds += seconds * shares[owner]
         return self._leave() if self._is_complete else []
 
-    def _enter(self, request: StepRequest, law: StepLaw, found: CachedPrefix) -> Member:
+    def _enter(
+        self, request: StepRequest, law: StepLaw, masked: Tensor | None, found: CachedPrefix
+    ) -> Member:
         """Put the particles of a request into the batch, and rows for them in front."""
         owner = next(n for n in range(len(self._members) + 1) if n not in self._members)
         device, size = self._policy.device, len(request.num_tokens)
@@ -225,9 +230,7 @@ class StepBatch:
         rows = self._in_front(torch.cat(places))[found.row_of.to(device)]
         lengths = torch.cat([part.lengths.cpu() for part in found.parts])[found.row_of]
         nothing = torch.zeros(size, dtype=torch.long, device=device)
-        room, masked = request.room(self._policy.context_length).to(device), nothing
-        if law.mask is not None:
-            masked = law.mask.states(request.token_ids, request.num_tokens)
+        room = request.room(self._policy.context_length).to(device)
         starts, forced = request.starts, request.forced
         record = nothing.new_zeros((size, self._particles.ids.shape[1]))
         new = Particles(
@@ -235,7 +238,7 @@ class StepBatch:
             row=rows,
             last=found.last_ids.to(device),
             state=law.automaton.start(size) if starts is None else starts.to(device),
-            masked=masked.to(device),
+            masked=nothing if masked is None else masked.to(device),
             count=nothing,
             room=room,
             limit=nothing + request.max_tokens,
