@@ -66,7 +66,7 @@ HOSTILE = (
 
 
 @cache
-def harmless() -> dict[str, Any]:
+def harmless() -> Any:
     """Return a report of two cells, in which a run of each has failed."""
     plan = read_plan("p", PLAN + MORE)
     cells = [make_cell({"series": s, "algorithm": "bootstrap", "particles": 2}) for s in "ab"]
@@ -75,7 +75,7 @@ def harmless() -> dict[str, Any]:
     return report(plan, rows, ["a/1", "a/2"], "llmsmc ablate p")
 
 
-def made(text: str) -> dict[str, Any]:
+def made(text: str) -> Any:
     """Return a report with a text wherever text of others stands."""
     found = copy.deepcopy(harmless())
     for key in ("title", "figure", "claim", "caution", "dataset", "command"):
