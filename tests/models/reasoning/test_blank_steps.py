@@ -223,6 +223,7 @@ def test_a_solution_cut_back_is_what_it_was(kind: str, aggregation: str) -> None
             joined = model.splice(back[going_on], t + 1, states[-1][going_on])
             same(joined, states[-1][going_on])
             chosen.check(joined)
+            joined, _ = model.observe_path(t, joined, None)  # read as a whole
             for s, earlier in enumerate(states):
                 back = model.rewind(joined, torch.full((len(going_on),), s + 1))
                 found = model.path_log_likelihood(s, back, None)
