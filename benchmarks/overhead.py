@@ -27,7 +27,7 @@ from llmsmc import StateSpaceModel
 from llmsmc.core.cost import Cost
 from llmsmc.inference import BootstrapFilter, systematic
 from llmsmc.models import LanguageModel
-from llmsmc.models.caches.row_cache import CacheRows, Memory, padded_rows
+from llmsmc.models.caches.row_cache import CacheHandle, CacheRows, padded_rows
 from llmsmc.models.policies.decoding.requests import StepRequest, StepTokens
 from llmsmc.models.reasoning.model import Reasoning
 from llmsmc.models.rewards.reward import Memoryless, Reading, Solution, Steps
@@ -85,9 +85,9 @@ class Writer:
         chosen = torch.randint(len(TEXTS), (size,), generator=self._source)
         nothing = torch.zeros((size, self._rows.shape[1]), dtype=torch.float64)
         stops = torch.full((size,), STOP)
-        memory = CacheRows.none(size)
+        handle = CacheRows.none(size)
         return StepTokens(
-            self._rows[chosen], self._counts[chosen], nothing, nothing, nothing, stops, memory
+            self._rows[chosen], self._counts[chosen], nothing, nothing, nothing, stops, handle
         )
 
 
@@ -116,12 +116,12 @@ class Judge(Memoryless):
         self,
         question: str,
         solutions: Sequence[Solution],
-        memory: Memory,
+        handle: CacheHandle,
         *,
         reading: Reading = "steps",
-    ) -> tuple[list[list[float]], Memory, Cost]:
+    ) -> tuple[list[list[float]], CacheHandle, Cost]:
         """Return the numbers of the new steps."""
-        return self._scored(question, solutions), memory, Cost()
+        return self._scored(question, solutions), handle, Cost()
 
     def _scores(self, question: str, solutions: Sequence[Solution]) -> list[list[float]]:
         return [self.score(question, one.new) for one in solutions]

@@ -34,7 +34,7 @@ def extend_guided(run: Run, t: int, parents: Population) -> Population:
         return extend(run, t, parents)
     previous, finished, carried = parents.particles, None, parents.log_weights
     if previous is not None:
-        previous = run.model.give_up(previous)
+        previous = run.model.donate(previous)
         finished = run.finished(previous) if run.supports(Finishes) else None
     generator = run.generator(t, "propagate")
     drawn, log_ratio = propose(run, t, previous, len(carried), generator)

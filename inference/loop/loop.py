@@ -199,7 +199,7 @@ def init(run: Run, num_particles: int) -> Population:
 
 def extend(run: Run, t: int, parents: Population) -> Population:
     """Draw x_t from the transition and weigh it; the parents must not be extended again."""
-    previous = run.model.give_up(parents.particles)
+    previous = run.model.donate(parents.particles)
     finished = run.finished(previous) if run.supports(Finishes) else None
     generator = run.streams.generator(t, "propagate")
     drawn = run.model.sample_transition(t, previous, generator=generator)
@@ -211,7 +211,7 @@ def extend(run: Run, t: int, parents: Population) -> Population:
 
 def propagate(run: Run, t: int, previous: Any, *, generator: Generator) -> Any:
     """Draw x_t from the transition for unfinished particles, donating the caches of `previous`."""
-    previous = run.model.give_up(previous)
+    previous = run.model.donate(previous)
     finished = run.finished(previous) if run.supports(Finishes) else None
     drawn = run.model.sample_transition(t, previous, generator=generator)
     return absorb(drawn, previous, finished)

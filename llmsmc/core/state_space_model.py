@@ -215,7 +215,7 @@ class StateSpaceModel:
         """Return the population that the posterior keeps, without caches."""
         return particles
 
-    def give_up(self, particles: Any) -> Any:
+    def donate(self, particles: Any) -> Any:
         """Donate the caches of these particles: they are extended for the last time.
 
         Other populations that share the caches stay valid, but recompute what was cached.

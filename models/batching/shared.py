@@ -13,7 +13,7 @@ from llmsmc.core.cost import Cost
 from llmsmc.errors import ServerError
 from llmsmc.models.batching.batchers import ScoreBatcher, StepBatcher
 from llmsmc.models.batching.turns import ask, takes_turns
-from llmsmc.models.caches.row_cache import Memory
+from llmsmc.models.caches.row_cache import CacheHandle
 from llmsmc.models.policies.decoding.requests import (
     ScoreRequest,
     StepRequest,
@@ -34,7 +34,7 @@ from llmsmc.models.rewards.reward_model import RewardModel, score_together
 
 MAX_PARTICLES: Final = 1024
 
-Scored = tuple[Sequence[list[float] | ServerError], Memory, Cost]
+Scored = tuple[Sequence[list[float] | ServerError], CacheHandle, Cost]
 """What a reward answers; see `llmsmc.models.rewards.reward.Reward`."""
 
 
@@ -76,7 +76,7 @@ class _Rewards:
 
     def _alone(self, request: ScoringRequest) -> Scored:
         return self.reward.score_steps(
-            request.question, request.solutions, request.memory, reading=request.reading
+            request.question, request.solutions, request.handle, reading=request.reading
         )
 
 
@@ -158,24 +158,24 @@ class SharedReward:
         self,
         question: str,
         solutions: Sequence[Solution],
-        memory: Memory,
+        handle: CacheHandle,
         *,
         reading: Reading = "steps",
     ) -> Scored:
         """Return the log-odds of what is new; see `llmsmc.models.rewards.reward.Reward`."""
         if not takes_turns():
-            return self._reward.score_steps(question, solutions, memory, reading=reading)
-        request = ScoringRequest(question, solutions, memory, reading)
+            return self._reward.score_steps(question, solutions, handle, reading=reading)
+        request = ScoringRequest(question, solutions, handle, reading)
         scores: Scored = ask(self._rewards, request)
         return scores
 
     def rewind(
         self,
         question: str,
-        memory: Memory,
+        handle: CacheHandle,
         before: Sequence[Steps],
         after: Sequence[Steps],
         reading: Reading = "steps",
-    ) -> Memory:
+    ) -> CacheHandle:
         """Return what is remembered of the steps `after`, the first ones of those `before`."""
-        return self._reward.rewind(question, memory, before, after, reading)
+        return self._reward.rewind(question, handle, before, after, reading)

@@ -374,13 +374,13 @@ class CacheRows:
         cache: the shared cache; None if no particle has a row.
         rows: the row of each particle, or -1.
         lengths: how many tokens of its row are the particle's.
-        is_given_up: whether the cache is donated: only the consumer of these rows needs it again.
+        is_donated: whether the cache is donated: only the consumer of these rows needs it again.
     """
 
     cache: RowCache | None
     rows: Int[Tensor, " N"]
     lengths: Int[Tensor, " N"]
-    is_given_up: bool = False
+    is_donated: bool = False
 
     @classmethod
     def none(cls, num_particles: int) -> "CacheRows":
@@ -407,9 +407,9 @@ class CacheRows:
         kept = replace(self, rows=torch.where(mask, self.rows, -1))
         return kept if bool(kept.present.any()) else replace(kept, cache=None)
 
-    def given_up(self) -> "CacheRows":
+    def donated(self) -> "CacheRows":
         """Return the rows, donated to their last consumer."""
-        return replace(self, is_given_up=True)
+        return replace(self, is_donated=True)
 
     def truncate(self, lengths: Int[Tensor, " N"]) -> "CacheRows":
         """Forget all but the first `lengths` tokens of each particle; nothing is copied."""
@@ -427,43 +427,43 @@ class CacheRows:
 
 
 @dataclass(frozen=True, eq=False)
-class JointRows:
+class JointHandle:
     """The handles of several models for the same N particles."""
 
-    parts: "tuple[CacheRows | JointRows, ...]"
+    parts: "tuple[CacheRows | JointHandle, ...]"
 
-    def split(self, num_models: int) -> "tuple[CacheRows | JointRows, ...]":
+    def split(self, num_models: int) -> "tuple[CacheRows | JointHandle, ...]":
         """Return the handle of each model."""
         assert num_models == len(self.parts)
         return self.parts
 
-    def take(self, indices: Int[Tensor, " M"]) -> "JointRows":
+    def take(self, indices: Int[Tensor, " M"]) -> "JointHandle":
         """Return what is cached of the particles `indices`."""
-        return JointRows(tuple(part.take(indices) for part in self.parts))
+        return JointHandle(tuple(part.take(indices) for part in self.parts))
 
-    def keep(self, mask: Bool[Tensor, " N"]) -> "JointRows":
+    def keep(self, mask: Bool[Tensor, " N"]) -> "JointHandle":
         """Forget what is cached of the other particles."""
-        return JointRows(tuple(part.keep(mask) for part in self.parts))
+        return JointHandle(tuple(part.keep(mask) for part in self.parts))
 
-    def given_up(self) -> "JointRows":
+    def donated(self) -> "JointHandle":
         """Return the rows, donated to their last consumer."""
-        return JointRows(tuple(part.given_up() for part in self.parts))
+        return JointHandle(tuple(part.donated() for part in self.parts))
 
 
-Memory = CacheRows | JointRows
+CacheHandle = CacheRows | JointHandle
 
 
-def join_memories(parts: list[Memory]) -> Memory:
+def join_handles(parts: list[CacheHandle]) -> CacheHandle:
     """Return what is cached of the particles of all `parts`, in order.
 
     Parts of one model have rows, those of several models have several; with nothing cached, both
     are the same.
     """
-    joint = next((part for part in parts if isinstance(part, JointRows)), None)
+    joint = next((part for part in parts if isinstance(part, JointHandle)), None)
     if joint is None:
         return join([part for part in parts if isinstance(part, CacheRows)])
     columns = zip(*(part.split(len(joint.parts)) for part in parts), strict=True)
-    return JointRows(tuple(join_memories(list(column)) for column in columns))
+    return JointHandle(tuple(join_handles(list(column)) for column in columns))
 
 
 def join(parts: list[CacheRows]) -> CacheRows:
@@ -477,7 +477,7 @@ def join(parts: list[CacheRows]) -> CacheRows:
     rows = torch.cat([part.rows.where(part.present, -1) for part in parts])
     lengths = torch.cat([part.lengths for part in parts])
     cache = holders[0].cache if holders else None
-    return CacheRows(cache, rows, lengths, all(part.is_given_up for part in holders))
+    return CacheRows(cache, rows, lengths, all(part.is_donated for part in holders))
 
 
 def _in_one_cache(parts: list[CacheRows]) -> list[CacheRows]:

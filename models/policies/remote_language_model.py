@@ -275,7 +275,7 @@ class RemoteLanguageModel:
             transition_log_probs=transition,
             proposal_log_probs=transition,
             stop_reasons=torch.tensor([row.reason for row in rows], dtype=torch.long),
-            memory=CacheRows.none(len(rows)),
+            handle=CacheRows.none(len(rows)),
             error=next((row.error for row in rows if row.error is not None), None),
         )
 

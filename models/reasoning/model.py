@@ -421,11 +421,11 @@ class Reasoning(StateSpaceModel):
         nothing: dict[str, Any] = dict.fromkeys((*CACHES, "reward_room"))
         return replace(particles, **nothing)
 
-    def give_up(self, particles: ReasoningParticles) -> ReasoningParticles:
+    def donate(self, particles: ReasoningParticles) -> ReasoningParticles:
         """Donate the caches of these particles: they are extended for the last time."""
         caches: dict[str, Any] = {name: getattr(particles, name) for name in CACHES}
         return replace(
-            particles, **{name: held and held.given_up() for name, held in caches.items()}
+            particles, **{name: held and held.donated() for name, held in caches.items()}
         )
 
     def cost(self) -> Cost:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from llmsmc.errors import InputError
 from llmsmc.grading.grades import equivalence_classes, extract_answer
-from llmsmc.models.caches.row_cache import CacheRows, JointRows, Memory, join_memories
+from llmsmc.models.caches.row_cache import CacheHandle, CacheRows, JointHandle, join_handles
 from llmsmc.storage.serialization import SAVED
 
 FINISH_REASONS: Final = (None, "eos", "answer", "length", "max_steps", "failed")
@@ -79,7 +79,7 @@ class ReasoningParticle:
         return self.finish_reason in ("length", "max_steps")
 
 
-CACHES: Final = ("policy_memory", "reward_memory", "proposal_memory", "expert_memory")
+CACHES: Final = ("policy_cache", "reward_cache", "proposal_cache", "expert_cache")
 
 
 def _not_saved() -> Any:
@@ -110,12 +110,12 @@ class ReasoningParticles:
         log_odds: of the score of each of these texts; NaN where there is none.
         num_scored: how many of these texts the reward model has seen.
         finish_codes: why each particle is not extended any more, see `FINISH_REASONS`.
-        policy_memory: the cache of the language model; None in a record.
-        reward_memory: the cache of the reward model; None in a record.
-        proposal_memory: the cache of the language model of a proposal; None in a record.
+        policy_cache: the cache of the language model; None in a record.
+        reward_cache: the cache of the reward model; None in a record.
+        proposal_cache: the cache of the language model of a proposal; None in a record.
         expert_log_probs: of the tokens under another language model, if the model asks one; NaN
             where it has not been asked.
-        expert_memory: the cache of that model; None in a record.
+        expert_cache: the cache of that model; None in a record.
         thinking_end: the tag behind which solutions answer; None where all of them is the answer.
         transition_ends: for each step, blank ones too, how many tokens there are up to its end; -1
             behind the last. Where it is not known, as in older files, each text counts as a step.
@@ -140,10 +140,10 @@ class ReasoningParticles:
     num_scored: Int64[Tensor, " N"]
     finish_codes: Int64[Tensor, " N"]
     expert_log_probs: Float64[Tensor, "N E"]
-    policy_memory: CacheRows | None = _not_saved()
-    reward_memory: Memory | None = _not_saved()
-    proposal_memory: CacheRows | None = _not_saved()
-    expert_memory: CacheRows | None = _not_saved()
+    policy_cache: CacheRows | None = _not_saved()
+    reward_cache: CacheHandle | None = _not_saved()
+    proposal_cache: CacheRows | None = _not_saved()
+    expert_cache: CacheRows | None = _not_saved()
     thinking_end: str | None = None
     transition_ends: Int64[Tensor, "N T"] = None  # type: ignore[assignment]
     reward_room: Int64[Tensor, " N"] | None = _not_saved()
@@ -248,7 +248,7 @@ class ReasoningParticles:
             value = getattr(self, each.name)
             if isinstance(value, Tensor) and each.init:
                 gathered[each.name] = value[indices]
-            elif isinstance(value, CacheRows | JointRows):
+            elif isinstance(value, CacheRows | JointHandle):
                 gathered[each.name] = value.take(indices)
         gathered["steps"] = tuple(self.steps[n] for n in indices.tolist())
         return replace(self, **gathered)
@@ -313,8 +313,8 @@ def concatenate(parts: Sequence[ReasoningParticles]) -> ReasoningParticles:
         values = [getattr(part, each.name) for part in parts]
         if each.name in CACHES:
             pairs = zip(values, parts, strict=True)
-            memories = [v or CacheRows.none(len(part)) for v, part in pairs]
-            joined[each.name] = join_memories(memories)
+            handles = [v or CacheRows.none(len(part)) for v, part in pairs]
+            joined[each.name] = join_handles(handles)
         elif each.init and isinstance(values[0], Tensor):
             is_known = all(value is not None for value in values)
             padding = _PADDING.get(each.name, 0.0)

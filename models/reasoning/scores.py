@@ -92,10 +92,10 @@ class StepScores:
         old = self._read([texts[:count] for texts, count in zip(fitting, counts, strict=True)])
         pairs = zip(old, self._read(fitting), strict=True)
         solutions = [Solution(scored, texts[len(scored) :]) for scored, texts in pairs]
-        said, memory, cost = self.reward.score_steps(
+        said, handle, cost = self.reward.score_steps(
             self.question,
             solutions,
-            particles.reward_memory or CacheRows.none(len(particles)),
+            particles.reward_cache or CacheRows.none(len(particles)),
             reading=reading,
         )
         counts, codes = (
@@ -122,14 +122,14 @@ class StepScores:
             num_scored=num_steps,
             finish_codes=codes,
             reward_room=room,
-            reward_memory=memory.keep((codes == UNFINISHED) | (codes == MAX_STEPS)),
+            reward_cache=handle.keep((codes == UNFINISHED) | (codes == MAX_STEPS)),
         )
         return observed, cost
 
     def rewound(self, before: ReasoningParticles, after: ReasoningParticles) -> ReasoningParticles:
         """Return `after` with the reward's cache of `before`, truncated to the scored steps."""
-        memory = before.reward_memory
-        if memory is None or bool((after.num_scored >= before.num_scored).all()):
+        handle = before.reward_cache
+        if handle is None or bool((after.num_scored >= before.num_scored).all()):
             return after
         old, new = (
             self._read(
@@ -140,8 +140,8 @@ class StepScores:
             )
             for each in (before, after)
         )
-        memory = self.reward.rewind(self.question, memory, old, new, self.aggregation.reading)
-        return replace(after, reward_memory=memory)
+        handle = self.reward.rewind(self.question, handle, old, new, self.aggregation.reading)
+        return replace(after, reward_cache=handle)
 
     @cached_property
     def _read(self) -> Callable[[Sequence[Steps]], Sequence[Steps]]:
@@ -189,14 +189,14 @@ def scored_by_expert(
     rows = (starts < particles.num_tokens).nonzero().squeeze(1)
     if not len(rows):
         return particles, Cost()
-    memory = particles.expert_memory or CacheRows.none(len(particles))
+    handle = particles.expert_cache or CacheRows.none(len(particles))
     scores, cost = expert.score_tokens(
         ScoreRequest(
             prompt_ids,
             particles.token_ids[rows],
             particles.num_tokens[rows],
             starts[rows],
-            memory.take(rows),
+            handle.take(rows),
         )
     )
     counts = (particles.num_tokens - starts)[rows]
@@ -204,6 +204,6 @@ def scored_by_expert(
     known = known.index_copy(0, rows, read)
     rest = (starts >= particles.num_tokens).nonzero().squeeze(1)
     order = torch.cat([rows, rest]).argsort()
-    joined = join([scores.memory, memory.take(rest)]).take(order)
+    joined = join([scores.handle, handle.take(rest)]).take(order)
     kept = joined.keep(~particles.finished)
-    return replace(particles, expert_log_probs=known, expert_memory=kept), cost
+    return replace(particles, expert_log_probs=known, expert_cache=kept), cost

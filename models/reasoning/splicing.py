@@ -52,8 +52,8 @@ def spliced(
             NO_STEP,
         ),
         finish_codes=references.finish_codes,
-        policy_memory=None,
-        proposal_memory=None,
+        policy_cache=None,
+        proposal_cache=None,
     )
     return with_texts(joined, particles.num_steps, particles.num_transitions, policy)
 
@@ -98,9 +98,9 @@ def rewound(
     remains = torch.arange(particles.transition_ends.shape[1]) < num_transitions[:, None]
     read_by_expert = torch.arange(particles.expert_log_probs.shape[1]) < num_tokens[:, None]
 
-    def truncated(memory: CacheRows | None, num_prompt_tokens: int) -> CacheRows | None:
+    def truncated(handle: CacheRows | None, num_prompt_tokens: int) -> CacheRows | None:
         # All but the last token is cached, the prompt's where nothing is left.
-        return memory and memory.truncate(num_tokens + num_prompt_tokens - 1)
+        return handle and handle.truncate(num_tokens + num_prompt_tokens - 1)
 
     num_prompt_tokens = len(particles.prompt_ids)
     shorter = replace(
@@ -112,10 +112,10 @@ def rewound(
         proposal_log_probs=particles.proposal_log_probs.where(kept, 0.0),
         transition_ends=particles.transition_ends.where(remains, NO_STEP),
         finish_codes=particles.finish_codes.where(~shortened, UNFINISHED),
-        policy_memory=truncated(particles.policy_memory, num_prompt_tokens),
-        proposal_memory=truncated(particles.proposal_memory, num_prompt_tokens),
+        policy_cache=truncated(particles.policy_cache, num_prompt_tokens),
+        proposal_cache=truncated(particles.proposal_cache, num_prompt_tokens),
         expert_log_probs=particles.expert_log_probs.where(read_by_expert, torch.nan),
-        expert_memory=truncated(particles.expert_memory, num_expert_prompt_tokens),
+        expert_cache=truncated(particles.expert_cache, num_expert_prompt_tokens),
     )
     return with_texts(shorter, *_whole_texts(shorter), policy)
 

@@ -167,15 +167,15 @@ class StepSampler:
             uniforms = UniformTable(len(previous), generator)
         if self.thinking is not None:
             starts, forced = self.thinking.step(active.num_tokens, active.steps)
-        source, memory, is_proposed = self.policy, active.policy_memory, False
+        source, handle, is_proposed = self.policy, active.policy_cache, False
         if is_guided and self.proposal_policy is not None:
-            source, memory, is_proposed = self.proposal_policy, active.proposal_memory, True
+            source, handle, is_proposed = self.proposal_policy, active.proposal_cache, True
         drawn, cost = source.sample_step(
             StepRequest(
                 self.prompt_ids,
                 active.token_ids,
                 active.num_tokens,
-                memory or CacheRows.none(len(active)),
+                handle or CacheRows.none(len(active)),
                 rule=self.rule,
                 max_tokens=self.max_tokens_per_step,
                 max_total_tokens=self.max_tokens,
@@ -220,7 +220,7 @@ class StepSampler:
                 token_ids,
                 num_tokens,
                 prefixes.num_tokens,
-                prefixes.policy_memory or CacheRows.none(len(prefixes)),
+                prefixes.policy_cache or CacheRows.none(len(prefixes)),
                 temperature,
             )
         )
@@ -265,8 +265,8 @@ class StepSampler:
             longer,
             finish_codes=codes,
             reward_room=room,
-            policy_memory=(drawn if scores is None else scores).memory.keep(going_on),
-            proposal_memory=None if scores is None else drawn.memory.keep(going_on),
+            policy_cache=(drawn if scores is None else scores).handle.keep(going_on),
+            proposal_cache=None if scores is None else drawn.handle.keep(going_on),
         )
         if rewards is not None and bool((extended.num_scored < particles.num_scored).any()):
             return rewards.rewound(particles, extended)

@@ -26,7 +26,7 @@ from llmsmc.core.checks import require_count
 from llmsmc.core.cost import Cost
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.errors import InputError
-from llmsmc.models.caches.row_cache import CacheRows, Memory, padded_rows
+from llmsmc.models.caches.row_cache import CacheHandle, CacheRows, padded_rows
 from llmsmc.models.policies.decoding.requests import ScoreRequest, StepRequest, UniformTables
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.reward import (
@@ -134,10 +134,10 @@ class GenerativeJudge(Memoryless):
         self,
         question: str,
         solutions: Sequence[Solution],
-        memory: Memory,
+        handle: CacheHandle,
         *,
         reading: Reading = "steps",
-    ) -> tuple[list[list[float]], Memory, Cost]:
+    ) -> tuple[list[list[float]], CacheHandle, Cost]:
         """Return the log-odds of the new steps; see `llmsmc.models.rewards.reward.Reward`."""
         begun = time.perf_counter()
         asked = [_prefixes(solution, reading) for solution in solutions]

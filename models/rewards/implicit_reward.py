@@ -26,7 +26,13 @@ from torch import Tensor
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.caches.row_cache import CacheRows, JointRows, Memory, join_memories, padded_rows
+from llmsmc.models.caches.row_cache import (
+    CacheHandle,
+    CacheRows,
+    JointHandle,
+    join_handles,
+    padded_rows,
+)
 from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.reward import Reading, Solution, Steps, checked_steps, cost_of_reading
@@ -129,10 +135,10 @@ class ImplicitReward:
         self,
         question: str,
         solutions: Sequence[Solution],
-        memory: Memory,
+        handle: CacheHandle,
         *,
         reading: Reading = "steps",
-    ) -> tuple[list[list[float]], Memory, Cost]:
+    ) -> tuple[list[list[float]], CacheHandle, Cost]:
         """Return the log-odds of the new steps; see `llmsmc.models.rewards.reward.Reward`."""
         begun = time.perf_counter()
         if not all(self.fits(question, solution.steps) for solution in solutions if solution.new):
@@ -143,38 +149,38 @@ class ImplicitReward:
                 groups.setdefault(self._ids(solution.steps)[0], []).append(n)
         cost = Cost()
         if groups:
-            memory, cost = self._read(question, solutions, groups, memory)
+            handle, cost = self._read(question, solutions, groups, handle)
         scores = []
         for solution in solutions:
             ids, ends = self._ids(solution.steps)
             new = ends[len(solution.scored) :][-1 if reading == "prefix" else 0 :]
             scores.append([self._values[question, ids[:end]] for end in new])
         seconds = time.perf_counter() - begun
-        return scores, memory, cost + Cost(reward_seconds=seconds)
+        return scores, handle, cost + Cost(reward_seconds=seconds)
 
     def rewind(
         self,
         question: str,
-        memory: Memory,
+        handle: CacheHandle,
         before: Sequence[Steps],
         after: Sequence[Steps],
         reading: Reading = "steps",
-    ) -> Memory:
+    ) -> CacheHandle:
         """Return what is cached of the steps `after`, the first ones of those `before`."""
         counts = torch.tensor([len(self._ids(steps)[0]) for steps in after])
-        return _truncated(memory, len(self._prompt(question)) + counts - 1)
+        return _truncated(handle, len(self._prompt(question)) + counts - 1)
 
     def _read(
         self,
         question: str,
         solutions: Sequence[Solution],
         groups: dict[Ids, list[int]],
-        memory: Memory,
-    ) -> tuple[Memory, Cost]:
+        handle: CacheHandle,
+    ) -> tuple[CacheHandle, Cost]:
         """Fill in the values of what is new in the groups, each of which has the same tokens."""
         if len(self._values) > _REMEMBERED:
             self._values.clear()
-        parts = memory.split(2)
+        parts = handle.split(2)
         present = [all(bool(p.present[n]) for p in _rows(parts)) for n in range(len(solutions))]
         holders, starts, bases = list[int](), list[int](), list[float]()
         for ids, rows in groups.items():
@@ -189,13 +195,13 @@ class ImplicitReward:
         token_ids, counts = padded_rows(list(groups))
         begins = torch.tensor(starts)
         prompt_ids = self._prompt(question)
-        held = _truncated(memory.take(torch.tensor(holders)), len(prompt_ids) + begins - 1)
-        log_probs, kept, cost = list[Tensor](), list[Memory](), Cost()
+        held = _truncated(handle.take(torch.tensor(holders)), len(prompt_ids) + begins - 1)
+        log_probs, kept, cost = list[Tensor](), list[CacheHandle](), Cost()
         for model, held_rows in zip(self._models, _rows(held.split(2)), strict=True):
             request = ScoreRequest(prompt_ids, token_ids, counts, begins, held_rows)
             scores, spent = model.score_tokens(request)
             log_probs.append(scores.log_probs)
-            kept.append(scores.memory)
+            kept.append(scores.handle)
             cost += cost_of_reading(spent)
         values = self._sums(log_probs[0] - log_probs[1])
         for row, (ids, members) in enumerate(groups.items()):
@@ -206,8 +212,8 @@ class ImplicitReward:
         rest = [n for n, solution in enumerate(solutions) if not solution.new]
         owners = [row for row, members in enumerate(groups.values()) for _ in members]
         order = torch.tensor([*[n for rows in groups.values() for n in rows], *rest]).argsort()
-        new = JointRows(tuple(kept)).take(torch.tensor(owners))
-        joined = join_memories([new, memory.take(torch.tensor(rest, dtype=torch.long))])
+        new = JointHandle(tuple(kept)).take(torch.tensor(owners))
+        joined = join_handles([new, handle.take(torch.tensor(rest, dtype=torch.long))])
         return joined.take(order), cost + Cost(scored_tokens=int((counts - begins).sum()))
 
     @property
@@ -240,11 +246,11 @@ class ImplicitReward:
         )
 
 
-def _rows(parts: Sequence[Memory]) -> list[CacheRows]:
+def _rows(parts: Sequence[CacheHandle]) -> list[CacheRows]:
     """Return the memories of single models as what they are."""
     return [part for part in parts if isinstance(part, CacheRows)]
 
 
-def _truncated(memory: Memory, lengths: Tensor) -> JointRows:
+def _truncated(handle: CacheHandle, lengths: Tensor) -> JointHandle:
     """Forget all but the first `lengths` tokens of each solution, in both models."""
-    return JointRows(tuple(rows.truncate(lengths) for rows in _rows(memory.split(2))))
+    return JointHandle(tuple(rows.truncate(lengths) for rows in _rows(handle.split(2))))

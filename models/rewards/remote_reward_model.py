@@ -19,7 +19,7 @@ from pydantic import Field
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.row_cache import CacheRows, Memory
+from llmsmc.models.caches.row_cache import CacheHandle, CacheRows
 from llmsmc.models.pretrained.loading import load_plain_tokenizer, resolve
 from llmsmc.models.rewards.calibration import require_temperature
 from llmsmc.models.rewards.conventions.convention import REMEMBERED, Convention, Layout
@@ -165,10 +165,10 @@ class RemoteRewardModel(Memoryless):
         self,
         question: str,
         solutions: Sequence[Solution],
-        memory: Memory,
+        handle: CacheHandle,
         *,
         reading: Reading = "steps",
-    ) -> tuple[list[list[float] | ServerError], Memory, Cost]:
+    ) -> tuple[list[list[float] | ServerError], CacheHandle, Cost]:
         """Return the log-odds of the new steps; see `llmsmc.models.rewards.reward.Reward`.
 
         Raises:

@@ -16,7 +16,7 @@ from typing import Final, Literal, Protocol, runtime_checkable
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.row_cache import Memory
+from llmsmc.models.caches.row_cache import CacheHandle
 
 Steps = tuple[str, ...]
 
@@ -53,13 +53,13 @@ class ScoringRequest:
     Attributes:
         question: the question that the solutions answer.
         solutions: their steps, scored and new.
-        memory: the cache of the scored steps; missing steps are computed again.
+        handle: the cache of the scored steps; missing steps are computed again.
         reading: whether a score is of one step or of the whole solution so far.
     """
 
     question: str
     solutions: Sequence[Solution]
-    memory: Memory
+    handle: CacheHandle
     reading: Reading = "steps"
 
 
@@ -92,16 +92,16 @@ class Reward(Protocol):
         self,
         question: str,
         solutions: Sequence[Solution],
-        memory: Memory,
+        handle: CacheHandle,
         *,
         reading: Reading = "steps",
-    ) -> tuple[Sequence[list[float] | ServerError], Memory, Cost]:
+    ) -> tuple[Sequence[list[float] | ServerError], CacheHandle, Cost]:
         """Return the log-odds of the new steps of B solutions.
 
         Args:
             question: what they answer.
             solutions: the steps, scored and new.
-            memory: the cache of the scored steps; missing steps are computed again.
+            handle: the cache of the scored steps; missing steps are computed again.
             reading: "steps" gives one score for each new step; "prefix" gives one for the
                 whole solution, if there is something new.
 
@@ -114,11 +114,11 @@ class Reward(Protocol):
     def rewind(
         self,
         question: str,
-        memory: Memory,
+        handle: CacheHandle,
         before: Sequence[Steps],
         after: Sequence[Steps],
         reading: Reading = "steps",
-    ) -> Memory:
+    ) -> CacheHandle:
         """Return the cache of the steps `after`, which are the first of the steps `before`."""
         ...
 
@@ -151,13 +151,13 @@ class Memoryless:
     def rewind(
         self,
         question: str,
-        memory: Memory,
+        handle: CacheHandle,
         before: Sequence[Steps],
         after: Sequence[Steps],
         reading: Reading = "steps",
-    ) -> Memory:
+    ) -> CacheHandle:
         """Return the memory, in which there is nothing."""
-        return memory
+        return handle
 
 
 def scores_or_fault(

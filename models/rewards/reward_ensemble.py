@@ -23,7 +23,7 @@ from torch.nn.functional import logsigmoid
 from llmsmc.core.checks import require_choice
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.row_cache import JointRows, Memory
+from llmsmc.models.caches.row_cache import CacheHandle, JointHandle
 from llmsmc.models.rewards.reward import (
     Reading,
     Reward,
@@ -128,35 +128,35 @@ class RewardEnsemble:
         self,
         question: str,
         solutions: Sequence[Solution],
-        memory: Memory,
+        handle: CacheHandle,
         *,
         reading: Reading = "steps",
-    ) -> tuple[list[list[float] | ServerError], JointRows, Cost]:
+    ) -> tuple[list[list[float] | ServerError], JointHandle, Cost]:
         """Return the log-odds of the new steps; see `llmsmc.models.rewards.reward.Reward`."""
-        scores, memories, cost = list[list[list[float]]](), list[Memory](), Cost()
+        scores, handles, cost = list[list[list[float]]](), list[CacheHandle](), Cost()
         failures: dict[int, ServerError] = {}
-        for member, rows in zip(self.members, memory.split(len(self.members)), strict=True):
+        for member, rows in zip(self.members, handle.split(len(self.members)), strict=True):
             said, kept, spent = member.score_steps(question, solutions, rows, reading=reading)
             failures |= {n: each for n, each in enumerate(said) if isinstance(each, ServerError)}
             scores.append(scores_and_failures(member.name, solutions, said, reading)[0])
-            memories.append(kept)
+            handles.append(kept)
             cost += spent
         combined = [
             failures.get(n) or self._of(rows) for n, rows in enumerate(zip(*scores, strict=True))
         ]
-        return combined, JointRows(tuple(memories)), cost
+        return combined, JointHandle(tuple(handles)), cost
 
     def rewind(
         self,
         question: str,
-        memory: Memory,
+        handle: CacheHandle,
         before: Sequence[Steps],
         after: Sequence[Steps],
         reading: Reading = "steps",
-    ) -> JointRows:
+    ) -> JointHandle:
         """Return what the members remember of the steps `after`."""
-        pairs = zip(self.members, memory.split(len(self.members)), strict=True)
-        return JointRows(tuple(m.rewind(question, r, before, after, reading) for m, r in pairs))
+        pairs = zip(self.members, handle.split(len(self.members)), strict=True)
+        return JointHandle(tuple(m.rewind(question, r, before, after, reading) for m, r in pairs))
 
     def _of(self, rows: Sequence[list[float]]) -> list[float]:
         """Return the log-odds of one solution from those of the members."""

@@ -7,7 +7,7 @@ import torch
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.caches.row_cache import CacheRows, Memory
+from llmsmc.models.caches.row_cache import CacheHandle, CacheRows
 from llmsmc.models.rewards.reward import (
     READINGS,
     Memoryless,
@@ -77,10 +77,10 @@ class RewardFunction(Memoryless):
         self,
         question: str,
         solutions: Sequence[Solution],
-        memory: Memory,
+        handle: CacheHandle,
         *,
         reading: Reading = "steps",
-    ) -> tuple[list[list[float]], Memory, Cost]:
+    ) -> tuple[list[list[float]], CacheHandle, Cost]:
         """Return the log-odds of the new steps; see `llmsmc.models.rewards.reward.Reward`."""
         start = time.perf_counter()
         known: dict[Solution, list[float]] = {}

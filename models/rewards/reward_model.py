@@ -26,8 +26,8 @@ from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, NumericalError
 from llmsmc.models.caches.attention import Attention
 from llmsmc.models.caches.row_cache import (
+    CacheHandle,
     CacheRows,
-    Memory,
     RowCache,
     RowSelection,
     gather,
@@ -243,7 +243,7 @@ class RewardModel:
         self,
         question: str,
         solutions: Sequence[Solution],
-        memory: Memory,
+        handle: CacheHandle,
         *,
         reading: Reading = "steps",
     ) -> tuple[list[list[float]], CacheRows, Cost]:
@@ -254,32 +254,32 @@ class RewardModel:
         Args:
             question: the question that the solutions answer.
             solutions: their steps, scored and new.
-            memory: the cached rows of the scored steps; what is missing is computed again.
+            handle: the cached rows of the scored steps; what is missing is computed again.
             reading: "steps" gives one score for each new step; "prefix" gives one for the
                 whole solution, if there is something new.
 
         Returns:
             The log-odds of each solution, the cached rows for the next call, and the cost.
         """
-        (answer,) = score_together(self, [ScoringRequest(question, solutions, memory, reading)])
+        (answer,) = score_together(self, [ScoringRequest(question, solutions, handle, reading)])
         return answer
 
     def rewind(
         self,
         question: str,
-        memory: Memory,
+        handle: CacheHandle,
         before: Sequence[Steps],
         after: Sequence[Steps],
         reading: Reading = "steps",
     ) -> CacheRows:
         """Return the cached rows of the steps `after`, the first ones of the steps `before`."""
-        assert isinstance(memory, CacheRows)
+        assert isinstance(handle, CacheRows)
         if self.pieces is not None and reading == "steps":
             lengths = [self.context_length - self.room_behind(question, steps) for steps in after]
         else:
             ids = [[self.ids(question, one, reading) for one in each] for each in (before, after)]
             lengths = list(map(length_of_common_prefix, *ids))
-        return memory.truncate(torch.tensor(lengths))
+        return handle.truncate(torch.tensor(lengths))
 
     def feed(
         self,
@@ -337,7 +337,7 @@ class _Work:
         request: the request.
         groups: for each solution of the request, its number among the different ones.
         solutions: the different solutions.
-        memory: the cached rows of their scored steps.
+        handle: the cached rows of their scored steps.
         present: which of them have such a row.
         scores: the log-odds of the new steps of each.
         cost: the cost so far.
@@ -348,7 +348,7 @@ class _Work:
     request: ScoringRequest
     groups: list[int]
     solutions: list[Solution]
-    memory: CacheRows
+    handle: CacheRows
     present: list[bool]
     scores: list[list[float]]
     cost: Cost = Cost()
@@ -416,7 +416,7 @@ def score_together(model: RewardModel, requests: Sequence[ScoringRequest]) -> li
     seconds = (time.perf_counter() - begun) / total
     answers = list[Scores]()
     for work in works:
-        kept = work.memory
+        kept = work.handle
         if any(solution.new for solution in work.solutions):
             lengths = work.cache.lengths.cpu()[work.rows]
             kept = CacheRows(work.cache, work.rows, lengths.where(work.rows >= 0, 0))
@@ -428,11 +428,11 @@ def score_together(model: RewardModel, requests: Sequence[ScoringRequest]) -> li
 
 def _distinct(request: ScoringRequest) -> _Work:
     """Return the different solutions of a request; of equal ones the first with a cached row."""
-    memory, solutions = request.memory, request.solutions
-    assert isinstance(memory, CacheRows)
+    handle, solutions = request.handle, request.solutions
+    assert isinstance(handle, CacheRows)
     numbers: dict[Solution, int] = {}
     groups = [numbers.setdefault(solution, len(numbers)) for solution in solutions]
-    present = memory.present.tolist()
+    present = handle.present.tolist()
     firsts: dict[int, int] = {}
     for n in sorted(range(len(groups)), key=lambda n: not present[n]):
         firsts.setdefault(groups[n], n)
@@ -441,7 +441,7 @@ def _distinct(request: ScoringRequest) -> _Work:
         request,
         groups,
         list(numbers),
-        memory.take(torch.tensor(chosen, dtype=torch.long)),
+        handle.take(torch.tensor(chosen, dtype=torch.long)),
         [present[n] for n in chosen],
         [[] for _ in chosen],
     )
@@ -464,7 +464,7 @@ def _plans(model: RewardModel, works: Sequence[_Work]) -> list[_Plan]:
     plans = list[_Plan]()
     for work in works:
         question, reading = work.request.question, work.request.reading
-        lengths, mine = work.memory.lengths.tolist(), list[_Plan]()
+        lengths, mine = work.handle.lengths.tolist(), list[_Plan]()
         for number, solution in enumerate(work.solutions):
             if not solution.new:
                 continue
@@ -500,21 +500,21 @@ def _hold(work: _Work, plans: Sequence[_Plan], questions: RowCache, row: int) ->
         questions: the cached questions that had to be read again.
         row: the row of the question of this request among them.
     """
-    memory, present = work.memory, torch.tensor(work.present)
-    lengths, begun = memory.lengths.clone(), torch.zeros_like(present)
+    handle, present = work.handle, torch.tensor(work.present)
+    lengths, begun = handle.lengths.clone(), torch.zeros_like(present)
     for plan in plans:
         lengths[plan.number] = plan.held
         begun[plan.number] = not work.present[plan.number]
     work.cache = RowCache(0, device=questions.lengths.device)
     work.rows = torch.full_like(lengths, -1)
     if any(work.present):
-        assert memory.cache is not None
-        held = memory.rows[present]
-        if memory.is_given_up:
-            work.cache = memory.cache.moved_out()
+        assert handle.cache is not None
+        held = handle.rows[present]
+        if handle.is_donated:
+            work.cache = handle.cache.moved_out()
             work.rows[present] = work.cache.hold(held, lengths[present]).cpu()
         else:
-            work.cache = gather([(memory.cache, held)])
+            work.cache = gather([(handle.cache, held)])
             work.cache.truncate(lengths[present])
             work.rows[present] = torch.arange(len(held))
     start, count = work.cache.num_rows, int(begun.sum())

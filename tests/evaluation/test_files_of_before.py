@@ -55,7 +55,7 @@ def test_posteriors(name: str, evidence: float, size: float, answers: Any, befor
         assert posterior.standard_error(lambda x: x) > 0
     else:
         assert posterior.answers() == pytest.approx(answers, abs=1e-6)
-        assert posterior.particles.policy_memory is None
+        assert posterior.particles.policy_cache is None
         assert torch.equal(posterior.particles.num_transitions, posterior.particles.num_steps)
     posterior.save(before / "again")
     assert repr(Posterior.load(before / "again")) == repr(posterior)
@@ -150,11 +150,11 @@ def test_what_is_cached_is_not_saved(tmp_path: Path) -> None:
     RUN.save(tmp_path)
     value, tensors = parts(tmp_path)
     particles = LATER["of particles"](value)
-    assert not any(name.endswith("_memory") for name in particles)
-    particles["policy_memory"] = {"tensor": "0"}
+    assert not any(name.endswith(("_cache", "_memory")) for name in particles)
+    particles["policy_cache"] = {"tensor": "0"}
     write(tmp_path, value, (tmp_path / "tensors.safetensors").read_bytes())
     back = Posterior.load(tmp_path).particles
-    assert isinstance(back, ReasoningParticles) and back.policy_memory is None
+    assert isinstance(back, ReasoningParticles) and back.policy_cache is None
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class StepRequest:
         prompt_ids: the prompt, common to all particles.
         token_ids: what each particle has generated so far, padded on the right.
         num_tokens: how much that is.
-        memory: what is cached of the particles; what is missing is computed again.
+        handle: what is cached of the particles; what is missing is computed again.
         rule: where a step ends.
         max_tokens: tokens at which the step is cut off.
         max_total_tokens: the same for the whole text, within what the context allows.
@@ -91,7 +91,7 @@ class StepRequest:
     prompt_ids: tuple[int, ...]
     token_ids: Int[Tensor, "B L"]
     num_tokens: Int[Tensor, " B"]
-    memory: CacheRows
+    handle: CacheRows
     rule: StepRule
     max_tokens: int
     max_total_tokens: int | None = None
@@ -133,7 +133,7 @@ class StepTokens:
             unless a constraint restricts it.
         stop_reasons: EOS, STOP or LENGTH of `llmsmc.models.text.stopping`; FAILED where a
             server gave no step.
-        memory: the cached rows of those that can go on (STOP); the others have none.
+        handle: the cached rows of those that can go on (STOP); the others have none.
         error: why rows have failed, if there are any.
     """
 
@@ -143,7 +143,7 @@ class StepTokens:
     transition_log_probs: Float64[Tensor, "B L"]
     proposal_log_probs: Float64[Tensor, "B L"]
     stop_reasons: Int[Tensor, " B"]
-    memory: CacheRows
+    handle: CacheRows
     error: ServerError | None = None
 
 
@@ -156,7 +156,7 @@ class ScoreRequest:
         token_ids: generated tokens, padded on the right.
         num_tokens: how many each particle has.
         starts: the first of them that is scored; all before it are given.
-        memory: what is cached of the particles, up to the last token before that; what is missing
+        handle: what is cached of the particles, up to the last token before that; what is missing
             is computed again.
         temperature: of the softmax, above 0.
     """
@@ -165,7 +165,7 @@ class ScoreRequest:
     token_ids: Int[Tensor, "B L"]
     num_tokens: Int[Tensor, " B"]
     starts: Int[Tensor, " B"]
-    memory: CacheRows
+    handle: CacheRows
     temperature: float | int = 1.0
 
 
@@ -176,12 +176,12 @@ class TokenScores:
     Attributes:
         log_probs: log-probabilities of the tokens at temperature 1; zero on padding.
         tempered_log_probs: the same at the temperature asked for.
-        memory: the cached rows, of everything but the last token.
+        handle: the cached rows, of everything but the last token.
     """
 
     log_probs: Float64[Tensor, "B L"]
     tempered_log_probs: Float64[Tensor, "B L"]
-    memory: CacheRows
+    handle: CacheRows
 
 
 Forward = Callable[[RowCache, Tensor], Tensor]
@@ -196,13 +196,13 @@ class Prefix:
         prompt_ids: the prompt.
         token_ids: the generated tokens, padded on the right.
         num_tokens: how many each particle has.
-        memory: what is cached of them.
+        handle: what is cached of them.
     """
 
     prompt_ids: tuple[int, ...]
     token_ids: Int[Tensor, "B L"]
     num_tokens: Int[Tensor, " B"]
-    memory: CacheRows
+    handle: CacheRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,8 +228,8 @@ def cached(
     forward: Forward, device: torch.device, prefixes: Sequence[Prefix | StepRequest]
 ) -> list[CachedPrefix]:
     """Return where the prefixes are cached, having computed what was not."""
-    groups = [distinct(p.token_ids, p.num_tokens, p.memory.present) for p in prefixes]
-    presents = [p.memory.present[firsts] for p, (firsts, _) in zip(prefixes, groups, strict=True)]
+    groups = [distinct(p.token_ids, p.num_tokens, p.handle.present) for p in prefixes]
+    presents = [p.handle.present[firsts] for p, (firsts, _) in zip(prefixes, groups, strict=True)]
     incomplete = [n for n, present in enumerate(presents) if not bool(present.all())]
     prompts = [prefixes[n].prompt_ids[:-1] for n in incomplete]
     cache = RowCache(len(prompts), device=device)
@@ -242,7 +242,7 @@ def cached(
     for n, (prefix, present) in enumerate(zip(prefixes, presents, strict=True)):
         (firsts, which), parts, positions, calls = groups[n], list[CacheRows](), 0, 0
         if bool(present.any()):
-            parts.append(prefix.memory.take(firsts[present]))
+            parts.append(prefix.handle.take(firsts[present]))
         if n in incomplete:
             row, missing = incomplete.index(n), firsts[~present]
             rows, computed = _behind(forward, cache, row, prefix, missing)
@@ -274,7 +274,7 @@ def _behind(
     forward(cache, fed.to(cache.lengths.device))
     cache.commit(counts.to(cache.lengths.device))
     rows = torch.arange(len(missing))
-    return CacheRows(cache, rows, cache.lengths, is_given_up=True), fed.numel()
+    return CacheRows(cache, rows, cache.lengths, is_donated=True), fed.numel()
 
 
 def distinct(

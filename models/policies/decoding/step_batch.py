@@ -222,7 +222,7 @@ class StepBatch:
         places = list[Tensor]()
         for part in found.parts:
             assert part.cache is not None
-            if part.is_given_up and not self._cache.num_rows:
+            if part.is_donated and not self._cache.num_rows:
                 self._cache = part.cache.moved_out()
                 places.append(self._cache.hold(part.rows, part.lengths))
             else:
@@ -391,7 +391,7 @@ class StepBatch:
             return member.error
         reasons, counts = particles.reason[mine].cpu(), particles.count[mine].cpu()
         can_go_on = reasons == STOP
-        memory = CacheRows(None, torch.full_like(reasons, -1), torch.zeros_like(reasons))
+        handle = CacheRows(None, torch.full_like(reasons, -1), torch.zeros_like(reasons))
         if bool(can_go_on.any()):
             going_on = particles.row[mine & (particles.reason == STOP)]
             rows, which = torch.unique(going_on, return_inverse=True)
@@ -403,10 +403,10 @@ class StepBatch:
                 particles.row = torch.full_like(particles.row, -1)
             # A row may go on behind what is a particle's own.
             lengths = torch.where(can_go_on, member.cached + counts, 0)
-            memory = CacheRows(cache, memory.rows.masked_scatter(can_go_on, places.cpu()), lengths)
+            handle = CacheRows(cache, handle.rows.masked_scatter(can_go_on, places.cpu()), lengths)
         records = particles.ids, particles.raw, particles.transition, particles.proposal
         ids, raw, transition, proposal = (each[mine, : member.num_drawn].cpu() for each in records)
-        tokens = StepTokens(ids, counts, raw, transition, proposal, reasons, memory)
+        tokens = StepTokens(ids, counts, raw, transition, proposal, reasons, handle)
         cost = Cost(
             generated_tokens=int(counts.sum()),
             policy_positions=member.positions,

@@ -45,10 +45,10 @@ class _Scoring:
     """
 
     def __init__(self, request: ScoreRequest) -> None:
-        token_ids, starts, memory = request.token_ids, request.starts, request.memory
-        firsts, self.which = distinct(token_ids, request.num_tokens, memory.present, starts)
+        token_ids, starts, handle = request.token_ids, request.starts, request.handle
+        firsts, self.which = distinct(token_ids, request.num_tokens, handle.present, starts)
         starts = starts[firsts]
-        self.prefix = Prefix(request.prompt_ids, token_ids[firsts], starts, memory.take(firsts))
+        self.prefix = Prefix(request.prompt_ids, token_ids[firsts], starts, handle.take(firsts))
         self.counts = request.num_tokens[firsts] - starts
         self.temperatures = torch.full((len(firsts),), float(request.temperature))
 

@@ -18,10 +18,10 @@ from llmsmc.models.policies.language_model import LanguageModel
 
 def rows_of(cache: RowCache, owners: Tensor, num: int) -> CacheRows:
     """Return the rows of `num` particles of which `owners` have the rows of a cache, in order."""
-    memory = CacheRows.none(num)
-    memory.rows[owners] = torch.arange(len(owners))
-    memory.lengths[owners] = cache.lengths
-    return CacheRows(cache, memory.rows, memory.lengths)
+    handle = CacheRows.none(num)
+    handle.rows[owners] = torch.arange(len(owners))
+    handle.lengths[owners] = cache.lengths
+    return CacheRows(cache, handle.rows, handle.lengths)
 
 
 class Rows:
@@ -50,11 +50,11 @@ class Rows:
             torch.testing.assert_close(cached, uncached(self.policy, row), rtol=0.0, atol=1e-5)
 
 
-def copied(memory: CacheRows, indices: Tensor) -> RowCache:
+def copied(handle: CacheRows, indices: Tensor) -> RowCache:
     """Return an independent cache with the rows of some particles."""
-    assert memory.cache is not None
-    cache = memory.cache.select(memory.rows[indices])
-    cache.truncate(memory.lengths[indices])
+    assert handle.cache is not None
+    cache = handle.cache.select(handle.rows[indices])
+    cache.truncate(handle.lengths[indices])
     return cache
 
 
@@ -146,11 +146,11 @@ def test_a_forward_pass_must_be_announced(policy: LanguageModel) -> None:
 def test_cache_rows_share_until_they_are_copied(policy: LanguageModel) -> None:
     rows = Rows(policy, 3)
     rows.feed([[5, 6, 7], [8], [9, 10]])
-    memory = rows_of(rows.cache, torch.tensor([3, 0, 1]), 5)
-    assert memory.present.tolist() == [True, True, False, True, False]
-    assert memory.lengths.tolist() == [1, 2, 0, 3, 0]
-    resampled = memory.take(torch.tensor([3, 3, 0]))
-    assert resampled.cache is memory.cache
+    handle = rows_of(rows.cache, torch.tensor([3, 0, 1]), 5)
+    assert handle.present.tolist() == [True, True, False, True, False]
+    assert handle.lengths.tolist() == [1, 2, 0, 3, 0]
+    resampled = handle.take(torch.tensor([3, 3, 0]))
+    assert resampled.cache is handle.cache
     copy = Rows(policy, 0)
     copy.cache = copied(resampled.truncate(torch.tensor([2, 9, 9])), torch.arange(3))
     copy.ids = [[5, 6], [5, 6, 7], [8]]
@@ -235,8 +235,8 @@ def test_what_is_no_number_can_be_wiped_out(policy: LanguageModel) -> None:
 def test_rows_move_out_of_a_cache_in_which_there_are_others(policy: LanguageModel) -> None:
     rows = Rows(policy, 6)
     rows.feed([[5 + n] * (n + 1) for n in range(6)])
-    memory = rows_of(rows.cache, torch.arange(6), 6)
-    few, everybody = memory.take(torch.tensor([4, 4, 2])), memory.take(torch.arange(6).flip(0))
+    handle = rows_of(rows.cache, torch.arange(6), 6)
+    few, everybody = handle.take(torch.tensor([4, 4, 2])), handle.take(torch.arange(6).flip(0))
     assert everybody.own() is everybody and CacheRows.none(2).own().cache is None
     own = few.own()
     assert own.cache is not None and own.cache.num_rows == 2
@@ -307,15 +307,15 @@ def test_rows_of_several_caches_are_fed_where_they_are(any_policy: LanguageModel
 def test_rows_that_are_given_up_are_gone_for_others(policy: LanguageModel) -> None:
     rows = Rows(policy, 3)
     rows.feed([[5, 6, 7], [8], [9, 10]])
-    memory = rows_of(rows.cache, torch.arange(3), 3)
-    last = memory.take(torch.tensor([2, 0])).given_up()
-    assert last.is_given_up and not memory.is_given_up and bool(memory.present.all())
+    handle = rows_of(rows.cache, torch.arange(3), 3)
+    last = handle.take(torch.tensor([2, 0])).donated()
+    assert last.is_donated and not handle.is_donated and bool(handle.present.all())
     assert last.cache is not None
     moved = last.cache.moved_out()
     assert moved.num_rows == 3
-    assert not bool(memory.present.any()) and not bool(last.present.any())
+    assert not bool(handle.present.any()) and not bool(last.present.any())
     other = Rows(policy, 1)
     other.feed([[4, 4]])
-    joined = join([memory, rows_of(other.cache, torch.tensor([0]), 1)])
+    joined = join([handle, rows_of(other.cache, torch.tensor([0]), 1)])
     assert joined.present.tolist() == [False, False, False, True]
     assert joined.cache is other.cache

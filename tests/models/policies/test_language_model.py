@@ -105,26 +105,26 @@ def test_compaction_changes_nothing(
     assert rows(drawn) == rows(expected)
     torch.testing.assert_close(drawn.log_probs, expected.log_probs, rtol=0.0, atol=1e-5)
     assert torch.equal(drawn.stop_reasons, expected.stop_reasons)
-    assert torch.equal(drawn.memory.present, drawn.stop_reasons == STOP)
+    assert torch.equal(drawn.handle.present, drawn.stop_reasons == STOP)
     # Of those that go on, all but the last token is cached.
     lengths = len(policy.prompt_ids(QUESTION)) + drawn.num_tokens - 1
-    going_on = drawn.memory.present
-    assert torch.equal(drawn.memory.lengths[going_on], lengths[going_on])
+    going_on = drawn.handle.present
+    assert torch.equal(drawn.handle.lengths[going_on], lengths[going_on])
 
 
 def test_cached_steps_continue_as_uncached_ones(any_policy: LanguageModel) -> None:
     """Second steps of duplicated, dropped and reordered particles, with and without a cache."""
     first = first_step(any_policy, 16)
-    going_on = first.memory.present.nonzero().squeeze(1)
+    going_on = first.handle.present.nonzero().squeeze(1)
     indices = going_on[torch.tensor([2, 0, 0, -1, 1])]
     results = []
-    for memory in (first.memory.take(indices), CacheRows.none(5), _half(first.memory, indices)):
+    for handle in (first.handle.take(indices), CacheRows.none(5), _half(first.handle, indices)):
         drawn, cost = any_policy.sample_step(
             StepRequest(
                 any_policy.prompt_ids(QUESTION),
                 first.token_ids[indices],
                 first.num_tokens[indices],
-                memory,
+                handle,
                 rule=Delimiter(),
                 max_tokens=60,
                 uniforms=UniformTable(5, torch.Generator().manual_seed(3)),
@@ -166,10 +166,10 @@ def test_shared_rows_that_were_set_aside_are_their_own(
                 uniforms=UniformTable(5, torch.Generator().manual_seed(seed)),
             )
         )
-        held = drawn.memory.present.nonzero().squeeze(1)
-        memory = drawn.memory.take(held)
+        held = drawn.handle.present.nonzero().squeeze(1)
+        handle = drawn.handle.take(held)
         results = []
-        for cached in (memory, CacheRows.none(len(held))):
+        for cached in (handle, CacheRows.none(len(held))):
             again, _ = policy.sample_step(
                 StepRequest(
                     policy.prompt_ids(QUESTION),
@@ -186,8 +186,8 @@ def test_shared_rows_that_were_set_aside_are_their_own(
         torch.testing.assert_close(results[0].log_probs, results[1].log_probs, rtol=0.0, atol=1e-5)
 
 
-def _half(memory: CacheRows, indices: Tensor) -> CacheRows:
-    return memory.take(indices).keep(torch.tensor([True, False, True, False, True]))
+def _half(handle: CacheRows, indices: Tensor) -> CacheRows:
+    return handle.take(indices).keep(torch.tensor([True, False, True, False, True]))
 
 
 def test_stop_reasons_are_told_apart(policy: LanguageModel) -> None:
@@ -217,7 +217,7 @@ def test_limit_on_the_whole_text(policy: LanguageModel) -> None:
             policy.prompt_ids(QUESTION),
             first.token_ids,
             first.num_tokens,
-            first.memory,
+            first.handle,
             rule=Delimiter(),
             max_tokens=9,
             max_total_tokens=2,
@@ -359,7 +359,7 @@ def test_a_prefix_is_computed_once_however_many_share_it(
     assert cost.policy_positions == len(prompt) - 1 + len(prefixes)
     assert cost.model_calls == 1 + 5
     assert cost.policy_seconds > 0
-    assert len(set(drawn.memory.rows.tolist())) == len({tuple(ids[:4]) for ids in rows(drawn)})
+    assert len(set(drawn.handle.rows.tolist())) == len({tuple(ids[:4]) for ids in rows(drawn)})
 
 
 def test_text_is_read_behind_what_stands_before(policy: LanguageModel) -> None:

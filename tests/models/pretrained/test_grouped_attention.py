@@ -23,9 +23,9 @@ def reward() -> RewardModel:
 def log_odds(reward: RewardModel) -> list[list[float]]:
     """Of solutions of several lengths, fed in two passes behind one another."""
     solutions = [Solution((), STEPS[:n]) for n in (1, 2, 3)]
-    first, memory, _ = reward.score_steps(QUESTION, solutions, CacheRows.none(3))
+    first, handle, _ = reward.score_steps(QUESTION, solutions, CacheRows.none(3))
     longer = [Solution(each.steps, (f"c = {n} + 1.\n\n",)) for n, each in enumerate(solutions)]
-    second, _, _ = reward.score_steps(QUESTION, longer, memory)
+    second, _, _ = reward.score_steps(QUESTION, longer, handle)
     return [*first, *second]
 
 

@@ -121,8 +121,8 @@ class TablePolicy:
             counts = counts - (reasons == EOS).long()
             drawn_before = torch.arange(ids.shape[1]) < counts[:, None]
             log_probs = log_probs.where(drawn_before, 0.0)
-        memory = CacheRows.none(size)
-        return StepTokens(ids, counts, log_probs, log_probs, log_probs, reasons, memory), Cost()
+        handle = CacheRows.none(size)
+        return StepTokens(ids, counts, log_probs, log_probs, log_probs, reasons, handle), Cost()
 
     def score_tokens(self, request: ScoreRequest) -> tuple[TokenScores, Cost]:
         width = int((request.num_tokens - request.starts).max())

@@ -105,7 +105,7 @@ def test_continuing_from_ids_alone_is_the_same(model: Reasoning) -> None:
     for seed in range(3):
         particles = particles[torch.randint(8, (8,), generator=generator(seed))]
         bare = model.record(particles)
-        assert bare.policy_memory is None and bare.reward_memory is None
+        assert bare.policy_cache is None and bare.reward_cache is None
         results = [
             model.sample_transition(2 + seed, start, generator=generator(seed))
             for start in (particles, bare)
@@ -142,10 +142,10 @@ def test_finished_particles_cost_nothing(model: Reasoning) -> None:
     extended, potential = model.observe(2, particles, extended, None)
     assert potential[finished].abs().sum() == 0
     assert bool((potential[~finished] != 0).all())
-    assert extended.policy_memory is not None
-    assert not bool((extended.policy_memory.present & extended.finished).any())
-    assert isinstance(extended.reward_memory, CacheRows)
-    assert not bool((extended.reward_memory.present & extended.finished).any())
+    assert extended.policy_cache is not None
+    assert not bool((extended.policy_cache.present & extended.finished).any())
+    assert isinstance(extended.reward_cache, CacheRows)
+    assert not bool((extended.reward_cache.present & extended.finished).any())
 
 
 def test_draws_do_not_depend_on_the_others(model: Reasoning) -> None:
@@ -371,7 +371,7 @@ def test_scores_are_those_of_the_texts_where_steps_are_blank(
 class Keeping(Reasoning):
     """The same model, in which nothing cached is ever given up."""
 
-    def give_up(self, particles: ReasoningParticles) -> ReasoningParticles:
+    def donate(self, particles: ReasoningParticles) -> ReasoningParticles:
         return particles
 
 
@@ -393,15 +393,15 @@ def test_caches_that_are_given_up_change_nothing(model: Reasoning, algorithm: An
 def test_parents_are_extended_in_their_own_buffers(model: Reasoning) -> None:
     parents = model.sample_initial(6, generator=generator(0))
     parents, _ = model.observe(0, None, parents, None)
-    memory = parents.policy_memory
-    assert memory is not None and bool(memory.present.any())
+    handle = parents.policy_cache
+    assert handle is not None and bool(handle.present.any())
     kept = model.sample_transition(1, parents, generator=generator(1))
-    assert bool(memory.present.any())
-    state = model.sample_transition(1, model.give_up(parents), generator=generator(1))
+    assert bool(handle.present.any())
+    state = model.sample_transition(1, model.donate(parents), generator=generator(1))
     assert texts(state) == texts(kept)
-    assert not bool(memory.present.any())
+    assert not bool(handle.present.any())
     expected = model.log_likelihood(1, parents, kept, None)
-    scored = parents.reward_memory
+    scored = parents.reward_cache
     assert isinstance(scored, CacheRows) and bool(scored.present.any())
     found = model.log_likelihood(1, parents, state, None)
     torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-5)

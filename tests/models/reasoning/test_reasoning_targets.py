@@ -85,14 +85,14 @@ def test_scored_tokens_are_those_of_an_uncached_pass(
         ids = [*rows[n].token_ids, *tail]
         token_ids[n, : len(ids)] = torch.tensor(ids)
     counts = rows.num_tokens + torch.tensor([4, 1, 1])
-    memory = rows.policy_memory if cached else None
+    handle = rows.policy_cache if cached else None
     scores, cost = policy.score_tokens(
         ScoreRequest(
             model.prompt_ids,
             token_ids,
             counts,
             rows.num_tokens,
-            memory or CacheRows.none(3),
+            handle or CacheRows.none(3),
             temperature=0.7,
         )
     )
@@ -104,8 +104,8 @@ def test_scored_tokens_are_those_of_an_uncached_pass(
         torch.testing.assert_close(found[: len(tail)], expected, rtol=0.0, atol=1e-5)
         assert not found[len(tail) :].any()
         assert not torch.allclose(scores.tempered_log_probs[n, : len(tail)], expected)
-    assert scores.memory.lengths.tolist() == (counts + len(model.prompt_ids) - 1).tolist()
-    assert int(scores.memory.rows[1]) == int(scores.memory.rows[2])  # the same text, once
+    assert scores.handle.lengths.tolist() == (counts + len(model.prompt_ids) - 1).tolist()
+    assert int(scores.handle.rows[1]) == int(scores.handle.rows[2])  # the same text, once
     if cached:
         assert cost.policy_positions == 2 * 4  # two texts, padded to four tokens
 

@@ -140,7 +140,7 @@ def test_observing_leaves_the_particles_as_they_are(
     state = model.sample_initial(4, generator=generator(0))
     observed, log_likelihood = model.observe(0, None, state, None)
     assert not bool(state.num_scored.any()) and bool(state.log_odds.isnan().all())
-    assert state.reward_memory is None and not state.expert_log_probs.numel()
+    assert state.reward_cache is None and not state.expert_log_probs.numel()
     assert torch.equal(observed.num_scored, observed.num_steps)
     assert bool(observed.expert_log_probs.isfinite().any())
     before = model.cost()

@@ -16,7 +16,7 @@ from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import LanguageModel, Reasoning, RewardEnsemble
-from llmsmc.models.caches.row_cache import CacheRows, Memory
+from llmsmc.models.caches.row_cache import CacheHandle, CacheRows
 from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.rewards.reward import Memoryless, Reading, Solution, Steps
 from llmsmc.models.rewards.reward_function import RewardFunction
@@ -50,10 +50,10 @@ class Own(Memoryless):
         self,
         question: str,
         solutions: Sequence[Solution],
-        memory: Memory,
+        handle: CacheHandle,
         *,
         reading: Reading = "steps",
-    ) -> tuple[Any, Memory, Cost]:
+    ) -> tuple[Any, CacheHandle, Cost]:
         said = [self.said(n) if each.new else [] for n, each in enumerate(solutions)]
         return said + [[]] * self.more, CacheRows.none(len(solutions)), Cost()
 

@@ -62,11 +62,11 @@ def test_ids_of_steps_are_joined_as_ids(reward: RewardModel) -> None:
 
 
 def score_cached(
-    reward: RewardModel, solutions: list[Solution], memory: CacheRows
+    reward: RewardModel, solutions: list[Solution], handle: CacheRows
 ) -> tuple[list[list[float]], CacheRows]:
-    log_odds, memory, _ = reward.score_steps(QUESTION, solutions, memory)
+    log_odds, handle, _ = reward.score_steps(QUESTION, solutions, handle)
     scores = [torch.tensor(row).sigmoid().tolist() for row in log_odds]
-    return scores, memory
+    return scores, handle
 
 
 def test_cached_equals_uncached_after_every_pattern(reward: RewardModel) -> None:
@@ -78,46 +78,46 @@ def test_cached_equals_uncached_after_every_pattern(reward: RewardModel) -> None
         return " ".join(chooser.choices(words, k=chooser.randint(1, 12))) + "\n\n"
 
     texts: list[tuple[str, ...]] = [()] * 6
-    memory = CacheRows.none(6)
+    handle = CacheRows.none(6)
     for _ in range(5):
         new = [tuple(step() for _ in range(chooser.choice([0, 1, 1, 1, 3]))) for _ in texts]
         solutions = [Solution(old, more) for old, more in zip(texts, new, strict=True)]
-        scores, memory = score_cached(reward, solutions, memory)
+        scores, handle = score_cached(reward, solutions, handle)
         texts = [old + more for old, more in zip(texts, new, strict=True)]
         for text, more, row in zip(texts, new, scores, strict=True):
             assert len(row) == len(more)
             if more:
                 assert close(row, reward.score(QUESTION, text)[-len(more) :])
         ancestors = torch.tensor(chooser.choices(range(6), k=6))
-        memory = memory.take(ancestors)
+        handle = handle.take(ancestors)
         texts = [texts[n] for n in ancestors.tolist()]
-        memory = memory.keep(torch.tensor([chooser.random() < 0.8 for _ in texts]))
+        handle = handle.keep(torch.tensor([chooser.random() < 0.8 for _ in texts]))
 
 
 def test_large_batches_are_cut_up(reward: RewardModel, monkeypatch: pytest.MonkeyPatch) -> None:
     solutions = [Solution((), STEPS[: 1 + n % 3]) for n in range(7)]
     expected, _ = score_cached(reward, solutions, CacheRows.none(7))
     monkeypatch.setattr(reward_model, "MAX_POSITIONS", 60)
-    scores, memory = score_cached(reward, solutions, CacheRows.none(7))
+    scores, handle = score_cached(reward, solutions, CacheRows.none(7))
     for row, other in zip(scores, expected, strict=True):
         assert close(row, other)
-    more, _ = score_cached(reward, [Solution(s.new, ("Go on.",)) for s in solutions], memory)
+    more, _ = score_cached(reward, [Solution(s.new, ("Go on.",)) for s in solutions], handle)
     for row, solution in zip(more, solutions, strict=True):
         assert close(row, reward.score(QUESTION, [*solution.new, "Go on."])[-1:])
 
 
 def test_whole_prefix_as_one_step(reward: RewardModel) -> None:
     """The aggregation "model": the prefix with its own separators, one marker at its end."""
-    memory = CacheRows.none(2)
+    handle = CacheRows.none(2)
     texts: tuple[str, ...] = ()
     for step in STEPS:
         solutions = [Solution(texts, (step,))] * 2
-        log_odds, memory, _ = reward.score_steps(QUESTION, solutions, memory, reading="prefix")
+        log_odds, handle, _ = reward.score_steps(QUESTION, solutions, handle, reading="prefix")
         texts = (*texts, step)
         expected = reward.score(QUESTION, ["".join(texts)])
         for row in log_odds:
             assert close(torch.tensor(row).sigmoid().tolist(), expected)
-        memory = memory.take(torch.tensor([1, 1]))
+        handle = handle.take(torch.tensor([1, 1]))
     at_once, _, _ = reward.score_steps(
         QUESTION, [Solution((), STEPS)], CacheRows.none(1), reading="prefix"
     )
@@ -127,19 +127,19 @@ def test_whole_prefix_as_one_step(reward: RewardModel) -> None:
 def test_what_is_computed(reward: RewardModel) -> None:
     prefix = reward.prefix_ids(QUESTION)
     solutions = [Solution((), STEPS[:1])] * 4
-    scores, memory, cost = reward.score_steps(QUESTION, solutions, CacheRows.none(4))
+    scores, handle, cost = reward.score_steps(QUESTION, solutions, CacheRows.none(4))
     assert isinstance(reward.convention, QwenConvention)
     length = len(reward.convention.piece_ids(STEPS[0]))
     # The question once, and the step once, on which all four agree.
     assert cost.reward_positions == len(prefix) + length
     assert (cost.scored_tokens, cost.model_calls) == (length, 2)
     assert scores == [scores[0]] * 4
-    assert bool(memory.present.all())
+    assert bool(handle.present.all())
     solutions = [Solution(STEPS[:1], STEPS[1:2]), *[Solution(STEPS[:1], ())] * 3]
-    _, memory, cost = reward.score_steps(QUESTION, solutions, memory)
+    _, handle, cost = reward.score_steps(QUESTION, solutions, handle)
     length = len(reward.convention.piece_ids(STEPS[1]))
     assert (cost.reward_positions, cost.model_calls) == (length, 1)
-    _, _, cost = reward.score_steps(QUESTION, [Solution(STEPS, ())] * 4, memory)
+    _, _, cost = reward.score_steps(QUESTION, [Solution(STEPS, ())] * 4, handle)
     assert (cost.reward_positions, cost.model_calls) == (0, 0)
 
 

@@ -78,39 +78,39 @@ def each(
 
 def test_incremental_equals_full_and_batch_equals_single(each: Reward) -> None:
     texts = [STEPS[:1], STEPS[:2], ("Take 3.\n\n",), STEPS[:1]]
-    log_odds, memory, _ = each.score_steps(
+    log_odds, handle, _ = each.score_steps(
         QUESTION, [Solution((), text) for text in texts], CacheRows.none(4)
     )
     for row, text in zip(log_odds, texts, strict=True):
         assert close(torch.tensor(row).sigmoid().tolist(), each.score(QUESTION, text))
     ancestors = [1, 0, 0, 2]
-    memory = memory.take(torch.tensor(ancestors))
-    memory = memory.keep(torch.tensor([True, True, False, True]))
+    handle = handle.take(torch.tensor(ancestors))
+    handle = handle.keep(torch.tensor([True, True, False, True]))
     new = [STEPS[2:], STEPS[1:], (), ("So.\n\n",)]
     solutions = [Solution(texts[a], more) for a, more in zip(ancestors, new, strict=True)]
-    log_odds, memory, cost = each.score_steps(QUESTION, solutions, memory)
+    log_odds, handle, cost = each.score_steps(QUESTION, solutions, handle)
     for row, solution in zip(log_odds, solutions, strict=True):
         expected = each.score(QUESTION, solution.steps)[len(solution.scored) :]
         assert close(torch.tensor(row).sigmoid().tolist(), expected)
-    again, _, cost = each.score_steps(QUESTION, [Solution(STEPS, ())] * 4, memory)
+    again, _, cost = each.score_steps(QUESTION, [Solution(STEPS, ())] * 4, handle)
     assert again == [[]] * 4 and cost.reward_positions == 0
 
 
 def test_steps_that_are_given_up(each: Reward) -> None:
-    whole, memory, _ = each.score_steps(QUESTION, [Solution((), STEPS)], CacheRows.none(1))
-    memory = each.rewind(QUESTION, memory, [STEPS], [STEPS[:1]])
+    whole, handle, _ = each.score_steps(QUESTION, [Solution((), STEPS)], CacheRows.none(1))
+    handle = each.rewind(QUESTION, handle, [STEPS], [STEPS[:1]])
     solutions = [Solution(STEPS[:1], ("Or 2.\n\n", STEPS[2]))]
-    log_odds, _, _ = each.score_steps(QUESTION, solutions, memory)
+    log_odds, _, _ = each.score_steps(QUESTION, solutions, handle)
     expected = each.score(QUESTION, solutions[0].steps)[1:]
     assert close(torch.tensor(log_odds[0]).sigmoid().tolist(), expected)
 
 
 def test_the_whole_solution_has_one_score(each: Reward) -> None:
-    log_odds, memory, _ = each.score_steps(
+    log_odds, handle, _ = each.score_steps(
         QUESTION, [Solution((), STEPS[:2])], CacheRows.none(1), reading="prefix"
     )
     more, _, _ = each.score_steps(
-        QUESTION, [Solution(STEPS[:2], STEPS[2:])], memory, reading="prefix"
+        QUESTION, [Solution(STEPS[:2], STEPS[2:])], handle, reading="prefix"
     )
     assert [len(row) for row in (*log_odds, *more) if isinstance(row, list)] == [1, 1]
 
@@ -209,12 +209,12 @@ def test_each_token_is_read_once_by_both_models(implicit: ImplicitReward) -> Non
     question = "Is 3 + 4 = 7?"
     prompt = len(implicit.policy.prompt_ids(question))
     counts = [len(implicit._ids(STEPS[:count])[0]) for count in (2, 3)]
-    _, memory, cost = implicit.score_steps(
+    _, handle, cost = implicit.score_steps(
         question, [Solution((), STEPS[:2])] * 3, CacheRows.none(3)
     )
     assert cost.reward_positions == 2 * (prompt - 1 + counts[0])
     solutions = [Solution(STEPS[:2], STEPS[2:])] * 3
-    _, _, cost = implicit.score_steps(question, solutions, memory)
+    _, _, cost = implicit.score_steps(question, solutions, handle)
     assert cost.reward_positions == 2 * (counts[1] - counts[0])
 
 

@@ -84,11 +84,11 @@ def test_cached_equals_uncached(tiny: Tiny, name: str, reading: Any) -> None:
         return " ".join(chooser.choices(words, k=chooser.randint(1, 6))) + "\n\n"
 
     texts: list[tuple[str, ...]] = [()] * 4
-    memory = CacheRows.none(4)
+    handle = CacheRows.none(4)
     for _ in range(4):
         new = [tuple(step() for _ in range(chooser.choice([0, 1, 1, 2]))) for _ in texts]
         solutions = [Solution(old, more) for old, more in zip(texts, new, strict=True)]
-        log_odds, memory, _ = reward.score_steps(QUESTION, solutions, memory, reading=reading)
+        log_odds, handle, _ = reward.score_steps(QUESTION, solutions, handle, reading=reading)
         texts = [solution.steps for solution in solutions]
         for text, more, row in zip(texts, new, log_odds, strict=True):
             read = text if reading == "steps" else ("".join(text),)
@@ -96,11 +96,11 @@ def test_cached_equals_uncached(tiny: Tiny, name: str, reading: Any) -> None:
             expected = reward.score(QUESTION, read)[len(read) - count :] if text else []
             assert close(torch.tensor(row).sigmoid().tolist(), expected)
         ancestors = chooser.choices(range(4), k=4)
-        memory = memory.take(torch.tensor(ancestors))
+        handle = handle.take(torch.tensor(ancestors))
         texts = [texts[n] for n in ancestors]
         shorter = [text[: len(text) - (n == 0)] for n, text in enumerate(texts)]
-        memory = reward.rewind(QUESTION, memory, texts, shorter, reading)
-        memory = memory.keep(torch.tensor([chooser.random() < 0.8 for _ in texts]))
+        handle = reward.rewind(QUESTION, handle, texts, shorter, reading)
+        handle = handle.keep(torch.tensor([chooser.random() < 0.8 for _ in texts]))
         texts = shorter
 
 
@@ -115,8 +115,8 @@ def test_a_batch_equals_single_solutions(tiny: Tiny, name: str) -> None:
 
 def test_only_what_is_new_is_computed(tiny: Tiny, name: str) -> None:
     reward = tiny[name]
-    _, memory, _ = reward.score_steps(QUESTION, [Solution((), STEPS[:2])], CacheRows.none(1))
-    more, _, cost = reward.score_steps(QUESTION, [Solution(STEPS[:2], STEPS[2:])], memory)
+    _, handle, _ = reward.score_steps(QUESTION, [Solution((), STEPS[:2])], CacheRows.none(1))
+    more, _, cost = reward.score_steps(QUESTION, [Solution(STEPS[:2], STEPS[2:])], handle)
     lengths = [len(reward.convention.layout(QUESTION, STEPS[:count]).ids) for count in (2, 3)]
     assert cost.reward_positions <= lengths[1] - lengths[0] + 1
     assert close(torch.tensor(more[0]).sigmoid().tolist(), reward.score(QUESTION, STEPS)[2:])
