@@ -10,10 +10,7 @@
     * `MissingExtraError` (an `ImportError`): an optional package is not installed.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from llmsmc.results.posterior import Posterior
+from typing import Any
 
 
 class LlmsmcError(Exception):
@@ -32,11 +29,13 @@ class DegenerateWeightsError(NumericalError):
     """Every particle has weight zero.
 
     Attributes:
-        posterior: what the run had computed when its last particle died: the particles,
+        posterior: the `Posterior` of the run when its last particle died: the particles,
             log-weights that are all `-inf` and the history; None outside of a run.
     """
 
-    def __init__(self, message: str, posterior: "Posterior | None" = None) -> None:
+    posterior: Any  # errors stand below results, and do not know their types
+
+    def __init__(self, message: str, posterior: Any = None) -> None:
         """Create the error; `posterior` is the state of the run it ended."""
         super().__init__(message)
         self.posterior = posterior

@@ -139,5 +139,5 @@ def _even_if_dead(find: Callable[[], Posterior]) -> Posterior:
     try:
         return find()
     except DegenerateWeightsError as error:
-        assert error.posterior is not None
+        assert isinstance(error.posterior, Posterior)
         return error.posterior
