@@ -6,12 +6,12 @@ one batch, and then what has been generated behind each of them.
 Shapes: B particles, R rows that differ, L generated tokens.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Generator, Tensor
 
 from llmsmc.errors import ServerError
@@ -19,6 +19,7 @@ from llmsmc.models.caches.row_cache import CacheRows, RowCache, padded_rows
 from llmsmc.models.text.constraint import Constraint
 from llmsmc.models.text.stopping import StepRule
 from llmsmc.models.text.thinking import ForcedTokens
+from llmsmc.models.text.vocabulary import Vocabulary
 
 TOKENS_PER_CHUNK: Final = 64  # for which numbers are drawn at once
 
@@ -184,8 +185,32 @@ class TokenScores:
     handle: CacheRows
 
 
-Forward = Callable[[RowCache, Tensor], Tensor]
-"""Feeds new ids [R, q] to a model, without committing them."""
+@runtime_checkable
+class Network(Protocol):
+    """The language model that a batch runs.
+
+    Attributes:
+        eos_ids: the ids that end a text.
+        context_length: the number of positions that it is built for.
+        vocab_size: the number of its ids.
+        device: the device on which it runs.
+    """
+
+    eos_ids: tuple[int, ...]
+    context_length: int
+    vocab_size: int
+    device: torch.device
+
+    @property
+    def tokens(self) -> Vocabulary:
+        """The tokens of the model, and what is compiled for them."""
+        ...
+
+    def forward(
+        self, cache: RowCache, input_ids: Int[Tensor, "R q"], num_logits: int = 1
+    ) -> Float[Tensor, "R k V"]:
+        """Return the logits behind the last of the new ids of each row; the caller commits."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,20 +249,18 @@ class CachedPrefix:
     calls: int
 
 
-def cached(
-    forward: Forward, device: torch.device, prefixes: Sequence[Prefix | StepRequest]
-) -> list[CachedPrefix]:
+def cached(network: Network, prefixes: Sequence[Prefix | StepRequest]) -> list[CachedPrefix]:
     """Return where the prefixes are cached, having computed what was not."""
     groups = [distinct(p.token_ids, p.num_tokens, p.handle.present) for p in prefixes]
     presents = [p.handle.present[firsts] for p, (firsts, _) in zip(prefixes, groups, strict=True)]
     incomplete = [n for n, present in enumerate(presents) if not bool(present.all())]
     prompts = [prefixes[n].prompt_ids[:-1] for n in incomplete]
-    cache = RowCache(len(prompts), device=device)
+    cache = RowCache(len(prompts), device=network.device)
     width = max(map(len, prompts), default=0)
     if width:
         ids, lengths = padded_rows(prompts)
-        forward(cache, ids.to(device))
-        cache.commit(lengths.to(device))
+        network.forward(cache, ids.to(network.device))
+        cache.commit(lengths.to(network.device))
     found = []
     for n, (prefix, present) in enumerate(zip(prefixes, presents, strict=True)):
         (firsts, which), parts, positions, calls = groups[n], list[CacheRows](), 0, 0
@@ -245,7 +268,7 @@ def cached(
             parts.append(prefix.handle.take(firsts[present]))
         if n in incomplete:
             row, missing = incomplete.index(n), firsts[~present]
-            rows, computed = _behind(forward, cache, row, prefix, missing)
+            rows, computed = _behind(network, cache, row, prefix, missing)
             parts.append(rows)
             positions, calls = width + computed, (width > 0) + (computed > 0)
         order = torch.cat([present.nonzero(), (~present).nonzero()]).squeeze(1)
@@ -257,7 +280,7 @@ def cached(
 
 
 def _behind(
-    forward: Forward,
+    network: Network,
     prompts: RowCache,
     row: int,
     prefix: Prefix | StepRequest,
@@ -271,7 +294,7 @@ def _behind(
     cache = prompts.select(repeated)
     last_of_prompt = torch.full((len(missing), 1), prefix.prompt_ids[-1])
     fed = torch.cat([last_of_prompt, prefix.token_ids[missing, : longest - 1]], dim=1)
-    forward(cache, fed.to(cache.lengths.device))
+    network.forward(cache, fed.to(cache.lengths.device))
     cache.commit(counts.to(cache.lengths.device))
     rows = torch.arange(len(missing))
     return CacheRows(cache, rows, cache.lengths, is_donated=True), fed.numel()

@@ -18,7 +18,7 @@ V vocabulary.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -30,6 +30,7 @@ from llmsmc.models.caches.row_cache import CacheRows, RowCache, gather
 from llmsmc.models.policies.decoding.requests import (
     TOKENS_PER_CHUNK,
     CachedPrefix,
+    Network,
     StepRequest,
     StepTokens,
     cached,
@@ -37,9 +38,6 @@ from llmsmc.models.policies.decoding.requests import (
 from llmsmc.models.text.constraint import TokenMask
 from llmsmc.models.text.stopping import EOS, LENGTH, STOP, Automaton
 from llmsmc.models.text.thinking import put_forced
-
-if TYPE_CHECKING:
-    from llmsmc.models.policies.language_model import LanguageModel
 
 Drawn = tuple[StepTokens, Cost] | Exception
 """The answer to a request."""
@@ -132,10 +130,10 @@ class Particles:
 class StepBatch:
     """Draws steps, a token of each active particle at a time."""
 
-    def __init__(self, policy: "LanguageModel") -> None:
+    def __init__(self, network: Network) -> None:
         """Make a batch with no request."""
-        self._policy, device = policy, policy.device
-        self._eos_ids = torch.tensor(policy.eos_ids, dtype=torch.long, device=device)
+        self._network, device = network, network.device
+        self._eos_ids = torch.tensor(network.eos_ids, dtype=torch.long, device=device)
         self._members: dict[int, Member] = {}
         self._cache, self._num_front = RowCache(0, device=device), 0
         nothing = torch.zeros(0, dtype=torch.long, device=device)
@@ -151,10 +149,10 @@ class StepBatch:
 
     def join(self, requests: Sequence[StepRequest]) -> None:
         """Let requests take part from the next token on, or none of them if something fails."""
-        begun, tokens = time.perf_counter(), self._policy.tokens
+        begun, tokens = time.perf_counter(), self._network.tokens
         laws, states = list[StepLaw](), list[Tensor | None]()
         with torch.no_grad():
-            found = cached(self._policy.forward, self._policy.device, requests)
+            found = cached(self._network, requests)
             for request in requests:
                 mask = None if request.constraint is None else tokens.mask(request.constraint)
                 forced_ids = () if request.forced is None else request.forced.token_ids
@@ -217,7 +215,7 @@ class StepBatch:
     ) -> Member:
         """Put the particles of a request into the batch, and rows for them in front."""
         owner = next(n for n in range(len(self._members) + 1) if n not in self._members)
-        device, size = self._policy.device, len(request.num_tokens)
+        device, size = self._network.device, len(request.num_tokens)
         max_rows = len(self._particles.owner) + size
         places = list[Tensor]()
         for part in found.parts:
@@ -230,7 +228,7 @@ class StepBatch:
         rows = self._in_front(torch.cat(places))[found.row_of.to(device)]
         lengths = torch.cat([part.lengths.cpu() for part in found.parts])[found.row_of]
         nothing = torch.zeros(size, dtype=torch.long, device=device)
-        room = request.room(self._policy.context_length).to(device)
+        room = request.room(self._network.context_length).to(device)
         starts, forced = request.starts, request.forced
         record = nothing.new_zeros((size, self._particles.ids.shape[1]))
         new = Particles(
@@ -277,7 +275,7 @@ class StepBatch:
 
     def _feed(self) -> Float[Tensor, "R V"]:
         """Feed the last id of each active particle, once where several agree; return the logits."""
-        particles, active, num_words = self._particles, self._active, self._policy.vocab_size
+        particles, active, num_words = self._particles, self._active, self._network.vocab_size
         pairs = particles.row[active] * num_words + particles.last[active]
         pairs, which = torch.unique(pairs, return_inverse=True)
         parents, ids = pairs // num_words, pairs % num_words
@@ -295,7 +293,7 @@ class StepBatch:
         particles.row[active] = rows[which]
         fed = torch.zeros(self._num_front, dtype=torch.long, device=rows.device)
         fed[rows] = ids
-        logits = self._policy.forward(self._cache, fed[:, None])[:, -1]
+        logits = self._network.forward(self._cache, fed[:, None])[:, -1]
         self._cache.commit(torch.zeros_like(fed).index_fill(0, rows, 1))
         return logits
 

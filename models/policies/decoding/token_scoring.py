@@ -7,7 +7,7 @@ Shapes: B particles of one request, R rows that differ, L tokens scored at most,
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -18,15 +18,13 @@ from llmsmc.errors import NumericalError
 from llmsmc.models.caches.row_cache import CacheRows, RowCache, gather
 from llmsmc.models.policies.decoding.requests import (
     CachedPrefix,
+    Network,
     Prefix,
     ScoreRequest,
     TokenScores,
     cached,
     distinct,
 )
-
-if TYPE_CHECKING:
-    from llmsmc.models.policies.language_model import LanguageModel
 
 MAX_LOGITS: Final = 2**26  # numbers that the logits of several positions may take at once
 
@@ -71,12 +69,12 @@ class _Scoring:
         return TokenScores(raw, tempered, rows.take(self.which).own()), cost
 
 
-def score(policy: "LanguageModel", requests: Sequence[ScoreRequest]) -> list[Scored]:
+def score(network: Network, requests: Sequence[ScoreRequest]) -> list[Scored]:
     """Score the tokens of all requests in one batch; tell what each has cost."""
     begun = time.perf_counter()
     with torch.no_grad():
         scorings = [_Scoring(request) for request in requests]
-        found = cached(policy.forward, policy.device, [each.prefix for each in scorings])
+        found = cached(network, [each.prefix for each in scorings])
         counts = torch.cat([each.counts for each in scorings])
         width = int(counts.max())
         cache = _joined(found, width)
@@ -84,7 +82,7 @@ def score(policy: "LanguageModel", requests: Sequence[ScoreRequest]) -> list[Sco
         targets = torch.cat([each.targets(width) for each in scorings])
         ids = torch.cat([last_ids[:, None], targets], dim=1)
         scales = torch.cat([each.temperatures for each in scorings])
-        raw, tempered, calls = _log_probs(policy, cache, ids, counts, scales)
+        raw, tempered, calls = _log_probs(network, cache, ids, counts, scales)
     seconds, start, answers = time.perf_counter() - begun, 0, list[Scored]()
     for scoring, prefix in zip(scorings, found, strict=True):
         size = len(scoring.counts)
@@ -101,7 +99,7 @@ def score(policy: "LanguageModel", requests: Sequence[ScoreRequest]) -> list[Sco
 
 
 def _log_probs(
-    policy: "LanguageModel",
+    network: Network,
     cache: RowCache,
     ids: Int[Tensor, "R M"],
     counts: Int[Tensor, " R"],
@@ -110,7 +108,7 @@ def _log_probs(
     """Return the log-probabilities of all but the first of the ids of each row.
 
     Args:
-        policy: the language model.
+        network: the language model.
         cache: what stands before the ids; all but the last of them are added to it.
         ids: the ids of each row.
         counts: how many of them are scored; the others get zeros.
@@ -119,15 +117,15 @@ def _log_probs(
     Returns:
         The log-probabilities at temperature 1, those at the temperatures, and the number of calls.
     """
-    ids, width = ids.to(policy.device), ids.shape[1] - 1
-    scales, is_raw = temperatures.to(policy.device)[:, None, None], bool((temperatures == 1).all())
+    ids, width = ids.to(network.device), ids.shape[1] - 1
+    scales, is_raw = temperatures.to(network.device)[:, None, None], bool((temperatures == 1).all())
     raw, tempered = list[Tensor](), list[Tensor]()
-    size = max(1, MAX_LOGITS // (len(ids) * policy.vocab_size))
+    size = max(1, MAX_LOGITS // (len(ids) * network.vocab_size))
     for begin in range(0, width, size):
         fed = ids[:, begin : min(begin + size, width)]
         chosen = ids[:, begin + 1 : begin + 1 + fed.shape[1], None]
-        logits = policy.forward(cache, fed, fed.shape[1]).float()
-        cache.commit((counts - begin).clamp(0, fed.shape[1]).to(policy.device))
+        logits = network.forward(cache, fed, fed.shape[1]).float()
+        cache.commit((counts - begin).clamp(0, fed.shape[1]).to(network.device))
         raw.append(logits.log_softmax(-1).gather(-1, chosen).squeeze(-1))
         if not is_raw:
             scaled = (logits / scales).log_softmax(-1)
