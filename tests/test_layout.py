@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import grimp
 import pytest
 from markdown_it import MarkdownIt
 
@@ -112,3 +113,13 @@ def test_nobody_imports_the_folders_by_their_own_name() -> None:
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             for name in names:
                 assert name.split(".")[0] not in ("models", "inference"), (path, name)
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph("llmsmc", exclude_type_checking_imports=False)
+    packages = {name for name in graph.modules if graph.find_children(name)}  # their names are lazy
+    left = graph.modules - packages
+    needs = {name: graph.find_modules_directly_imported_by(name) for name in left}
+    while ground := {name for name in left if not needs[name] & left}:
+        left -= ground
+    assert not left
