@@ -1,31 +1,37 @@
 """This checkout beside an earlier one, in turns: no change may make anything slower.
 
-    python -m benchmarks.checkouts FOLDER --rounds 15
+    python -m benchmarks.checkouts FOLDER --seconds 40
 
-Each checkout is a process of its own with one thread, which works only while it is asked. Every
-case is done by both of them in each round, in changing order; compared are processor times, by the
-median over the rounds of before / after, with the quartiles: above 1 this checkout is faster. The
-values that both compute, log-evidences to the last bit, are compared, too.
+Each checkout is a process of its own with one thread, which works only while it is asked. They take
+turns of a fraction of a second, in changing order, because the speed of a machine drifts. Compared
+are processor times: the median of before / after over the pairs of turns with its standard error,
+and the ratio of the shortest turns. Above 1, this checkout is faster. The values that both compute,
+log-evidences to the last bit, are compared, too.
 """
 
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-SIZES: Final = (100, 1_000, 10_000, 100_000)
+SIZES: Final = (100, 1_000, 10_000, 100_000, 1_000_000)
 THRESHOLDS: Final = (1.0, 0.5)
 STEPS: Final = 100
 PARTICLES: Final = 32
 LEVELS: Final = (3, 5)
-PROBLEMS: Final = 3
+PROBLEMS: Final = 8
+"""The first problems of a level, one a turn; all of them when they run together."""
+IN_FLIGHT: Final = 4
+MIN_PAIRS: Final = 5
 
 Case = tuple[str, int, float]
 """What is timed, its size and its threshold or level."""
@@ -63,14 +69,14 @@ def workers() -> Iterator[tuple[str, Callable[[int, float, int], object]]]:
     def filtered(size: int, threshold: float, seed: int) -> float:
         resampler = systematic if threshold == 1 else Adaptive(systematic, threshold)
         algorithm = BootstrapFilter(size, resampler, record=False)
-        repeats = max(1, 10_000 // size)
+        repeats = max(1, 2_000 // size)
         found = [algorithm.run(walk, observations, seed=seed + n) for n in range(repeats)]
         return found[-1].log_evidence
 
     def resampled(size: int, _: float, seed: int) -> int:
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randn(size, generator=generator, dtype=torch.float64)
-        for _n in range(max(1, 1_000_000 // size)):
+        for _n in range(max(1, min(500, 1_000_000 // size))):
             # New weights each time, so that nothing can be remembered.
             ancestors = systematic(drawn.clone(), generator=generator).ancestors
         return int(ancestors[-1])
@@ -80,16 +86,18 @@ def workers() -> Iterator[tuple[str, Callable[[int, float, int], object]]]:
         model = Reasoning(writer, judge, question, max_steps=40, max_tokens_per_step=128)
         return BootstrapFilter(size).run(model, seed=seed).log_evidence
 
-    def reasoning(size: int, level: float, seed: int) -> list[float]:
-        questions = questions_of(int(level), PROBLEMS)
-        return [solved(question, size, seed, (policy, reward)) for question in questions]
+    questions = {level: questions_of(level, PROBLEMS) for level in LEVELS}
+
+    def reasoning(size: int, level: float, seed: int) -> float:
+        question = questions[int(level)][seed % PROBLEMS]
+        return solved(question, size, seed, (policy, reward))
 
     def together(size: int, level: float, seed: int) -> list[float]:
         tasks = [
             lambda question=question: solved(question, size, seed, shared)
-            for question in questions_of(int(level), PROBLEMS)
+            for question in questions[int(level)][:IN_FLIGHT]
         ]
-        return outcomes(tasks, PROBLEMS)
+        return outcomes(tasks, IN_FLIGHT)
 
     yield "filter", filtered
     yield "resample", resampled
@@ -137,44 +145,76 @@ class Checkout:
         self._process.wait()
 
 
-def compare(before: Path, rounds: int) -> Iterator[tuple[Case, list[float], bool]]:
-    """Yield for each case the ratios before / after, and whether all values agree."""
-    both = [Checkout(before), Checkout(ROOT)]
-    try:
-        ratios = {case: list[float]() for case in CASES}
-        agree = dict.fromkeys(CASES, True)
-        for number in range(-1, rounds):
-            for case in CASES:
-                turns = both if number % 2 else both[::-1]
-                answers = {id(each): each.ask(case, max(number, 0)) for each in turns}
-                (first, old), (second, new) = (answers[id(each)] for each in both)
-                agree[case] &= old == new
-                if number >= 0:  # the round before warms up
-                    ratios[case].append(first / second)
-        for case in CASES:
-            yield case, ratios[case], agree[case]
-    finally:
-        for each in both:
-            each.close()
+@dataclass(frozen=True)
+class Comparison:
+    """The turns of a case.
+
+    Attributes:
+        before: the seconds of the earlier checkout.
+        after: the seconds of this one.
+        agree: whether all values were the same.
+    """
+
+    before: list[float]
+    after: list[float]
+    agree: bool
+
+    @property
+    def ratios(self) -> list[float]:
+        """Before / after, for each pair of turns."""
+        return [old / new for old, new in zip(self.before, self.after, strict=True)]
+
+    @property
+    def standard_error(self) -> float:
+        """The standard error of the median of the ratios, by the bootstrap."""
+        source = random.Random(0)
+        draws = [source.choices(self.ratios, k=len(self.ratios)) for _ in range(500)]
+        return statistics.stdev(statistics.median(draw) for draw in draws)
+
+
+def compare(case: Case, both: Sequence[Checkout], seconds: float) -> Comparison:
+    """Let both take turns at a case for so many seconds; the first turn of each warms up."""
+    before, after, agree, began, number = list[float](), list[float](), True, time.monotonic(), -1
+    while time.monotonic() - began < seconds or number < MIN_PAIRS:
+        turns = both if number % 2 else both[::-1]
+        answers = {id(each): each.ask(case, max(number, 0)) for each in turns}
+        (first, old), (second, new) = (answers[id(each)] for each in both)
+        agree &= old == new
+        if number >= 0:
+            before.append(first)
+            after.append(second)
+        number += 1
+    return Comparison(before, after, agree)
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("before", type=Path, nargs="?", help="the earlier checkout")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=40.0, help="for each case")
+    parser.add_argument("--only", help="the cases whose name begins like this")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         return serve()
-    print("| case | N | threshold or level | before / after | quartiles | same values |")
-    print("| --- | --: | --: | --: | --: | --- |")
-    for (name, size, level), ratios, agree in compare(options.before.resolve(), options.rounds):
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        print(
-            f"| {name} | {size:,} | {level:g} | {middle:.3f} | {low:.3f} to {high:.3f} | "
-            f"{'yes' if agree else 'no'} |"
-        )
+    print("| case | N | threshold or level | pairs | before / after | of minima | same values |")
+    print("| --- | --: | --: | --: | --: | --: | --- |")
+    both = [Checkout(options.before.resolve()), Checkout(ROOT)]
+    try:
+        for case in CASES:
+            name, size, level = case
+            if options.only is not None and not name.startswith(options.only):
+                continue
+            found = compare(case, both, options.seconds)
+            print(
+                f"| {name} | {size:,} | {level:g} | {len(found.before)} | "
+                f"{statistics.median(found.ratios):.3f} ± {found.standard_error:.3f} | "
+                f"{min(found.before) / min(found.after):.3f} | {'yes' if found.agree else 'no'} |",
+                flush=True,
+            )
+    finally:
+        for each in both:
+            each.close()
     return None
 
 
