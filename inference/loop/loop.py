@@ -27,7 +27,7 @@ from llmsmc.core.history import Merged, StepRecord
 from llmsmc.core.particles import num_particles, take, where
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.core.state_space_model import Observations, StateSpaceModel, Truncated
-from llmsmc.core.weights import LogWeights, Weights, on_host, uniform, weights_of
+from llmsmc.core.weights import LogWeights, Weights, on_host, uniform
 from llmsmc.errors import DegenerateWeightsError, InputError, NumericalError
 from llmsmc.inference.loop.algorithm import Algorithm
 from llmsmc.inference.resampling.scheme import Resampler, resampled
@@ -169,7 +169,7 @@ class Population:
     @cached_property
     def weights(self) -> Weights:
         """The weights with their statistics; computed once."""
-        return weights_of(self.log_weights)
+        return Weights(self.log_weights)
 
 
 def descended(population: Population, ancestors: Int64[Tensor, " N"]) -> Population:

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Generator, Tensor
 
-from llmsmc.core.weights import Weights, log_evidence, weights_of
+from llmsmc.core.weights import Weights, log_evidence
 from llmsmc.errors import DegenerateWeightsError, InputError
 
 
@@ -74,7 +74,7 @@ class WeightResampler:
         num_offspring: int | None = None,
     ) -> Resampled:
         """Resample one population; consumes `generator`."""
-        return self.resample(weights_of(log_weights), generator, num_offspring)
+        return self.resample(Weights(log_weights), generator, num_offspring)
 
 
 def resampled(resampler: Resampler, weights: Weights, generator: Generator) -> Resampled:

@@ -16,7 +16,8 @@ def systematic_rows(
     weights: Float64[Tensor, "*K N"], size: int, generator: Generator
 ) -> Int64[Tensor, "*K M"]:
     """Draw one offset for all strata of a population."""
-    return inverse_cdf_of_spaced(weights, uniforms((*weights.shape[:-1], 1), generator), size)
+    shape = 1 if weights.dim() == 1 else (len(weights), 1)
+    return inverse_cdf_of_spaced(weights, uniforms(shape, generator), size)
 
 
 def conditional_systematic(

@@ -7,7 +7,8 @@ $W^n = w^n / \sum_m w^m$ are a view that is derived when it is needed. A weight 
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float64
@@ -61,7 +62,7 @@ def uniform(num_particles: int) -> LogWeights:
     return torch.full((num_particles,), -math.log(num_particles), dtype=torch.float64)
 
 
-class Weights(NamedTuple):
+class Weights:
     """Log-weights, and what resampling and a step's record need of them.
 
     Attributes:
@@ -69,27 +70,36 @@ class Weights(NamedTuple):
         scaled: the weights divided by the largest of them: linear, in [0, 1], safe from overflow;
             ones if all weights are zero.
         log_evidence: the log of the sum of the weights; `-inf` if all weights are zero.
-        effective_sample_size: see the function `effective_sample_size`.
         max_weight: the largest normalised weight; 0.0 if all weights are zero.
     """
 
-    log_weights: LogWeights
-    scaled: LogWeights
-    log_evidence: float
-    effective_sample_size: float
-    max_weight: float
+    def __init__(self, log_weights: LogWeights) -> None:
+        """Check the log-weights, and compute the weights in one pass of the exponential function.
 
+        Raises:
+            InputError: the values are not a vector of at least one number.
+            NumericalError: one of the values is NaN or `+inf`.
+        """
+        self.log_weights, log_largest = _checked(log_weights)
+        if log_largest == -math.inf:
+            self.scaled = torch.ones_like(self.log_weights)
+            self.log_evidence, self.max_weight = -math.inf, 0.0
+            return
+        self.scaled = (self.log_weights - log_largest).exp_()
+        total = float(self.scaled.sum())
+        self.log_evidence, self.max_weight, self._total = (
+            log_largest + math.log(total),
+            1 / total,
+            total,
+        )
 
-def weights_of(log_weights: LogWeights) -> Weights:
-    """Return the weights with their statistics, in one pass of the exponential function."""
-    host, log_largest = _checked(log_weights)
-    if log_largest == -math.inf:
-        return Weights(host, torch.ones_like(host), -math.inf, 0.0, 0.0)
-    scaled = (host - log_largest).exp_()
-    total = float(scaled.sum())
-    size = total**2 / float(scaled.dot(scaled))
-    size = min(max(size, 1.0), float(host.shape[0]))
-    return Weights(host, scaled, log_largest + math.log(total), size, 1 / total)
+    @cached_property
+    def effective_sample_size(self) -> float:
+        """The effective sample size; see the function of that name."""
+        if self.max_weight == 0.0:
+            return 0.0
+        size = self._total**2 / float(self.scaled.dot(self.scaled))
+        return min(max(size, 1.0), float(self.log_weights.shape[0]))
 
 
 def scaled(log_weights: LogWeights) -> LogWeights:
@@ -98,7 +108,7 @@ def scaled(log_weights: LogWeights) -> LogWeights:
     Raises:
         DegenerateWeightsError: all weights are zero.
     """
-    weights = weights_of(log_weights)
+    weights = Weights(log_weights)
     if weights.max_weight == 0.0:
         raise DegenerateWeightsError(f"All {len(log_weights)} weights are zero.")
     return weights.scaled
@@ -129,7 +139,7 @@ def effective_sample_size(log_weights: LogWeights) -> float:
     >>> effective_sample_size(as_log_weights([0.0, 0.0, -float("inf")]))
     2.0
     """
-    return weights_of(log_weights).effective_sample_size
+    return Weights(log_weights).effective_sample_size
 
 
 def effective_sample_sizes(log_weights: Float64[Tensor, "K N"]) -> Float64[Tensor, " K"]:

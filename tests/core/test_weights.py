@@ -14,7 +14,6 @@ from llmsmc.core.weights import (
     scaled,
     temper,
     uniform,
-    weights_of,
 )
 from llmsmc.errors import DegenerateWeightsError, InputError, NumericalError
 
@@ -122,11 +121,11 @@ def test_inverse_temperatures_are_checked(exponent: float) -> None:
 
 def test_weights_come_with_their_statistics() -> None:
     log_weights = as_log_weights([-700.0, -701.0, -math.inf])
-    found = weights_of(log_weights)
+    found = Weights(log_weights)
     assert torch.equal(found.scaled, scaled(log_weights))
     assert found.log_evidence == log_evidence(log_weights)
     assert found.max_weight == pytest.approx(1 / (1 + math.exp(-1)))
-    dead = weights_of(as_log_weights([-math.inf] * 2))
+    dead = Weights(as_log_weights([-math.inf] * 2))
     assert (dead.log_evidence, dead.effective_sample_size, dead.max_weight) == (-math.inf, 0.0, 0.0)
     with pytest.raises(DegenerateWeightsError):
         scaled(dead.log_weights)
