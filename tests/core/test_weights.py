@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from llmsmc.core.weights import (
+    Weights,
     as_log_weights,
     effective_sample_size,
     log_evidence,

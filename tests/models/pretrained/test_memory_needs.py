@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.memory import POLICIES, REWARD, reward_size, run_table, weights_table
 from transformers import AutoModelForCausalLM
 
+from benchmarks.memory import POLICIES, REWARD, reward_size, run_table, weights_table
 from benchmarks.memory_needs import model_size
 from llmsmc import InputError
 from llmsmc.models.caches.row_cache import RowCache
