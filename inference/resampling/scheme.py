@@ -238,7 +238,8 @@ def _hit(
         np.minimum(num_below, size, out=num_below)
         num_below[np.arange(weights.shape[-1]) >= _last_positive(weights).numpy()] = size
     if num_below.ndim == 1:
-        return torch.from_numpy(np.bincount(num_below, minlength=size + 1)[:size].cumsum())
+        counts = np.bincount(num_below, minlength=size + 1)[:size]
+        return torch.from_numpy(np.add.accumulate(counts, out=counts))
     *shape, _ = num_below.shape
     num_rows = math.prod(shape)
     num_below += np.arange(num_rows).reshape(*shape, 1) * (size + 1)
