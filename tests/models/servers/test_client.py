@@ -4,8 +4,6 @@ import contextlib
 import gzip
 import math
 import socket
-import subprocess
-import sys
 import threading
 import time
 import zlib
@@ -370,32 +368,3 @@ def test_a_connection_that_is_used_again_has_its_time_too() -> None:
         assert time.monotonic() - begun < 0.4 + SLACK
         assert asking.get("/x") == 1 and counts == [2, 1]  # on another connection
         asking.close()
-
-
-@pytest.mark.parametrize("end", ["os.kill(os.getpid(), signal.SIGINT)", "None"])
-def test_an_interruption_or_the_end_of_the_interpreter_waits_for_no_server(end: str) -> None:
-    """Also where another thread asks, or a child has been forked meanwhile."""
-    program = f"""
-import os, signal, sys, threading, time
-from llmsmc.models.servers.client import Client
-
-def ask():
-    asking.post_all("/x", [{{}}] * 4, [str] * 4)
-
-asking = Client(sys.argv[1], timeout=300.0)
-threading.Thread(target=ask, daemon=True).start()
-time.sleep(0.3)
-if child := os.fork():
-    assert os.waitpid(child, 0)[1] == 0
-    threading.Timer(0.3, lambda: {end}).start()
-    {"ask()" if "SIGINT" in end else "pass"}
-"""
-    with raw_server(drip(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n")) as (url, _):
-        done = subprocess.run(
-            [sys.executable, "-W", "default", "-c", program, url],
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-    assert done.stderr.splitlines()[-1:] == (["KeyboardInterrupt"] if "SIGINT" in end else [])
-    assert "Warning" not in done.stderr
