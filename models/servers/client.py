@@ -1,4 +1,4 @@
-"""Asking a server: one persistent asynchronous client, on a thread of its own.
+"""Asking a server: asynchronous clients that last, on a thread of their own.
 
 The thread has an event loop of its own, so that this works where one runs already, as in notebooks.
 What a server may do another time is tried again, after a while that grows: it does not answer, or
@@ -90,15 +90,8 @@ class Client:
         self._key = None if api_key is None else Key(api_key)
         self._loop = asyncio.new_event_loop()
         self._room = asyncio.Semaphore(max_connections)
-        self._http = httpx.AsyncClient(
-            headers={"Accept-Encoding": "gzip, deflate"}
-            | ({} if self._key is None else self._key.header()),
-            follow_redirects=False,  # the key is for this address
-            timeout=httpx.Timeout(timeout, connect=min(CONNECT_TIMEOUT, timeout), pool=None),
-            limits=httpx.Limits(
-                max_connections=max_connections, max_keepalive_connections=max_connections
-            ),
-        )
+        self._verify = httpx.create_ssl_context()
+        self._clients, self._free = list[httpx.AsyncClient](), list[httpx.AsyncClient]()
         hiding = None if self._key is None else HidingFilter(self._key)
         if hiding is not None:
             hiding.add()
@@ -106,7 +99,7 @@ class Client:
             target=_run, args=(self._loop,), name="llmsmc-client", daemon=True
         )
         self._thread.start()
-        self._finalizer = weakref.finalize(self, _end, self._http, self._loop, hiding)
+        self._finalizer = weakref.finalize(self, _end, self._clients, self._loop, hiding)
 
     def __repr__(self) -> str:
         """Show which server is asked."""
@@ -232,10 +225,11 @@ class Client:
         That is returned and not raised: what other libraries raise has the request in it, with the
         key, and would be the context of an error raised beside it.
         """
+        client = self._free.pop() if self._free else self._new_client()
         try:
             async with (
                 asyncio.timeout(seconds),
-                self._http.stream(method, address, json=body) as response,
+                client.stream(method, address, json=body) as response,
             ):
                 content = await _content(response, self.max_answer_bytes)
         except TimeoutError:
@@ -243,6 +237,8 @@ class Client:
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             reason = str(error) or type(error).__name__
             return _Failure(reason, is_down=isinstance(error, httpx.TransportError))
+        finally:
+            self._free.append(client)
         if not response.is_success:
             return self._refusal(response, content)
         if isinstance(content, _Failure):
@@ -252,6 +248,23 @@ class Client:
         except ValueError as error:
             got = self._hidden(content[:_LOOKED_AT].decode(errors="replace"))
             return _Failure(f"it is no JSON ({error}). Got {short(got)}", is_down=False)
+
+    def _new_client(self) -> httpx.AsyncClient:
+        """Return one more client of httpx, for one request at a time.
+
+        A single client searches all of its connections at the beginning and the end of each
+        request: with 64 of them, that takes several times as long as all else.
+        """
+        timeout = httpx.Timeout(self.timeout, connect=min(CONNECT_TIMEOUT, self.timeout))
+        client = httpx.AsyncClient(
+            headers={"Accept-Encoding": "gzip, deflate"}
+            | ({} if self._key is None else self._key.header()),
+            verify=self._verify,
+            follow_redirects=False,  # the key is for this address
+            timeout=timeout,
+        )
+        self._clients.append(client)
+        return client
 
     def _refusal(self, response: httpx.Response, content: "bytes | _Failure") -> "_Failure":
         """Return why an answer is none that has another status than success."""
@@ -379,7 +392,9 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _end(
-    http: httpx.AsyncClient, loop: asyncio.AbstractEventLoop, hiding: HidingFilter | None
+    clients: list[httpx.AsyncClient],
+    loop: asyncio.AbstractEventLoop,
+    hiding: HidingFilter | None,
 ) -> None:
     """Have the connections closed and the loop stopped, later, on its own thread.
 
@@ -389,7 +404,8 @@ def _end(
 
     async def end() -> None:
         try:
-            await http.aclose()
+            for client in clients:
+                await client.aclose()
         finally:
             if hiding is not None:
                 hiding.remove()

@@ -1,11 +1,14 @@
 """What a server is given of time and room, with servers that take more."""
 
+import contextlib
 import gzip
 import math
 import socket
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -299,3 +302,69 @@ def test_a_server_that_points_elsewhere_says_so_when_it_is_first_asked(status: s
         assert type(caught.value) is ServerError  # whose name stands in results
         assert caught.value.status == int(status[:3])
         client.close()
+
+
+# Connections
+
+
+@contextlib.contextmanager
+def keeping(answer: Callable[[socket.socket, int], None]) -> Iterator[tuple[str, list[int]]]:
+    """A server that keeps its connections; yields the numbers of requests on each of them."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    counts: list[int] = []
+
+    def serve(connection: socket.socket, place: int) -> None:
+        with contextlib.suppress(OSError), connection:
+            while piece := connection.recv(65536):
+                if b"\r\n\r\n" in piece:  # small heads come in one
+                    counts[place] += 1
+                    answer(connection, counts[place])
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                counts.append(0)
+                place = len(counts) - 1
+                threading.Thread(target=serve, args=(connection, place), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", counts
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def test_connections_are_used_again_and_no_more_than_asked_for() -> None:
+    """Also by several threads, which share them."""
+
+    def answer(connection: socket.socket, number: int) -> None:
+        time.sleep(0.02)
+        connection.sendall(http(b"1"))
+
+    with keeping(answer) as (url, counts), ThreadPoolExecutor(4) as threads:
+        asking = Client(url, max_connections=3)
+        found = threads.map(lambda _: asking.post_all("/x", [{}] * 8, [int] * 8), range(4))
+        assert list(found) == [[1] * 8] * 4
+        assert sum(counts) == 32 and len(counts) == 3 and min(counts) > 5
+        asking.close()
+
+
+def test_a_connection_that_is_used_again_has_its_time_too() -> None:
+    dripping = drip(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n")
+
+    def answer(connection: socket.socket, number: int) -> None:
+        if number == 2:
+            dripping(connection, b"")
+        connection.sendall(http(b"%d" % number))
+
+    with keeping(answer) as (url, counts):
+        asking = Client(url, timeout=0.4, retry_for=0)
+        assert asking.get("/x") == 1
+        begun = time.monotonic()
+        with pytest.raises(ServerError, match=r"not answered within 0\.4 s"):
+            asking.get("/x")
+        assert time.monotonic() - begun < 0.4 + SLACK
+        assert asking.get("/x") == 1 and counts == [2, 1]  # on another connection
+        asking.close()

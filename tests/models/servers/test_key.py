@@ -199,7 +199,7 @@ def test_nothing_with_a_key_is_pickled_or_copied() -> None:
             with pytest.raises(TypeError) as caught:
                 write(whole)
             assert "sk-ver" not in str(caught.value)
-    assert "sk-ver" not in repr(client) + repr(client._http.headers) + repr(vars(client))
+    assert "sk-ver" not in repr(client) + repr(client._new_client().headers) + repr(vars(client))
     client.close()
 
 
