@@ -30,11 +30,7 @@ from llmsmc.core.state_space_model import StateSpaceModel
 from llmsmc.errors import InputError
 from llmsmc.models.policies.policy import Demands, Policy, require_same_tokens
 from llmsmc.models.reasoning.compiled_thinking import CompiledThinking, compiled_thinking
-from llmsmc.models.reasoning.particles import (
-    CACHES,
-    FAILED,
-    ReasoningParticles,
-)
+from llmsmc.models.reasoning.particles import CACHES, FAILED, ReasoningParticles
 from llmsmc.models.reasoning.scores import StepScores, newest_log_odds, scored_by_expert
 from llmsmc.models.reasoning.segmentation import could_be_sampled
 from llmsmc.models.reasoning.splicing import rewound, spliced, with_scores
@@ -151,10 +147,10 @@ class Reasoning(StateSpaceModel):
     @cached_property
     def _scores(self) -> StepScores | None:
         """The reward of this question; None without a reward."""
-        all_are_read = self._thinking is None or self._thinking.thinking.scored
-        read_behind = None if all_are_read else self._thinking_end
         if self.reward is None:
             return None
+        all_are_read = self._thinking is None or self._thinking.thinking.scored
+        read_behind = None if all_are_read else self._thinking_end
         return StepScores(as_reward(self.reward), self.question, self._aggregation, read_behind)
 
     @cached_property
@@ -468,11 +464,7 @@ class Reasoning(StateSpaceModel):
             )
         )
         if proposes is not None:
-            proposes.check(
-                Demands(
-                    rule=self._sampler.rule, temperature=self.temperature, transition_log_probs=True
-                )
-            )
+            proposes.check(Demands(rule=rule, temperature=temperature, transition_log_probs=True))
         if self.expert is not None:
             self.expert.check(Demands(token_scores=True))
 

@@ -156,7 +156,7 @@ class Memoryless:
         after: Sequence[Steps],
         reading: Reading = "steps",
     ) -> CacheHandle:
-        """Return the memory, in which there is nothing."""
+        """Return the handle, under which nothing is cached."""
         return handle
 
 
