@@ -27,6 +27,7 @@ from torch import Tensor
 from llmsmc.core.cost import Cost
 from llmsmc.errors import NumericalError
 from llmsmc.models.caches.row_cache import CacheRows, RowCache, gather
+from llmsmc.models.policies.decoding.drawing import draw, invert
 from llmsmc.models.policies.decoding.requests import (
     TOKENS_PER_CHUNK,
     CachedPrefix,
@@ -305,23 +306,28 @@ class StepBatch:
             logits = logits[used]
         count = particles.count[active]
         logits = logits.float()
-        raw = logits.log_softmax(-1)
         if law.temperature == 0:
-            ids = raw.argmax(-1)[rows]
-            certain = torch.zeros_like(ids, dtype=torch.float64)
-            found = [raw[rows, ids].double(), certain, certain]
+            ids = logits.log_softmax(-1).argmax(-1)[rows]
+            sampled = transition = torch.zeros_like(ids, dtype=torch.float64)
         else:
-            tempered = raw
-            if law.temperature != 1:
-                tempered = (logits / law.temperature).log_softmax(-1)
-            sampled = tempered
-            if law.mask is not None:
+            uniforms = particles.uniforms[active, count % TOKENS_PER_CHUNK]
+            scaled = logits if law.temperature == 1 else logits / law.temperature
+            if law.mask is None:
+                ids, transition = draw(scaled, uniforms, rows)
+                sampled = transition
+            else:
                 # Particles that share a row agree in their tokens, and so in their states.
                 states = torch.zeros_like(logits[:, 0], dtype=torch.long)
                 states[rows] = particles.masked[active]
-                sampled = law.mask.restrict(tempered, states)
-            ids = invert(sampled, particles.uniforms[active, count % TOKENS_PER_CHUNK], rows)
-            found = [values[rows, ids].double() for values in (raw, tempered, sampled)]
+                tempered = scaled.log_softmax(-1)
+                restricted = law.mask.restrict(tempered, states)
+                ids = invert(restricted, uniforms, rows)
+                sampled = restricted[rows, ids].double()
+                transition = tempered[rows, ids].double()
+        raw = transition
+        if law.temperature != 1:
+            raw = logits.log_softmax(-1)[rows, ids].double()
+        found = [raw, transition, sampled]
         broken = found[0].isnan()
         if law.forced_ids:
             places = count - particles.forced[active]
@@ -413,26 +419,3 @@ class StepBatch:
         )
         return tokens, cost
 
-
-def invert(
-    log_probs: Float[Tensor, "R V"], uniforms: Float64[Tensor, " A"], rows: Int[Tensor, " A"]
-) -> Int[Tensor, " A"]:
-    """Return the smallest index whose cumulative probability exceeds u, for each u in its row.
-
-    In double precision. Strictly exceeds, so that a first class of probability zero is not drawn
-    at u = 0; and never beyond the last class of positive probability, when rounding takes u times
-    the total to the total.
-    """
-    cumulative = log_probs.double().exp().cumsum(-1)
-    total = cumulative[:, -1:].contiguous()
-    # How many of the same row come before each.
-    order = rows.argsort(stable=True)
-    ordered, numbers = rows[order], torch.arange(len(rows), device=rows.device)
-    place = torch.empty_like(rows)
-    place[order] = numbers - torch.searchsorted(ordered, ordered)
-    table = uniforms.new_zeros((len(log_probs), int(place.max()) + 1))
-    table[rows, place] = uniforms
-    index = torch.searchsorted(cumulative, table * total, right=True)
-    last = torch.searchsorted(cumulative, total, right=False)
-    chosen: Tensor = torch.minimum(index, last).clamp(max=log_probs.shape[-1] - 1)[rows, place]
-    return chosen

@@ -5,7 +5,7 @@ import math
 import torch
 
 from llmsmc.models.policies.decoding.requests import TOKENS_PER_CHUNK, UniformTable
-from llmsmc.models.policies.decoding.step_batch import invert
+from llmsmc.models.policies.decoding.drawing import invert
 
 
 def test_frequencies() -> None:
