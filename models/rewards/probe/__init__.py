@@ -1,0 +1,1 @@
+"""A reward that reads the policy while it writes; see `llmsmc.models.rewards.probe.probe`."""
