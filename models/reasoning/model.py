@@ -172,6 +172,7 @@ class Reasoning(StateSpaceModel):
             self.max_tokens_per_step,
             self.max_tokens,
             finish_reasons,
+            None if self._scores is None else self._scores.readout,
         )
 
     def _nothing(self, num_particles: int) -> ReasoningParticles:
@@ -414,7 +415,7 @@ class Reasoning(StateSpaceModel):
 
     def record(self, particles: ReasoningParticles) -> ReasoningParticles:
         """Return the particles without caches."""
-        nothing: dict[str, Any] = dict.fromkeys((*CACHES, "reward_room"))
+        nothing: dict[str, Any] = dict.fromkeys((*CACHES, "reward_room", "features"))
         return replace(particles, **nothing)
 
     def donate(self, particles: ReasoningParticles) -> ReasoningParticles:

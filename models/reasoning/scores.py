@@ -14,7 +14,7 @@ from torch import Tensor
 
 from llmsmc.core.cost import Cost
 from llmsmc.models.caches.row_cache import CacheRows, join
-from llmsmc.models.policies.decoding.requests import ScoreRequest
+from llmsmc.models.policies.decoding.requests import Readout, ScoreRequest
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import (
     FAILED,
@@ -58,6 +58,12 @@ class StepScores:
     def reads_written(self) -> bool:
         """Whether the reward reads what the policy has recorded."""
         return bool(getattr(self.reward, "reads_written", False))
+
+    @property
+    def readout(self) -> Readout | None:
+        """What the reward reads of the network of the policy; None for nothing."""
+        readout: Readout | None = getattr(self.reward, "readout", None)
+        return readout
 
     def room(
         self, steps: Sequence[Steps], before: ReasoningParticles | None = None
@@ -184,6 +190,7 @@ def _written(particles: ReasoningParticles, n: int, num_texts: int, solution: So
         particles.token_ids[n, :count],
         particles.log_probs[n, :count],
         tuple(ends[len(ends) - len(solution.steps) - 1 :]),
+        None if particles.features is None else particles.features[n, :count],
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, runtime_checkable
 
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from llmsmc.core.cost import Cost
@@ -43,12 +43,15 @@ class Written:
         log_probs: of these tokens under the policy, at temperature 1.
         bounds: the number of tokens before the first step that is read, and up to the end of each
             of the K steps.
+        features: what the readout of the reward has read at each token; NaN where nothing has been
+            read, None where there is none.
     """
 
     prompt_ids: tuple[int, ...]
     token_ids: Int64[Tensor, " L"]
     log_probs: Float64[Tensor, " L"]
     bounds: tuple[int, ...]
+    features: Float[Tensor, "L F"] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ class Reward(Protocol):
 
     A reward of which no score is ever exactly zero may say so by an attribute `never_zero = True`;
     some moves then ask for less (see `Reasoning.survives`). One that reads what the policy has
-    recorded says `reads_written = True`, and finds it in the solutions.
+    recorded says `reads_written = True`, and finds it in the solutions; with an attribute `readout`
+    it says what is to be read of the policy's network at each token.
     """
 
     @property

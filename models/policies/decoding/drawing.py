@@ -1,9 +1,9 @@
 """Drawing a token from each row of a language model's law, by inversion.
 
-Up to `MAX_WHOLE` words, probabilities and their sums are in double precision. Beyond, where a row is
-memory that takes time to walk through, probabilities are the softmax in single precision, as every
-log-probability is, and so are their sums over blocks; only the sums of blocks, and the words of the
-block in which a token falls, are added up in double precision.
+Up to `MAX_WHOLE` words, probabilities and their sums are in double precision. Beyond, where a row
+is memory that takes time to walk through, probabilities are the softmax in single precision, as
+every log-probability is, and so are their sums over blocks; only the sums of blocks, and the words
+of the block in which a token falls, are added up in double precision.
 
 Shapes: R rows, A tokens, V vocabulary.
 """

@@ -195,9 +195,7 @@ class StepBatch:
                 for name in ("ids", "raw", "transition", "proposal"):
                     record = torch.nn.functional.pad(getattr(particles, name), (0, current))
                     setattr(particles, name, record)
-                particles.features = torch.nn.functional.pad(
-                    particles.features, (0, 0, 0, current)
-                )
+                particles.features = torch.nn.functional.pad(particles.features, (0, 0, 0, current))
             logits, states = self._feed(any(law.readout is not None for law in laws))
             for law, owners in laws.items():
                 active = self._active
@@ -460,4 +458,3 @@ class StepBatch:
             policy_seconds=member.seconds + time.perf_counter() - begun,
         )
         return tokens, cost
-

@@ -8,7 +8,7 @@ Shapes: M steps, P perceptrons, I inputs, S numbers without hidden states, rank 
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -106,7 +106,8 @@ def trained_judge(
     """Train a judge; return it, and the loss on the validation set after each epoch.
 
     Classes weigh the same in the loss; what this adds to the log-odds is taken away again. Each
-    perceptron is the one of its epoch with the smallest loss on the validation set.
+    perceptron is the one of its epoch with the smallest loss on the validation set, and their mean
+    is calibrated there by one temperature.
 
     Args:
         train: the steps that are learnt.
@@ -118,51 +119,66 @@ def trained_judge(
     judge = Judge(train.inputs.shape[1])
     judge.centre.copy_(train.inputs.mean(0))
     judge.spread.copy_(train.inputs.std(0).clamp(min=1e-6))
-    share = float(train.labels.mean())
-    weights = 0.5 / torch.tensor([1 - share, share])
-    shift = math.log(share / (1 - share))
-    inputs, held_out = judge.scaled(train.inputs), judge.scaled(validation.inputs)
+    scaled = Steps(judge.scaled(train.inputs), train.labels)
+    held_out = Steps(judge.scaled(validation.inputs), validation.labels)
     history = list[dict[str, float]]()
     for number, member in enumerate(judge.members):
-        torch.manual_seed(seed * PERCEPTRONS + number)
-        _initialise(member)
-        generator = torch.Generator().manual_seed(seed * PERCEPTRONS + number)
-        optimizer = torch.optim.AdamW(
-            member.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY
-        )
-        best, best_loss, waited = copy.deepcopy(member.state_dict()), math.inf, 0
-        for epoch in range(epochs):
-            member.train()
-            for rows in torch.randperm(len(inputs), generator=generator).split(_BATCH):
-                labels = train.labels[rows]
-                losses = binary_cross_entropy_with_logits(
-                    member(inputs[rows]).squeeze(-1), labels, reduction="none"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed * PERCEPTRONS + number)
+            for epoch, loss in enumerate(_epochs(member, scaled, held_out, epochs)):
+                history.append(
+                    {"perceptron": float(number), "epoch": float(epoch), "validation_loss": loss}
                 )
-                loss = (losses * (weights[0] + (weights[1] - weights[0]) * labels)).mean()
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-            member.eval()
-            with torch.no_grad():
-                log_odds = member(held_out).squeeze(-1) + shift
-            held_out_loss = float(binary_cross_entropy_with_logits(log_odds, validation.labels))
-            history.append(
-                {"perceptron": float(number), "epoch": float(epoch), "loss": held_out_loss}
-            )
-            progress(number * epochs + epoch + 1, PERCEPTRONS * epochs)
-            if held_out_loss < best_loss:
-                best, best_loss, waited = copy.deepcopy(member.state_dict()), held_out_loss, 0
-            else:
-                waited += 1
-            if waited >= _PATIENCE:
-                break
-        member.load_state_dict(best)
-        with torch.no_grad():
-            member[-1].bias += shift
-    return judge.eval(), history
+                progress(number * epochs + epoch + 1, PERCEPTRONS * epochs)
+    judge.eval()
+    with torch.no_grad():
+        judge.temperature.fill_(_best_temperature(judge(validation.inputs), validation.labels))
+    return judge, history
 
 
-def _initialise(member: nn.Module) -> None:
-    for layer in member.modules():
+def _epochs(member: nn.Sequential, train: Steps, validation: Steps, epochs: int) -> Iterator[float]:
+    """Train a perceptron; yield its loss on the validation set after each epoch."""
+    for layer in member:
         if isinstance(layer, nn.Linear):
             layer.reset_parameters()
+    share = float(train.labels.mean())
+    lightest, heaviest = 0.5 / (1 - share), 0.5 / share
+    shift = math.log(share / (1 - share))
+    optimizer = torch.optim.AdamW(
+        member.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY
+    )
+    best, least, waited = copy.deepcopy(member.state_dict()), math.inf, 0
+    for _ in range(epochs):
+        member.train()
+        for rows in torch.randperm(len(train.labels)).split(_BATCH):
+            labels, log_odds = train.labels[rows], member(train.inputs[rows]).squeeze(-1)
+            losses = binary_cross_entropy_with_logits(log_odds, labels, reduction="none")
+            loss = (losses * (lightest + (heaviest - lightest) * labels)).mean()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        member.eval()
+        with torch.no_grad():
+            log_odds = member(validation.inputs).squeeze(-1) + shift
+        found = float(binary_cross_entropy_with_logits(log_odds, validation.labels))
+        yield found
+        waited += 1
+        if found < least:
+            best, least, waited = copy.deepcopy(member.state_dict()), found, 0
+        if waited >= _PATIENCE:
+            break
+    member.load_state_dict(best)
+    last = member[-1]
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        last.bias += shift
+
+
+def _best_temperature(log_odds: Float[Tensor, " M"], labels: Float[Tensor, " M"]) -> float:
+    """Return the temperature, of a fine grid, with the smallest log-loss."""
+    grid = torch.logspace(-1, 1, 401, base=4.0)
+    scaled = log_odds / grid[:, None]
+    losses = binary_cross_entropy_with_logits(
+        scaled, labels.expand_as(scaled), reduction="none"
+    ).mean(1)
+    return float(grid[losses.argmin()])
