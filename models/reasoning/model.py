@@ -454,11 +454,12 @@ class Reasoning(StateSpaceModel):
         """Raise `InputError` if a language model cannot do what this model asks of it."""
         power, proposes = self.policy_inverse_temperature is not None, self.proposal_policy
         rule, temperature = self._sampler.rule, self.temperature
+        reads_written = self._scores is not None and self._scores.reads_written
         self.policy.check(
             Demands(
                 rule=rule,
                 temperature=temperature,
-                log_probs=power,
+                log_probs=power or reads_written,
                 transition_log_probs=power,
                 token_scores=proposes is not None,
             )
