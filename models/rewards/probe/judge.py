@@ -28,6 +28,7 @@ _LEARNING_RATE: Final = 1e-3
 _WEIGHT_DECAY: Final = 1e-2
 _PATIENCE: Final = 8  # epochs without a smaller loss on the validation set
 _LEAST: Final = 1e-6  # of the largest variance
+_SPREAD: Final = 1e-2  # below which an input is not magnified
 _CLIP: Final = 8.0  # standard deviations, beyond which an input says no more
 
 
@@ -126,7 +127,7 @@ def trained_judge(
     """
     judge = Judge(train.inputs.shape[1])
     judge.centre.copy_(train.inputs.mean(0))
-    judge.spread.copy_(train.inputs.std(0).clamp(min=1e-6))
+    judge.spread.copy_(train.inputs.std(0).clamp(min=_SPREAD))
     scaled = Steps(judge.scaled(train.inputs), train.labels)
     held_out = Steps(judge.scaled(validation.inputs), validation.labels)
     history = list[dict[str, float]]()
