@@ -24,7 +24,7 @@ from llmsmc.core.checks import require_choice, require_count, require_fraction
 from llmsmc.errors import InputError
 from llmsmc.models.pretrained.names import EMBEDDED, resolve
 from llmsmc.models.servers.address import root_of
-from llmsmc.registry import REWARDS, is_reference
+from llmsmc.registry import FORM, REWARDS, is_reference
 
 POLICY: Final = "policy"
 """The word for the policy of the run where a language model is named."""
@@ -223,9 +223,9 @@ def joined(texts: Sequence[str]) -> str | None:
 def accepted_rewards() -> str:
     """Return how rewards are written, for errors and help texts."""
     return (
-        f"{REWARD_FORMS}; a process reward model (a folder, a name on the hub, the address of a vLLM "
-        "server, minimath-reward, minimath-reward-weak); or a function of your own as "
-        "package.module:NAME"
+        f"{REWARD_FORMS}; a process reward model (a folder, a name on the hub, the address of a "
+        "vLLM server, minimath-reward, minimath-reward-weak); or a function of your own as "
+        f"{FORM}"
     )
 
 
