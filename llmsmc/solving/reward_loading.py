@@ -73,7 +73,7 @@ def check_reward(
         )
     for each in named.parts:
         _check_part(each, settings, has_answers)
-    if tokens_meanwhile and named.runs_policy:
+    if tokens_meanwhile and any(_runs_policy(each, settings) for each in named.parts):
         raise InputError(
             "A reward that runs the policy cannot score while that draws. Got "
             f"tokens_meanwhile={tokens_meanwhile} beside reward={named.text!r}; accepted: 0, or "
@@ -232,6 +232,12 @@ def _class_of(folder: str) -> Any:
     marker = next(name for name in FOLDERS if (Path(folder) / name).is_file())
     module, _, name = FOLDERS[marker].partition(":")
     return getattr(import_module(module), name)
+
+
+def _runs_policy(named: NamedReward, settings: Settings) -> bool:
+    """Return whether a reward runs the network of the policy while it scores."""
+    is_judge = named.kind == "judge" and _is_policy(named.models[0], settings)
+    return is_judge or named.kind == FOLDER
 
 
 def _is_policy(name: str, settings: Settings) -> bool:

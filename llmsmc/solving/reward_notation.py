@@ -149,17 +149,8 @@ class NamedReward:
 
     @property
     def reads_policy(self) -> bool:
-        """Whether the loaded policy is needed to make it."""
-        own = ("own-log-prob", FOLDER)
-        return any(each.kind in own or POLICY in each.models for each in self.parts)
-
-    @property
-    def runs_policy(self) -> bool:
-        """Whether it runs the network of the policy itself."""
-        return any(
-            each.kind == "judge" and POLICY in each.models or each.kind == FOLDER
-            for each in self.parts
-        )
+        """Whether the loaded policy is needed to make it, which may be a model that it names."""
+        return any(each.kind in ("own-log-prob", FOLDER) or each.models for each in self.parts)
 
     @property
     def reads_answers(self) -> bool:

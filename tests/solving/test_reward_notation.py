@@ -1,4 +1,4 @@
-"""Rewards by name: on the command line and in Python alike, and checked before models are loaded."""
+"""Rewards by name, on the command line and in Python, checked before models are loaded."""
 
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,7 @@ def test_none_where_the_algorithm_can_do_without(policy: LanguageModel) -> None:
     settings |= {"reward": "none", "policy_inverse_temperature": 2.0}
     posterior = llmsmc.solve(QUESTION, "bootstrap", 0, particles=3, **settings)
     assert posterior.cost.reward_positions == 0
-    for n, found in llmsmc.solve_many([QUESTION], particles=3, seed=0, **settings):
+    for _, found in llmsmc.solve_many([QUESTION], particles=3, seed=0, **settings):
         assert not isinstance(found, Exception) and found.log_evidence == pytest.approx(
             posterior.log_evidence, abs=1e-5
         )
@@ -232,8 +232,8 @@ class Probe(OwnLogProb):
             raise InputError(f"This probe cannot be read. Got {str(folder)!r}; accepted: another.")
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, policy: Any) -> "Probe":
-        return cls(policy, name=str(folder))
+    def from_pretrained(cls, folder: str | Path, model: Any) -> "Probe":
+        return cls(model, name=str(folder))
 
 
 def test_a_folder_that_reads_the_policy(
