@@ -54,13 +54,11 @@ def check_reward(
     """
     if not algorithm.needs_reward:
         return
+    policy = _policy_name(settings)
     if settings.reward_or_default is None:
-        policy = (
-            settings.policy if isinstance(settings.policy, str | Path) else settings.policy.name
-        )
         raise InputError(
             f"{type(algorithm).__name__} weighs solutions by a reward, and only the embedded "
-            f"policies have one of their own. Got no reward beside policy={str(policy)!r}; "
+            f"policies have one of their own. Got no reward beside policy={policy!r}; "
             f"accepted: --reward (in Python reward=) with one of {accepted_rewards()}."
         )
     named = settings.named_reward
@@ -75,7 +73,7 @@ def check_reward(
         )
     for each in named.parts:
         _check_part(each, settings, has_answers)
-    if tokens_meanwhile and named.runs_policy:
+    if tokens_meanwhile and any(_runs_policy(each, settings) for each in named.parts):
         raise InputError(
             "A reward that runs the policy cannot score while that draws. Got "
             f"tokens_meanwhile={tokens_meanwhile} beside reward={named.text!r}; accepted: 0, or "
@@ -95,6 +93,11 @@ def _check_part(named: NamedReward, settings: Settings, has_answers: bool) -> No
             f"A policy on a server is no language model of {named.kind} here. Got "
             f"reward={named.text!r} beside policy={str(settings.policy)!r}; accepted: the name or "
             "the folder of a model that runs in this process."
+        )
+    if named.kind == "ratio" and all(_is_policy(name, settings) for name in named.models):
+        raise InputError(
+            f"A ratio is of two language models. Got the policy twice in {named.text!r}; accepted: "
+            "another model."
         )
     if named.kind == FOLDER:
         check: Callable[[Path], None] | None = getattr(
@@ -231,15 +234,25 @@ def _class_of(folder: str) -> Any:
     return getattr(import_module(module), name)
 
 
+def _runs_policy(named: NamedReward, settings: Settings) -> bool:
+    """Return whether a reward runs the network of the policy while it scores."""
+    is_judge = named.kind == "judge" and _is_policy(named.models[0], settings)
+    return is_judge or named.kind == FOLDER
+
+
 def _is_policy(name: str, settings: Settings) -> bool:
     """Return whether a model is the policy of the run, as that is loaded."""
     if name == POLICY:
         return True
-    given = settings.policy if isinstance(settings.policy, str | Path) else settings.policy.name
     changed = (settings.adapter, settings.policy_revision, settings.reward_device)
     quantization, own = settings.reward_quantization, settings.quantization or "none"
-    is_same = _place(name) == _place(str(given)) and not any(changed)
+    is_same = _place(name) == _place(_policy_name(settings)) and not any(changed)
     return is_same and quantization in (None, own)
+
+
+def _policy_name(settings: Settings) -> str:
+    policy = settings.policy
+    return str(policy) if isinstance(policy, str | Path) else policy.name
 
 
 def _place(name: str) -> str:

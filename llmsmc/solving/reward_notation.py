@@ -24,7 +24,7 @@ from llmsmc.core.checks import require_choice, require_count, require_fraction
 from llmsmc.errors import InputError
 from llmsmc.models.pretrained.names import EMBEDDED, resolve
 from llmsmc.models.servers.address import root_of
-from llmsmc.registry import REWARDS, is_reference
+from llmsmc.registry import FORM, REWARDS, is_reference
 
 POLICY: Final = "policy"
 """The word for the policy of the run where a language model is named."""
@@ -149,17 +149,8 @@ class NamedReward:
 
     @property
     def reads_policy(self) -> bool:
-        """Whether the loaded policy is needed to make it."""
-        own = ("own-log-prob", FOLDER)
-        return any(each.kind in own or POLICY in each.models for each in self.parts)
-
-    @property
-    def runs_policy(self) -> bool:
-        """Whether it runs the network of the policy itself."""
-        return any(
-            each.kind == "judge" and POLICY in each.models or each.kind == FOLDER
-            for each in self.parts
-        )
+        """Whether the loaded policy is needed to make it, which may be a model that it names."""
+        return any(each.kind in ("own-log-prob", FOLDER) or each.models for each in self.parts)
 
     @property
     def reads_answers(self) -> bool:
@@ -223,9 +214,9 @@ def joined(texts: Sequence[str]) -> str | None:
 def accepted_rewards() -> str:
     """Return how rewards are written, for errors and help texts."""
     return (
-        f"{REWARD_FORMS}; a process reward model (a folder, a name on the hub, the address of a vLLM "
-        "server, minimath-reward, minimath-reward-weak); or a function of your own as "
-        "package.module:NAME"
+        f"{REWARD_FORMS}; a process reward model (a folder, a name on the hub, the address of a "
+        "vLLM server, minimath-reward, minimath-reward-weak); or a function of your own as "
+        f"{FORM}"
     )
 
 

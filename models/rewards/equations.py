@@ -104,8 +104,8 @@ _STRANGE: Final = frozenset(
 """Words that change the value of what stands beside them."""
 
 _SHORT_WORDS: Final = frozenset(
-    "kg mg lb oz cm mm km ft in mi hr ml am pm kb mb gb tb a an is it he we so to of or at on by if "
-    "as be do i my no up us".split()
+    "kg mg lb oz cm mm km ft in mi hr ml am pm kb mb gb tb a an is it he we so to of or at on by "
+    "if as be do i my no up us".split()
 )
 _JOINTS: Final = frozenset(
     "is are was were be been equals equal gives give gave get gets got makes make made means has "

@@ -1,4 +1,4 @@
-r"""The log-ratio of a second language model and the policy, on the tokens that the policy has drawn.
+r"""The log-ratio of a second language model and the policy, on the tokens that the policy drew.
 
 $$Q_t = \beta \sum_{i \le t} \log \frac{\pi(y_i \mid y_{<i})}{p(y_i \mid y_{<i})}, \qquad
 r_t = \sigma(Q_t)$$

@@ -77,7 +77,8 @@ def convention_class(
             f"How {source} reads a solution cannot be told from its config and tokenizer: it may "
             f"be a reward model of several kinds, or not a process reward model at all. Got {got}; "
             f"accepted: convention= one of {', '.join(map(repr, CONVENTIONS))}; for log-ratios of "
-            "two language models `ImplicitReward`, for a model that writes `GenerativeJudge`."
+            "two language models `ImplicitReward` (ratio:MODEL), for a model that writes "
+            "`GenerativeJudge` (judge:MODEL)."
         )
     return named_convention(found[0])
 
