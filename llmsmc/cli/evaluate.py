@@ -29,6 +29,15 @@ from llmsmc.registry import DATASETS
     ),
     options.option(
         None,
+        "questions",
+        "FIRST:LAST",
+        "Only the questions at these places, counted from 1, both included: 501: or :500 or "
+        "501:600.",
+        str,
+        show_default="all",
+    ),
+    options.option(
+        None,
         "retry_errors",
         None,
         "Try the questions again that failed in an earlier run in the same folder.",
@@ -58,6 +67,7 @@ def evaluate(
     dataset_file: Path | None,
     out: Path | None,
     limit: int | None,
+    questions: str | None,
     retry_errors: bool,
     seed: int,
     in_flight: int,
@@ -80,8 +90,7 @@ def evaluate(
                     f"One set is evaluated at a time. Got {got}; accepted: DATASET or "
                     "--dataset-file PATH."
                 )
-            loaded = (
-                load(dataset, limit) if dataset is not None else load_file(str(dataset_file), limit)
-            )
-        job = Job(loaded, algorithm, settings, seed, in_flight, tokens_meanwhile, retry_errors)
+            loaded = load(dataset) if dataset is not None else load_file(str(dataset_file))
+            asked = loaded.part(questions, limit)
+        job = Job(asked, algorithm, settings, seed, in_flight, tokens_meanwhile, retry_errors)
         evaluate_run.evaluate(job, out)

@@ -16,6 +16,7 @@ import typer
 from llmsmc import defaults
 from llmsmc.models.pretrained.names import DTYPES, QUANTIZATIONS
 from llmsmc.registry import AGGREGATIONS, ALGORITHMS, CONVENTIONS, FORM, RESAMPLERS
+from llmsmc.solving.prompts import PROMPTS
 from llmsmc.solving.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -119,6 +120,7 @@ SELECTION: Final = run(
 )
 MAX_STEPS: Final = "Solutions are cut off after so many steps."
 MAX_TOKENS_PER_STEP: Final = "A step is cut off after so many tokens."
+MAX_TOKENS: Final = "A solution is cut off after so many tokens."
 DEVICE: Final = models(
     "device",
     "DEVICE",
@@ -245,6 +247,7 @@ OF_REASONING: Final = (
     ),
     _reasoning("max_steps", "T", MAX_STEPS),
     _reasoning("max_tokens_per_step", "L", MAX_TOKENS_PER_STEP),
+    _reasoning("max_tokens", "L", MAX_TOKENS, show_default="what the context has room for"),
     _reasoning(
         "step",
         "RULE",
@@ -253,7 +256,12 @@ OF_REASONING: Final = (
         str,
         defaults.DEFAULT_STEP_TEXT,
     ),
-    _reasoning("system", "TEXT", "A system prompt.", show_default="that of the chat template"),
+    _reasoning(
+        "system",
+        "TEXT",
+        f"A system prompt, or the name of one: {_listed(list(PROMPTS))}.",
+        show_default="that of the chat template",
+    ),
     _reasoning(
         "thinking",
         None,

@@ -52,6 +52,7 @@ def evaluate(
     particles: int | None = None,
     *,
     limit: int | None = None,
+    questions: str | None = None,
     out: str | Path | None = None,
     within: str | Path | None = None,
     in_flight: int = DEFAULT_IN_FLIGHT,
@@ -75,6 +76,8 @@ def evaluate(
         seed: from which, and from its id, the seed of each question is derived.
         particles: number of particles, for an algorithm given by name.
         limit: only so many questions, the first ones.
+        questions: only the questions at these places, counted from 1: "501:", ":500" or "501:600",
+            both included. Where there is a limit, too, the first ones of these.
         out: the folder of the results; an evaluation that lies there is taken up again. Without
             one, nothing is kept.
         within: a folder in place of `out`, in which each configuration has one of its own.
@@ -92,9 +95,8 @@ def evaluate(
     if limit is not None:
         require_count("limit", limit)
     values, method = chosen(algorithm, particles, settings)
-    job = Job(
-        _dataset(dataset, limit), method, values, seed, in_flight, tokens_meanwhile, retry_errors
-    )
+    asked = _dataset(dataset).part(questions, limit)
+    job = Job(asked, method, values, seed, in_flight, tokens_meanwhile, retry_errors)
     folders = (None if folder is None else Path(folder) for folder in (out, within))
     with opened(job, *folders) as under_way:
         if not under_way.is_complete:
@@ -202,12 +204,10 @@ def opened(job: Job, out: Path | None, within: Path | None) -> Iterator[UnderWay
         yield UnderWay(job, EvaluationFolder(path, config), config, is_kept=is_kept)
 
 
-def _dataset(
-    given: str | Path | Dataset | Sequence[Example | Mapping[str, Any]], limit: int | None
-) -> Dataset:
+def _dataset(given: str | Path | Dataset | Sequence[Example | Mapping[str, Any]]) -> Dataset:
     """Return the data set for an argument of `evaluate`."""
     if isinstance(given, Dataset):
-        return Dataset(given.name, given.fingerprint, given.examples[:limit])
+        return given
     if isinstance(given, Path):
-        return load_file(str(given), limit)
-    return load(given, limit) if isinstance(given, str) else dataset_of("rows", given, limit)
+        return load_file(str(given))
+    return load(given) if isinstance(given, str) else dataset_of("rows", given)

@@ -11,6 +11,7 @@ from llmsmc.errors import InputError
 from llmsmc.models.pretrained.names import DTYPES, EMBEDDED, QUANTIZATIONS, resolve
 from llmsmc.models.servers.address import root_of
 from llmsmc.registry import AGGREGATIONS, CONVENTIONS, REWARDS, is_reference
+from llmsmc.solving.prompts import system_prompt
 
 if TYPE_CHECKING:
     from llmsmc.models.policies.policy import Policy
@@ -56,9 +57,12 @@ class Settings:
         temperature: the sampling temperature of the policy.
         max_steps: number of steps after which solutions are cut off.
         max_tokens_per_step: number of tokens at which a step is cut off.
+        max_tokens: number of tokens at which the whole solution is cut off; by default as many as
+            the context of the policy has room for.
         step: where a step ends: a delimiter, a number of tokens, or a rule.
         thinking: the settings of a policy that thinks before it answers.
-        system: a system prompt; by default the one of the chat template.
+        system: a system prompt, or the name of one (`llmsmc.solving.prompts`), which stands for
+            its text; by default the prompt of the chat template.
         device: where the models run; by default the CUDA device if there is one, else the CPU.
         reward_convention: the layout on which a reward model given by name was trained; by default
             the one that is recognised.
@@ -95,6 +99,7 @@ class Settings:
     temperature: float | int = defaults.DEFAULT_TEMPERATURE
     max_steps: int = defaults.DEFAULT_MAX_STEPS
     max_tokens_per_step: int = defaults.DEFAULT_MAX_TOKENS_PER_STEP
+    max_tokens: int | None = None
     step: str | int | StepRule = defaults.DEFAULT_STEP
     thinking: Thinking | None = None
     system: str | None = None
@@ -128,6 +133,10 @@ class Settings:
         require_choice("selection", self.selection, SELECTIONS)
         require_count("max_steps", self.max_steps)
         require_count("max_tokens_per_step", self.max_tokens_per_step)
+        if self.max_tokens is not None:
+            require_count("max_tokens", self.max_tokens)
+        if isinstance(self.system, str):
+            object.__setattr__(self, "system", system_prompt(self.system))
         self._check_values()
         if self.dtype is not None:
             require_choice("dtype", self.dtype, DTYPES)

@@ -39,6 +39,7 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
         temperature=settings.temperature,
         max_steps=settings.max_steps,
         max_tokens_per_step=settings.max_tokens_per_step,
+        max_tokens=settings.max_tokens,
         step=_step(settings, policy),
         thinking=settings.thinking,
         system=settings.system,

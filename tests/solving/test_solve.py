@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import llmsmc
 import llmsmc.solving.solver
@@ -80,6 +81,20 @@ def test_the_temperature_of_a_reward_model(
         Settings(reward_calibration=0.0)
     with pytest.raises(InputError, match="Only a reward model that is loaded by its name"):
         load_reward(Settings(reward=reward, reward_calibration=2.0))
+
+
+def test_the_whole_solution_has_a_limit(settings: dict[str, Any]) -> None:
+    posterior = llmsmc.solve(QUESTION, SelfConsistency(4), 0, max_tokens=5, **settings)
+    counts = posterior.particles.num_tokens
+    assert counts.max() == 5 and "length" in {each.finish_reason for each in posterior.particles}
+    longer = llmsmc.solve(QUESTION, SelfConsistency(4), 0, **settings).particles
+    assert longer.num_tokens.max() > 5
+    for n in range(4):  # cut off, and otherwise the same
+        assert torch.equal(
+            posterior.particles.token_ids[n, : counts[n]], longer.token_ids[n, : counts[n]]
+        )
+    with pytest.raises(InputError, match="max_tokens is a count"):
+        Settings(max_tokens=0)
 
 
 def test_settings_that_do_not_exist(settings: dict[str, Any]) -> None:
