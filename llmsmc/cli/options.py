@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args
 import typer
 
 from llmsmc import defaults
+from llmsmc.grading.forms import NAMES
 from llmsmc.models.pretrained.names import DTYPES, QUANTIZATIONS
 from llmsmc.registry import AGGREGATIONS, ALGORITHMS, CONVENTIONS, FORM, RESAMPLERS
 from llmsmc.solving.prompts import PROMPTS
@@ -261,6 +262,12 @@ OF_REASONING: Final = (
         "TEXT",
         f"A system prompt, or the name of one: {_listed(list(PROMPTS))}.",
         show_default="that of the chat template",
+    ),
+    _reasoning(
+        "answer_forms",
+        "NAME,...",
+        f"Where answers are looked for, the preferred form first: {_listed(NAMES)}. phrase is "
+        "'The answer is ...', hashes is '#### ...'.",
     ),
     _reasoning(
         "thinking",

@@ -1,6 +1,7 @@
 """The settings of a run: its models and everything else but the algorithm."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from llmsmc import defaults
 from llmsmc.core.checks import require_choice, require_count, require_seconds
 from llmsmc.errors import InputError
+from llmsmc.grading.forms import answer_forms
 from llmsmc.models.pretrained.names import DTYPES, EMBEDDED, QUANTIZATIONS, resolve
 from llmsmc.models.servers.address import root_of
 from llmsmc.registry import AGGREGATIONS, CONVENTIONS, REWARDS, is_reference
@@ -63,6 +65,8 @@ class Settings:
         thinking: the settings of a policy that thinks before it answers.
         system: a system prompt, or the name of one (`llmsmc.solving.prompts`), which stands for
             its text; by default the prompt of the chat template.
+        answer_forms: the forms in which answers are looked for, the preferred one first, in a text
+            with commas or in a sequence; see `llmsmc.grading.extraction`.
         device: where the models run; by default the CUDA device if there is one, else the CPU.
         reward_convention: the layout on which a reward model given by name was trained; by default
             the one that is recognised.
@@ -103,6 +107,7 @@ class Settings:
     step: str | int | StepRule = defaults.DEFAULT_STEP
     thinking: Thinking | None = None
     system: str | None = None
+    answer_forms: str | Sequence[str] = ",".join(defaults.DEFAULT_ANSWER_FORMS)
     device: str | None = None
     reward_convention: str | None = None
     reward_quantization: str | None = None
@@ -135,6 +140,7 @@ class Settings:
         require_count("max_tokens_per_step", self.max_tokens_per_step)
         if self.max_tokens is not None:
             require_count("max_tokens", self.max_tokens)
+        _ = answer_forms(self.answer_forms)
         if isinstance(self.system, str):
             object.__setattr__(self, "system", system_prompt(self.system))
         self._check_values()
@@ -237,6 +243,7 @@ class Settings:
             "step": step_text(self.step),
             "thinking": None if self.thinking is None else self.thinking.config(),
             "adapter": adapter,
+            "answer_forms": ",".join(answer_forms(self.answer_forms)),
         }
 
     def _aggregation_name(self) -> str:

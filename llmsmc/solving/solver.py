@@ -43,6 +43,7 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
         step=_step(settings, policy),
         thinking=settings.thinking,
         system=settings.system,
+        answer_forms=settings.answer_forms,
     )
     if algorithm.needs_proposal:
         model = replace(model, proposal_policy=loading.load_proposal(settings))
