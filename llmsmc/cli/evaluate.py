@@ -38,6 +38,14 @@ from llmsmc.registry import DATASETS
     ),
     options.option(
         None,
+        "solutions",
+        "WHICH",
+        "Which texts are kept of each question: selected, all or none; llmsmc show DIR shows them.",
+        str,
+        "selected",
+    ),
+    options.option(
+        None,
         "retry_errors",
         None,
         "Try the questions again that failed in an earlier run in the same folder.",
@@ -69,6 +77,7 @@ def evaluate(
     limit: int | None,
     questions: str | None,
     retry_errors: bool,
+    solutions: str,
     seed: int,
     in_flight: int,
     tokens_meanwhile: int,
@@ -92,5 +101,7 @@ def evaluate(
                 )
             loaded = load(dataset) if dataset is not None else load_file(str(dataset_file))
             asked = loaded.part(questions, limit)
-        job = Job(asked, algorithm, settings, seed, in_flight, tokens_meanwhile, retry_errors)
+        job = Job(
+            asked, algorithm, settings, seed, in_flight, tokens_meanwhile, retry_errors, solutions
+        )
         evaluate_run.evaluate(job, out)

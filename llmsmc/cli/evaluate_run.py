@@ -8,10 +8,16 @@ from rich.progress import MofNCompleteColumn
 
 from llmsmc.cli import console
 from llmsmc.cli.errors import FAILURE, INTERRUPTED, print_error
-from llmsmc.cli.evaluation_table import errors_table, evaluation_table
+from llmsmc.cli.evaluation_table import (
+    coverage_table,
+    errors_table,
+    evaluation_table,
+    no_answer_table,
+)
 from llmsmc.cli.progress import progress_bar
 from llmsmc.evaluation.evaluating import Job, UnderWay, opened
 from llmsmc.evaluation.folder import EvaluationFolder
+from llmsmc.models.reasoning.no_answer import ASK_FOR_A_BOX, BOX_NOT_ASKED_FOR
 
 
 def evaluate(job: Job, out: Path | None = None) -> None:
@@ -63,6 +69,13 @@ def _print_report(figures: dict[str, Any], path: Path) -> None:
     count, num_errors = (figures["overall"][key] for key in ("num_problems", "num_errors"))
     if num_errors < count:
         screen.print(evaluation_table(figures))
+        overall = figures["overall"]
+        if overall["coverage"] is not None and overall["num_solutions"] > count:
+            screen.print(coverage_table(overall))
+        if overall["no_answer"]:
+            screen.print(no_answer_table(overall))
+        if any(each["cause"] == BOX_NOT_ASKED_FOR for each in overall["no_answer"]):
+            screen.print(console.foreign(ASK_FOR_A_BOX, "yellow"))
     if num_errors:
         counted = ", counted as wrong" if num_errors < count else ""
         heading = f"{num_errors} of {count} questions failed{counted}:"

@@ -3,7 +3,7 @@
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from llmsmc.evaluation.configuration import Configuration, configuration
 from llmsmc.evaluation.datasets import Dataset, Example, dataset_of, load, load_file
 from llmsmc.evaluation.folder import EvaluationFolder, folder_of
 from llmsmc.evaluation.runner import Result, block_size, evaluate_missing, runner
+from llmsmc.evaluation.solutions import FILE, Keeper, Solutions, read_solutions
 from llmsmc.inference import Algorithm
 from llmsmc.solving.loading import loaded
 from llmsmc.solving.settings import Settings
@@ -31,12 +32,15 @@ class Evaluation:
             level, with the errors by kind, as in `summary.json`.
         config: everything that the results depend on, as in `manifest.json`.
         folder: where these files are; None if they have not been kept.
+        solutions: what was kept of the texts, by the id of the question; see
+            `llmsmc.evaluation.solutions.read_solutions`.
     """
 
     results: tuple[Result, ...]
     figures: dict[str, Any]
     config: dict[str, Any]
     folder: Path | None
+    solutions: dict[str, Solutions] = field(default_factory=dict, repr=False)
 
     @property
     def accuracy(self) -> float | None:
@@ -58,6 +62,7 @@ def evaluate(
     in_flight: int = DEFAULT_IN_FLIGHT,
     tokens_meanwhile: int = 0,
     retry_errors: bool = False,
+    solutions: str = "selected",
     **settings: Any,
 ) -> Evaluation:
     """Return how often an algorithm is right on a set of questions, as `llmsmc eval` does.
@@ -84,6 +89,8 @@ def evaluate(
         in_flight: how many questions are under way at a time, sharing the batches of the models.
         tokens_meanwhile: as in `llmsmc.solve_many`.
         retry_errors: whether questions that failed in an earlier run are tried again.
+        solutions: which texts are kept of each question: those of the "selected" solution, of
+            "all", or "none".
         settings: the fields of `llmsmc.solving.settings.Settings`.
 
     Raises:
@@ -96,7 +103,7 @@ def evaluate(
         require_count("limit", limit)
     values, method = chosen(algorithm, particles, settings)
     asked = _dataset(dataset).part(questions, limit)
-    job = Job(asked, method, values, seed, in_flight, tokens_meanwhile, retry_errors)
+    job = Job(asked, method, values, seed, in_flight, tokens_meanwhile, retry_errors, solutions)
     folders = (None if folder is None else Path(folder) for folder in (out, within))
     with opened(job, *folders) as under_way:
         if not under_way.is_complete:
@@ -118,6 +125,7 @@ class Job:
         in_flight: how many questions are under way at a time, sharing the batches of the models.
         tokens_meanwhile: how many tokens of other questions are drawn while steps are scored.
         retry_errors: whether questions that failed in an earlier run are tried again.
+        solutions: which solutions are kept, one of `llmsmc.evaluation.solutions.WHICH`.
     """
 
     dataset: Dataset
@@ -127,6 +135,7 @@ class Job:
     in_flight: int = 1
     tokens_meanwhile: int = 0
     retry_errors: bool = False
+    solutions: str = "selected"
 
     def configuration(self) -> Configuration:
         """Return everything that the results depend on."""
@@ -152,6 +161,7 @@ class UnderWay:
         """Find out which questions are tried again."""
         self.job, self.folder = job, folder
         self._config, self._is_kept = config.values, is_kept
+        self._keeper = Keeper(job.solutions)
         self._names = {example.id for example in job.dataset.examples}
         self._again = folder.failed & self._names if job.retry_errors else set[str]()
 
@@ -164,7 +174,8 @@ class UnderWay:
         """Load the models."""
         job = self.job
         models = loaded(job.settings, job.algorithm)
-        self._run = runner(models, job.algorithm, job.in_flight, job.tokens_meanwhile)
+        run = runner(models, job.algorithm, job.in_flight, job.tokens_meanwhile)
+        self._run = self._keeper.recording(run)
 
     def missing(self) -> Iterator[Result]:
         """Run the questions that have no result; yield each result once it has been written."""
@@ -173,7 +184,7 @@ class UnderWay:
         for result in evaluate_missing(
             job.dataset.examples, self._run, job.seed, job.in_flight, done
         ):
-            self.folder.append(result)
+            self.folder.append(result, self._keeper.take(str(result["id"])))
             yield result
 
     def concluded(self) -> Evaluation:
@@ -184,7 +195,9 @@ class UnderWay:
         results = sorted(
             self.folder.results, key=lambda result: places.get(str(result["id"]), len(places))
         )
-        return Evaluation(tuple(results), figures, self._config, folder)
+        path = self.folder.path
+        kept = read_solutions(path) if (path / FILE).exists() else {}
+        return Evaluation(tuple(results), figures, self._config, folder, kept)
 
 
 @contextlib.contextmanager

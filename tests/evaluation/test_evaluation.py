@@ -29,6 +29,7 @@ FIELDS = {
     *("id", "question", "answer", "level", "family", "reference", "seed", "correct", "cost"),
     *("probability_correct", "log_evidence", "truncated", "num_steps", "num_particles"),
     *("seconds", "error", "grading", "probability", "selected"),
+    *("num_right", "independent_draws", "why_no_answer", "no_answer"),
 }
 
 
