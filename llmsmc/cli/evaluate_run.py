@@ -38,8 +38,12 @@ def evaluate(job: Job, out: Path | None = None) -> None:
             print_error(f"interrupted after {count} results; the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
         evaluation = under_way.concluded()
-        path = under_way.folder.path
+        path, num_asked = under_way.folder.path, len(job.dataset.examples)
     _print_report(evaluation.figures, path)
+    num_others = len(evaluation.results) - num_asked
+    if num_others > 0:
+        remark = f"The figures include {num_others} questions that the folder had already."
+        console.results().print(console.foreign(remark, "dim"))
 
 
 def _run_missing(under_way: UnderWay) -> None:

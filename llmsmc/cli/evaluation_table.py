@@ -14,17 +14,17 @@ _MAX_MESSAGE: Final = 400  # characters
 
 def evaluation_table(figures: dict[str, Any]) -> Table:
     """Return a table of the figures, by level and overall."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    titles = ["n", "accuracy", "±", "P(right)", "tokens", "seconds", "cut\noff", "no\nanswer"]
+    titles += ["errors"] * (figures["overall"]["num_errors"] > 0)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("level")
-    for title in ("n", "accuracy", "±", "P(right)", "tokens", "seconds", "cut\noff"):
-        table.add_column(title, justify="right")
-    table.add_column("no\nanswer", justify="right")
-    table.add_column("errors", justify="right")
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
     for group in figures["levels"]:
-        table.add_row(foreign(str(group["level"])), *_cells(group))
+        table.add_row(foreign(str(group["level"])), *_cells(group)[: len(titles)])
     if figures["levels"]:
         table.add_section()
-    table.add_row("all", *_cells(figures["overall"]), style="bold")
+    table.add_row("all", *_cells(figures["overall"])[: len(titles)], style="bold")
     return table
 
 
