@@ -17,7 +17,7 @@ from rich.text import Text
 from llmsmc.cli.console import foreign
 from llmsmc.grading.grades import equivalent
 from llmsmc.models.minimath.checker import NOTHING_STATED, Verdict
-from llmsmc.models.reasoning.no_answer import ASK_FOR_A_BOX, BOX_NOT_ASKED_FOR, CAUSES
+from llmsmc.models.reasoning.no_answer import CAUSES, advice
 from llmsmc.results import summary
 from llmsmc.results.posterior import Posterior
 from llmsmc.results.summary import AnswerEstimate
@@ -73,8 +73,8 @@ def _missing_answers(causes: Mapping[str, int], count: int) -> list[str]:
     if not causes:
         return []
     said = ", ".join(f"{number} {CAUSES[cause]}" for cause, number in causes.items())
-    remarks = [f"{sum(causes.values())} of {count} particles have no answer: {said}."]
-    return [*remarks, ASK_FOR_A_BOX] if BOX_NOT_ASKED_FOR in causes else remarks
+    remark = f"{sum(causes.values())} of {count} particles have no answer: {said}."
+    return [each for each in (remark, advice(causes, count)) if each is not None]
 
 
 def answer_table(estimates: Sequence[AnswerEstimate]) -> Table:

@@ -17,7 +17,7 @@ from llmsmc.cli.evaluation_table import (
 from llmsmc.cli.progress import progress_bar
 from llmsmc.evaluation.evaluating import Job, UnderWay, opened
 from llmsmc.evaluation.folder import EvaluationFolder
-from llmsmc.models.reasoning.no_answer import ASK_FOR_A_BOX, BOX_NOT_ASKED_FOR
+from llmsmc.models.reasoning.no_answer import advice
 
 
 def evaluate(job: Job, out: Path | None = None) -> None:
@@ -78,8 +78,10 @@ def _print_report(figures: dict[str, Any], path: Path) -> None:
             screen.print(coverage_table(overall))
         if overall["no_answer"]:
             screen.print(no_answer_table(overall))
-        if any(each["cause"] == BOX_NOT_ASKED_FOR for each in overall["no_answer"]):
-            screen.print(console.foreign(ASK_FOR_A_BOX, "yellow"))
+        causes = {each["cause"]: each["solutions"] for each in overall["no_answer"]}
+        mending = advice(causes, overall["num_solutions"])
+        if mending is not None:
+            screen.print(console.foreign(mending, "yellow"))
     if num_errors:
         counted = ", counted as wrong" if num_errors < count else ""
         heading = f"{num_errors} of {count} questions failed{counted}:"

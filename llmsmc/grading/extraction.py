@@ -123,6 +123,15 @@ def gives_answer(text: str) -> bool:
     return any(end < len(text) for _, end in _boxed_answers(text))
 
 
+def has_box(text: str) -> bool:
+    r"""Return whether a text has a box at all, whatever is in it.
+
+    >>> has_box(r"so \boxed{7"), has_box("There are 7 boxes.")
+    (True, False)
+    """
+    return _BOX.search(text) is not None
+
+
 def is_placeholder(text: str) -> bool:
     r"""Return whether a text only holds the place of an answer: nothing, dots, ``your answer``.
 
@@ -141,6 +150,7 @@ def is_placeholder(text: str) -> bool:
 
 _MAX_PLACEHOLDER: Final = 100
 _BOXES: Final = "f?boxed|fbox|framebox"
+_BOX: Final = re.compile(rf"\\(?:{_BOXES})(?![a-zA-Z])")
 _STYLES: Final = (
     "text(?:bf|it|rm|sf|tt|normal|color)?|math(?:rm|bf|it|sf|tt)|[hm]box|emph|underline|boldsymbol"
     "|bf|rm|displaystyle|left|right|langle|rangle"

@@ -15,6 +15,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from llmsmc.grading.extraction import has_box
 from llmsmc.grading.forms import BOXED, answer_forms
 from llmsmc.models.reasoning.model import Reasoning
 from llmsmc.models.reasoning.particles import (
@@ -23,8 +24,8 @@ from llmsmc.models.reasoning.particles import (
     LENGTH,
     MAX_STEPS,
     ReasoningParticles,
+    answer_text,
 )
-from llmsmc.models.reasoning.step_sampling import BOX
 
 BOX_NOT_ASKED_FOR: Final = "box_not_asked_for"
 CAUSES: Final[Mapping[str, str]] = {
@@ -42,11 +43,19 @@ CAUSES: Final[Mapping[str, str]] = {
 }
 """Cause -> what happened to a solution, in words."""
 
-ASK_FOR_A_BOX: Final = (
+_MANY: Final = 0.1  # of the solutions: a model that knows what to do forgets it now and then
+_ASK_FOR_A_BOX: Final = (
     r"Answers are missing because nothing in the prompt asks for them in \boxed{}: --system boxed "
     "(or system='boxed') does, or a system prompt of your own; --answer-forms boxed,phrase looks "
     "for 'The answer is ...' as well."
 )
+
+
+def advice(causes: Mapping[str, int], num_solutions: int) -> str | None:
+    """Return what mends the missing answers, given how many solutions have each cause."""
+    if causes.get(BOX_NOT_ASKED_FOR, 0) < max(1, _MANY * num_solutions):
+        return None
+    return _ASK_FOR_A_BOX
 
 
 def why_no_answer(model: Reasoning, particles: ReasoningParticles) -> list[str | None]:
@@ -72,7 +81,7 @@ def why_no_answer(model: Reasoning, particles: ReasoningParticles) -> list[str |
             if closing is not None and closing not in text:
                 causes.append("thinking")
             else:
-                causes.append("unread_box" if BOX in text.rpartition(closing or "\0")[2] else ended)
+                causes.append("unread_box" if has_box(answer_text(text, closing)) else ended)
         else:
             causes.append({MAX_STEPS: "max_steps", FAILED: "failed"}.get(codes[n], "unfinished"))
     return causes
@@ -80,7 +89,8 @@ def why_no_answer(model: Reasoning, particles: ReasoningParticles) -> list[str |
 
 def _cause_of_an_end(model: Reasoning) -> str:
     """Return why a solution without any box has no answer, although the model has ended it."""
-    asked = BOX in model.policy.tokens.decode(model.prompt_ids)
+    prompt = model.policy.tokens.decode(model.prompt_ids)
+    asked = has_box(prompt) or "boxed" in prompt.lower()
     looked_for = BOXED in answer_forms(model.answer_forms)
     return BOX_NOT_ASKED_FOR if looked_for and not asked else "no_answer"
 

@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from llmsmc.models import LanguageModel, Reasoning
-from llmsmc.models.reasoning.no_answer import BOX_NOT_ASKED_FOR, CAUSES, why_no_answer
+from llmsmc.models.reasoning.no_answer import (
+    BOX_NOT_ASKED_FOR,
+    CAUSES,
+    advice,
+    why_no_answer,
+)
 from llmsmc.models.reasoning.particles import (
     EOS,
     FAILED,
@@ -50,6 +55,8 @@ CASES: list[tuple[str | None, dict[str, Any], Any]] = [
     ("no_answer", {}, written("So 7.", EOS, 3)),
     ("no_answer", {"system": None, "question": r"3 + 4? In \boxed{}."}, written("So 7.", EOS, 3)),
     (BOX_NOT_ASKED_FOR, {"system": None}, written("So 7.", EOS, 3)),
+    (BOX_NOT_ASKED_FOR, {"system": "Count the boxes."}, written("So 7 boxes.", EOS, 3)),
+    ("no_answer", {}, written("So 7 boxes.", EOS, 3)),
     (BOX_NOT_ASKED_FOR, {"system": "Be brief."}, written("So 7.", EOS, 3)),
     ("no_answer", {"system": None, "answer_forms": "phrase"}, written("So 7.", EOS, 3)),
     ("unread_box", {}, written(r"So \boxed{7", EOS, 3)),
@@ -69,6 +76,13 @@ def test_causes(
     asked = replace(model(policy), **settings) if "question" in settings else None
     found = why_no_answer(asked or model(policy, **settings), particles)
     assert found == [cause] and (cause is None or cause in CAUSES)
+
+
+def test_what_mends_it_is_said_where_it_is_common() -> None:
+    said = advice({BOX_NOT_ASKED_FOR: 2, "max_steps": 5}, 20)
+    assert said is not None and "--system boxed" in said
+    for causes, count in (({BOX_NOT_ASKED_FOR: 1}, 20), ({"no_answer": 20}, 20), ({}, 0)):
+        assert advice(causes, count) is None
 
 
 def test_the_context_of_the_policy(policy: LanguageModel) -> None:  # noqa: F811
