@@ -17,3 +17,4 @@ DEFAULT_MAX_TOKENS_PER_STEP: Final = 512
 DEFAULT_STEP: Final = "\n\n"
 DEFAULT_STEP_TEXT: Final = r"\n\n"  # the same as it is written on the command line
 DEFAULT_IN_FLIGHT: Final = 8
+DEFAULT_ANSWER_FORMS: Final = ("boxed", "hashes")

@@ -26,6 +26,7 @@ OTHERS = {
     "llmsmc": {
         "llmsmc.grading.extraction": ["extract_answer"],
         "llmsmc.grading.grades": ["equivalent", "grade"],
+        "llmsmc.evaluation.solutions": ["read_solutions"],
     },
     "llmsmc.inference": {"llmsmc.inference.loop.loop": ["Stepwise"]},
 }

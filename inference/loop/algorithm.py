@@ -16,10 +16,13 @@ class Algorithm(ABC):
     Attributes:
         needs_reward: whether it ever asks the model for a likelihood.
         needs_proposal: whether it cannot do without a proposal.
+        independent_draws: whether its particles are independent draws from the prior, whatever
+            their weights, so that pass@k can be estimated from them.
     """
 
     needs_reward: ClassVar[bool] = True
     needs_proposal: ClassVar[bool] = False
+    independent_draws: ClassVar[bool] = False
 
     @property
     @abstractmethod

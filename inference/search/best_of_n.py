@@ -22,6 +22,7 @@ class BestOfN(Stepwise):
     """Settings of best of N: `num_particles`, `truncated` and `record` of `Stepwise`."""
 
     guarantee: ClassVar[Guarantee] = "heuristic"
+    independent_draws: ClassVar[bool] = True
 
     def init(self, run: Run) -> Population:
         """Draw the initial particles."""

@@ -24,6 +24,7 @@ class SelfConsistency(Stepwise):
 
     guarantee: ClassVar[Guarantee] = "heuristic"
     needs_reward: ClassVar[bool] = False
+    independent_draws: ClassVar[bool] = True
 
     def init(self, run: Run) -> Population:
         """Draw the initial particles."""

@@ -21,6 +21,7 @@ class WeightedBestOfN(Stepwise):
     """Settings of weighted best of N: `num_particles`, `truncated` and `record` of `Stepwise`."""
 
     guarantee: ClassVar[Guarantee] = "unbiased evidence"
+    independent_draws: ClassVar[bool] = True
 
     def init(self, run: Run) -> Population:
         """Draw the initial particles."""

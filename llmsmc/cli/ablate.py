@@ -47,6 +47,7 @@ _OF_PLAN = "those of the plan"
     options.models("dataset", "NAME", "The data set, as `llmsmc eval` has it.", str),
     options.models("max_steps", "T", options.MAX_STEPS, int),
     options.models("max_tokens_per_step", "L", options.MAX_TOKENS_PER_STEP, int),
+    options.models("max_tokens", "L", options.MAX_TOKENS, int),
     _general(
         "out",
         "DIR",

@@ -4,7 +4,8 @@ Everything that a model or a user wrote goes through `foreign`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from rich import box
@@ -16,6 +17,7 @@ from rich.text import Text
 from llmsmc.cli.console import foreign
 from llmsmc.grading.grades import equivalent
 from llmsmc.models.minimath.checker import NOTHING_STATED, Verdict
+from llmsmc.models.reasoning.no_answer import CAUSES, advice
 from llmsmc.results import summary
 from llmsmc.results.posterior import Posterior
 from llmsmc.results.summary import AnswerEstimate
@@ -35,6 +37,7 @@ def report(
     reward: str | None = None,
     reference: str | None = None,
     verdicts: Sequence[Verdict] = (),
+    causes: Mapping[str, int] = MappingProxyType({}),
 ) -> RenderableType:
     """Return the report of a finished run.
 
@@ -46,6 +49,7 @@ def report(
         reward: the name of the reward, where the algorithm asks for one.
         reference: the true answer, where it is known.
         verdicts: on the steps of the best solution, where they can be checked.
+        causes: how many particles have no answer for each cause.
     """
     estimates = summary.answer_estimates(posterior)
     best = summary.best_solution(posterior)
@@ -60,10 +64,19 @@ def report(
     if reference is not None:
         parts += [_heading("Truth"), _truth(estimates, reference, verdicts)]
     parts += [_heading("Evidence and cost"), cost_table(posterior, loading_seconds, reward)]
-    warnings = summary.warnings(posterior)
+    warnings = [*summary.warnings(posterior), *_missing_answers(causes, count)]
     if warnings:
         parts += [_heading("Warnings"), *(_warning(text) for text in warnings)]
     return Group(*parts)
+
+
+def _missing_answers(causes: Mapping[str, int], count: int) -> list[str]:
+    """Return how many particles have no answer and why, and what mends it."""
+    if not causes:
+        return []
+    said = ", ".join(f"{number} {CAUSES[cause]}" for cause, number in causes.items())
+    remark = f"{sum(causes.values())} of {count} particles have no answer: {said}."
+    return [each for each in (remark, advice(causes, count)) if each is not None]
 
 
 def answer_table(estimates: Sequence[AnswerEstimate]) -> Table:

@@ -29,6 +29,23 @@ from llmsmc.registry import DATASETS
     ),
     options.option(
         None,
+        "questions",
+        "FIRST:LAST",
+        "Only the questions at these places, counted from 1, both included: 501: or :500 or "
+        "501:600.",
+        str,
+        show_default="all",
+    ),
+    options.option(
+        None,
+        "solutions",
+        "WHICH",
+        "Which texts are kept of each question: selected, all or none; llmsmc show DIR shows them.",
+        str,
+        "selected",
+    ),
+    options.option(
+        None,
         "retry_errors",
         None,
         "Try the questions again that failed in an earlier run in the same folder.",
@@ -58,7 +75,9 @@ def evaluate(
     dataset_file: Path | None,
     out: Path | None,
     limit: int | None,
+    questions: str | None,
     retry_errors: bool,
+    solutions: str,
     seed: int,
     in_flight: int,
     tokens_meanwhile: int,
@@ -82,8 +101,9 @@ def evaluate(
                     f"One set is evaluated at a time. Got {got}; accepted: DATASET or "
                     "--dataset-file PATH."
                 )
-            loaded = (
-                load(dataset, limit) if dataset is not None else load_file(str(dataset_file), limit)
-            )
-        job = Job(loaded, algorithm, settings, seed, in_flight, tokens_meanwhile, retry_errors)
+            loaded = load(dataset) if dataset is not None else load_file(str(dataset_file))
+            asked = loaded.part(questions, limit)
+        job = Job(
+            asked, algorithm, settings, seed, in_flight, tokens_meanwhile, retry_errors, solutions
+        )
         evaluate_run.evaluate(job, out)

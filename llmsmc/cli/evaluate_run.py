@@ -8,10 +8,16 @@ from rich.progress import MofNCompleteColumn
 
 from llmsmc.cli import console
 from llmsmc.cli.errors import FAILURE, INTERRUPTED, print_error
-from llmsmc.cli.evaluation_table import errors_table, evaluation_table
+from llmsmc.cli.evaluation_table import (
+    coverage_table,
+    errors_table,
+    evaluation_table,
+    no_answer_table,
+)
 from llmsmc.cli.progress import progress_bar
 from llmsmc.evaluation.evaluating import Job, UnderWay, opened
 from llmsmc.evaluation.folder import EvaluationFolder
+from llmsmc.models.reasoning.no_answer import advice
 from llmsmc.solving.settings import Settings
 
 
@@ -33,10 +39,14 @@ def evaluate(job: Job, out: Path | None = None) -> None:
             print_error(f"interrupted after {count} results; the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
         evaluation = under_way.concluded()
-        path = under_way.folder.path
+        path, num_asked = under_way.folder.path, len(job.dataset.examples)
     if job.algorithm.needs_reward:
         _print_reward(job.settings)
     _print_report(evaluation.figures, path)
+    num_others = len(evaluation.results) - num_asked
+    if num_others > 0:
+        remark = f"The figures include {num_others} questions that the folder had already."
+        console.results().print(console.foreign(remark, "dim"))
 
 
 def _print_reward(settings: Settings) -> None:
@@ -78,6 +88,15 @@ def _print_report(figures: dict[str, Any], path: Path) -> None:
     count, num_errors = (figures["overall"][key] for key in ("num_problems", "num_errors"))
     if num_errors < count:
         screen.print(evaluation_table(figures))
+        overall = figures["overall"]
+        if overall["coverage"] is not None and overall["num_solutions"] > count:
+            screen.print(coverage_table(overall))
+        if overall["no_answer"]:
+            screen.print(no_answer_table(overall))
+        causes = {each["cause"]: each["solutions"] for each in overall["no_answer"]}
+        mending = advice(causes, overall["num_solutions"])
+        if mending is not None:
+            screen.print(console.foreign(mending, "yellow"))
     if num_errors:
         counted = ", counted as wrong" if num_errors < count else ""
         heading = f"{num_errors} of {count} questions failed{counted}:"

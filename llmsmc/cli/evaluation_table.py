@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 
 from llmsmc.cli.console import foreign
+from llmsmc.models.reasoning.no_answer import CAUSES
 
 _MAX_KINDS: Final = 10
 _MAX_MESSAGE: Final = 400  # characters
@@ -13,15 +14,48 @@ _MAX_MESSAGE: Final = 400  # characters
 
 def evaluation_table(figures: dict[str, Any]) -> Table:
     """Return a table of the figures, by level and overall."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    titles = ["n", "accuracy", "±", "P(right)", "tokens", "seconds", "cut\noff", "no\nanswer"]
+    titles += ["errors"] * (figures["overall"]["num_errors"] > 0)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("level")
-    for title in ("n", "accuracy", "±", "P(right)", "tokens", "seconds", "cut off", "errors"):
-        table.add_column(title, justify="right")
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
     for group in figures["levels"]:
-        table.add_row(foreign(str(group["level"])), *_cells(group))
+        table.add_row(foreign(str(group["level"])), *_cells(group)[: len(titles)])
     if figures["levels"]:
         table.add_section()
-    table.add_row("all", *_cells(figures["overall"]), style="bold")
+    table.add_row("all", *_cells(figures["overall"])[: len(titles)], style="bold")
+    return table
+
+
+def coverage_table(group: dict[str, Any]) -> Table:
+    """Return a table of how often any particle is right, and of pass@k where it is estimated."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for justify in ("left", "right", "right"):
+        table.add_column(justify=justify)  # type: ignore[arg-type]
+    rows = [("coverage: any particle is right", "coverage", "coverage_standard_error", group)]
+    rows += [
+        (f"pass@{each['k']}", "estimate", "standard_error", each) for each in group["pass_at_k"]
+    ]
+    for title, value, error, source in rows:
+        table.add_row(title, _percent(source[value]), f"± {_percent(source[error])}")
+    return table
+
+
+def no_answer_table(group: dict[str, Any]) -> Table:
+    """Return a table of why questions, and why single solutions, have no answer."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("no answer")
+    table.add_column("questions", justify="right")
+    table.add_column("solutions", justify="right")
+    for each in group["no_answer"]:
+        words = CAUSES.get(each["cause"], each["cause"])
+        table.add_row(foreign(words), str(each["questions"]), f"{each['solutions']:,}")
+    if len(group["no_answer"]) > 1:
+        table.add_section()
+    sums = (sum(each[key] for each in group["no_answer"]) for key in ("questions", "solutions"))
+    of = (group["num_problems"], group["num_solutions"])
+    table.add_row("all", *(f"{n:,} of {count:,}" for n, count in zip(sums, of, strict=True)))
     return table
 
 
@@ -50,6 +84,7 @@ def _cells(group: dict[str, Any]) -> list[str]:
         f"{group['tokens']:,.0f}",
         f"{group['seconds']:.2f}",
         _percent(group["truncated"]),
+        str(group["num_no_answer"]),
         str(group["num_errors"]),
     ]
 

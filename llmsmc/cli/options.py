@@ -14,8 +14,10 @@ from typing import Annotated, Any, Final, TypeVar, get_args
 import typer
 
 from llmsmc import defaults
+from llmsmc.grading.forms import NAMES
 from llmsmc.models.pretrained.names import DTYPES, QUANTIZATIONS
 from llmsmc.registry import AGGREGATIONS, ALGORITHMS, CONVENTIONS, FORM, RESAMPLERS
+from llmsmc.solving.prompts import PROMPTS
 from llmsmc.solving.reward_notation import REWARD_FORMS
 from llmsmc.solving.settings import Settings
 
@@ -120,6 +122,7 @@ SELECTION: Final = run(
 )
 MAX_STEPS: Final = "Solutions are cut off after so many steps."
 MAX_TOKENS_PER_STEP: Final = "A step is cut off after so many tokens."
+MAX_TOKENS: Final = "A solution is cut off after so many tokens."
 DEVICE: Final = models(
     "device",
     "DEVICE",
@@ -249,6 +252,7 @@ OF_REASONING: Final = (
     ),
     _reasoning("max_steps", "T", MAX_STEPS),
     _reasoning("max_tokens_per_step", "L", MAX_TOKENS_PER_STEP),
+    _reasoning("max_tokens", "L", MAX_TOKENS, show_default="what the context has room for"),
     _reasoning(
         "step",
         "RULE",
@@ -257,7 +261,18 @@ OF_REASONING: Final = (
         str,
         defaults.DEFAULT_STEP_TEXT,
     ),
-    _reasoning("system", "TEXT", "A system prompt.", show_default="that of the chat template"),
+    _reasoning(
+        "system",
+        "TEXT",
+        f"A system prompt, or the name of one: {_listed(list(PROMPTS))}.",
+        show_default="that of the chat template",
+    ),
+    _reasoning(
+        "answer_forms",
+        "NAME,...",
+        f"Where answers are looked for, the preferred form first: {_listed(NAMES)}. phrase is "
+        "'The answer is ...', hashes is '#### ...'.",
+    ),
     _reasoning(
         "thinking",
         None,

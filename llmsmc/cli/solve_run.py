@@ -1,6 +1,7 @@
 """The work of `llmsmc solve`, after its options have been read."""
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from llmsmc.inference import Algorithm
 from llmsmc.models import Reasoning
 from llmsmc.models.minimath.checker import check_steps
 from llmsmc.models.minimath.problem import Problem
+from llmsmc.models.reasoning.no_answer import why_no_answer
 from llmsmc.results import summary
 from llmsmc.results.posterior import Posterior
 from llmsmc.solving.algorithms import describe_algorithm
@@ -38,6 +40,7 @@ class Run:
         loading_seconds: the time that it took to load the models.
         posterior: the last posterior so far.
         costs: the cost of the run up to each step.
+        model: the model of the question, once it is loaded.
     """
 
     question: str
@@ -48,6 +51,7 @@ class Run:
     loading_seconds: float = 0.0
     posterior: Posterior | None = None
     costs: list[Cost] = field(default_factory=list)
+    model: Reasoning | None = None
 
     @property
     def name(self) -> str:
@@ -82,7 +86,7 @@ def solve(run: Run, out: Path | None = None) -> None:
         console.results().print(console.foreign(run.problem.question))
     started = time.perf_counter()
     with console.waiting(f"Loading {run.settings.policy}"):
-        model = reasoning(run.question, run.settings, run.algorithm)
+        model = run.model = reasoning(run.question, run.settings, run.algorithm)
     run.loading_seconds = time.perf_counter() - started
     try:
         _advance(run, model)
@@ -111,6 +115,7 @@ def _advance(run: Run, model: Reasoning) -> None:
 
 def _print_report(run: Run) -> None:
     assert run.posterior is not None, "a run has at least one step"
+    causes = [] if run.model is None else why_no_answer(run.model, run.posterior.particles)
     steps = summary.best_solution(run.posterior).steps
     report = display.report(
         run.posterior,
@@ -120,6 +125,7 @@ def _print_report(run: Run) -> None:
         reward=run.settings.config().get("reward") if run.algorithm.needs_reward else None,
         reference=None if run.problem is None else run.problem.answer,
         verdicts=[] if run.problem is None else check_steps(run.problem, steps),
+        causes=Counter(filter(None, causes)),
     )
     console.results().print(report)
 

@@ -5,7 +5,7 @@ import json
 import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ _ID: Final = ("id", "unique_id", "name")
 _FAMILY: Final = ("family", "subject", "type")
 _MARKS: Final = re.compile(r"####|\\(?:f?boxed|fbox|framebox)(?![a-zA-Z])")  # of a whole solution
 _LEVEL: Final = re.compile(r"Level ([0-9]+)")
+_RANGE: Final = re.compile(r"(?=[0-9:])(?P<first>[0-9]{0,9})(?P<colon>:?)(?P<last>[0-9]{0,9})")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,35 @@ class Dataset:
     fingerprint: str
     examples: tuple[Example, ...]
 
+    def part(self, questions: str | None = None, limit: int | None = None) -> "Dataset":
+        """Return some of the examples, as the set that they belong to.
+
+        Args:
+            questions: which of them, by their places counted from 1: `FIRST:LAST`, both included,
+                where either may be missing, or a single place.
+            limit: only so many of these, the first ones.
+
+        Raises:
+            InputError: `questions` has another form, or the set has no example there.
+        """
+        first, last = _places(questions, len(self.examples))
+        return replace(self, examples=self.examples[first - 1 : last][:limit])
+
+
+def _places(questions: str | None, count: int) -> tuple[int, int]:
+    """Return the first and the last place of a range such as "501:", counted from 1."""
+    if questions is None:
+        return 1, count
+    found = _RANGE.fullmatch(questions) if isinstance(questions, str) else None
+    first = int(found["first"] or 1) if found else 0
+    last = int(found["last"] or count) if found and found["colon"] else first
+    if not 1 <= first <= min(last, count):
+        raise InputError(
+            f"Questions are chosen by their places, counted from 1. Got {questions!r} of {count}; "
+            "accepted: FIRST:LAST, FIRST: or :LAST, both included, or a single place."
+        )
+    return first, last
+
 
 def answers_of(examples: Iterable[Example]) -> dict[str, str]:
     """Return the answer to each question; of one that is asked twice, the last."""
@@ -72,21 +102,21 @@ def load(name_or_path: str, limit: int | None = None) -> Dataset:
             a data set of one's own has no rows.
     """
     if name_or_path in DATASETS or is_reference(name_or_path) or _is_installed(name_or_path):
-        return _named(name_or_path, limit)
+        return _named(name_or_path).part(limit=limit)
     if not _is_file(Path(name_or_path)):
         raise InputError(
             f"There is no such data set. Got {name_or_path!r}; accepted: "
             f"{', '.join((*DATASETS, *DATASETS.installed()))}, a .jsonl file of objects with a "
             f"question (or problem) and an answer, or rows of your own as {FORM}."
         )
-    return load_file(name_or_path, limit)
+    return load_file(name_or_path).part(limit=limit)
 
 
 def _is_installed(name: str) -> bool:
     return name in DATASETS.installed() and not _is_file(Path(name))
 
 
-def _named(name: str, limit: int | None) -> Dataset:
+def _named(name: str) -> Dataset:
     """Return a data set by name; the name may be of a data set, of rows, or of a function.
 
     Raises:
@@ -105,11 +135,11 @@ def _named(name: str, limit: int | None) -> Dataset:
             f"which gives {reason}; accepted: objects with a question and an answer."
         ) from error
     if isinstance(rows, Dataset):
-        return Dataset(name, rows.fingerprint, rows.examples[:limit])
-    return dataset_of(name, rows, limit)
+        return Dataset(name, rows.fingerprint, rows.examples)
+    return dataset_of(name, rows)
 
 
-def dataset_of(name: str, rows: Sequence[Any], limit: int | None = None) -> Dataset:
+def dataset_of(name: str, rows: Sequence[Any]) -> Dataset:
     """Return the data set of rows: `Example`s, or dicts with the fields that a file has.
 
     Raises:
@@ -124,7 +154,7 @@ def dataset_of(name: str, rows: Sequence[Any], limit: int | None = None) -> Data
     examples = tuple(_examples(name, numbered))
     if not examples:
         raise InputError(f"The data set is empty. Got {name!r}; accepted: at least one row.")
-    return Dataset(name, fingerprint(json.dumps(plain, default=str)), examples[:limit])
+    return Dataset(name, fingerprint(json.dumps(plain, default=str)), examples)
 
 
 def _minimath(name: str) -> Dataset:
@@ -143,7 +173,7 @@ minimath_dev = partial(_minimath, minimath.DEV)
 minimath_500 = partial(_minimath, minimath.TEST)
 
 
-def load_file(name: str, limit: int | None = None) -> Dataset:
+def load_file(name: str) -> Dataset:
     """Return the data set in a file of JSON lines.
 
     Raises:
@@ -159,7 +189,7 @@ def load_file(name: str, limit: int | None = None) -> Dataset:
     examples = tuple(_examples(path.stem, _rows(path, text)))
     if not examples:
         raise InputError(f"The data set is empty. Got {name!r}; accepted: JSON lines.")
-    return Dataset(path.name, fingerprint(text), examples[:limit])
+    return Dataset(path.name, fingerprint(text), examples)
 
 
 def fingerprint(text: str) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from llmsmc.evaluation.datasets import (
 )
 from llmsmc.evaluation.folder import EvaluationFolder, folder_of
 from llmsmc.evaluation.runner import Result, block_size, evaluate_missing, runner
+from llmsmc.evaluation.solutions import FILE, Keeper, Solutions, read_solutions
 from llmsmc.inference import Algorithm
 from llmsmc.solving.loading import loaded
 from llmsmc.solving.settings import Settings
@@ -38,12 +39,15 @@ class Evaluation:
             level, with the errors by kind, as in `summary.json`.
         config: everything that the results depend on, as in `manifest.json`.
         folder: where these files are; None if they have not been kept.
+        solutions: what was kept of the texts, by the id of the question; see
+            `llmsmc.evaluation.solutions.read_solutions`.
     """
 
     results: tuple[Result, ...]
     figures: dict[str, Any]
     config: dict[str, Any]
     folder: Path | None
+    solutions: dict[str, Solutions] = field(default_factory=dict, repr=False)
 
     @property
     def accuracy(self) -> float | None:
@@ -59,11 +63,13 @@ def evaluate(
     particles: int | None = None,
     *,
     limit: int | None = None,
+    questions: str | None = None,
     out: str | Path | None = None,
     within: str | Path | None = None,
     in_flight: int = DEFAULT_IN_FLIGHT,
     tokens_meanwhile: int = 0,
     retry_errors: bool = False,
+    solutions: str = "selected",
     **settings: Any,
 ) -> Evaluation:
     """Return how often an algorithm is right on a set of questions, as `llmsmc eval` does.
@@ -82,12 +88,16 @@ def evaluate(
         seed: from which, and from its id, the seed of each question is derived.
         particles: number of particles, for an algorithm given by name.
         limit: only so many questions, the first ones.
+        questions: only the questions at these places, counted from 1: "501:", ":500" or "501:600",
+            both included. Where there is a limit, too, the first ones of these.
         out: the folder of the results; an evaluation that lies there is taken up again. Without
             one, nothing is kept.
         within: a folder in place of `out`, in which each configuration has one of its own.
         in_flight: how many questions are under way at a time, sharing the batches of the models.
         tokens_meanwhile: as in `llmsmc.solve_many`.
         retry_errors: whether questions that failed in an earlier run are tried again.
+        solutions: which texts are kept of each question: those of the "selected" solution, of
+            "all", or "none".
         settings: the fields of `llmsmc.solving.settings.Settings`.
 
     Raises:
@@ -101,9 +111,8 @@ def evaluate(
     values, method = chosen(
         algorithm, particles, settings, has_answers=True, tokens_meanwhile=tokens_meanwhile
     )
-    job = Job(
-        _dataset(dataset, limit), method, values, seed, in_flight, tokens_meanwhile, retry_errors
-    )
+    asked = _dataset(dataset).part(questions, limit)
+    job = Job(asked, method, values, seed, in_flight, tokens_meanwhile, retry_errors, solutions)
     folders = (None if folder is None else Path(folder) for folder in (out, within))
     with opened(job, *folders) as under_way:
         if not under_way.is_complete:
@@ -125,6 +134,7 @@ class Job:
         in_flight: how many questions are under way at a time, sharing the batches of the models.
         tokens_meanwhile: how many tokens of other questions are drawn while steps are scored.
         retry_errors: whether questions that failed in an earlier run are tried again.
+        solutions: which solutions are kept, one of `llmsmc.evaluation.solutions.WHICH`.
     """
 
     dataset: Dataset
@@ -134,6 +144,7 @@ class Job:
     in_flight: int = 1
     tokens_meanwhile: int = 0
     retry_errors: bool = False
+    solutions: str = "selected"
 
     def configuration(self) -> Configuration:
         """Return everything that the results depend on."""
@@ -159,6 +170,7 @@ class UnderWay:
         """Find out which questions are tried again."""
         self.job, self.folder = job, folder
         self._config, self._is_kept = config.values, is_kept
+        self._keeper = Keeper(job.solutions)
         self._names = {example.id for example in job.dataset.examples}
         self._again = folder.failed & self._names if job.retry_errors else set[str]()
 
@@ -171,7 +183,8 @@ class UnderWay:
         """Load the models."""
         job = self.job
         models = loaded(job.settings, job.algorithm, answers_of(job.dataset.examples))
-        self._run = runner(models, job.algorithm, job.in_flight, job.tokens_meanwhile)
+        run = runner(models, job.algorithm, job.in_flight, job.tokens_meanwhile)
+        self._run = self._keeper.recording(run)
 
     def missing(self) -> Iterator[Result]:
         """Run the questions that have no result; yield each result once it has been written."""
@@ -180,7 +193,7 @@ class UnderWay:
         for result in evaluate_missing(
             job.dataset.examples, self._run, job.seed, job.in_flight, done
         ):
-            self.folder.append(result)
+            self.folder.append(result, self._keeper.take(str(result["id"])))
             yield result
 
     def concluded(self) -> Evaluation:
@@ -191,7 +204,9 @@ class UnderWay:
         results = sorted(
             self.folder.results, key=lambda result: places.get(str(result["id"]), len(places))
         )
-        return Evaluation(tuple(results), figures, self._config, folder)
+        path = self.folder.path
+        kept = read_solutions(path) if (path / FILE).exists() else {}
+        return Evaluation(tuple(results), figures, self._config, folder, kept)
 
 
 @contextlib.contextmanager
@@ -211,12 +226,10 @@ def opened(job: Job, out: Path | None, within: Path | None) -> Iterator[UnderWay
         yield UnderWay(job, EvaluationFolder(path, config), config, is_kept=is_kept)
 
 
-def _dataset(
-    given: str | Path | Dataset | Sequence[Example | Mapping[str, Any]], limit: int | None
-) -> Dataset:
+def _dataset(given: str | Path | Dataset | Sequence[Example | Mapping[str, Any]]) -> Dataset:
     """Return the data set for an argument of `evaluate`."""
     if isinstance(given, Dataset):
-        return Dataset(given.name, given.fingerprint, given.examples[:limit])
+        return given
     if isinstance(given, Path):
-        return load_file(str(given), limit)
-    return load(given, limit) if isinstance(given, str) else dataset_of("rows", given, limit)
+        return load_file(str(given))
+    return load(given) if isinstance(given, str) else dataset_of("rows", given)

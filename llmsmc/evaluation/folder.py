@@ -2,6 +2,7 @@
 
 * `manifest.json`: the configuration, its hash, the versions, and when it started;
 * `results.jsonl`: one object a question;
+* `solutions.jsonl.gz`: the solutions of each question, as far as they are kept;
 * `summary.json`: the figures, after the last question.
 """
 
@@ -16,6 +17,7 @@ from llmsmc.errors import InputError
 from llmsmc.evaluation.configuration import Configuration
 from llmsmc.evaluation.result_lines import is_result, parse_results, read_manifest
 from llmsmc.evaluation.runner import Result, summarize
+from llmsmc.evaluation.solutions import Solutions, append_solutions, cut_unfinished
 from llmsmc.storage.json_files import dumps, unwritable, versions, write_json
 from llmsmc.storage.strict_files import FORMAT, read_bytes, write_bytes
 
@@ -40,6 +42,7 @@ class EvaluationFolder:
             claim(path / "manifest.json", config)
             self.results = read_results(path / "results.jsonl")
             (path / "results.jsonl").touch()  # finds out whether it can be written
+            cut_unfinished(path)
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -69,14 +72,16 @@ class EvaluationFolder:
             raise unwritable(path, error) from error
         self.results = kept
 
-    def append(self, result: Result) -> None:
-        """Write one more result.
+    def append(self, result: Result, kept: Solutions | None = None) -> None:
+        """Write one more result, behind the solutions of its question that are kept.
 
         Raises:
             InputError: it cannot be written.
         """
         path = self.path / "results.jsonl"
         try:
+            if kept is not None:
+                append_solutions(self.path, kept)
             with path.open("a", encoding="utf-8") as file:
                 file.write(dumps(result) + "\n")
         except OSError as error:

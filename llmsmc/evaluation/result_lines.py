@@ -33,6 +33,10 @@ class ResultLine(TypedDict):
     truncated: int | None
     num_steps: int | None
     num_particles: int | None
+    num_right: NotRequired[int | None]
+    independent_draws: NotRequired[bool | None]
+    why_no_answer: NotRequired[str | None]
+    no_answer: NotRequired[dict[str, int] | None]
     seconds: float
     cost: CostLine
     error: str | None
@@ -113,6 +117,15 @@ def _beyond(result: dict[str, Any]) -> str | None:
     cut, count = result["truncated"], result["num_particles"]
     if (cut is None) != (count is None) or (cut or 0) > (count or 0):
         return f"truncated is {shown(cut)} of {shown(count)} particles"
+    causes = result.get("no_answer") or {}
+    if any(number < 0 for number in causes.values()):
+        return f"no_answer is {shown(causes)}; accepted: counts"
+    for key, number in (
+        ("num_right", result.get("num_right")),
+        ("no_answer", sum(causes.values())),
+    ):
+        if number is not None and not 0 <= number <= (count or 0):
+            return f"{key} is {shown(number)} of {shown(count)} particles"
     return None
 
 

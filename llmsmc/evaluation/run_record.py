@@ -1,6 +1,6 @@
 """A run on one question as a JSON document: `llmsmc solve --out run.json`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -86,15 +86,23 @@ def history_records(
     return records
 
 
-def solution_records(posterior: Posterior) -> list[dict[str, Any]]:
-    """Return the solutions in the order of the particles, each with its probability."""
+def solution_records(
+    posterior: Posterior, chosen: Iterable[int] | None = None
+) -> list[dict[str, Any]]:
+    """Return the solutions in the order of the particles, each with its probability.
+
+    Args:
+        posterior: of a model of text.
+        chosen: the places of some of the particles; by default all of them.
+    """
     if summary.is_dead(posterior):
         weights = [0.0] * posterior.num_particles
     else:
         weights = normalize(posterior.log_weights).tolist()
+    labels = answer_labels(posterior.particles)
     records = []
-    for n, label in enumerate(answer_labels(posterior.particles)):
-        particle = posterior.particles[n]
+    for n in range(len(labels)) if chosen is None else chosen:
+        label, particle = labels[n], posterior.particles[n]
         records.append(
             {
                 "weight": weights[n],

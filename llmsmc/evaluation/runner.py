@@ -2,8 +2,9 @@
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -16,6 +17,7 @@ from llmsmc.grading.grades import NOT_COMPARED, grade
 from llmsmc.inference import Algorithm
 from llmsmc.models.batching.scheduler import run_together
 from llmsmc.results import summary
+from llmsmc.results.estimates import NO_ANSWER, answer_labels
 from llmsmc.results.posterior import Posterior
 from llmsmc.solving.loading import shared
 from llmsmc.solving.settings import Settings
@@ -48,8 +50,10 @@ def runner(
         models = shared(models, tokens_meanwhile)
 
     def run(example: Example, seed: int) -> Posterior:
-        posterior = algorithm.run(reasoning(example.question, models, algorithm), seed=seed)
-        return answered(posterior, models)
+        model = reasoning(example.question, models, algorithm)
+        posterior = answered(algorithm.run(model, seed=seed), models, model)
+        said = {"independent_draws": algorithm.independent_draws}
+        return replace(posterior, metadata=posterior.metadata | said)
 
     return run
 
@@ -136,6 +140,8 @@ def result_of(example: Example, run: Run, seed: int) -> Result:
     result |= {"answer": None, "correct": False, "grading": None, "probability": 0.0}
     result |= {"probability_correct": 0.0, "selected": {}}
     result |= {"log_evidence": None, "truncated": None, "num_steps": None, "num_particles": None}
+    result |= {"num_right": None, "independent_draws": None}
+    result |= {"why_no_answer": None, "no_answer": None}
     if posterior is not None:
         result |= _graded(example, posterior)
     cost = Cost() if posterior is None else posterior.cost
@@ -149,19 +155,38 @@ def _graded(example: Example, posterior: Posterior) -> Result:
     selected = posterior.metadata.get("selected", {})
     if selected:
         answer = selected[posterior.metadata["selection"]]
-    verdicts = {each: grade(each, example.answer) for each in {answer, *selected.values()}}
+    labels = answer_labels(posterior.particles)
+    given = {label for label in labels if label != NO_ANSWER}
+    verdicts = {each: grade(each, example.answer) for each in {answer, *selected.values(), *given}}
+    right = {each for each in given if verdicts[each] == "right"}
+    causes = posterior.metadata.get("why_no_answer")
+    is_cause_known = causes is not None and answer is None
     return {
         "answer": answer,
         "correct": verdicts[answer] == "right",
         "grading": verdicts[answer],
         "probability": math.fsum(e.probability for e in estimates if e.answer == answer),
         "selected": {rule: verdicts[each] == "right" for rule, each in selected.items()},
-        "probability_correct": summary.probability_of(example.answer, estimates),
+        "probability_correct": math.fsum(e.probability for e in estimates if e.answer in right),
+        "num_right": sum(label in right for label in labels),
+        "independent_draws": posterior.metadata.get("independent_draws"),
+        "why_no_answer": causes[selected_solution(posterior)] if is_cause_known else None,
+        "no_answer": None if causes is None else dict(Counter(filter(None, causes))),
         "log_evidence": posterior.log_evidence,
         "truncated": summary.num_truncated(posterior),
         "num_steps": len(posterior.history),
         "num_particles": posterior.num_particles,
     }
+
+
+def selected_solution(posterior: Posterior) -> int:
+    """Return the place of the heaviest particle that has the answer of the selection rule."""
+    metadata = posterior.metadata
+    if "selection" in metadata:
+        answer = metadata["selected"][metadata["selection"]]
+    else:
+        answer = summary.leading_answer(summary.answer_estimates(posterior))
+    return summary.heaviest_with(posterior, answer)
 
 
 def summarize(results: Sequence[Result]) -> dict[str, Any]:
@@ -239,8 +264,58 @@ def _figures(results: Sequence[Result]) -> dict[str, Any]:
         if ran
         else None,
         "num_errors": num_errors,
+        **_coverage(results),
+        **_causes(ran),
         "num_no_answer": sum(result.get("grading") == "no answer" for result in results),
         "num_not_compared": sum(result.get("grading") in NOT_COMPARED for result in results),
+    }
+
+
+def _coverage(results: Sequence[Result]) -> dict[str, Any]:
+    """Return how often any particle is right, and pass@k; None, or nothing, where not known.
+
+    Of k independent draws among N, of which c are right, the share of choices with a right one is
+    1 - C(N - c, k) / C(N, k), which is unbiased for pass@k (Chen et al. 2021, arXiv 2107.03374,
+    equation 1). It is averaged over the questions; one that failed counts as wrong. Powers of two
+    are taken for k, and the smallest number of particles.
+    """
+    ran = [result for result in results if result["num_particles"]]
+    found: dict[str, Any] = {"coverage": None, "coverage_standard_error": None, "pass_at_k": []}
+    if not ran or any(result.get("num_right") is None for result in ran):
+        return found
+    counts = [(each["num_right"], each["num_particles"]) for each in ran]
+    zeros = [0.0] * (len(results) - len(ran))
+    coverage = _mean_and_error([float(right > 0) for right, _ in counts] + zeros)
+    found["coverage"], found["coverage_standard_error"] = coverage
+    if not all(result.get("independent_draws") for result in ran):
+        return found
+    most = min(count for _, count in counts)
+    for k in sorted({2**power for power in range(most.bit_length())} | {most}):
+        shares = [1 - math.comb(count - right, k) / math.comb(count, k) for right, count in counts]
+        estimate, error = _mean_and_error(shares + zeros)
+        found["pass_at_k"].append({"k": k, "estimate": estimate, "standard_error": error})
+    return found
+
+
+def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean over questions and its standard error."""
+    mean = fmean(values)
+    return mean, math.sqrt(fmean((value - mean) ** 2 for value in values) / len(values))
+
+
+def _causes(ran: Sequence[Result]) -> dict[str, Any]:
+    """Return why questions, and why single solutions, have no answer, the commonest cause first."""
+    known = [result for result in ran if result.get("no_answer") is not None]
+    questions = Counter(each["why_no_answer"] for each in known if each.get("why_no_answer"))
+    solutions = Counter[str]()
+    for result in known:
+        solutions.update(result["no_answer"])
+    return {
+        "no_answer": [
+            {"cause": cause, "questions": questions[cause], "solutions": count}
+            for cause, count in solutions.most_common()
+        ],
+        "num_solutions": sum(result["num_particles"] for result in known),
     }
 
 

@@ -1,19 +1,42 @@
-r"""What of a text is its answer: the last box that holds one, else the last line ``#### answer``.
+r"""What of a text is its answer, in the forms in which answers are written.
 
-A box that holds a placeholder, as ``\boxed{}`` in the words of a task, is only mentioned. Every
-pattern here reads a text in time proportional to its length.
+| form | the answer is | |
+| --- | --- | --- |
+| `boxed` | the content of the last ``\boxed{...}`` that holds one | by default |
+| `hashes` | the last line ``#### answer``, as in GSM8K | by default, if there is no box |
+| `phrase` | what follows the last "the answer is", "Answer:" and the like | by name |
+| `last-number` | the last number, of a text that its author has ended | by name |
+
+Forms have an order of preference: the first one in which a text gives an answer counts. A box that
+holds a placeholder, as ``\boxed{}`` in the words of a task, is only mentioned. Every pattern here
+reads a text in time proportional to its length.
 """
 
 import re
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from llmsmc.defaults import DEFAULT_ANSWER_FORMS
+from llmsmc.grading.forms import BOXED, HASHES, LAST_NUMBER, PHRASE
 from llmsmc.grading.text import LABEL
 
 __all__ = ["boxed_answer", "extract_answer", "gives_answer"]
 
 
-def extract_answer(text: str) -> str | None:
-    r"""The content of the last ``\boxed{...}`` that holds an answer, else the last ``#### answer``.
+def extract_answer(
+    text: str, forms: Iterable[str] = DEFAULT_ANSWER_FORMS, *, is_ended: bool = True
+) -> str | None:
+    r"""Return the answer of a text in the first form in which it gives one.
+
+    By default it is the content of the last ``\boxed{...}`` that holds an answer, else the last
+    ``#### answer``.
+
+    Args:
+        text: the text.
+        forms: the names of forms, the preferred one first.
+        is_ended: whether its author has ended the text; the last number of a text that was cut off
+            is none of its answers.
 
     >>> extract_answer(r"First \boxed{1}, then \boxed{\frac{1}{2}}, as \boxed{...} was asked for.")
     '\\frac{1}{2}'
@@ -21,12 +44,15 @@ def extract_answer(text: str) -> str | None:
     '18'
     >>> extract_answer(r"I will put the answer in \boxed{}.") is None
     True
+    >>> extract_answer("The answer is **$18** a day, as 9 * 2 = 18.", ["boxed", "phrase"])
+    '18'
     """
-    boxed = boxed_answer(text)
-    if boxed is not None:
-        return boxed
-    lines = reversed(_HASHES.findall(text))
-    return next((found for found in map(_answer_of_line, lines) if found is not None), None)
+    for form in forms:
+        if is_ended or form != LAST_NUMBER:
+            answer = FORMS[form](text)
+            if answer is not None:
+                return answer
+    return None
 
 
 def boxed_answer(text: str) -> str | None:
@@ -38,6 +64,56 @@ def boxed_answer(text: str) -> str | None:
     return text[slice(*spans[-1])].strip() if spans else None
 
 
+def hashed_answer(text: str) -> str | None:
+    """Return the answer in the last line ``#### answer`` that is no heading."""
+    lines = reversed(_HASHES.findall(text))
+    return next((found for found in map(_answer_of_line, lines) if found is not None), None)
+
+
+def phrased_answer(text: str) -> str | None:
+    r"""Return what the last sentence says that names its answer.
+
+    Such a sentence has "answer is", "answer would be", "answer:" or "answer =", with or without
+    "the", "final" or "correct". Its answer is a number, without currency and words behind it; a
+    formula; a letter of choice; yes, no, true or false; or, behind a colon, a single word.
+
+    >>> phrased_answer("So the final answer is: $x^2$. I hope it is correct.")
+    'x^2'
+    >>> phrased_answer("The answer is 3 * 6 = 18 eggs. The answer is not easy.")
+    '18'
+    """
+    if "nswer" not in text and "NSWER" not in text:
+        return None
+    for found in reversed(list(_PHRASE.finditer(text))[-_MAX_SENTENCES:]):
+        has_colon = (found["colon"] or found["mark"]) is not None
+        rest = text[found.end() : found.end() + _MAX_SENTENCE]
+        answer = _answer_of_sentence(rest, is_labelled=has_colon)
+        if answer is not None:
+            return answer
+    return None
+
+
+def last_number(text: str) -> str | None:
+    r"""Return the last number of a text: whole, decimal, a fraction or a percentage, with its sign.
+
+    >>> last_number("She pays $1,200 - 50 in all, or -$1,150.00.")
+    '-1,150.00'
+    """
+    found = next(iter(deque(_ANY_NUMBER.finditer(text), maxlen=1)), None)
+    if found is None:
+        return None
+    return found["fraction"] or (found["sign"] or "").replace("\u2212", "-") + found["number"]
+
+
+FORMS: Final[Mapping[str, Callable[[str], str | None]]] = {
+    BOXED: boxed_answer,
+    HASHES: hashed_answer,
+    PHRASE: phrased_answer,
+    LAST_NUMBER: last_number,
+}
+"""Name -> the function from a text to its answer in that form."""
+
+
 def gives_answer(text: str) -> bool:
     r"""Return whether a text that may go on has a box that holds an answer, whatever follows.
 
@@ -45,6 +121,15 @@ def gives_answer(text: str) -> bool:
     ``\boxed 12``.
     """
     return any(end < len(text) for _, end in _boxed_answers(text))
+
+
+def has_box(text: str) -> bool:
+    r"""Return whether a text has a box at all, whatever is in it.
+
+    >>> has_box(r"so \boxed{7"), has_box("There are 7 boxes.")
+    (True, False)
+    """
+    return _BOX.search(text) is not None
 
 
 def is_placeholder(text: str) -> bool:
@@ -65,6 +150,7 @@ def is_placeholder(text: str) -> bool:
 
 _MAX_PLACEHOLDER: Final = 100
 _BOXES: Final = "f?boxed|fbox|framebox"
+_BOX: Final = re.compile(rf"\\(?:{_BOXES})(?![a-zA-Z])")
 _STYLES: Final = (
     "text(?:bf|it|rm|sf|tt|normal|color)?|math(?:rm|bf|it|sf|tt)|[hm]box|emph|underline|boldsymbol"
     "|bf|rm|displaystyle|left|right|langle|rangle"
@@ -231,3 +317,64 @@ def _is_heading(line: str) -> bool:
     if _WORD_IN_FRONT.match(rest) or _NUMBERED.match(line):
         return True
     return _LONG_WORD.search(rest) is not None and not any(c.isdigit() for c in line)
+
+
+# What names an answer, and no more than it: "The answer is 5", "**Final Answer:** 5".
+_PHRASE: Final = re.compile(
+    r"(?<![\w\\])answer(?:\s+(?:to|for|of)\s[^.:=\n]{1,80}?)?[*_`\"')]{0,4}\s{0,4}"
+    r"(?:(?:is|was|equals|(?:will|would|should|must)\s+be)\b"
+    r"(?:\s+(?:therefore|thus|then|hence|simply|just|approximately|about|equal\s+to|given\s+by)\b)?"
+    r"[*_`]{0,4}(?P<colon>\s?[:\uff1a])?|(?:(?P<mark>[:\uff1a])|=))[*_`\"]{0,4}\s*",
+    re.IGNORECASE,
+)
+_MAX_SENTENCE: Final = 400  # characters of it that are read
+_MAX_SENTENCES: Final = 50  # that name an answer and are read, the last ones
+_SENTENCE: Final = re.compile(r"[.!?](?=[\s*_`\"')]|$)")
+_FORMULA: Final = re.compile(
+    r"[*_`]{0,3}(?:\$\$?(?=[^\s$])(?P<dollars>[^$\n]{1,300})(?<=[^\s\\])\$(?!\d)"
+    r"|\\[(\[]\s*(?P<brackets>[^\n]{1,300}?)\s*\\[)\]])"
+)
+_AMOUNT_IN_FRONT: Final = re.compile(
+    rf"{_AMOUNT}(?:$|\s+(?P<words>(?:[^\W\d_]{{2,}}|a\s).*)|\s*[(,;:!].*)"
+)
+_CALCULATION: Final = re.compile(
+    r"(?:[-+*/x().,0-9\s$%^=\u2212\u00b7\u00d7\u00f7]|\\(?:times|cdot|div)(?![a-zA-Z]))*[0-9)%]\s*"
+)
+_CHOICE: Final = re.compile(r"\([A-J]\)(?=\W|$)|[A-J](?=\s*(?:$|[),:;]|(?:because|since|as)\b))")
+_ONE_WORD: Final = re.compile(r"[^\W\d_]{3,30}")
+
+
+def _answer_of_sentence(rest: str, *, is_labelled: bool) -> str | None:
+    """Return the answer that a sentence says, given what follows its "answer is"."""
+    line = rest.partition("\n")[0]
+    formula = _FORMULA.match(line)
+    if formula is not None:
+        inner = (formula["dollars"] or formula["brackets"]).strip()
+        inner = boxed_answer(inner) or inner
+        return None if is_placeholder(inner) else inner
+    line = _BOLD.sub("", line).strip(' \t\r*_`"')
+    end = _SENTENCE.search(line)
+    line = (line if end is None else line[: end.start()]).rstrip(' *_`"')
+    if is_placeholder(line):
+        return None
+    choice = _CHOICE.match(line)
+    if choice is not None:
+        return choice[0]
+    before, _, behind = line.rpartition("=")
+    parts = [line, behind.strip()] if _CALCULATION.fullmatch(before) else [line]
+    for part in parts:
+        found = _AMOUNT_IN_FRONT.fullmatch(part)
+        if found is not None:
+            is_part = _MORE.match(found["words"] or "")
+            return part if is_part else found["sign"] + found["number"]
+    if _is_heading(line) and not (is_labelled and _ONE_WORD.fullmatch(line)):
+        return None
+    return line
+
+
+_ANY_NUMBER: Final = re.compile(
+    r"(?P<fraction>-?\\[dtc]?frac\s?\{-?[0-9]+\}\s?\{[0-9]+\})"
+    r"|(?:(?<![\w)\]}.])(?P<sign>[-\u2212]))?(?:\\?\$)?(?<![\w^.])"
+    r"(?P<number>(?:[0-9]+/[0-9]+(?![0-9/])|(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
+    r"|\.[0-9]+)(?:\s?\\?%)?)"
+)

@@ -80,12 +80,22 @@ def best_solution(posterior: WeightedParticles) -> Any:
     Without any answer, the particle of largest weight.
     """
     answer = leading_answer(answer_estimates(posterior))
-    if answer is None:
-        return posterior.best()
+    return (
+        posterior.best()
+        if answer is None
+        else posterior.particles[heaviest_with(posterior, answer)]
+    )
+
+
+def heaviest_with(posterior: WeightedParticles, answer: str | None) -> int:
+    """Return the place of the heaviest particle with an answer; None for those without one.
+
+    Where no particle is of that kind, the heaviest of all.
+    """
     labels = answer_labels(posterior.particles)
-    log_weights = posterior.log_weights.tolist()
-    indices = [n for n, label in enumerate(labels) if label == answer]
-    return posterior.particles[max(indices, key=lambda n: log_weights[n])]
+    wanted, log_weights = NO_ANSWER if answer is None else answer, posterior.log_weights.tolist()
+    indices = [n for n, label in enumerate(labels) if label == wanted]
+    return max(indices or range(len(labels)), key=lambda n: log_weights[n])
 
 
 def num_truncated(posterior: WeightedParticles) -> int:

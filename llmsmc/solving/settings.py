@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from llmsmc import defaults
 from llmsmc.core.checks import require_choice, require_count, require_seconds
 from llmsmc.errors import InputError
+from llmsmc.grading.forms import answer_forms
 from llmsmc.models.pretrained.names import DTYPES, EMBEDDED, QUANTIZATIONS, resolve
 from llmsmc.models.servers.address import root_of
 from llmsmc.registry import AGGREGATIONS, CONVENTIONS
+from llmsmc.solving.prompts import system_prompt
 from llmsmc.solving.reward_notation import MODEL, POLICY, NamedReward, is_address, parse_reward
 
 if TYPE_CHECKING:
@@ -74,9 +76,14 @@ class Settings:
         temperature: the sampling temperature of the policy.
         max_steps: number of steps after which solutions are cut off.
         max_tokens_per_step: number of tokens at which a step is cut off.
+        max_tokens: number of tokens at which the whole solution is cut off; by default as many as
+            the context of the policy has room for.
         step: where a step ends: a delimiter, a number of tokens, or a rule.
         thinking: the settings of a policy that thinks before it answers.
-        system: a system prompt; by default the one of the chat template.
+        system: a system prompt, or the name of one (`llmsmc.solving.prompts`), which stands for
+            its text; by default the prompt of the chat template.
+        answer_forms: the forms in which answers are looked for, the preferred one first, in a text
+            with commas or in a sequence; see `llmsmc.grading.extraction`.
         device: where the models run; by default the CUDA device if there is one, else the CPU.
         reward_convention: the layout on which a reward model given by name was trained; by default
             the one that is recognised.
@@ -113,9 +120,11 @@ class Settings:
     temperature: float | int = defaults.DEFAULT_TEMPERATURE
     max_steps: int = defaults.DEFAULT_MAX_STEPS
     max_tokens_per_step: int = defaults.DEFAULT_MAX_TOKENS_PER_STEP
+    max_tokens: int | None = None
     step: str | int | StepRule = defaults.DEFAULT_STEP
     thinking: Thinking | None = None
     system: str | None = None
+    answer_forms: str | Sequence[str] = ",".join(defaults.DEFAULT_ANSWER_FORMS)
     device: str | None = None
     reward_convention: str | None = None
     reward_quantization: str | None = None
@@ -146,6 +155,11 @@ class Settings:
         require_choice("selection", self.selection, SELECTIONS)
         require_count("max_steps", self.max_steps)
         require_count("max_tokens_per_step", self.max_tokens_per_step)
+        if self.max_tokens is not None:
+            require_count("max_tokens", self.max_tokens)
+        _ = answer_forms(self.answer_forms)
+        if isinstance(self.system, str):
+            object.__setattr__(self, "system", system_prompt(self.system))
         self._check_values()
         if self.dtype is not None:
             require_choice("dtype", self.dtype, DTYPES)
@@ -274,6 +288,7 @@ class Settings:
             "step": step_text(self.step),
             "thinking": None if self.thinking is None else self.thinking.config(),
             "adapter": adapter,
+            "answer_forms": ",".join(answer_forms(self.answer_forms)),
         }
 
     def _aggregation_name(self) -> str:

@@ -12,6 +12,7 @@ from llmsmc.inference import Algorithm
 from llmsmc.models import Reasoning, WholeAnswer
 from llmsmc.models.batching.scheduler import run_together
 from llmsmc.models.policies.policy import Policy
+from llmsmc.models.reasoning.no_answer import why_no_answer
 from llmsmc.models.text.stopping import StepRule, step_rule
 from llmsmc.results.posterior import Posterior
 from llmsmc.solving import loading
@@ -40,9 +41,11 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
         temperature=settings.temperature,
         max_steps=settings.max_steps,
         max_tokens_per_step=settings.max_tokens_per_step,
+        max_tokens=settings.max_tokens,
         step=_step(settings, policy),
         thinking=settings.thinking,
         system=settings.system,
+        answer_forms=settings.answer_forms,
     )
     if algorithm.needs_proposal:
         model = replace(model, proposal_policy=loading.load_proposal(settings))
@@ -59,13 +62,17 @@ def _step(settings: Settings, policy: Policy) -> str | int | StepRule:
     return settings.step.rule if isinstance(settings.step, NamedRule) else settings.step
 
 
-def answered(posterior: Posterior, settings: Settings) -> Posterior:
-    """Return the posterior with the answer of each rule of selection in its metadata."""
+def answered(posterior: Posterior, settings: Settings, model: Reasoning | None = None) -> Posterior:
+    """Return the posterior with the answer of each rule of selection in its metadata.
+
+    With the model of the question, the metadata also have why each particle has no answer
+    (`llmsmc.models.reasoning.no_answer`), None for those that have one.
+    """
     selected = selected_answers(posterior, settings.aggregation)
-    return replace(
-        posterior,
-        metadata=posterior.metadata | {"selection": settings.selection, "selected": selected},
-    )
+    metadata: dict[str, Any] = {"selection": settings.selection, "selected": selected}
+    if model is not None:
+        metadata["why_no_answer"] = why_no_answer(model, posterior.particles)
+    return replace(posterior, metadata=posterior.metadata | metadata)
 
 
 def solve(

@@ -27,7 +27,9 @@ from llmsmc.core.capabilities import DrawsProposals
 from llmsmc.core.checks import require_count
 from llmsmc.core.cost import Cost, peak_memory_bytes
 from llmsmc.core.state_space_model import StateSpaceModel
+from llmsmc.defaults import DEFAULT_ANSWER_FORMS
 from llmsmc.errors import InputError
+from llmsmc.grading.forms import BOXED, answer_forms
 from llmsmc.models.policies.policy import Demands, Policy, require_same_tokens
 from llmsmc.models.reasoning.compiled_thinking import CompiledThinking, compiled_thinking
 from llmsmc.models.reasoning.particles import CACHES, FAILED, ReasoningParticles
@@ -86,6 +88,8 @@ class Reasoning(StateSpaceModel):
         lookahead: a guess, as log-weights, at the remaining likelihood of each solution, for
             auxiliary and twisted filters; by default the score of the last step.
         thinking: the settings of a policy that thinks before it answers.
+        answer_forms: the forms in which answers are looked for, the preferred one first (see
+            `llmsmc.grading.extraction`); only ``\boxed{}`` among them ends a solution.
     """
 
     policy: Policy
@@ -106,6 +110,7 @@ class Reasoning(StateSpaceModel):
     expert: Policy | None = None
     lookahead: Callable[[ReasoningParticles], Tensor] | None = None
     thinking: Thinking | None = None
+    answer_forms: str | Sequence[str] = DEFAULT_ANSWER_FORMS
     _meter: _Meter = field(init=False, repr=False, default_factory=_Meter)
 
     def __post_init__(self) -> None:
@@ -141,6 +146,10 @@ class Reasoning(StateSpaceModel):
         return None if self._thinking is None else self._thinking.thinking.closing
 
     @cached_property
+    def _answer_forms(self) -> tuple[str, ...]:
+        return answer_forms(self.answer_forms)
+
+    @cached_property
     def _aggregation(self) -> Aggregation:
         return aggregation(self.aggregation)
 
@@ -160,7 +169,11 @@ class Reasoning(StateSpaceModel):
         if self.max_tokens is not None:
             room = min(room, self.max_tokens)
         finish_reasons = FinishReasons(
-            self.stop_at_answer, self.max_steps, room, self._thinking_end, self._scores
+            self.stop_at_answer and BOXED in self._answer_forms,
+            self.max_steps,
+            room,
+            self._thinking_end,
+            self._scores,
         )
         return StepSampler(
             self.policy,
@@ -177,7 +190,7 @@ class Reasoning(StateSpaceModel):
 
     def _nothing(self, num_particles: int) -> ReasoningParticles:
         return ReasoningParticles.empty(
-            self.question, self.prompt_ids, num_particles, self._thinking_end
+            self.question, self.prompt_ids, num_particles, self._thinking_end, self._answer_forms
         )
 
     def sample_initial(self, num_particles: int, *, generator: Generator) -> ReasoningParticles:

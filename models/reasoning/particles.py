@@ -19,7 +19,9 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from llmsmc.defaults import DEFAULT_ANSWER_FORMS
 from llmsmc.errors import InputError
+from llmsmc.grading.forms import answer_forms
 from llmsmc.grading.grades import equivalence_classes, extract_answer
 from llmsmc.models.caches.row_cache import CacheHandle, CacheRows, JointHandle, join_handles
 from llmsmc.storage.serialization import SAVED
@@ -53,6 +55,7 @@ class ReasoningParticle:
         log_prob: of the tokens under the language model, at temperature 1; NaN if it does not say.
         proposal_log_prob: of the tokens under the law from which they were drawn; the same.
         thinking_end: the tag behind which it answers; None where all of it is the answer.
+        answer_forms: the forms in which its answer is looked for (`llmsmc.grading.extraction`).
     """
 
     question: str
@@ -63,6 +66,7 @@ class ReasoningParticle:
     log_prob: float
     proposal_log_prob: float
     thinking_end: str | None = None
+    answer_forms: tuple[str, ...] = DEFAULT_ANSWER_FORMS
 
     @property
     def text(self) -> str:
@@ -72,7 +76,9 @@ class ReasoningParticle:
     @property
     def answer(self) -> str | None:
         """The answer that the text gives, if any; thinking gives none."""
-        return extract_answer(answer_text(self.text, self.thinking_end))
+        text = answer_text(self.text, self.thinking_end)
+        is_ended = self.finish_reason in ("eos", "answer")
+        return extract_answer(text, self.answer_forms, is_ended=is_ended)
 
     @property
     def truncated(self) -> bool:
@@ -124,6 +130,8 @@ class ReasoningParticles:
             been read, None where nothing is read.
         reward_room: for how many tokens the reward has room behind each solution, below zero where
             the solution has outgrown it; None where it is not known.
+        answer_forms: the forms in which answers are looked for, the preferred one first; see
+            `llmsmc.grading.extraction`.
         num_steps: number of texts of each particle.
         num_transitions: number of steps of each particle, blank ones among them, which `max_steps`
             limits.
@@ -151,6 +159,7 @@ class ReasoningParticles:
     transition_ends: Int64[Tensor, "N T"] = None  # type: ignore[assignment]
     reward_room: Int64[Tensor, " N"] | None = _not_saved()
     features: Float[Tensor, "N L F"] | None = _not_saved()
+    answer_forms: tuple[str, ...] = DEFAULT_ANSWER_FORMS
     num_steps: Int64[Tensor, " N"] = _derived()
     num_transitions: Int64[Tensor, " N"] = _derived()
     finished: Bool[Tensor, " N"] = _derived()
@@ -174,6 +183,7 @@ class ReasoningParticles:
         prompt_ids: tuple[int, ...],
         num_particles: int,
         thinking_end: str | None = None,
+        answer_forms: tuple[str, ...] = DEFAULT_ANSWER_FORMS,
     ) -> "ReasoningParticles":
         """Return N particles that have not begun."""
         zeros = torch.zeros(num_particles, dtype=torch.long)
@@ -194,16 +204,19 @@ class ReasoningParticles:
             expert_log_probs=nothing,
             thinking_end=thinking_end,
             transition_ends=nothing.long(),
+            answer_forms=answer_forms,
         )
 
     def check(self) -> None:
         """Check that the parts fit together.
 
         Raises:
-            InputError: there are not N lists of steps, or a number is beyond what it counts.
+            InputError: there are not N lists of steps, a number is beyond what it counts, or a form
+                of answers is not known.
         """
         if self.thinking_end == "":
             raise InputError("Thinking ends with a tag. Got an empty one; accepted: text, or None.")
+        _ = answer_forms(self.answer_forms)
         length, width = self.token_ids.shape[1], self.step_ends.shape[1]
         num_steps = [len(steps) for steps in self.steps]
         if len(num_steps) != len(self) or max(num_steps, default=0) > width:
@@ -273,8 +286,12 @@ class ReasoningParticles:
 
     def answers(self) -> list[str | None]:
         """Return the answer of each particle, equal answers spelt alike."""
+        ended = ((self.finish_codes == EOS) | (self.finish_codes == ANSWER)).tolist()
         found = [
-            extract_answer(answer_text("".join(steps), self.thinking_end)) for steps in self.steps
+            extract_answer(
+                answer_text("".join(steps), self.thinking_end), self.answer_forms, is_ended=is_ended
+            )
+            for steps, is_ended in zip(self.steps, ended, strict=True)
         ]
         classes = equivalence_classes(answer for answer in found if answer is not None)
         return [None if answer is None else classes[answer] for answer in found]
@@ -307,6 +324,7 @@ class ReasoningParticles:
             log_prob=float(self.log_probs[n].sum()),
             proposal_log_prob=float(self.proposal_log_probs[n].sum()),
             thinking_end=self.thinking_end,
+            answer_forms=self.answer_forms,
         )
 
 

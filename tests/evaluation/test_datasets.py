@@ -134,3 +134,51 @@ def test_sample_problems() -> None:
         assert problem == sample_problem(level, seed=3) != sample_problem(level, seed=4)
     with pytest.raises(InputError, match="Got 6; accepted: 1 to 5"):
         datasets.sample_problem(6, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("questions", "limit", "places"),
+    [
+        (None, None, "12345"),
+        (None, 2, "12"),
+        ("3:", None, "345"),
+        (":2", None, "12"),
+        ("2:4", None, "234"),
+        ("2:4", 2, "23"),
+        ("5", None, "5"),
+        (":", None, "12345"),
+        ("4:99", None, "45"),
+    ],
+)
+def test_a_part_of_a_set(
+    questions: str | None, limit: int | None, places: str, tmp_path: Path
+) -> None:
+    """Examples keep their names, and the part the name and the fingerprint of the set."""
+    rows = [{"question": f"{n}?", "answer": n} for n in range(1, 6)]
+    whole = load(written(tmp_path, *rows))
+    part = whole.part(questions, limit)
+    assert [each.id for each in part.examples] == [f"set/{place}" for place in places]
+    assert (part.name, part.fingerprint) == (whole.name, whole.fingerprint)
+
+
+@pytest.mark.parametrize("questions", ["", "0", "0:", "6:", "4:3", "a:", "1:2:3", "-2:", "1.5", 3])
+def test_places_that_are_none(questions: Any, tmp_path: Path) -> None:
+    whole = load(written(tmp_path, *({"question": f"{n}?", "answer": n} for n in range(5))))
+    with pytest.raises(InputError, match="by their places.*of 5; accepted: FIRST:LAST"):
+        whole.part(questions)
+
+
+GSM8K = [
+    ("Janet sells 16 - 3 - 4 = <<16-3-4=9>>9 eggs.\nShe makes $<<9*2=18>>18.\n#### 18", "18"),
+    ("It takes 2/2=<<2/2=1>>1 bolt.\n#### 1,234", "1,234"),
+    ("So $<<5*.5=2.5>>2.5 each\n####-2.5", "-2.5"),
+    ("A line.\r\n#### 70000\r\n", "70000"),
+    ("On one line. #### 3", "3"),
+    ("#### 8 of 10 done\nso <<1+1=2>>2\n#### 2", "2"),
+]
+
+
+@pytest.mark.parametrize(("answer", "reference"), GSM8K)
+def test_answers_as_gsm8k_has_them(answer: str, reference: str, tmp_path: Path) -> None:
+    row = {"question": "a?", "answer": answer, "idx": 0}
+    assert load(written(tmp_path, row)).examples[0].answer == reference

@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ FIELDS = {
     *("id", "question", "answer", "level", "family", "reference", "seed", "correct", "cost"),
     *("probability_correct", "log_evidence", "truncated", "num_steps", "num_particles"),
     *("seconds", "error", "grading", "probability", "selected"),
+    *("num_right", "independent_draws", "why_no_answer", "no_answer"),
 }
 
 
@@ -125,6 +128,57 @@ def test_what_was_not_compared_is_wrong_and_listed() -> None:
         {"id": "b", "grading": "unreadable", "answer": "9^{9^{9^{9}}}", "reference": "7"}
     ]
     assert figures["overall"]["accuracy"] == pytest.approx(1 / 3)
+
+
+def drawn(*answers: str | None, independent: bool = True) -> Any:
+    """Return the run of an algorithm of which these are the answers of the particles."""
+
+    def run(example: Example, seed: int) -> Posterior:
+        found = posterior(answering(*answers), [1] * len(answers))
+        causes = [None if answer else "no_answer" for answer in answers]
+        said = {"independent_draws": independent, "why_no_answer": causes}
+        return replace(found, metadata=said)
+
+    return run
+
+
+def test_coverage_and_pass_at_k() -> None:
+    """The estimate is the share of the choices of k particles that have a right one."""
+    runs = (("7", "8", "7", None, "1"), ("8", "8", "8", "8", "8"), ("7.0", "2", "3", "4", "5"))
+    results = [result_of(EXAMPLE, drawn(*answers), 0) for answers in runs]
+    assert [each["num_right"] for each in results] == [2, 0, 1]
+    failed = result_of(EXAMPLE, failing("gone"), 0)
+    figures = summarize([*results, failed])["overall"]
+    assert figures["coverage"] == 0.5
+    assert figures["coverage_standard_error"] == pytest.approx((0.5 * 0.5 / 4) ** 0.5)
+    assert [each["k"] for each in figures["pass_at_k"]] == [1, 2, 4, 5]
+    for each in figures["pass_at_k"]:
+        shares = [
+            fmean("7" in chosen or "7.0" in chosen for chosen in combinations(answers, each["k"]))
+            for answers in runs
+        ]
+        assert each["estimate"] == pytest.approx(sum(shares) / 4)
+        spread = sum((share - each["estimate"]) ** 2 for share in [*shares, 0.0]) / 4
+        assert each["standard_error"] == pytest.approx((spread / 4) ** 0.5)
+    assert figures["pass_at_k"][0]["estimate"] == pytest.approx((2 / 5 + 1 / 5) / 4)
+
+
+def test_particles_that_are_no_independent_draws_have_coverage_alone() -> None:
+    resampled = result_of(EXAMPLE, drawn("7", "7", independent=False), 0)
+    figures = summarize([resampled, result_of(EXAMPLE, drawn("7", "8"), 0)])["overall"]
+    assert figures["coverage"] == 1.0 and figures["pass_at_k"] == []
+    older = {key: value for key, value in resampled.items() if key != "num_right"}
+    for results in ([older], [older, resampled], [result_of(EXAMPLE, failing("gone"), 0)]):
+        assert summarize(results)["overall"]["coverage"] is None
+
+
+def test_causes_are_counted_by_question_and_by_solution() -> None:
+    runs = (("7", None, None), (None, None, None), ("7", "7", "7"))
+    results = [result_of(EXAMPLE, drawn(*answers), 0) for answers in runs]
+    assert [each["why_no_answer"] for each in results] == [None, "no_answer", None]
+    figures = summarize([*results, result_of(EXAMPLE, right, 0)])["overall"]
+    assert figures["no_answer"] == [{"cause": "no_answer", "questions": 1, "solutions": 5}]
+    assert figures["num_solutions"] == 9 and figures["num_no_answer"] == 1
 
 
 def failing(message: str) -> Any:

@@ -87,6 +87,12 @@ LINES: dict[str, bytes] = {
     "rules that are no truths": line(selected={"mode": 1}),
     "failures in a list": line(cost=GOOD["cost"] | {"failures": ["400"]}),
     "failures that are no numbers": line(cost=GOOD["cost"] | {"failures": {"400": "many"}}),
+    "more right than there are": line(num_right=9),
+    "right below 0": line(num_right=-1),
+    "causes in a list": line(no_answer=["max_steps"]),
+    "more causes than there are": line(no_answer={"max_steps": 4, "no_answer": 1}),
+    "causes below 0": line(no_answer={"max_steps": -1, "no_answer": 1}),
+    "a cause that is a number": line(why_no_answer=3),
     "a cost in part": line(cost={"generated_tokens": 1, "model_calls": 1}),
 }
 

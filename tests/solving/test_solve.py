@@ -1,13 +1,16 @@
 """The one-liner."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import llmsmc
 import llmsmc.solving.solver
 from llmsmc.errors import InputError
+from llmsmc.grading.forms import answer_forms
 from llmsmc.inference import BestOfN, SelfConsistency
 from llmsmc.models import LanguageModel, RewardModel
 from llmsmc.solving.loading import load_reward, loaded
@@ -21,6 +24,7 @@ from tests.models.conftest import (  # noqa: F401 - fixtures
     reward_network,
     tokenizer,
 )
+from tests.solutions import population
 
 QUESTION = "What is 3 + 4?"
 
@@ -80,6 +84,40 @@ def test_the_temperature_of_a_reward_model(
         Settings(reward_calibration=0.0)
     with pytest.raises(InputError, match="Only a reward model that is loaded by its name"):
         load_reward(Settings(reward=reward, reward_calibration=2.0))
+
+
+def test_the_whole_solution_has_a_limit(settings: dict[str, Any]) -> None:
+    posterior = llmsmc.solve(QUESTION, SelfConsistency(4), 0, max_tokens=5, **settings)
+    counts = posterior.particles.num_tokens
+    assert counts.max() == 5 and "length" in {each.finish_reason for each in posterior.particles}
+    longer = llmsmc.solve(QUESTION, SelfConsistency(4), 0, **settings).particles
+    assert longer.num_tokens.max() > 5
+    for n in range(4):  # cut off, and otherwise the same
+        assert torch.equal(
+            posterior.particles.token_ids[n, : counts[n]], longer.token_ids[n, : counts[n]]
+        )
+    with pytest.raises(InputError, match="max_tokens is a count"):
+        Settings(max_tokens=0)
+
+
+def test_answers_are_looked_for_in_the_forms_of_the_settings(settings: dict[str, Any]) -> None:
+    """Only a box ends a solution, where it is among the forms."""
+    text = "The answer is 3.\n\nSo \\boxed{7}.\n\nNo, 8.\n\n"
+    for forms, answer, ended in (
+        ("boxed,hashes", "7", True),
+        (("phrase", "boxed"), "3", True),
+        ("last-number, phrase", "3", False),
+    ):
+        chosen = Settings(**settings, answer_forms=forms)
+        model = reasoning(QUESTION, chosen, SelfConsistency(1))
+        assert model._nothing(2).answer_forms == answer_forms(forms)
+        assert model._sampler.finish_reasons.stop_at_answer is ended
+        texts = population([[each + "\n\n" for each in text.split("\n\n")[:-1]]], num_cut_off=1)
+        particles = replace(texts, answer_forms=model._nothing(1).answer_forms)
+        assert particles.answers() == [answer] == [particles[0].answer]
+    assert chosen.config()["answer_forms"] == "last-number,phrase"
+    with pytest.raises(InputError, match="Got 'box'; accepted: one or several of boxed"):
+        Settings(answer_forms="box")
 
 
 def test_settings_that_do_not_exist(settings: dict[str, Any]) -> None:
