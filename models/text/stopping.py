@@ -54,6 +54,31 @@ class Automaton(Protocol):
         ...
 
 
+@runtime_checkable
+class Resumable(Protocol):
+    """An automaton whose next step begins in a state that depends on the text before it."""
+
+    def restart(self, states: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """Return the states at the start of the next step, given those at the end of one."""
+        ...
+
+    def behind(
+        self, token_ids: Int[Tensor, "B L"], num_tokens: Int[Tensor, " B"]
+    ) -> Int[Tensor, " B"]:
+        """Return the states at the start of a step behind the tokens of each row.
+
+        Rows are padded on the right.
+        """
+        ...
+
+
+def restarted(automaton: Automaton, states: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+    """Return the states at the start of the next step, given those at the end of one."""
+    if isinstance(automaton, Resumable):
+        return automaton.restart(states)
+    return automaton.start(len(states))
+
+
 @dataclass(frozen=True, eq=False)
 class StepAutomaton:
     """A compiled rule: `table[state, token_id]` is the next state.
@@ -155,8 +180,12 @@ class Delimiter:
 
     def automaton(self, pieces: list[bytes]) -> StepAutomaton:
         """Return the automaton, from the transitions for single bytes."""
-        bytewise = _delimiter_transitions(self.text.encode())
+        bytewise = self.transitions()
         return StepAutomaton(tokenwise(bytewise, pieces), accept=len(bytewise) - 1)
+
+    def transitions(self) -> np.ndarray:
+        """Return the next state for each state and byte, [S, 256]; the last one: complete."""
+        return _delimiter_transitions(self.text.encode())
 
 
 @dataclass(frozen=True)
@@ -202,7 +231,7 @@ class _Match(NamedTuple):
 
     Attributes:
         count: parts read.
-        is_return: whether the last byte is a carriage return, to whose line end a line feed belongs.
+        is_return: whether the last byte is a carriage return; a line feed belongs to it.
         is_inner: whether something other than white space and delimiters stands before it.
     """
 

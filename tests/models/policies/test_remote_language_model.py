@@ -25,6 +25,7 @@ from llmsmc.inference import (
 )
 from llmsmc.models import (
     LanguageModel,
+    OutsideFences,
     Reasoning,
     RegularExpression,
     RemoteLanguageModel,
@@ -32,8 +33,10 @@ from llmsmc.models import (
     WholeAnswer,
     WithoutText,
 )
+from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.policies.decoding.requests import StepRequest, UniformTable
 from llmsmc.models.servers import client
-from llmsmc.models.text.stopping import Automaton, Delimiter, StepAutomaton, StepRule
+from llmsmc.models.text.stopping import LENGTH, STOP, Automaton, Delimiter, StepAutomaton, StepRule
 from llmsmc.models.text.thinking import ThinkingRule
 from llmsmc.results.summary import warnings
 from tests.models.servers.fake_servers import FakeServer, Fault, Json, serving
@@ -604,3 +607,25 @@ def test_a_delimiter_at_the_limit_of_tokens(remote: Remotes) -> None:
     for particle in particles:
         if len(particle.token_ids) == 3 and particle.finish_reason != "eos":
             assert particle.finish_reason == "length"
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, None])
+def test_steps_that_begin_within_a_block(
+    remote: Remotes, local: LanguageModel, engine: str | None
+) -> None:
+    """A step that has been cut off within a block does not mislead the next one."""
+    policy = local if engine is None else remote(engine)[0]
+    prompt, block = local.prompt_ids(QUESTION), local.tokens.encode("```\n1")
+    drawn, _ = policy.sample_step(
+        StepRequest(
+            prompt,
+            torch.tensor([block, block]),
+            torch.tensor([len(block), 0]),
+            CacheRows.none(2),
+            rule=OutsideFences(RegularExpression("[^`]")),
+            max_tokens=4,
+            uniforms=UniformTable(2, torch.Generator().manual_seed(3)),
+        )
+    )
+    assert drawn.stop_reasons.tolist() == [LENGTH, STOP]
+    assert drawn.num_tokens.tolist() == [4, 1]
