@@ -8,6 +8,7 @@ from llmsmc import __version__
 from llmsmc.cli.ablate import ablate
 from llmsmc.cli.errors import LineErrors
 from llmsmc.cli.evaluate import evaluate
+from llmsmc.cli.inspect import inspect
 from llmsmc.cli.solve import solve
 from llmsmc.cli.train import train
 
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command("solve")(solve)
 app.command("eval")(evaluate)
+app.command("inspect")(inspect)
 app.command("ablate")(ablate)
 app.command("train")(train)
 
