@@ -11,7 +11,6 @@ _IGNORED: Final = re.compile(
     "\U000e0100-\U000e01ef]"
 )
 _KEPT: Final = frozenset("\n\t")
-_RETURN: Final = re.compile("\r\n?")
 _ESCAPES: Final = str.maketrans({"\n": r"\n", "\r": r"\r", "\t": r"\t"})
 
 
@@ -20,14 +19,14 @@ def printable(text: str) -> str:
 
     Invisible are control characters, characters that turn the direction of writing or have no
     width, characters that displays ignore, line separators, surrogates and unassigned characters.
-    Spaces, line breaks and tabs stay, and all line ends with a carriage return are line breaks.
+    Spaces, line breaks and tabs stay; a carriage return with a line feed is a line break.
 
     >>> printable("a\x1b[31m, \u202eb\r\n")
     'a\\x1b[31m, \\u202eb\n'
     """
     if text.isprintable() and not _IGNORED.search(text):
         return text
-    text = _RETURN.sub("\n", text)
+    text = text.replace("\r\n", "\n")
     return "".join(c if _is_seen(c) else c.encode("unicode_escape").decode() for c in text)
 
 
