@@ -46,14 +46,14 @@ class _Cut:
     """A solution in steps.
 
     Attributes:
-        ends: the number of tokens behind each step.
-        by_rule: the steps that the rule has ended: the first so many.
+        ends: the number of tokens behind each step; one that is blank belongs to that before.
+        completed: the same for the steps that the rule has ended, blank ones included.
         is_ended: whether the last one has ended by itself.
         answer: of the solution, as far as it goes.
     """
 
     ends: tuple[int, ...]
-    by_rule: int
+    completed: tuple[int, ...]
     is_ended: bool
     answer: str | None
 
@@ -87,7 +87,7 @@ def cut_report(
         sizes = [end - start for start, end in zip((0, *cut.ends), cut.ends, strict=False)]
         lengths += sizes
         ended += sizes if cut.is_ended else sizes[:-1]
-        last_ids.update(solution.token_ids[end - 1] for end in cut.ends[: cut.by_rule])
+        last_ids.update(solution.token_ids[end - 1] for end in cut.completed)
     return RuleReport(
         rule=name,
         num_steps=len(lengths),
@@ -143,18 +143,25 @@ def _cut(
     def answer(end: int) -> str | None:
         return extract_answer(answer_text(text(0, end), thinking_end))
 
+    ends, start = list[int](), 0
+
+    def add(end: int) -> None:
+        nonlocal start
+        if text(start, end).strip():
+            ends.append(end)
+            start = end
+        elif ends:
+            ends[-1] = start = end
+
     for number, end in enumerate(completed, start=1):
+        add(end)
         if gives_answer(answer_text(text(0, end), thinking_end)):
-            return _Cut(tuple(completed[:number]), number, True, answer(end))
+            return _Cut(tuple(ends), tuple(completed[:number]), True, answer(end))
     last, size = completed[-1] if completed else 0, len(solution.token_ids)
     end = min(size, last + max_tokens_per_step)
-    is_ended = end == size and solution.is_ended
-    ends = list(completed)
-    if is_ended and ends and not text(last, end).strip():  # the end of the text alone is no step
-        ends[-1] = end
-    elif last < end:
-        ends.append(end)
-    return _Cut(tuple(ends), len(completed), is_ended or last == end, answer(end))
+    add(end)
+    is_ended = last == end or (end == size and solution.is_ended)
+    return _Cut(tuple(ends), tuple(completed), is_ended, answer(end))
 
 
 def _reads_text(rule: StepRule) -> bool:
@@ -175,7 +182,7 @@ def _straddling(
     is_start, is_end = list[list[bool]](), list[list[bool]]()
     for solution, cut in zip(solutions, cuts, strict=True):
         pieces = [tokens.pieces[token_id] for token_id in solution.token_ids]
-        ends = {*cut.ends[: cut.by_rule]}
+        ends = {*cut.completed}
         rows.append([byte for piece in pieces for byte in piece])
         is_start.append([place == 0 for piece in pieces for place in range(len(piece))])
         is_end.append(

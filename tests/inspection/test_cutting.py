@@ -62,7 +62,8 @@ def test_blocks_of_code() -> None:
     text = "Run:|\n\n|```|py\n|a|\n\n|b|\n|```|\n\n|Done"
     assert cut(r"\n\n", text).num_steps == 4
     assert cut(r"fences:\n\n", text).num_steps == 3
-    assert cut(r"fences:\n\n", "Run.\n\n```|\n\n|```|\n|So").straddling == 1
+    report = cut(r"fences:\n\n", "Run.\n\n```|\n\n|```|\n|So")
+    assert (report.num_steps, report.straddling, report.endings) == (2, 0, (("\n", 1),))
 
 
 @pytest.mark.parametrize("rule", [r"\n\n", r"fences:\n\n", r"\n", "regex:[a-m]", "tokens:7"])

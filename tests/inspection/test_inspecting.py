@@ -102,5 +102,5 @@ def test_the_command(command: Command, policy_folder: Path) -> None:  # noqa: F8
     [["no/such/folder"], ["--step", "regex:("], ["--questions", "no.jsonl"], ["--samples", "0"]],
 )
 def test_misuse(command: Command, policy_folder: Path, wrong: list[str]) -> None:  # noqa: F811
-    policy = [] if wrong[0].startswith("no") else [policy_folder]
-    error_line(command("inspect", *policy, *wrong))
+    named = [] if wrong[0].startswith("no") else [policy_folder]
+    error_line(command("inspect", *named, *wrong))
