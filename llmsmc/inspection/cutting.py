@@ -22,7 +22,7 @@ from llmsmc.models.reasoning.particles import answer_text
 from llmsmc.models.text.fences import OutsideFences
 from llmsmc.models.text.regular_expression import RegularExpression
 from llmsmc.models.text.stopping import Automaton, Delimiter, StepRule, restarted
-from llmsmc.models.text.vocabulary import Vocabulary
+from llmsmc.models.text.vocabulary import SpelledVocabulary
 
 _BYTES: Final = [bytes([byte]) for byte in range(256)]
 _MAX_ENDINGS: Final = 3
@@ -61,7 +61,7 @@ class _Cut:
 def cut_report(
     name: str,
     rule: StepRule,
-    tokens: Vocabulary,
+    tokens: SpelledVocabulary,
     solutions: Sequence[Written],
     max_tokens_per_step: int,
     thinking_end: str | None = None,
@@ -131,7 +131,7 @@ def _completed(
 def _cut(
     solution: Written,
     completed: Sequence[int],
-    tokens: Vocabulary,
+    tokens: SpelledVocabulary,
     max_tokens_per_step: int,
     thinking_end: str | None,
 ) -> _Cut:
@@ -172,7 +172,7 @@ def _reads_text(rule: StepRule) -> bool:
 
 
 def _straddling(
-    rule: StepRule, tokens: Vocabulary, solutions: Sequence[Written], cuts: Sequence[_Cut]
+    rule: StepRule, tokens: SpelledVocabulary, solutions: Sequence[Written], cuts: Sequence[_Cut]
 ) -> int:
     """Return how many steps end within a token that has text behind the end.
 

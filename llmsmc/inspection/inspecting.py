@@ -20,6 +20,7 @@ from llmsmc.models.batching.shared import SharedLanguageModel
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.text.thinking import Thinking
+from llmsmc.models.text.vocabulary import SpelledVocabulary
 from llmsmc.solving.step_notation import parse_step
 
 MAX_TOKENS: Final = 512
@@ -76,7 +77,13 @@ def inspect_policy(
             f"A policy is asked something, and cut by some rule. Got {len(asked)} questions and "
             f"{len(compiled)} rules; accepted: one or more of each."
         )
-    shared = SharedLanguageModel(policy) if isinstance(policy, LanguageModel) else policy
+    tokens = policy.tokens
+    if not isinstance(tokens, SpelledVocabulary):
+        raise InputError(
+            f"An inspection shows how tokens are spelled. Got {policy.name}, whose vocabulary does "
+            "not say; accepted: a vocabulary with `pieces` and `spelled`."
+        )
+    shared: Policy = SharedLanguageModel(policy) if isinstance(policy, LanguageModel) else policy
     models = [
         Reasoning(
             shared,
@@ -111,20 +118,20 @@ def inspect_policy(
             solutions.append(Solution(number, particle.text, len(ids), is_ended, answer, is_right))
     thinking_end = None if thinking is None else thinking.closing
     reports = tuple(
-        cut_report(name, rule, policy.tokens, written, max_tokens_per_step, thinking_end)
+        cut_report(name, rule, tokens, written, max_tokens_per_step, thinking_end)
         for name, rule in compiled.items()
     )
     advice, remarks = proposals(
         reports, solutions, system, max_tokens, _takes_system(policy, asked[0].text, thinking)
     )
     prompt_ids = models[0].prompt_ids
-    names = {id: token for token, id in policy.tokens.ids.items()}
+    names = {id: token for token, id in tokens.ids.items()}
     return Inspection(
         policy=policy.name,
         context_length=policy.context_length,
         ends={id: names.get(id, "") for id in policy.eos_ids},
         system=system,
-        prompt=policy.tokens.spelled(prompt_ids),
+        prompt=tokens.spelled(prompt_ids),
         prompt_tokens=len(prompt_ids),
         temperature=float(temperature),
         max_tokens=max_tokens,

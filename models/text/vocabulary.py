@@ -30,15 +30,6 @@ class Vocabulary(Protocol):
         """The tokens that are left out of texts."""
         ...
 
-    @property
-    def pieces(self) -> list[bytes]:
-        """The bytes of each id; special tokens have none."""
-        ...
-
-    def spelled(self, token_ids: Iterable[int]) -> str:
-        """Return the text of the ids, special tokens included as they are written."""
-        ...
-
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the ids of a text, with nothing put around it."""
         ...
@@ -53,6 +44,20 @@ class Vocabulary(Protocol):
 
     def mask(self, constraint: Constraint) -> TokenMask:
         """Return the constraint compiled for these tokens."""
+        ...
+
+
+@runtime_checkable
+class SpelledVocabulary(Vocabulary, Protocol):
+    """A vocabulary that also shows how its tokens are spelled."""
+
+    @property
+    def pieces(self) -> list[bytes]:
+        """The bytes of each id; special tokens have none."""
+        ...
+
+    def spelled(self, token_ids: Iterable[int]) -> str:
+        """Return the text of the ids, special tokens included as they are written."""
         ...
 
 
