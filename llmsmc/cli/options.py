@@ -249,7 +249,7 @@ OF_REASONING: Final = (
         "step",
         "RULE",
         r"Where a step ends: behind a delimiter such as '\n\n', behind a match of "
-        r"'regex:[.!?]\s', or after 'tokens:64'; 'fences:' before a rule keeps fenced blocks of code "
+        r"'regex:[.!?]\s', or after 'tokens:64'; 'fences:' before a rule keeps fenced blocks "
         f"whole; or a rule of your own as {FORM}.",
         str,
         defaults.DEFAULT_STEP_TEXT,
