@@ -87,6 +87,7 @@ def _chosen(rules: Sequence[RuleReport], solutions: Sequence[Solution]) -> tuple
         if has_fences and any(other.rule == f"fences:{rule.rule}" for other in rules):
             continue
         candidates.append(rule)
+    candidates = candidates or list(rules)
     fitting = [
         rule for rule in candidates if rule.mean_steps >= MIN_STEPS and rule.ended >= MIN_ENDED
     ]

@@ -42,6 +42,7 @@ def proposed(
         ([rule(r"\n\n", 5), rule(r"fences:\n\n", 4)], "a", r"\n\n"),
         ([rule(r"\n\n", 5), rule(r"fences:\n\n", 4)], "a\n```py\n1\n```", r"fences:\n\n"),
         ([rule(r"\n\n", 1, 0.5), rule(r"\n", 1, 0.9)], "a", r"\n"),
+        ([rule(r"fences:\n\n", 3)], "a", r"fences:\n\n"),
     ],
 )
 def test_which_rule_is_proposed(rules: list[RuleReport], text: str, chosen: str) -> None:
