@@ -48,13 +48,14 @@ class _Cut:
     Attributes:
         ends: the number of tokens behind each step; one that is blank belongs to that before.
         completed: the same for the steps that the rule has ended, blank ones included.
-        is_ended: whether the last one has ended by itself.
+        is_ended: whether the last one has ended by itself; None where the limit of the drawing cut
+            it off, of which a run with the rule knows nothing.
         answer: of the solution, as far as it goes.
     """
 
     ends: tuple[int, ...]
     completed: tuple[int, ...]
-    is_ended: bool
+    is_ended: bool | None
     answer: str | None
 
 
@@ -81,12 +82,13 @@ def cut_report(
         _cut(solution, ends, tokens, max_tokens_per_step, thinking_end)
         for solution, ends in zip(solutions, completed, strict=True)
     ]
-    lengths, ended = list[int](), list[int]()
+    lengths, ended, num_known = list[int](), list[int](), 0
     last_ids = Counter[int]()
     for solution, cut in zip(solutions, cuts, strict=True):
         sizes = [end - start for start, end in zip((0, *cut.ends), cut.ends, strict=False)]
         lengths += sizes
         ended += sizes if cut.is_ended else sizes[:-1]
+        num_known += len(sizes) - (cut.is_ended is None)
         last_ids.update(solution.token_ids[end - 1] for end in cut.completed)
     return RuleReport(
         rule=name,
@@ -95,7 +97,7 @@ def cut_report(
         most_steps=max(len(cut.ends) for cut in cuts),
         median_tokens=float(median(lengths)) if lengths else 0.0,
         longest=max(ended, default=0),
-        ended=len(ended) / len(lengths) if lengths else 1.0,
+        ended=len(ended) / num_known if num_known else 1.0,
         answered=sum(cut.answer is not None for cut in cuts) / len(cuts),
         straddling=_straddling(rule, tokens, solutions, cuts) if _reads_text(rule) else None,
         endings=tuple(
@@ -160,7 +162,9 @@ def _cut(
     last, size = completed[-1] if completed else 0, len(solution.token_ids)
     end = min(size, last + max_tokens_per_step)
     add(end)
-    is_ended = last == end or (end == size and solution.is_ended)
+    is_ended: bool | None = last == end or (end == size and solution.is_ended)
+    if not is_ended and end - last < max_tokens_per_step:
+        is_ended = None
     return _Cut(tuple(ends), tuple(completed), is_ended, answer(end))
 
 

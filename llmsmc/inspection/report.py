@@ -52,7 +52,8 @@ class RuleReport:
         median_tokens: the median length of a step in tokens.
         longest: the tokens of the longest step that has ended by itself; 0 if none has.
         ended: the share of steps that have ended by themselves: where the rule says, or with the
-            text. The others were cut off by a limit.
+            text. The others were cut off by the limit of a step; steps that the limit of the whole
+            solution cut off are left out.
         answered: the share of solutions with an answer.
         straddling: the number of steps whose last token has text behind the end of the step, which
             then belongs to this step; None for a rule that does not read text.

@@ -54,7 +54,7 @@ def test_solutions_end_with_their_answer_or_where_a_step_is_cut_off() -> None:
     assert cut(r"\n\n", text).most_steps == 2 and cut(r"\n\n", text).answered == 1.0
     report = cut(r"\n\n", "a|b|c|\n\n|d", "a|\n\n|b|c|d|e", limit=3)
     assert (report.num_steps, report.ended, report.longest) == (3, 1 / 3, 2)
-    assert cut(r"\n\n", "a|\n\n|b", ended=False).ended == 0.5
+    assert cut(r"\n\n", "a|\n\n|b", ended=False).ended == 1.0  # the limit is no limit of a step
     assert cut("tokens:2", "a|b|c|d").straddling is None
 
 
