@@ -36,7 +36,16 @@ from llmsmc.models import (
 from llmsmc.models.caches.row_cache import CacheRows
 from llmsmc.models.policies.decoding.requests import StepRequest, UniformTable
 from llmsmc.models.servers import client
-from llmsmc.models.text.stopping import LENGTH, STOP, Automaton, Delimiter, StepAutomaton, StepRule
+from llmsmc.models.text.fences import FencedAutomaton
+from llmsmc.models.text.stopping import (
+    EOS,
+    LENGTH,
+    STOP,
+    Automaton,
+    Delimiter,
+    StepAutomaton,
+    StepRule,
+)
 from llmsmc.models.text.thinking import ThinkingRule
 from llmsmc.results.summary import warnings
 from tests.models.servers.fake_servers import FakeServer, Fault, Json, serving
@@ -616,16 +625,28 @@ def test_steps_that_begin_within_a_block(
     """A step that has been cut off within a block does not mislead the next one."""
     policy = local if engine is None else remote(engine)[0]
     prompt, block = local.prompt_ids(QUESTION), local.tokens.encode("```\n1")
+    rows, counts = torch.tensor([block] * 16), torch.tensor([len(block), 0] * 8)
+    rule = OutsideFences(RegularExpression("."))
     drawn, _ = policy.sample_step(
         StepRequest(
             prompt,
-            torch.tensor([block, block]),
-            torch.tensor([len(block), 0]),
-            CacheRows.none(2),
-            rule=OutsideFences(RegularExpression("[^`]")),
+            rows,
+            counts,
+            CacheRows.none(16),
+            rule=rule,
             max_tokens=4,
-            uniforms=UniformTable(2, torch.Generator().manual_seed(3)),
+            uniforms=UniformTable(16, torch.Generator().manual_seed(3)),
         )
     )
-    assert drawn.stop_reasons.tolist() == [LENGTH, STOP]
-    assert drawn.num_tokens.tolist() == [4, 1]
+    automaton = local.tokens.automaton(rule)
+    assert isinstance(automaton, FencedAutomaton)
+    states, is_within = automaton.behind(rows, counts), torch.tensor([True, False] * 8)
+    assert automaton.inside(states).tolist() == is_within.tolist()
+    reasons, lengths = drawn.stop_reasons, drawn.num_tokens
+    assert (reasons[is_within] == LENGTH).any() and (reasons[~is_within] == STOP).any()
+    for position, ids in enumerate(drawn.token_ids.T):
+        states = automaton.advance(states, ids)
+        complete = automaton.complete(states)
+        assert not (complete & (lengths > position + 1)).any()
+        last = (lengths == position + 1) & (reasons != EOS)
+        assert torch.equal(complete[last], reasons[last] == STOP)
