@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from llmsmc.errors import NumericalError as NumericalError
     from llmsmc.evaluation.evaluating import Evaluation as Evaluation
     from llmsmc.evaluation.evaluating import evaluate as evaluate
+    from llmsmc.inspection import Inspection as Inspection
+    from llmsmc.inspection import inspect_policy as inspect_policy
     from llmsmc.models.batching.scheduler import run_together as run_together
     from llmsmc.results.posterior import Posterior as Posterior
     from llmsmc.solving.solver import solve as solve
@@ -33,6 +35,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.errors": ["DegenerateWeightsError", "InputError", "LlmsmcError", "NumericalError"],
         "llmsmc.core.history": ["StepRecord"],
         "llmsmc.evaluation.evaluating": ["Evaluation", "evaluate"],
+        "llmsmc.inspection": ["Inspection", "inspect_policy"],
         "llmsmc.results.posterior": ["Posterior"],
         "llmsmc.models.batching.scheduler": ["run_together"],
         "llmsmc.solving.solver": ["solve", "solve_many"],

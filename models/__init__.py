@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from llmsmc.models.text.constraint import WithoutText as WithoutText
     from llmsmc.models.text.constraint import WithoutTokens as WithoutTokens
+    from llmsmc.models.text.fences import OutsideFences as OutsideFences
     from llmsmc.models.text.regular_expression import RegularExpression as RegularExpression
     from llmsmc.models.text.stopping import WholeAnswer as WholeAnswer
     from llmsmc.models.text.thinking import Thinking as Thinking
@@ -47,6 +48,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.models.state_space.linear_gaussian": ["LinearGaussian"],
         "llmsmc.models.pyro.pyro_model": ["PyroModel"],
         "llmsmc.models.reasoning.model": ["Reasoning"],
+        "llmsmc.models.text.fences": ["OutsideFences"],
         "llmsmc.models.text.regular_expression": ["RegularExpression"],
         "llmsmc.models.policies.remote_language_model": ["RemoteLanguageModel"],
         "llmsmc.models.rewards.remote_reward_model": ["RemoteRewardModel"],

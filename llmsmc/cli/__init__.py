@@ -8,6 +8,7 @@ from llmsmc import __version__
 from llmsmc.cli.ablate import ablate
 from llmsmc.cli.errors import LineErrors
 from llmsmc.cli.evaluate import evaluate
+from llmsmc.cli.inspect import inspect
 from llmsmc.cli.show import show
 from llmsmc.cli.solve import solve
 from llmsmc.cli.train import train
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command("solve")(solve)
 app.command("eval")(evaluate)
 app.command("show")(show)
+app.command("inspect")(inspect)
 app.command("ablate")(ablate)
 app.command("train")(train)
 

@@ -4,11 +4,14 @@ import contextlib
 import io
 import sys
 from collections.abc import Iterator
+from typing import Final
 
 from rich.console import Console
 from rich.text import Text
 
 from llmsmc.storage.characters import printable
+
+TAB: Final = 4  # columns
 
 
 def results() -> Console:
@@ -38,8 +41,12 @@ def waiting(what: str) -> Iterator[None]:
 
 
 def foreign(text: str, style: str = "") -> Text:
-    """Return text that others wrote, without markup and without control characters."""
-    return Text(printable(text), style=style)
+    """Return text that others wrote, without markup and without control characters.
+
+    Tabs become the spaces that they stand for, which a column of a table can be made wide enough
+    for.
+    """
+    return Text(printable(text).expandtabs(TAB), style=style)
 
 
 def _console(to_errors: bool) -> Console:

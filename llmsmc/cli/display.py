@@ -56,17 +56,17 @@ def report(
     count = posterior.num_particles
     particles = "1 particle" if count == 1 else f"{count} particles"
     parts: list[RenderableType] = [
-        _heading("Answer", f"{algorithm} ({posterior.guarantee}), {particles}, seed {seed}"),
+        heading("Answer", f"{algorithm} ({posterior.guarantee}), {particles}, seed {seed}"),
         answer_table(estimates),
-        _heading("Best solution", _remark(best)),
+        heading("Best solution", _remark(best)),
         solution_table(best.steps, best.rewards, verdicts),
     ]
     if reference is not None:
-        parts += [_heading("Truth"), _truth(estimates, reference, verdicts)]
-    parts += [_heading("Evidence and cost"), cost_table(posterior, loading_seconds, reward)]
+        parts += [heading("Truth"), _truth(estimates, reference, verdicts)]
+    parts += [heading("Evidence and cost"), cost_table(posterior, loading_seconds, reward)]
     warnings = [*summary.warnings(posterior), *_missing_answers(causes, count)]
     if warnings:
-        parts += [_heading("Warnings"), *(_warning(text) for text in warnings)]
+        parts += [heading("Warnings"), *(_warning(text) for text in warnings)]
     return Group(*parts)
 
 
@@ -181,7 +181,8 @@ def bar(share: float, width: int = BAR_WIDTH) -> ProgressBar:
     )
 
 
-def _heading(title: str, remark: str = "") -> RenderableType:
+def heading(title: str, remark: str = "") -> RenderableType:
+    """Return the heading of a part, with a remark behind it."""
     text = Text(f"\n{title}", style="bold")
     if remark:
         text.append(f"  {remark}", style="not bold dim")

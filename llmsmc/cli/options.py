@@ -257,7 +257,8 @@ OF_REASONING: Final = (
         "step",
         "RULE",
         r"Where a step ends: behind a delimiter such as '\n\n', behind a match of "
-        rf"'regex:[.!?]\s', or after 'tokens:64'; or a rule of your own as {FORM}.",
+        r"'regex:[.!?]\s', or after 'tokens:64'; 'fences:' before a rule keeps fenced blocks "
+        f"whole; or a rule of your own as {FORM}.",
         str,
         defaults.DEFAULT_STEP_TEXT,
     ),

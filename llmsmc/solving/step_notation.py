@@ -1,9 +1,9 @@
 r"""Step rules as they are written on the command line and in files.
 
-`\n\n` is a delimiter, with the escapes `\n`, `\t` and `\\`; `regex:[.!?]\s` a regular expression,
-unchanged; `tokens:64` a number of tokens; `package.module:NAME` a rule of one's own, and
-`rule:NAME` a rule of an installed package. A delimiter that looks like one of these forms is
-written as a regular expression.
+`\n\n` is a delimiter, with the escapes `\n`, `\r`, `\t` and `\\`; `regex:[.!?]\s` a regular
+expression, unchanged; `tokens:64` a number of tokens; `package.module:NAME` a rule of one's own,
+and `rule:NAME` a rule of an installed package. `fences:` before any of these keeps fenced blocks
+whole. A delimiter that looks like one of these forms is written as a regular expression.
 """
 
 import re
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from llmsmc.errors import InputError
+from llmsmc.models.text.fences import OutsideFences
 from llmsmc.models.text.regular_expression import RegularExpression
 from llmsmc.models.text.stopping import Automaton, Delimiter, StepRule, TokenCount, step_rule
 from llmsmc.models.text.thinking import Thinking
 from llmsmc.registry import STEP_RULES, defined_at, is_reference
 
-_ESCAPES: Final = {"\\n": "\n", "\\t": "\t", "\\\\": "\\"}
-_REGEX, _TOKENS, _RULE = "regex:", "tokens:", "rule:"
+_ESCAPES: Final = {"\\n": "\n", "\\r": "\r", "\\t": "\t", "\\\\": "\\"}
+_REGEX, _TOKENS, _RULE, _FENCES = "regex:", "tokens:", "rule:", "fences:"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def parse_step(text: str) -> StepRule:
     Raises:
         InputError: it is none of these forms, or there is no such rule.
     """
+    if text.startswith(_FENCES):
+        return OutsideFences(parse_step(text.removeprefix(_FENCES)))
     if text.startswith(_REGEX):
         return RegularExpression(text.removeprefix(_REGEX))
     if text.startswith(_RULE):
@@ -67,7 +70,7 @@ def parse_step(text: str) -> StepRule:
         return TokenCount(int(number))
     if is_reference(text):
         return NamedRule(text)
-    return Delimiter(re.sub(r"\\[nt\\]", lambda found: _ESCAPES[found[0]], text))
+    return Delimiter(re.sub(r"\\[nrt\\]", lambda found: _ESCAPES[found[0]], text))
 
 
 def parse_thinking(
@@ -97,11 +100,14 @@ def step_text(step: str | int | StepRule) -> str:
     """
     match step_rule(step):
         case Delimiter(text):
-            return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
+            escapes = {value: written for written, value in _ESCAPES.items()}
+            return "".join(escapes.get(character, character) for character in text)
         case TokenCount(count):
             return f"{_TOKENS}{count}"
         case RegularExpression(pattern):
             return f"{_REGEX}{pattern}"
+        case OutsideFences(rule):
+            return f"{_FENCES}{step_text(rule)}"
         case NamedRule(name):
             return name if is_reference(name) else f"{_RULE}{name}"
         case rule:

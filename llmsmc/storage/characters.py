@@ -11,6 +11,7 @@ _IGNORED: Final = re.compile(
     "\U000e0100-\U000e01ef]"
 )
 _KEPT: Final = frozenset("\n\t")
+_ESCAPES: Final = str.maketrans({"\n": r"\n", "\r": r"\r", "\t": r"\t"})
 
 
 def printable(text: str) -> str:
@@ -18,14 +19,24 @@ def printable(text: str) -> str:
 
     Invisible are control characters, characters that turn the direction of writing or have no
     width, characters that displays ignore, line separators, surrogates and unassigned characters.
-    Spaces, line breaks and tabs stay.
+    Spaces, line breaks and tabs stay; a carriage return with a line feed is a line break.
 
-    >>> printable("a\x1b[31m, \u202eb")
-    'a\\x1b[31m, \\u202eb'
+    >>> printable("a\x1b[31m, \u202eb\r\n")
+    'a\\x1b[31m, \\u202eb\n'
     """
     if text.isprintable() and not _IGNORED.search(text):
         return text
+    text = text.replace("\r\n", "\n")
     return "".join(c if _is_seen(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def escaped(text: str) -> str:
+    r"""Return the text on a single line, line breaks and tabs written out like the rest.
+
+    >>> escaped("So:\r\n\tx \\neq 1\x07")
+    'So:\\r\\n\\tx \\neq 1\\x07'
+    """
+    return printable(text.translate(_ESCAPES))
 
 
 def one_line(text: str, length: int | None = None) -> str:

@@ -41,7 +41,8 @@ from llmsmc.models.servers.engine import Capabilities, ScoringEngine
 from llmsmc.models.servers.probe import probe
 from llmsmc.models.servers.rows import Limits, PendingStep, draw_rows
 from llmsmc.models.text.chat import prompt_ids
-from llmsmc.models.text.stopping import CountAutomaton, StepAutomaton, StepRule
+from llmsmc.models.text.fences import FencedAutomaton
+from llmsmc.models.text.stopping import CountAutomaton, Resumable, StepAutomaton, StepRule
 from llmsmc.models.text.thinking import Thinking
 from llmsmc.models.text.vocabulary import TokenizerVocabulary, eos_ids_of
 
@@ -173,9 +174,10 @@ class RemoteLanguageModel:
             what = "steps that begin within something, or in which tokens are forced"
             raise missing(what, self.capabilities, self.address, "a LanguageModel")
         self.check(Demands(rule=request.rule, temperature=request.temperature))
+        automaton = self._followed(request.rule)
         limits = Limits.of(
             request.rule,
-            self._followed(request.rule),
+            automaton,
             self.tokens.pieces,
             self.eos_ids,
             request.max_tokens,
@@ -183,12 +185,16 @@ class RemoteLanguageModel:
             whole=self.whole_answers_only,
             log_probs=self.capabilities.log_probs is not None,
         )
+        starts = automaton.start(len(request))
+        if isinstance(automaton, Resumable):
+            starts = automaton.behind(request.token_ids, request.num_tokens)
         rows = [
-            PendingStep(ids, room, seed)
-            for ids, room, seed in zip(
+            PendingStep(ids, room, seed, start)
+            for ids, room, seed, start in zip(
                 _texts(request),
                 request.room(self.context_length).tolist(),
                 self._seeds(request.uniforms, request.numbers),
+                starts.tolist(),
                 strict=True,
             )
         ]
@@ -245,14 +251,14 @@ class RemoteLanguageModel:
         cost += Cost.of_failures(failed[ids] for ids in texts if ids in failed)
         return TokenScores(log_probs, log_probs, CacheRows.none(len(rows))), cost
 
-    def _followed(self, rule: StepRule) -> StepAutomaton | CountAutomaton:
+    def _followed(self, rule: StepRule) -> StepAutomaton | CountAutomaton | FencedAutomaton:
         """Return the rule compiled to what can be followed beside a server.
 
         Raises:
             InputError: it is compiled to something else.
         """
         automaton = self.tokens.automaton(rule)
-        if isinstance(automaton, StepAutomaton | CountAutomaton):
+        if isinstance(automaton, StepAutomaton | CountAutomaton | FencedAutomaton):
             return automaton
         what = f"steps that end where {type(rule).__name__} says"
         accepted = "a rule whose automaton is a StepAutomaton or a CountAutomaton"

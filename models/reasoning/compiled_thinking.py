@@ -40,13 +40,16 @@ class CompiledThinking:
         assert isinstance(automaton, ThinkingAutomaton)
         return automaton
 
-    def step(self, num_tokens: Tensor, steps: Steps) -> tuple[Tensor, ForcedTokens | None]:
+    def step(self, particles: ReasoningParticles) -> tuple[Tensor, ForcedTokens | None]:
         """Return the automaton states at which steps begin, and the tokens that are forced."""
-        is_open = self._is_open(steps)
-        starts, budget = self.automaton.starts(is_open), self.thinking.max_tokens
+        is_open, lengths = self._is_open(particles.steps), particles.num_tokens
+        automaton, budget = self.automaton, self.thinking.max_tokens
+        starts = automaton.starts(is_open)
+        if automaton.resumes:
+            starts = automaton.behind(particles.token_ids, lengths)
         if budget is None:
             return starts, None
-        return starts, ForcedTokens.behind(budget, self.forced_ids, num_tokens, is_open)
+        return starts, ForcedTokens.behind(budget, self.forced_ids, lengths, is_open)
 
     def without_forced(self, scores: TokenScores, starts: Tensor, steps: Steps) -> TokenScores:
         """Return the scores of one step, in which forced tokens have probability one."""

@@ -20,6 +20,7 @@ from llmsmc.models.reasoning.particles import (
     ReasoningParticles,
 )
 from llmsmc.models.reasoning.step_sampling import StepSampler
+from llmsmc.models.text.stopping import restarted
 
 
 def could_be_sampled(
@@ -68,17 +69,13 @@ def could_be_sampled(
 
 def _complete_steps(sampler: StepSampler, particles: ReasoningParticles) -> Bool[Tensor, "N L"]:
     """Return behind which tokens a step is complete, and the next one begins."""
-    policy, thinking, token_ids = sampler.policy, sampler.thinking, particles.token_ids
+    policy, token_ids = sampler.policy, particles.token_ids
     automaton = policy.tokens.automaton(sampler.rule)
-    fresh = automaton.start(len(token_ids))
     states = automaton.start(len(token_ids))
     ends = torch.zeros(token_ids.shape, dtype=torch.bool)
     for position, ids in enumerate(token_ids.to(policy.device).T):
         states = automaton.advance(states, ids)
         complete = automaton.complete(states)
         ends[:, position] = complete.cpu() & (particles.num_tokens > position)
-        fresh = (
-            automaton.start(len(ids)) if thinking is None else thinking.automaton.restart(states)
-        )
-        states = torch.where(complete, fresh, states)
+        states = torch.where(complete, restarted(automaton, states), states)
     return ends

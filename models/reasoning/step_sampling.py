@@ -169,7 +169,7 @@ class StepSampler:
         if generator is not None and (temperature > 0 or is_guided):
             uniforms = UniformTable(len(previous), generator)
         if self.thinking is not None:
-            starts, forced = self.thinking.step(active.num_tokens, active.steps)
+            starts, forced = self.thinking.step(active)
         source, handle, is_proposed = self.policy, active.policy_cache, False
         if is_guided and self.proposal_policy is not None:
             source, handle, is_proposed = self.proposal_policy, active.proposal_cache, True

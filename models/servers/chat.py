@@ -105,6 +105,10 @@ class ByteVocabulary:
         """The texts of ids that are left out of texts: there are none but the end, without one."""
         return frozenset()
 
+    def spelled(self, token_ids: Iterable[int]) -> str:
+        """Return the text of the bytes."""
+        return self.decode(token_ids)
+
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the bytes of a text."""
         return tuple(text.encode())

@@ -18,6 +18,7 @@ from llmsmc.core.cost import Cost
 from llmsmc.errors import ServerError
 from llmsmc.models.servers.client import Client
 from llmsmc.models.servers.engine import Draw, Drawn, Engine
+from llmsmc.models.text.fences import FencedAutomaton, OutsideFences
 from llmsmc.models.text.stopping import (
     EOS,
     FAILED,
@@ -42,7 +43,8 @@ class Limits:
     Attributes:
         pieces: the bytes of each id.
         table: the automaton of the rule, [S, V]; None where it counts tokens.
-        accept: its state in which the step is complete.
+        kinds: the column of the table for each id; None where that is the id itself.
+        complete: its states in which the step is complete; the number of tokens where it counts.
         eos_ids: the ids that end a text.
         max_tokens: of the step.
         temperature: of the softmax.
@@ -54,7 +56,8 @@ class Limits:
 
     pieces: list[bytes]
     table: NDArray[np.integer[Any]] | None
-    accept: int
+    kinds: NDArray[np.integer[Any]] | None
+    complete: frozenset[int]
     eos_ids: tuple[int, ...]
     max_tokens: int
     temperature: float | int
@@ -67,7 +70,7 @@ class Limits:
     def of(
         cls,
         rule: StepRule,
-        automaton: StepAutomaton | CountAutomaton,
+        automaton: StepAutomaton | CountAutomaton | FencedAutomaton,
         pieces: list[bytes],
         eos_ids: tuple[int, ...],
         max_tokens: int,
@@ -78,21 +81,27 @@ class Limits:
     ) -> "Limits":
         """Return the limits for a rule and what it is compiled to."""
         chunk: int | None = CHUNK
-        if isinstance(rule, Delimiter | WholeAnswer):
+        text = rule.step if isinstance(rule, OutsideFences) else rule
+        if isinstance(text, Delimiter | WholeAnswer):
             chunk = None
-        table: NDArray[np.integer[Any]] | None
+        table: NDArray[np.integer[Any]] | None = None
+        kinds: NDArray[np.integer[Any]] | None = None
         if isinstance(automaton, CountAutomaton):
-            table, accept, chunk = None, automaton.count, automaton.count
+            complete, chunk = {automaton.count}, automaton.count
+        elif isinstance(automaton, FencedAutomaton):
+            table, kinds = automaton.table.numpy(), automaton.kinds.numpy()
+            complete = set(automaton.is_complete.nonzero().flatten().tolist())
         else:
-            table, accept = automaton.table.numpy(), automaton.accept
+            table, complete = automaton.table.numpy(), {automaton.accept}
         return cls(
             pieces=pieces,
             table=table,
-            accept=accept,
+            kinds=kinds,
+            complete=frozenset(complete),
             eos_ids=eos_ids,
             max_tokens=max_tokens,
             temperature=temperature,
-            stop=rule.text if isinstance(rule, Delimiter) else None,
+            stop=text.text if isinstance(text, Delimiter) else None,
             chunk=chunk,
             whole=whole,
             log_probs=log_probs,
@@ -100,7 +109,9 @@ class Limits:
 
     def next_state(self, state: int, id: int) -> int:
         """Return the state after one more id."""
-        return state + 1 if self.table is None else int(self.table[state, id])
+        if self.table is None:
+            return state + 1
+        return int(self.table[state, id if self.kinds is None else self.kinds[id]])
 
     def check(self, drawn: Drawn, asked: int) -> None:
         """Find out whether this can have been drawn, where `asked` tokens were asked for.
@@ -134,9 +145,9 @@ class PendingStep:
         prefix: the ids before the step.
         room: how many more the text may have.
         seed: of the step.
+        state: of the automaton.
         ids: what has been drawn of it.
         log_probs: of these, NaN where the server does not say.
-        state: of the automaton.
         reason: why the step has ended; 0 while it goes on.
         cost: of the requests so far.
         error: why it has failed, if it has.
@@ -145,9 +156,9 @@ class PendingStep:
     prefix: tuple[int, ...]
     room: int
     seed: int
+    state: int = 0
     ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
-    state: int = 0
     reason: int = 0
     cost: Cost = Cost()
     error: ServerError | None = None
@@ -181,7 +192,7 @@ class PendingStep:
             self.state = limits.next_state(self.state, id)
             if id in limits.eos_ids:
                 self.reason = EOS
-            elif self.state == limits.accept:
+            elif self.state in limits.complete:
                 self.reason = STOP if len(self.ids) < self.room else LENGTH
             if self.reason:
                 return

@@ -70,8 +70,12 @@ class RegularExpression:
 
     def automaton(self, pieces: list[bytes]) -> StepAutomaton:
         """Return the automaton, from the transitions for single bytes."""
-        table = _bytewise(self.pattern)
+        table = self.transitions()
         return StepAutomaton(tokenwise(table, pieces), accept=len(table) - 1)
+
+    def transitions(self) -> np.ndarray:
+        """Return the next state for each state and byte, [S, 256]; the last one: complete."""
+        return _bytewise(self.pattern)
 
 
 @functools.cache

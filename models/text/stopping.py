@@ -4,8 +4,9 @@ A rule is compiled, once for each vocabulary, into a table of the state that fol
 token. Following N particles then takes a single gather for each token, whatever the rule.
 """
 
+import re
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,6 +22,10 @@ LENGTH: Final = 3  # cut off: too many tokens
 FAILED: Final = 4  # nothing could be drawn
 
 WHITESPACE: Final = frozenset(b" \t\n\r\x0b\x0c")
+_LINE_END: Final = b"\n"
+_LINE_ENDS: Final = (b"\n", b"\r", b"\r\n")
+_BLANKS: Final = (b" ", b"\t")
+_PARTS: Final = re.compile(rb"\r\n|.", re.DOTALL)  # of a delimiter: line ends, and other bytes
 
 
 @runtime_checkable
@@ -47,6 +52,31 @@ class Automaton(Protocol):
     def to(self, device: torch.device) -> "Automaton":
         """Return the automaton with what it needs on `device`."""
         ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """An automaton whose next step begins in a state that depends on the text before it."""
+
+    def restart(self, states: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """Return the states at the start of the next step, given those at the end of one."""
+        ...
+
+    def behind(
+        self, token_ids: Int[Tensor, "B L"], num_tokens: Int[Tensor, " B"]
+    ) -> Int[Tensor, " B"]:
+        """Return the states at the start of a step behind the tokens of each row.
+
+        Rows are padded on the right.
+        """
+        ...
+
+
+def restarted(automaton: Automaton, states: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+    """Return the states at the start of the next step, given those at the end of one."""
+    if isinstance(automaton, Resumable):
+        return automaton.restart(states)
+    return automaton.start(len(states))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +161,11 @@ class Delimiter:
     What follows the delimiter within that token belongs to the step. The delimiter counts only
     behind something other than white space, so that no step is empty: leading delimiters are
     part of the step that follows them.
+
+    A line end in it stands for all kinds of line ends: a line feed, a carriage return, and both.
+    Between two line ends the line may have blanks and tabs, which nobody sees. A carriage return
+    that completes the delimiter does so at once; a line feed in a later token is then the first
+    of the next step.
     """
 
     text: str = "\n\n"
@@ -145,8 +180,12 @@ class Delimiter:
 
     def automaton(self, pieces: list[bytes]) -> StepAutomaton:
         """Return the automaton, from the transitions for single bytes."""
-        bytewise = _delimiter_transitions(self.text.encode())
+        bytewise = self.transitions()
         return StepAutomaton(tokenwise(bytewise, pieces), accept=len(bytewise) - 1)
+
+    def transitions(self) -> np.ndarray:
+        """Return the next state for each state and byte, [S, 256]; the last one: complete."""
+        return _delimiter_transitions(self.text.encode())
 
 
 @dataclass(frozen=True)
@@ -187,29 +226,62 @@ def step_rule(rule: object) -> StepRule:
     )
 
 
-def _delimiter_transitions(delimiter: bytes) -> np.ndarray:
-    """Return the next state for each state and byte, [S, 256].
+class _Match(NamedTuple):
+    """A delimiter that has begun: how many of its parts have been read, and how it goes on.
 
-    States 0 .. m-1: so many bytes of the delimiter are matched (Knuth, Morris, Pratt), with
-    nothing but white space and delimiters before them; m .. 2m-1: the same behind something else;
-    2m: complete.
+    Attributes:
+        count: parts read.
+        is_return: whether the last byte is a carriage return; a line feed belongs to it.
+        is_inner: whether something other than white space and delimiters stands before it.
     """
-    length = len(delimiter)
-    accept = 2 * length
-    table = np.empty((accept + 1, 256), dtype=np.int64)
-    table[accept] = accept
-    for matched in range(length):
-        for byte in range(256):
-            seen = delimiter[:matched] + bytes([byte])
-            kept = max(k for k in range(len(seen) + 1) if seen.endswith(delimiter[:k]))
-            dropped = seen[: len(seen) - kept]
-            blank = all(other in WHITESPACE for other in dropped)
-            table[length + matched, byte] = accept if kept == length else length + kept
-            if kept == length:
-                table[matched, byte] = 0
-            else:
-                table[matched, byte] = kept if blank else length + kept
-    return table
+
+    count: int
+    is_return: bool
+    is_inner: bool
+
+
+def _delimiter_transitions(delimiter: bytes) -> np.ndarray:
+    """Return the next state for each state and byte, [S, 256]; the last one: complete.
+
+    A state is the set of matches that have begun, and whether there is nothing but white space and
+    delimiters so far.
+    """
+    parts = tuple(_LINE_END if part in _LINE_ENDS else part for part in _PARTS.findall(delimiter))
+    known = {*delimiter, *WHITESPACE}
+    other = next(byte for byte in range(256) if byte not in known)
+    numbers, rows = {(frozenset[_Match](), True): 0}, list[np.ndarray]()
+    queue = list(numbers)
+    for matches, is_blank in queue:  # which grows
+        row = np.zeros(256, dtype=np.int64)
+        for byte in (other, *known):
+            following = _matches(parts, matches, is_blank, bytes([byte]))
+            ended = {match.is_inner for match in following if match.count == len(parts)}
+            state = following, is_blank and byte in WHITESPACE
+            if ended == {False}:
+                state = frozenset[_Match](), True
+            if state not in numbers and True not in ended:
+                numbers[state] = len(numbers)
+                queue.append(state)
+            row[slice(None) if byte == other else byte] = -1 if True in ended else numbers[state]
+        rows.append(row)
+    table = np.array([*rows, np.full(256, -1)])
+    return np.where(table < 0, len(rows), table)
+
+
+def _matches(
+    parts: tuple[bytes, ...], matches: frozenset[_Match], is_blank: bool, byte: bytes
+) -> frozenset[_Match]:
+    """Return the matches after one more byte: those that go on, and one that begins with it."""
+    found = set[_Match]()
+    for match in (*matches, _Match(0, False, not is_blank)):
+        due, last = parts[match.count], parts[match.count - 1] if match.count else b""
+        if match.is_return and byte == b"\n":
+            found.add(match._replace(is_return=False))
+        elif byte == due or (due == _LINE_END and byte in _LINE_ENDS):
+            found.add(_Match(match.count + 1, due == _LINE_END and byte == b"\r", match.is_inner))
+        elif last == due == _LINE_END and byte in _BLANKS:
+            found.add(match._replace(is_return=False))
+    return frozenset(found)
 
 
 def tokenwise(bytewise: np.ndarray, pieces: list[bytes]) -> Tensor:

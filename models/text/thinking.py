@@ -22,7 +22,15 @@ from torch import Tensor
 from llmsmc.core.checks import require_count
 from llmsmc.errors import InputError
 from llmsmc.models.text.constraint import occurrences
-from llmsmc.models.text.stopping import Automaton, StepAutomaton, StepRule, step_rule, tokenwise
+from llmsmc.models.text.stopping import (
+    Automaton,
+    Resumable,
+    StepAutomaton,
+    StepRule,
+    restarted,
+    step_rule,
+    tokenwise,
+)
 from llmsmc.registry import defined_at
 
 _NEVER: Final = 2**60  # more tokens than a text can have
@@ -171,9 +179,35 @@ class ThinkingAutomaton:
             states = following
         return lengths.cpu()
 
+    @property
+    def resumes(self) -> bool:
+        """Whether a step begins in a state that depends on more than whether the tag is there."""
+        return isinstance(self.inside, Resumable) or isinstance(self.outside, Resumable)
+
     def restart(self, states: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """Return the states at the start of the next step, given those at the end of one."""
-        return self.starts(self._parts(states)[1] != self.closing.accept)
+        rule, tag, was_open = self._parts(states)
+        is_open = tag != self.closing.accept
+        fresh = self.starts(is_open)
+        if not self.resumes:
+            return fresh
+        inside = restarted(self.inside, torch.where(was_open, rule, 0))
+        outside = restarted(self.outside, torch.where(was_open, 0, rule))
+        same = torch.where(is_open, inside, outside)
+        rule = torch.where(is_open == was_open, same, self._parts(fresh)[0])
+        return self._packed(rule, torch.where(is_open, 0, self.closing.accept), is_open)
+
+    def behind(
+        self, token_ids: Int[Tensor, "B L"], num_tokens: Int[Tensor, " B"]
+    ) -> Int[Tensor, " B"]:
+        """Return the states at the start of a step behind the tokens of each row."""
+        device = self.closing.table.device
+        states, counts = self.start(len(token_ids)), num_tokens.to(device)
+        for position, ids in enumerate(token_ids.to(device).T):
+            following = self.advance(states, ids)
+            following = torch.where(self.complete(following), self.restart(following), following)
+            states = torch.where(counts > position, following, states)
+        return self.restart(states)
 
     def _packed(self, rule: Tensor, tag: Tensor, is_open: Tensor) -> Int[Tensor, " B"]:
         return (rule * len(self.closing.table) + tag) * 2 + is_open

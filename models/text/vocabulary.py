@@ -47,6 +47,20 @@ class Vocabulary(Protocol):
         ...
 
 
+@runtime_checkable
+class SpelledVocabulary(Vocabulary, Protocol):
+    """A vocabulary that also shows how its tokens are spelled."""
+
+    @property
+    def pieces(self) -> list[bytes]:
+        """The bytes of each id; special tokens have none."""
+        ...
+
+    def spelled(self, token_ids: Iterable[int]) -> str:
+        """Return the text of the ids, special tokens included as they are written."""
+        ...
+
+
 class TokenizerVocabulary:
     """A tokenizer with a chat template, and what is compiled for its tokens.
 
@@ -83,6 +97,12 @@ class TokenizerVocabulary:
         if self._pieces is None:
             self._pieces = token_pieces(self.tokenizer, self.size)
         return self._pieces
+
+    def spelled(self, token_ids: Iterable[int]) -> str:
+        """Return the text of the ids, special tokens included as they are written."""
+        text: Any = self.tokenizer.decode(list(token_ids), clean_up_tokenization_spaces=False)
+        assert isinstance(text, str)
+        return text
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the ids of a text, with nothing put around it."""

@@ -1,6 +1,7 @@
 """What is shown of a run: all of it, and nothing that a model wrote as more than text."""
 
 import io
+import re
 import sys
 from dataclasses import replace
 
@@ -105,6 +106,23 @@ def test_what_a_model_wrote_is_text(what: str) -> None:
     # What is left are the styles of our own.
     for character in ("\x1b]", "\x1b[2J", "\x07", "\u202e"):
         assert character not in text
+
+
+@pytest.mark.parametrize("what", ["report", "live"])
+def test_line_ends_and_tabs_of_a_model(what: str) -> None:
+    """No character moves the cursor, and paragraphs of all kinds are told apart."""
+    steps = ["So:\r\n\r\n\tx = 1\ry = 2\x0bz\x08\r\n\r\n", "\\boxed{1\r\n2\t3}"]
+    result = replace(posterior(answering("7"), [1]), particles=population([steps]))
+    if what == "report":
+        text = shown(report(result, algorithm="b", seed=0, loading_seconds=0.0))
+        assert text.count("So:") == 1 and "     x = 1\\ry = 2\\x0bz\\x08 " in text
+    else:
+        view = LiveView("What\r\nis\tit?\r", "bootstrap")
+        view.update(result)
+        text = shown(view)
+        assert "What " in text and "is  it?\\r" in text
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).split("\n")
+    assert all(line.isprintable() for line in lines)
 
 
 def test_no_color(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,13 @@ import pickle
 import pytest
 
 from llmsmc import InputError
+from llmsmc.models.text.fences import OutsideFences
 from llmsmc.models.text.regular_expression import RegularExpression
 from llmsmc.models.text.stopping import Delimiter, StepAutomaton, TokenCount
 from llmsmc.models.text.thinking import Thinking
 from llmsmc.solving.step_notation import NamedRule, parse_step, parse_thinking, step_text
 
-RULE = Delimiter(";")
+RULE, NAME = Delimiter(";"), "tests.solving.test_step_text:RULE"
 
 
 @pytest.mark.parametrize(
@@ -19,17 +20,23 @@ RULE = Delimiter(";")
         (r"\n\n", Delimiter("\n\n")),
         ("\n\n", Delimiter("\n\n")),
         (r"\t\\n##", Delimiter("\t\\n##")),
+        (r"\r\n\r\n", Delimiter("\r\n\r\n")),
         ("tokens:64", TokenCount(64)),
+        (r"fences:\n\n", OutsideFences("\n\n")),
+        ("fences:tokens:64", OutsideFences(64)),
+        (r"fences:regex:[.!?]\s", OutsideFences(RegularExpression(r"[.!?]\s"))),
+        ("fences:tests.solving.test_step_text:RULE", OutsideFences(NamedRule(NAME))),
         ("regex", Delimiter("regex")),
     ],
 )
 def test_what_is_written_is_read_and_written(text: str, rule: object) -> None:
     assert parse_step(text) == rule
     assert parse_step(step_text(parse_step(text))) == rule
+    assert pickle.loads(pickle.dumps(rule)) == rule and hash(rule) == hash(parse_step(text))
 
 
 @pytest.mark.parametrize(
-    "text", ["", "tokens:", "tokens:0", "tokens:-1", "tokens:²", "regex:", "regex:(a"]
+    "text", ["", "tokens:", "tokens:0", "tokens:-1", "tokens:²", "regex:", "regex:(a", "fences:"]
 )
 def test_what_is_no_rule(text: str) -> None:
     with pytest.raises(InputError, match="Got"):

@@ -38,7 +38,7 @@ from llmsmc.models.policies.decoding.requests import (
     cached,
 )
 from llmsmc.models.text.constraint import TokenMask
-from llmsmc.models.text.stopping import EOS, LENGTH, STOP, Automaton
+from llmsmc.models.text.stopping import EOS, LENGTH, STOP, Automaton, Resumable
 from llmsmc.models.text.thinking import put_forced
 
 Drawn = tuple[StepTokens, Cost] | Exception
@@ -238,14 +238,16 @@ class StepBatch:
         lengths = torch.cat([part.lengths.cpu() for part in found.parts])[found.row_of]
         nothing = torch.zeros(size, dtype=torch.long, device=device)
         room = request.room(self._network.context_length).to(device)
-        starts, forced = request.starts, request.forced
+        starts, forced, automaton = request.starts, request.forced, law.automaton
+        if starts is None and isinstance(automaton, Resumable):
+            starts = automaton.behind(request.token_ids, request.num_tokens)
         record = nothing.new_zeros((size, self._particles.ids.shape[1]))
         self._widen(0 if request.readout is None else request.readout.size)
         new = Particles(
             owner=nothing + owner,
             row=rows,
             last=found.last_ids.to(device),
-            state=law.automaton.start(size) if starts is None else starts.to(device),
+            state=automaton.start(size) if starts is None else starts.to(device),
             masked=nothing if masked is None else masked.to(device),
             count=nothing,
             room=room,

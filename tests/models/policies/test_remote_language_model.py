@@ -25,6 +25,7 @@ from llmsmc.inference import (
 )
 from llmsmc.models import (
     LanguageModel,
+    OutsideFences,
     Reasoning,
     RegularExpression,
     RemoteLanguageModel,
@@ -32,8 +33,19 @@ from llmsmc.models import (
     WholeAnswer,
     WithoutText,
 )
+from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.policies.decoding.requests import StepRequest, UniformTable
 from llmsmc.models.servers import client
-from llmsmc.models.text.stopping import Automaton, Delimiter, StepAutomaton, StepRule
+from llmsmc.models.text.fences import FencedAutomaton
+from llmsmc.models.text.stopping import (
+    EOS,
+    LENGTH,
+    STOP,
+    Automaton,
+    Delimiter,
+    StepAutomaton,
+    StepRule,
+)
 from llmsmc.models.text.thinking import ThinkingRule
 from llmsmc.results.summary import warnings
 from tests.models.servers.fake_servers import FakeServer, Fault, Json, serving
@@ -604,3 +616,37 @@ def test_a_delimiter_at_the_limit_of_tokens(remote: Remotes) -> None:
     for particle in particles:
         if len(particle.token_ids) == 3 and particle.finish_reason != "eos":
             assert particle.finish_reason == "length"
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, None])
+def test_steps_that_begin_within_a_block(
+    remote: Remotes, local: LanguageModel, engine: str | None
+) -> None:
+    """A step that has been cut off within a block does not mislead the next one."""
+    policy = local if engine is None else remote(engine)[0]
+    prompt, block = local.prompt_ids(QUESTION), local.tokens.encode("```\n1")
+    rows, counts = torch.tensor([block] * 16), torch.tensor([len(block), 0] * 8)
+    rule = OutsideFences(RegularExpression("."))
+    drawn, _ = policy.sample_step(
+        StepRequest(
+            prompt,
+            rows,
+            counts,
+            CacheRows.none(16),
+            rule=rule,
+            max_tokens=4,
+            uniforms=UniformTable(16, torch.Generator().manual_seed(3)),
+        )
+    )
+    automaton = local.tokens.automaton(rule)
+    assert isinstance(automaton, FencedAutomaton)
+    states, is_within = automaton.behind(rows, counts), torch.tensor([True, False] * 8)
+    assert automaton.inside(states).tolist() == is_within.tolist()
+    reasons, lengths = drawn.stop_reasons, drawn.num_tokens
+    assert (reasons[is_within] == LENGTH).any() and (reasons[~is_within] == STOP).any()
+    for position, ids in enumerate(drawn.token_ids.T):
+        states = automaton.advance(states, ids)
+        complete = automaton.complete(states)
+        assert not (complete & (lengths > position + 1)).any()
+        last = (lengths == position + 1) & (reasons != EOS)
+        assert torch.equal(complete[last], reasons[last] == STOP)

@@ -1,5 +1,7 @@
 """The automaton ends a step exactly where a search in the decoded text would."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,26 +23,39 @@ def follow(automaton: Automaton, ids: list[int]) -> int | None:
     return None
 
 
+LINE_END, LINE_BREAK = rb"(?>\r\n|\r|\n)", rb"[\r\n]"  # the last of a delimiter ends at once
+
+
 def search(delimiter: bytes, pieces: list[bytes]) -> int | None:
     """Return the same by looking at the text; leading delimiters are passed over."""
-    text = b"".join(pieces)
-    start = 0
-    while (found := text.find(delimiter, start)) >= 0:
-        end = found + len(delimiter)
-        if text[start:found].strip():
+    text, start = b"".join(pieces), 0
+    parts = re.findall(rb"(?:\r\n|\r|\n)+|.", delimiter, re.DOTALL)
+    for number, part in enumerate(parts):
+        if part.strip(b"\r\n"):
+            parts[number] = re.escape(part)
+        else:
+            ends = [LINE_END] * len(re.findall(rb"\r\n|\r|\n", part))
+            if number == len(parts) - 1:
+                ends[-1] = LINE_BREAK
+            parts[number] = rb"[ \t]*".join(ends)
+    pattern = re.compile(b"".join(parts))
+    while found := pattern.search(text, start):
+        if text[start : found.start()].strip():
             lengths = torch.tensor([len(piece) for piece in pieces]).cumsum(0)
-            return int((lengths < end).sum()) + 1
-        start = end
+            return int((lengths < found.end()).sum()) + 1
+        start = found.end()
     return None
 
 
-ALPHABET = "\n a#b"
+ALPHABET = "\n\r\t a#b"
 PIECES = st.lists(st.text(ALPHABET, max_size=4).map(str.encode), min_size=1, max_size=6)
 
 
 @settings(deadline=None)
 @given(
-    delimiter=st.sampled_from(["\n\n", "\n", "aab", "aa", "\n\n##", "abab", "# #", "\n \n"]),
+    delimiter=st.sampled_from(
+        ["\n\n", "\n", "\r\n", "\r\n\r\n", "aab", "aa", "\n\n##", "abab", "# #", "\n \n", "\n\n\n"]
+    ),
     pieces=PIECES,
     data=st.data(),
 )
@@ -49,6 +64,24 @@ def test_automaton_equals_search(delimiter: str, pieces: list[bytes], data: st.D
     ids = data.draw(st.lists(st.integers(0, len(pieces) - 1), max_size=30))
     expected = search(delimiter.encode(), [pieces[n] for n in ids])
     assert follow(automaton, ids) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a.\r\n\r\n", "a.\r\r", "a.\n\r", "a.\n \t\n", "a.\r\n  \r\n", "a. \n\n", "\r\n\r\n a.\r\n\n"],
+)
+def test_paragraphs_end_with_all_kinds_of_line_ends(text: str) -> None:
+    letters = [letter.encode() for letter in sorted(set(text))]
+    ids = [letters.index(letter.encode()) for letter in text]
+    at_once = len(text) - text.endswith("\r\n")  # the line feed, if apart, begins the next step
+    assert follow(Delimiter().automaton(letters), ids) == at_once
+    whole = Delimiter().automaton([b"", text.encode()])
+    assert follow(whole, [1]) == 1
+
+
+@pytest.mark.parametrize("text", ["a.\r\nb", "a.\rb\n", "a. \t\n b", "\r\n\r\n", "a.\n\x0bb\n"])
+def test_other_line_ends_do_not(text: str) -> None:
+    assert follow(Delimiter().automaton([text.encode()]), [0]) is None
 
 
 @pytest.mark.parametrize("text", ["a.\n\nb", "\n\n a\n\nb", "a\n.\n\n", "no end\n", "?\n\n\n\n1"])
