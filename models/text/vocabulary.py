@@ -27,7 +27,7 @@ class Vocabulary(Protocol):
 
     @property
     def special(self) -> frozenset[str]:
-        """The tokens that are left out of texts."""
+        """The tokens that are markup, not text."""
         ...
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -56,10 +56,16 @@ class TokenizerVocabulary:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, size: int, device: torch.device | None = None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        size: int,
+        device: torch.device | None = None,
+        ends: Iterable[int] = (),
     ) -> None:
-        """Take a tokenizer; what is compiled for it lies on `device`."""
+        """Take a tokenizer and the ids that end a text; what is compiled lies on `device`."""
         self.tokenizer, self.size = tokenizer, size
+        named = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        self._silent = frozenset({*ends, *named})
         self._device = device or torch.device("cpu")
         self._pieces: list[bytes] | None = None
         self._automata: dict[StepRule, Automaton] = {}
@@ -73,7 +79,7 @@ class TokenizerVocabulary:
 
     @property
     def special(self) -> frozenset[str]:
-        """The tokens that are left out of texts."""
+        """The tokens that are markup."""
         added = self.tokenizer.added_tokens_decoder.values()
         return frozenset(token.content for token in added if token.special)
 
@@ -89,16 +95,24 @@ class TokenizerVocabulary:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     def decode(self, token_ids: Iterable[int], after: Iterable[int] = ()) -> str:
-        """Return the text of the ids, as it reads behind the ids `after`."""
+        """Return the text of the ids, as it reads behind the ids `after`.
+
+        Left out are the ids that begin, end and fill texts. Other special tokens are spelled out,
+        so that whoever reads the text sees that the model has written them.
+        """
         context = tuple(after)[-_CONTEXT_OF_DECODING:]
-        text = decode(self.tokenizer, [*context, *token_ids])
+        text = self._text([*context, *token_ids])
         if not context:
             return text
         if context not in self._lengths:  # steps end alike, so that few are new
             if len(self._lengths) >= _MAX_LENGTHS:
                 self._lengths.clear()
-            self._lengths[context] = len(decode(self.tokenizer, context))
+            self._lengths[context] = len(self._text(context))
         return text[self._lengths[context] :]
+
+    def _text(self, ids: Iterable[int]) -> str:
+        spoken = [id for id in ids if id not in self._silent]
+        return decode(self.tokenizer, spoken, special=True)
 
     def automaton(self, rule: StepRule) -> Automaton:
         """Return the rule compiled for these tokens; compiled once."""
@@ -123,13 +137,15 @@ def eos_ids_of(*sources: Any) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def decode(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
-    """Return the text of the ids, without special tokens and with its spaces as they are."""
+def decode(
+    tokenizer: PreTrainedTokenizerBase, ids: Iterable[int], *, special: bool = False
+) -> str:
+    """Return the text of the ids with its spaces as they are, without special tokens or with."""
     if type(tokenizer)._decode is PreTrainedTokenizerFast._decode:
         # What is called in the end, three times as fast by itself.
-        text: Any = tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=True)
+        text: Any = tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=not special)
     else:
-        settings = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        settings = {"skip_special_tokens": not special, "clean_up_tokenization_spaces": False}
         text = tokenizer.decode(list(ids), **settings)
     assert isinstance(text, str)
     return text
