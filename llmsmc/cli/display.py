@@ -4,7 +4,7 @@ Everything that a model or a user wrote goes through `foreign`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rich import box
@@ -34,6 +34,8 @@ def report(
     loading_seconds: float,
     reference: str | None = None,
     verdicts: Sequence[Verdict] = (),
+    machine: Mapping[str, Any] | None = None,
+    remarks: Sequence[str] = (),
 ) -> RenderableType:
     """Return the report of a finished run.
 
@@ -44,6 +46,8 @@ def report(
         loading_seconds: how long it took to load the models.
         reference: the true answer, where it is known.
         verdicts: on the steps of the best solution, where they can be checked.
+        machine: how the policy is computed.
+        remarks: what there is to know of how the models are used.
     """
     estimates = summary.answer_estimates(posterior)
     best = summary.best_solution(posterior)
@@ -57,8 +61,8 @@ def report(
     ]
     if reference is not None:
         parts += [_heading("Truth"), _truth(estimates, reference, verdicts)]
-    parts += [_heading("Evidence and cost"), cost_table(posterior, loading_seconds)]
-    warnings = summary.warnings(posterior)
+    parts += [_heading("Evidence and cost"), cost_table(posterior, loading_seconds, machine or {})]
+    warnings = [*remarks, *summary.warnings(posterior)]
     if warnings:
         parts += [_heading("Warnings"), *(_warning(text) for text in warnings)]
     return Group(*parts)
@@ -102,8 +106,10 @@ def solution_table(
     return table
 
 
-def cost_table(posterior: Posterior, loading_seconds: float) -> Table:
-    """Return the evidence and the cost of the run."""
+def cost_table(
+    posterior: Posterior, loading_seconds: float, machine: Mapping[str, Any] | None = None
+) -> Table:
+    """Return the evidence and the cost of the run, and how the policy is computed."""
     cost = summary.cost_record(posterior)
     seconds = cost["seconds"]
 
@@ -126,6 +132,7 @@ def cost_table(posterior: Posterior, loading_seconds: float) -> Table:
         ("tokens a second", f"{cost['tokens_per_second']:,.0f}"),
         ("peak memory, MB", f"{cost['peak_memory_bytes'] / 1e6:,.0f}"),
         ("seconds of loading before", f"{loading_seconds:.2f}"),
+        *((f"{name} of the policy", str(value)) for name, value in (machine or {}).items()),
     ]
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim")

@@ -3,13 +3,14 @@
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from llmsmc import defaults
 from llmsmc.core.checks import require_choice, require_count, require_seconds
 from llmsmc.errors import InputError
-from llmsmc.models.pretrained.names import DTYPES, EMBEDDED, QUANTIZATIONS, resolve
+from llmsmc.models.pretrained.names import DTYPES, EMBEDDED, QUANTIZATIONS, is_gguf, resolve
 from llmsmc.models.servers.address import root_of
+from llmsmc.models.text.template_text import template_text
 from llmsmc.registry import AGGREGATIONS, CONVENTIONS, REWARDS, is_reference
 
 if TYPE_CHECKING:
@@ -26,7 +27,14 @@ SELECTIONS: Final = ("mode", "majority", "argmax", "sample")
 """Rules by which one answer is selected; see `llmsmc.solving.selection`."""
 
 _LOADED_HERE: Final = {
-    "policy": ["quantization", "double_quantization", "adapter", "policy_revision", "device_map"],
+    "policy": [
+        "quantization",
+        "double_quantization",
+        "adapter",
+        "policy_revision",
+        "device_map",
+        "chat_template",
+    ],
     "reward": ["reward_quantization", "reward_device"],
 }
 """Settings that say how a model is loaded in this process."""
@@ -40,8 +48,8 @@ class Settings:
     """The models of a run, and how they are used.
 
     Attributes:
-        policy: the language model: a name, a folder, the address of a server (http://...), or one
-            that is loaded already.
+        policy: the language model: a name, a folder, a GGUF file, the address of a server
+            (http://...), or one that is loaded already.
         reward: the process reward model, likewise; any other reward; or a function of the question
             and the steps that returns their scores, which may be named as "package.module:name".
         quantization: the quantization of the weights of the policy: None (or "none"), "int8", "nf4"
@@ -65,12 +73,15 @@ class Settings:
         reward_quantization: the quantization of the weights of a reward model given by name.
         reward_device: the device of the reward model; by default `device`.
         dtype: the precision of the models given by name: "float32", "bfloat16" or "float16"; by
-            default single on the CPU, else the precision of the checkpoint.
+            default single on the CPU, bfloat16 for large models where the processor computes in it,
+            and elsewhere the precision of the checkpoint.
         device_map: how the layers of the policy are spread over several devices ("auto"), in place
             of `device`.
         double_quantization: whether the scales of 4-bit weights of the policy are quantised too.
         adapter: a PEFT adapter of the policy, a folder or a name on the hub.
         policy_revision: branch, tag or commit of a policy on the hub.
+        chat_template: a chat template of the policy in place of its own: a text in the language
+            Jinja, or a file with it.
         reward_calibration: the temperature by which the log-odds of the reward model are divided:
             above 1 the model is less sure than it was trained to be, below 1 more.
         selection: the rule by which one answer is selected (see `llmsmc.solving.selection`).
@@ -107,6 +118,7 @@ class Settings:
     double_quantization: bool = False
     adapter: str | Path | None = None
     policy_revision: str | None = None
+    chat_template: str | Path | None = None
     reward_calibration: float | int = 1.0
     selection: str = defaults.DEFAULT_SELECTION
     policy_model: str | None = None
@@ -131,6 +143,8 @@ class Settings:
         self._check_values()
         if self.dtype is not None:
             require_choice("dtype", self.dtype, DTYPES)
+        if self.chat_template is not None:
+            template_text(self.chat_template)
         if self.double_quantization:
             require_choice("quantization", self.quantization, ("nf4", "fp4"))
         for name in ("temperature", "inverse_temperature", "policy_inverse_temperature"):
@@ -222,13 +236,37 @@ class Settings:
         if not isinstance(self.policy, str | Path):
             quantization = self.policy.quantization
         adapter = None if self.adapter is None else str(self.adapter)
-        return config | {
-            "quantization": quantization or "none",
-            "aggregation": self._aggregation_name(),
-            "step": step_text(self.step),
-            "thinking": None if self.thinking is None else self.thinking.config(),
-            "adapter": adapter,
-        }
+        template = None if self.chat_template is None else template_text(self.chat_template)
+        return (
+            config
+            | {
+                "quantization": quantization or "none",
+                "aggregation": self._aggregation_name(),
+                "step": step_text(self.step),
+                "thinking": None if self.thinking is None else self.thinking.config(),
+                "adapter": adapter,
+                "chat_template": template,
+            }
+            | self._chosen_here()
+        )
+
+    def _chosen_here(self) -> dict[str, Any]:
+        """Return what the files of the models and the processor have decided, where they do.
+
+        Precisions appear where they are not what they were before processors decided anything, and
+        stand for the same results as where they are asked for.
+        """
+        from llmsmc.models.pretrained.loading import chosen_dtype, stored_precision
+
+        chosen = dict[str, Any]()
+        if self.dtype is None and _is_named(self.policy):
+            chosen["dtype"] = chosen_dtype(self.policy, self.device, self.policy_revision)
+        if self.dtype is None and _is_named(self.reward) and not names_function(self.reward):
+            device = self.reward_device or self.device
+            chosen["reward_dtype"] = chosen_dtype(self.reward, device)
+        if _is_named(self.policy) and is_gguf(self.policy):
+            chosen["policy_weights"] = stored_precision(self.policy)
+        return {name: value for name, value in chosen.items() if value is not None}
 
     def _aggregation_name(self) -> str:
         given = self.aggregation
@@ -243,6 +281,11 @@ class Settings:
 def is_address(model: object) -> bool:
     """Return whether a model is given by the address of a server."""
     return isinstance(model, str) and model.startswith(("http://", "https://"))
+
+
+def _is_named(model: object) -> TypeGuard[str | Path]:
+    """Return whether a model is loaded here by its name, folder or file."""
+    return isinstance(model, str | Path) and not is_address(model)
 
 
 def names_function(model: object) -> bool:

@@ -35,8 +35,6 @@ from llmsmc.models.policies.decoding.step_batch import StepBatch
 from llmsmc.models.policies.decoding.token_scoring import score
 from llmsmc.models.policies.policy import Demands
 from llmsmc.models.policies.step_by_step import require_step_by_step
-from llmsmc.models.pretrained.gguf_header import read_header
-from llmsmc.models.pretrained.gguf_network import quantization_of
 from llmsmc.models.pretrained.loading import (
     Placement,
     at_revision,
@@ -45,8 +43,8 @@ from llmsmc.models.pretrained.loading import (
     load_tokenizer,
     require_embedded,
     resolve,
+    stored_precision,
 )
-from llmsmc.models.pretrained.names import is_gguf
 from llmsmc.models.pretrained.quantization import quantization_method
 from llmsmc.models.pretrained.tolerance import cached_tolerance
 from llmsmc.models.text.chat import prompt_ids
@@ -149,9 +147,12 @@ class LanguageModel:
         quantized = placement.quantized or stored
         if adapter is not None:
             model = with_adapter(model, adapter, merge=quantized is None)
-        precision = quantization_of(read_header(source)) if is_gguf(source) else None
         loaded = cls(
-            model, tokenizer, name=str(name_or_path), quantization=quantized, stored=precision
+            model,
+            tokenizer,
+            name=str(name_or_path),
+            quantization=quantized,
+            stored=stored_precision(source),
         )
         placement.warm_up(lambda: loaded.log_probs([], [0, 0]), stored)
         loaded._require_step_by_step()

@@ -240,6 +240,11 @@ def _default_of(source: str, revision: str | None) -> str:
     return default_dtype(load_config(source, revision))
 
 
+def stored_precision(name_or_path: str | Path) -> str | None:
+    """Return the precision of the weights in a GGUF file, such as "Q4_K_M"; None for others."""
+    return quantization_of(read_header(name_or_path)) if is_gguf(name_or_path) else None
+
+
 def load_config(source: str, revision: str | None = None, cls: Any = AutoConfig) -> Any:
     """Return the configuration of a checkpoint as one of the class `cls`.
 
