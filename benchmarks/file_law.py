@@ -171,7 +171,9 @@ def table(comparisons: Sequence[Comparison]) -> str:
 
 def main() -> None:
     """Run the comparison for each file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--questions", type=Path, required=True, help="JSON lines, as of GSM8K")
     parser.add_argument("--count", type=int, default=30, help="how many questions")

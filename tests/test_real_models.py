@@ -15,7 +15,10 @@ from tests.real_models import QWEN, SMOLLM, real_model
 
 PARTS = [b"first part of it", b"and a second one"]
 SOURCE = Source(
-    "model.gguf", ("parts-1==1.0", "parts-2==1.0"), ".bin", hashlib.sha256(b"".join(PARTS)).hexdigest()
+    "model.gguf",
+    ("parts-1==1.0", "parts-2==1.0"),
+    ".bin",
+    hashlib.sha256(b"".join(PARTS)).hexdigest(),
 )
 
 

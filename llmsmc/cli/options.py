@@ -134,9 +134,10 @@ OF_MODELS: Final = (
     models(
         "policy",
         "MODEL",
-        "The language model: an embedded one (minimath-policy, minimath-policy-small), a GGUF file, a "
-        "folder, a name on the Hugging Face hub, or the address of a server, as in http://localhost:8000/v1 "
-        "(vLLM, SGLang, llama.cpp; others for whole answers). Its key is read from LLMSMC_API_KEY.",
+        "The language model: an embedded one (minimath-policy, minimath-policy-small), a GGUF "
+        "file, a folder, a name on the Hugging Face hub, or the address of a server, as in "
+        "http://localhost:8000/v1 (vLLM, SGLang, llama.cpp; others for whole answers). Its "
+        "key is read from LLMSMC_API_KEY.",
     ),
     models(
         "reward",
@@ -235,8 +236,8 @@ OF_MODELS: Final = (
         "dtype",
         "NAME",
         f"The precision of the models: {_listed(DTYPES)}.",
-        show_default="float32 on the CPU, bfloat16 for large models if the CPU computes in it, else "
-        "that of the checkpoint",
+        show_default="float32 on the CPU, or bfloat16 for large models if it computes in that; "
+        "elsewhere that of the checkpoint",
     ),
 )
 OF_REASONING: Final = (

@@ -96,9 +96,7 @@ class LanguageModel:
         self._attention = Attention(model.config)
         generation = getattr(model, "generation_config", None)
         self.eos_ids = eos_ids_of(model.config, generation, tokenizer)
-        self.tokens = TokenizerVocabulary(
-            tokenizer, self.vocab_size, self.device, self.eos_ids
-        )
+        self.tokens = TokenizerVocabulary(tokenizer, self.vocab_size, self.device, self.eos_ids)
 
     @classmethod
     def from_pretrained(
@@ -169,7 +167,9 @@ class LanguageModel:
         computed = str(self.model.dtype).removeprefix("torch.")
         read = "" if self.stored is None else f", read from {self.stored}"
         again = "again " if read and self.quantization else ""
-        quantized = "" if self.quantization is None else f", {again}quantised to {self.quantization}"
+        quantized = (
+            "" if self.quantization is None else f", {again}quantised to {self.quantization}"
+        )
         return f"{computed}{read}{quantized}"
 
     def check(self, demands: Demands) -> None:

@@ -271,7 +271,11 @@ def _size(header: GgufHeader, name: str, default: int | None = None, limit: int 
 
 def _number(header: GgufHeader, name: str, default: float | None = None) -> float:
     value = header.of_architecture(name, default)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not 0 < value < float("inf")
+    ):
         got = f"{header.architecture}.{name} = {_shown(value)}"
         raise _no_network(header, got, "a positive number")
     return float(value)

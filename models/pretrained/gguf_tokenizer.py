@@ -7,8 +7,8 @@ Two kinds of tokenizers are read:
 - "gpt2": byte-level tokens, joined by merges within the parts of a text that a regular expression
   finds; the name of the expression is `tokenizer.ggml.pre`. One name stands for one split, so an
   unknown name is an error: with another split the ids of a text are others than in training.
-- "llama": pieces as SentencePiece makes them, with U+2581 for a space and a token for each byte. The
-  best-scored pair of neighbours is joined first.
+- "llama": pieces as SentencePiece makes them, with U+2581 for a space and a token for each byte.
+  The best-scored pair of neighbours is joined first.
 
 Where each text begins with a token of its own ("add_bos_token"), the tokenizer puts it there unless
 it is told to add nothing. In a chat it stands once: the template writes it.

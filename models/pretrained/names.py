@@ -61,7 +61,7 @@ def resolve(name_or_path: str | Path) -> str:
         if not isinstance(name_or_path, Path) and not _is_path(name) and _HUB_NAME.fullmatch(name):
             return name
     hint = " The address of a server begins with http:// or https://." if ":" in name else ""
-    raise InputError(f"There is no such model. {got_and_accepted(name)}{_near(name)}{hint}")
+    raise InputError(f"There is no such model. {got_and_accepted(name)}{hint}")
 
 
 def is_gguf(path: str | Path) -> bool:
@@ -104,5 +104,5 @@ def got_and_accepted(name: str) -> str:
     return (
         f"Got {name!r}; accepted: {', '.join(EMBEDDED)}, a GGUF file, a folder with config.json, "
         "a tokenizer and safetensors weights, or a name on the Hugging Face hub (which must be "
-        "reachable or in its cache)."
+        f"reachable or in its cache).{_near(name)}"
     )

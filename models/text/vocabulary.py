@@ -137,9 +137,7 @@ def eos_ids_of(*sources: Any) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def decode(
-    tokenizer: PreTrainedTokenizerBase, ids: Iterable[int], *, special: bool = False
-) -> str:
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int], *, special: bool = False) -> str:
     """Return the text of the ids with its spaces as they are, without special tokens or with."""
     if type(tokenizer)._decode is PreTrainedTokenizerFast._decode:
         # What is called in the end, three times as fast by itself.

@@ -1,8 +1,9 @@
 """The law of the next token by llama.cpp, through the package xllamacpp.
 
-Reads from the standard input {"model": FILE, "texts": [...], "contexts": [[id, ...], ...], "size": V,
-"out": FILE}; writes the log-probabilities of all V tokens behind each context to the file, V numbers
-in single precision for each, and to the standard output the ids of each text and what has run.
+Reads from the standard input {"model": FILE, "texts": [...], "contexts": [[id, ...], ...],
+"size": V, "threads": N, "out": FILE}; writes the log-probabilities of all V tokens behind each
+context to the file, V numbers in single precision for each, and to the standard output the ids of
+each text and the version that has run.
 """
 
 import array
@@ -14,6 +15,7 @@ import xllamacpp
 
 
 def main():
+    """Answer what stands on the standard input."""
     given = json.load(sys.stdin)
     params = xllamacpp.CommonParams()
     params.model.path = given["model"]
@@ -29,6 +31,7 @@ def main():
 
 
 def law_behind(server, context, size):
+    """Return the log-probability of each token behind the ids of a context."""
     asked = {"prompt": context, "n_predict": 1, "max_tokens": 1, "temperature": 0.0}
     asked |= {"n_probs": size, "logprobs": size, "post_sampling_probs": False}
     answer = server.handle_completions(asked)
@@ -40,6 +43,7 @@ def law_behind(server, context, size):
 
 
 def ids_of(server, text):
+    """Return the ids of a text in which special tokens are markup."""
     body = json.dumps({"content": text, "add_special": False, "parse_special": True}).encode()
     url = f"{server.listening_address}/tokenize"
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})

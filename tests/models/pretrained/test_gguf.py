@@ -154,7 +154,9 @@ def test_a_base_model_needs_a_template(file: File, tmp_path: Path) -> None:
             LanguageModel.from_pretrained(path, device="cpu", chat_template=wrong)
 
 
-@pytest.mark.parametrize("template", [TEMPLATE, "{{ bos_token }}" + TEMPLATE, "<extra_0>" + TEMPLATE])
+@pytest.mark.parametrize(
+    "template", [TEMPLATE, "{{ bos_token }}" + TEMPLATE, "<extra_0>" + TEMPLATE]
+)
 @pytest.mark.parametrize("begins", [True, False])
 def test_a_text_begins_once(file: File, template: str, begins: bool) -> None:
     entries = {
@@ -176,7 +178,13 @@ def test_pieces_with_scores(file: File, tokenizer: PreTrainedTokenizerFast) -> N
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": pieces,
         "tokenizer.ggml.scores": scores,
-        "tokenizer.ggml.token_type": [2, files.CONTROL, files.CONTROL, *[6] * 256, *[1] * len(words)],
+        "tokenizer.ggml.token_type": [
+            2,
+            files.CONTROL,
+            files.CONTROL,
+            *[6] * 256,
+            *[1] * len(words),
+        ],
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.ggml.unknown_token_id": 0,
@@ -198,7 +206,6 @@ def test_pieces_with_scores(file: File, tokenizer: PreTrainedTokenizerFast) -> N
         assert policy.tokens.decode(policy.tokens.encode(text)) == text
     assert policy.prompt_ids("ab")[0] == 1 and policy.prompt_ids("ab").count(1) == 1
     assert policy.eos_ids == (2,)
-
 
 
 @pytest.mark.parametrize(
@@ -317,7 +324,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "fewer layers": ({"metadata": {"qwen2.block_count": 1}}, "which it does not have"),
     "other heads": ({"metadata": {"qwen2.attention.head_count": 2}}, "of shape"),
     "no heads": ({"metadata": {"qwen2.attention.head_count": 0}}, "head_count = 0"),
-    "rotations": ({"metadata": {"qwen2.rope.scaling.type": "yarn"}}, "rotations of the kind 'yarn'"),
+    "rotations": (
+        {"metadata": {"qwen2.rope.scaling.type": "yarn"}},
+        "rotations of the kind 'yarn'",
+    ),
     "a tensor less": ({"without": ["blk.1.ffn_up.weight"]}, "no blk.1.ffn_up.weight"),
     "no embeddings": ({"without": ["token_embd.weight"]}, "without token_embd.weight"),
     "a tensor more": (
