@@ -119,12 +119,12 @@ def tokenizer_of(header: GgufHeader) -> PreTrainedTokenizerFast:
             f"tokenizer.ggml.model = {kind!r}; accepted: 'gpt2', 'llama'."
         )
     kinds = _kinds(header, len(tokens))
-    for id, (token, of) in enumerate(zip(tokens, kinds, strict=True)):
-        if of == _USER_DEFINED or (of == _CONTROL and token):
-            special = of == _CONTROL
-            backend.add_tokens([AddedToken(token, normalized=False, special=special)])
-            if backend.token_to_id(token) != id:
-                raise _damaged(header, f"two tokens {token!r}")
+    whole = [
+        AddedToken(token, normalized=False, special=kind_of_token == _CONTROL)
+        for token, kind_of_token in zip(tokens, kinds, strict=True)
+        if token and kind_of_token in (_CONTROL, _USER_DEFINED)
+    ]
+    backend.add_tokens(whole)
     named = {name: tokens[id] for name, key in _IDS.items() if (id := _id(header, key)) is not None}
     if header.of_tokenizer("add_bos_token", kind == "llama") and "bos_token" in named:
         begin = named["bos_token"]

@@ -108,8 +108,7 @@ class Placement:
             if not is_gguf(source):
                 _require_no_adapter(source, revision)
                 stored = stored_quantization(source, self.quantized, revision)
-            if device.type == "cpu" and self.device_map is None and stored is None:
-                self._say_and_require(source, settings["config"], compute_dtype, revision)
+            here = device.type == "cpu" and self.device_map is None and stored is None
             if self.device_map is not None:
                 settings |= {"device_map": self.device_map}
             elif quantized is not None or stored is not None:
@@ -117,9 +116,13 @@ class Placement:
             if is_gguf(source):
                 header, config = read_header(source), settings.pop("config")
                 settings.pop("revision", None)
+                if here:
+                    self._say_and_require(source, config, compute_dtype, revision)
                 model, info = load_network(header, config, make, compute_dtype, **settings)
             else:
                 require_stored(source, settings["config"], make, **at_revision(revision))
+                if here:
+                    self._say_and_require(source, settings["config"], compute_dtype, revision)
                 with _names_of_tensors(source):
                     # Fused attention where the model has it, and else the plain one.
                     model, info = cls.from_pretrained(
@@ -227,9 +230,9 @@ def chosen_dtype(
     Precisions on other devices are those of the checkpoints, and not chosen: None. None as well
     for a model that is not there.
     """
-    if Placement(device)._device().type != "cpu":
-        return None
     with contextlib.suppress(LlmsmcError):
+        if Placement(device)._device().type != "cpu":
+            return None
         dtype = _default_of(resolve(name_or_path), revision)
         return None if dtype == "float32" else dtype
     return None

@@ -56,17 +56,23 @@ def memory_need(
         quantization: how its weights are quantised while they are loaded, if they are.
     """
     sizes, width = config.get_text_config(), dtype.itemsize
+
+    def size(name: str) -> int:
+        return int(getattr(sizes, name, None) or 0)
+
     plain = loaded = num_weights * width
     peak = plain
     if quantization is not None:
-        embeddings = int(sizes.vocab_size) * int(sizes.hidden_size)
-        kept = min(num_weights, embeddings * (1 if config.tie_word_embeddings else 2))
+        embeddings = size("vocab_size") * size("hidden_size")
+        tied = getattr(config, "tie_word_embeddings", False)
+        kept = min(num_weights, embeddings if tied else 2 * embeddings)
         loaded = kept * width + int((num_weights - kept) * _BYTES_PER_WEIGHT[quantization])
         peak = plain + loaded
-    heads = getattr(sizes, "num_attention_heads", 0) or 0
-    head_size = getattr(sizes, "head_dim", None) or sizes.hidden_size // max(heads, 1)
-    pairs = getattr(sizes, "num_key_value_heads", None) or heads
-    return MemoryNeed(loaded, peak, 2 * sizes.num_hidden_layers * pairs * head_size * width)
+    heads = size("num_attention_heads")
+    head_size = size("head_dim") or size("hidden_size") // max(heads, 1)
+    pairs = size("num_key_value_heads") or heads
+    cached = 2 * size("num_hidden_layers") * pairs * head_size * width
+    return MemoryNeed(loaded, peak, cached)
 
 
 def require_memory(source: str, need: MemoryNeed) -> None:

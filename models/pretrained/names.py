@@ -52,14 +52,12 @@ def resolve(name_or_path: str | Path) -> str:
                 "model."
             )
         return str(folder)
-    if name and "\0" not in name:
-        path = Path(name)
-        if path.is_dir() or is_gguf(path):
-            return name
-        if path.is_file():
-            raise InputError(f"This file is no model. {got_and_accepted(name)}")
-        if not isinstance(name_or_path, Path) and not _is_path(name) and _HUB_NAME.fullmatch(name):
-            return name
+    if os.path.isdir(name) or is_gguf(name):
+        return name
+    if os.path.isfile(name):
+        raise InputError(f"This file is no model. {got_and_accepted(name)}")
+    if not isinstance(name_or_path, Path) and not _is_path(name) and _HUB_NAME.fullmatch(name):
+        return name
     hint = " The address of a server begins with http:// or https://." if ":" in name else ""
     raise InputError(f"There is no such model. {got_and_accepted(name)}{hint}")
 
@@ -69,14 +67,15 @@ def is_gguf(path: str | Path) -> bool:
 
     It is one by its first bytes, or by the end of its name.
     """
-    path = Path(path)
+    if not os.path.isfile(path):
+        return False
+    if str(path).lower().endswith(".gguf"):
+        return True
     try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            return path.suffix.lower() == ".gguf" or file.read(len(GGUF_MAGIC)) == GGUF_MAGIC
+        with open(path, "rb") as file:
+            return file.read(len(GGUF_MAGIC)) == GGUF_MAGIC
     except OSError:
-        return path.suffix.lower() == ".gguf"
+        return False
 
 
 def _is_path(name: str) -> bool:
@@ -91,7 +90,8 @@ def _near(name: str) -> str:
     """Return a hint at what there is under names like this one: embedded models, and files."""
     path = Path(name)
     try:
-        there = [each.name for each in path.parent.iterdir() if each.is_dir() or is_gguf(each)]
+        beside = list(path.parent.iterdir())
+        there = [each.name for each in beside if each.suffix == ".gguf" or each.is_dir()]
     except (OSError, ValueError):
         there = []
     near = [str(path.parent / each) for each in difflib.get_close_matches(path.name, there)]

@@ -1,6 +1,7 @@
 """The tokens of a model: their bytes, the texts that ids stand for, and rules over ids."""
 
 import functools
+import itertools
 import json
 from collections.abc import Collection, Iterable
 from typing import Any, Final, Protocol, runtime_checkable
@@ -101,18 +102,14 @@ class TokenizerVocabulary:
         so that whoever reads the text sees that the model has written them.
         """
         context = tuple(after)[-_CONTEXT_OF_DECODING:]
-        text = self._text([*context, *token_ids])
+        text = decode(self.tokenizer, [*context, *token_ids], self._silent)
         if not context:
             return text
         if context not in self._lengths:  # steps end alike, so that few are new
             if len(self._lengths) >= _MAX_LENGTHS:
                 self._lengths.clear()
-            self._lengths[context] = len(self._text(context))
+            self._lengths[context] = len(decode(self.tokenizer, context, self._silent))
         return text[self._lengths[context] :]
-
-    def _text(self, ids: Iterable[int]) -> str:
-        spoken = [id for id in ids if id not in self._silent]
-        return decode(self.tokenizer, spoken, special=True)
 
     def automaton(self, rule: StepRule) -> Automaton:
         """Return the rule compiled for these tokens; compiled once."""
@@ -137,14 +134,23 @@ def eos_ids_of(*sources: Any) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def decode(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int], *, special: bool = False) -> str:
-    """Return the text of the ids with its spaces as they are, without special tokens or with."""
+def decode(
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Iterable[int],
+    silent: Collection[int] | None = None,
+) -> str:
+    """Return the text of the ids with its spaces as they are.
+
+    Left out are the ids of `silent`; without these, all special tokens.
+    """
+    skipped = silent is None
+    spoken = list(ids if silent is None else itertools.filterfalse(silent.__contains__, ids))
     if type(tokenizer)._decode is PreTrainedTokenizerFast._decode:
         # What is called in the end, three times as fast by itself.
-        text: Any = tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=not special)
+        text: Any = tokenizer.backend_tokenizer.decode(spoken, skip_special_tokens=skipped)
     else:
-        settings = {"skip_special_tokens": not special, "clean_up_tokenization_spaces": False}
-        text = tokenizer.decode(list(ids), **settings)
+        settings = {"skip_special_tokens": skipped, "clean_up_tokenization_spaces": False}
+        text = tokenizer.decode(spoken, **settings)
     assert isinstance(text, str)
     return text
 
