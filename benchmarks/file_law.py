@@ -25,11 +25,12 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from benchmarks.page import put_into
 from benchmarks.peers.environments import python_of
-from llmsmc.models import LanguageModel
-from llmsmc.models.text.chat import chat_text
+from llmsmc.models.pretrained.loading import Placement, load_tokenizer
+from llmsmc.models.text.chat import chat_ids, chat_text
 
 PROGRAM: Final = Path(__file__).parent / "peers" / "runs" / "with_llama_cpp.py"
 GIVEN: Final = (0, 4, 8, 16)
@@ -97,14 +98,14 @@ def compared(file: str, p_name: str, q_name: str, p: Tensor, q: Tensor) -> Compa
     )
 
 
-def own_law(policy: LanguageModel, prompts: Sequence[Sequence[int]], given: Any) -> Tensor:
-    """Return the law of the policy behind each prompt and the given numbers of tokens."""
+def own_law(model: Any, prompts: Sequence[Sequence[int]], given: Sequence[Any]) -> Tensor:
+    """Return the law of a network behind each prompt and the given numbers of tokens."""
     laws = []
     for prompt, tokens in zip(prompts, given, strict=True):
         ids = torch.tensor([[*prompt, *tokens[: max(GIVEN)]]])
         places = torch.tensor([len(prompt) - 1 + number for number in GIVEN])
         with torch.no_grad():
-            logits = policy.model(ids, use_cache=False, logits_to_keep=places).logits[0]
+            logits = model(ids, use_cache=False, logits_to_keep=places).logits[0]
         laws.append(logits.double().log_softmax(-1))
     return torch.stack(laws)
 
@@ -123,21 +124,22 @@ def law_of_llama(python: Path, file: Path, asked: dict[str, Any]) -> tuple[Tenso
 
 def compare(file: Path, questions: Sequence[dict[str, str]], python: Path) -> tuple[list[Any], str]:
     """Return the comparisons of a file, and a sentence on the ids of the prompts."""
+    tokenizer = load_tokenizer(str(file))
+    messages = [[{"role": "user", "content": each["question"]}] for each in questions]
+    prompts = [chat_ids(tokenizer, each) for each in messages]
+    given = [tokenizer.encode(each["answer"], add_special_tokens=False) for each in questions]
+    texts = [chat_text(tokenizer, each) for each in messages]
+    texts += [each["answer"] for each in questions]
     laws = dict[str, Tensor]()
     for dtype in DTYPES:
-        policy = LanguageModel.from_pretrained(file, dtype=dtype, device="cpu")
-        prompts = [policy.prompt_ids(each["question"]) for each in questions]
-        given = [policy.tokens.encode(each["answer"]) for each in questions]
-        laws[dtype] = own_law(policy, prompts, given)
-    messages = [[{"role": "user", "content": each["question"]}] for each in questions]
-    texts = [chat_text(policy.tokenizer, each) for each in messages]
-    texts += [each["answer"] for each in questions]
+        model = Placement("cpu", dtype).load(AutoModelForCausalLM, str(file))
+        laws[dtype] = own_law(model, prompts, given)
     contexts = [
         [*prompt, *tokens[:number]]
         for prompt, tokens in zip(prompts, given, strict=True)
         for number in GIVEN
     ]
-    asked = {"texts": texts, "contexts": contexts, "size": policy.vocab_size}
+    asked = {"texts": texts, "contexts": contexts, "size": model.config.vocab_size}
     theirs, said = law_of_llama(python, file, asked | {"threads": torch.get_num_threads()})
     law = theirs.view(len(questions), len(GIVEN), -1)
     # Tokens that are too improbable for single precision are left out there.
@@ -192,11 +194,11 @@ def main() -> None:
         found, remark = compare(file, questions, python)
         comparisons += found
         remarks.append(remark)
+        if options.out is not None:
+            record = {"comparisons": [asdict(each) for each in comparisons], "remarks": remarks}
+            options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     text = "\n\n".join([table(comparisons), *remarks])
     print(text)
-    if options.out is not None:
-        record = {"comparisons": [asdict(each) for each in comparisons], "remarks": remarks}
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if options.page is not None:
         put_into(options.page, text)
 

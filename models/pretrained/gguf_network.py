@@ -172,7 +172,7 @@ def require_readable(header: GgufHeader) -> None:
 
 
 def tensors_of(
-    header: GgufHeader, config: PreTrainedConfig, names: dict[str, str], dtype: torch.dtype
+    header: GgufHeader, config: Any, names: dict[str, str], dtype: torch.dtype
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors of the network with their names, unpacked to a precision.
 
@@ -183,9 +183,9 @@ def tensors_of(
         tensor = _unpacked(data, header.tensors[stored_name], dtype)
         if header.architecture in _INTERLEAVED:
             if ".attn_q." in stored_name:
-                tensor = _in_halves(tensor, config.num_attention_heads)  # type: ignore[attr-defined]
+                tensor = _in_halves(tensor, config.num_attention_heads)
             elif ".attn_k." in stored_name:
-                tensor = _in_halves(tensor, config.num_key_value_heads)  # type: ignore[attr-defined]
+                tensor = _in_halves(tensor, config.num_key_value_heads)
         yield name, tensor
 
 

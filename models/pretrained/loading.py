@@ -355,8 +355,8 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, source: str) -> No
             f"The tokenizer of {source} has no chat template, so how a question is put to the "
             "model is not known. Got a base model, or files without theirs; accepted: an "
             "instruction-tuned model (chat_template in tokenizer_config.json, chat_template.jinja, "
-            "tokenizer.chat_template of a GGUF file), or a template of yours (--chat-template "
-            "FILE, chat_template=)."
+            "tokenizer.chat_template of a GGUF file), or, for a policy, a template of yours "
+            "(--chat-template FILE, chat_template=)."
         )
 
 

@@ -66,7 +66,7 @@ class TokenizerVocabulary:
         """Take a tokenizer and the ids that end a text; what is compiled lies on `device`."""
         self.tokenizer, self.size = tokenizer, size
         named = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
-        self._silent = frozenset({*ends, *named})
+        self._silent = frozenset({*ends, *(id for id in named if isinstance(id, int))})
         self._device = device or torch.device("cpu")
         self._pieces: list[bytes] | None = None
         self._automata: dict[StepRule, Automaton] = {}
