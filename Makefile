@@ -5,6 +5,8 @@
 # make lint    format, lint, types, direction of imports
 # make bench   beside other libraries: particles a second (bench-particles) and tokens a second
 #              (bench-engine, hours), into docs/speed_of_particles.md and docs/speed.md
+# make real    real models: fetched into LLMSMC_REAL_MODELS (by default ~/.cache/llmsmc/real-models),
+#              a question answered by one of them, and the tests that need them; half a gigabyte
 # make package the archives for the package index, into dist/: built, installed and tested
 # make docs    the site, into site/; any warning fails it
 
@@ -13,7 +15,7 @@ QUANTIZATION ?= nf4
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: solve test quick long lint package bench bench-particles bench-engine docs format clean
+.PHONY: solve test quick long lint real package bench bench-particles bench-engine docs format clean
 .DEFAULT_GOAL := test
 
 solve: $(INSTALLED)
@@ -33,6 +35,16 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+REAL_MODELS := $(or $(LLMSMC_REAL_MODELS),$(HOME)/.cache/llmsmc/real-models)
+
+real: $(INSTALLED)
+	$(BIN)/python -m benchmarks.real_models --folder "$(REAL_MODELS)"
+	$(BIN)/llmsmc solve "Ann has 3 apples. She buys 4 more. How many apples does she have?" \
+	  --policy "$(REAL_MODELS)/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf" \
+	  --algorithm self-consistency --particles 4 --max-steps 8 --max-tokens-per-step 64 --seed 0 \
+	  --system "Please reason step by step, and put your final answer within \\boxed{}."
+	LLMSMC_REAL_MODELS="$(REAL_MODELS)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m real_model tests
 
 package: $(INSTALLED)
 	.ci/package

@@ -16,6 +16,7 @@ REQUIREMENTS: Final = {
     "genlm_control": ("torch", "genlm-control==0.4.1", *ENGINE),
     "particles": ("torch", "particles==0.4"),
     "pyro": ("torch", "pyro-ppl==1.9.2"),
+    "llama_cpp": ("xllamacpp==2026.10.11549",),
     "math_verify": (*ALGEBRA, "antlr4-python3-runtime"),
     "lm_eval": ("lm-eval==0.4.13", *ALGEBRA, "antlr4-python3-runtime==4.11"),
     "lighteval": ("torch", "lighteval==0.13.0", "latex2sympy2_extended==1.0.6", "sympy"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Final
@@ -31,13 +32,37 @@ def is_animated(console: Console) -> bool:
 
 @contextlib.contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show that a command is working, if somebody is watching."""
+    """Show that a command is working, if somebody is watching; and what the library says of it."""
     console = progress()
-    if not is_animated(console):
+    with _said_on(console):
+        if not is_animated(console):
+            yield
+            return
+        with console.status(Text(printable(what), style="dim")):
+            yield
+
+
+@contextlib.contextmanager
+def _said_on(console: Console) -> Iterator[None]:
+    """Print what the library logs of the models that it loads."""
+    logger, handler = logging.getLogger("llmsmc.models.pretrained"), _Printer(console)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
         yield
-        return
-    with console.status(Text(printable(what), style="dim")):
-        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _Printer(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(foreign(record.getMessage(), "dim"))
 
 
 def foreign(text: str, style: str = "") -> Text:

@@ -38,6 +38,8 @@ def report(
     reference: str | None = None,
     verdicts: Sequence[Verdict] = (),
     causes: Mapping[str, int] = MappingProxyType({}),
+    machine: Mapping[str, Any] | None = None,
+    remarks: Sequence[str] = (),
 ) -> RenderableType:
     """Return the report of a finished run.
 
@@ -50,6 +52,8 @@ def report(
         reference: the true answer, where it is known.
         verdicts: on the steps of the best solution, where they can be checked.
         causes: how many particles have no answer for each cause.
+        machine: how the policy is computed.
+        remarks: what there is to know of how the models are used.
     """
     estimates = summary.answer_estimates(posterior)
     best = summary.best_solution(posterior)
@@ -63,8 +67,9 @@ def report(
     ]
     if reference is not None:
         parts += [heading("Truth"), _truth(estimates, reference, verdicts)]
-    parts += [heading("Evidence and cost"), cost_table(posterior, loading_seconds, reward)]
-    warnings = [*summary.warnings(posterior), *_missing_answers(causes, count)]
+    costs = cost_table(posterior, loading_seconds, reward, machine or {})
+    parts += [heading("Evidence and cost"), costs]
+    warnings = [*remarks, *summary.warnings(posterior), *_missing_answers(causes, count)]
     if warnings:
         parts += [heading("Warnings"), *(_warning(text) for text in warnings)]
     return Group(*parts)
@@ -117,8 +122,13 @@ def solution_table(
     return table
 
 
-def cost_table(posterior: Posterior, loading_seconds: float, reward: str | None = None) -> Table:
-    """Return the evidence and the cost of the run, with the name of its reward."""
+def cost_table(
+    posterior: Posterior,
+    loading_seconds: float,
+    reward: str | None = None,
+    machine: Mapping[str, Any] | None = None,
+) -> Table:
+    """Return the evidence and the cost of the run, its reward, and how the policy is computed."""
     cost = summary.cost_record(posterior)
     seconds = cost["seconds"]
 
@@ -141,6 +151,7 @@ def cost_table(posterior: Posterior, loading_seconds: float, reward: str | None 
         ("tokens a second", f"{cost['tokens_per_second']:,.0f}"),
         ("peak memory, MB", f"{cost['peak_memory_bytes'] / 1e6:,.0f}"),
         ("seconds of loading before", f"{loading_seconds:.2f}"),
+        *((f"{name} of the policy", str(value)) for name, value in (machine or {}).items()),
     ]
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim")

@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from inspect import Parameter
+from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_args
 
 import typer
@@ -137,9 +138,10 @@ OF_MODELS: Final = (
     models(
         "policy",
         "MODEL",
-        "The language model: an embedded one (minimath-policy, minimath-policy-small), a folder, a "
-        "name on the Hugging Face hub, or the address of a server, as in http://localhost:8000/v1 "
-        "(vLLM, SGLang, llama.cpp; others for whole answers). Its key is read from LLMSMC_API_KEY.",
+        "The language model: an embedded one (minimath-policy, minimath-policy-small), a GGUF "
+        "file, a folder, a name on the Hugging Face hub, or the address of a server, as in "
+        "http://localhost:8000/v1 (vLLM, SGLang, llama.cpp; others for whole answers). Its "
+        "key is read from LLMSMC_API_KEY.",
     ),
     models(
         "reward",
@@ -221,6 +223,14 @@ OF_MODELS: Final = (
         "Branch, tag or commit of a policy on the hub.",
         show_default=False,
     ),
+    models(
+        "chat_template",
+        "FILE",
+        "A chat template in the language Jinja in place of that of the policy; base models have "
+        "none.",
+        Path,
+        show_default=False,
+    ),
     DEVICE,
     models(
         "device_map",
@@ -233,7 +243,8 @@ OF_MODELS: Final = (
         "dtype",
         "NAME",
         f"The precision of the models: {_listed(DTYPES)}.",
-        show_default="float32 on the CPU, else that of the checkpoint",
+        show_default="float32 on the CPU, or bfloat16 for large models if it computes in that; "
+        "elsewhere that of the checkpoint",
     ),
 )
 OF_REASONING: Final = (

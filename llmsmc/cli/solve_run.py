@@ -22,6 +22,7 @@ from llmsmc.models.reasoning.no_answer import why_no_answer
 from llmsmc.results import summary
 from llmsmc.results.posterior import Posterior
 from llmsmc.solving.algorithms import describe_algorithm
+from llmsmc.solving.machine import machine_of, remarks_on
 from llmsmc.solving.settings import Settings
 from llmsmc.solving.solver import reasoning
 from llmsmc.storage.json_files import write_json
@@ -38,6 +39,8 @@ class Run:
         seed: the seed.
         problem: the problem behind the question, if it is known.
         loading_seconds: the time that it took to load the models.
+        machine: how the policy is computed.
+        remarks: what there is to know of how the models are used.
         posterior: the last posterior so far.
         costs: the cost of the run up to each step.
         model: the model of the question, once it is loaded.
@@ -49,6 +52,8 @@ class Run:
     seed: int
     problem: Problem | None = None
     loading_seconds: float = 0.0
+    machine: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
     posterior: Posterior | None = None
     costs: list[Cost] = field(default_factory=list)
     model: Reasoning | None = None
@@ -77,6 +82,7 @@ class Run:
                 problem=None if self.problem is None else _known(self.problem),
                 error=error,
             )
+            record |= {"machine": self.machine, "warnings": self.remarks + record["warnings"]}
             write_json(out, record)
 
 
@@ -87,6 +93,8 @@ def solve(run: Run, out: Path | None = None) -> None:
     started = time.perf_counter()
     with console.waiting(f"Loading {run.settings.policy}"):
         model = run.model = reasoning(run.question, run.settings, run.algorithm)
+    run.machine = machine_of(model.policy)
+    run.remarks = remarks_on(model.policy, run.settings)
     run.loading_seconds = time.perf_counter() - started
     try:
         _advance(run, model)
@@ -124,6 +132,8 @@ def _print_report(run: Run) -> None:
         loading_seconds=run.loading_seconds,
         reward=run.settings.config().get("reward") if run.algorithm.needs_reward else None,
         reference=None if run.problem is None else run.problem.answer,
+        machine=run.machine,
+        remarks=run.remarks,
         verdicts=[] if run.problem is None else check_steps(run.problem, steps),
         causes=Counter(filter(None, causes)),
     )

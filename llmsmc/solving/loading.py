@@ -202,6 +202,7 @@ def _language_model(settings: Settings, quantization: str | None) -> LanguageMod
         device_map=settings.device_map,
         adapter=settings.adapter,
         revision=settings.policy_revision,
+        chat_template=settings.chat_template,
     )
 
 

@@ -4,14 +4,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from llmsmc import defaults
 from llmsmc.core.checks import require_choice, require_count, require_seconds
 from llmsmc.errors import InputError
 from llmsmc.grading.forms import answer_forms
-from llmsmc.models.pretrained.names import DTYPES, EMBEDDED, QUANTIZATIONS, resolve
+from llmsmc.models.pretrained.names import DTYPES, EMBEDDED, QUANTIZATIONS, is_gguf, resolve
 from llmsmc.models.servers.address import root_of
+from llmsmc.models.text.template_text import template_text
 from llmsmc.registry import AGGREGATIONS, CONVENTIONS
 from llmsmc.solving.prompts import system_prompt
 from llmsmc.solving.reward_notation import MODEL, POLICY, NamedReward, is_address, parse_reward
@@ -30,7 +31,14 @@ SELECTIONS: Final = ("mode", "majority", "argmax", "sample")
 """Rules by which one answer is selected; see `llmsmc.solving.selection`."""
 
 _LOADED_HERE: Final = {
-    "policy": ["quantization", "double_quantization", "adapter", "policy_revision", "device_map"],
+    "policy": [
+        "quantization",
+        "double_quantization",
+        "adapter",
+        "policy_revision",
+        "device_map",
+        "chat_template",
+    ],
     "reward": ["reward_quantization", "reward_device"],
 }
 """Settings that say how a model is loaded in this process."""
@@ -57,8 +65,8 @@ class Settings:
     """The models of a run, and how they are used.
 
     Attributes:
-        policy: the language model: a name, a folder, the address of a server (http://...), or one
-            that is loaded already.
+        policy: the language model: a name, a folder, a GGUF file, the address of a server
+            (http://...), or one that is loaded already.
         reward: the process reward model, likewise; any other reward by the notation of
             `llmsmc.solving.reward_notation`, such as "own-log-prob" or "none", or as a value; or a
             function of the question and the steps that returns their scores, which may be named as
@@ -90,12 +98,15 @@ class Settings:
         reward_quantization: the quantization of the weights of a reward model given by name.
         reward_device: the device of the reward model; by default `device`.
         dtype: the precision of the models given by name: "float32", "bfloat16" or "float16"; by
-            default single on the CPU, else the precision of the checkpoint.
+            default single on the CPU, bfloat16 for large models where the processor computes in it,
+            and elsewhere the precision of the checkpoint.
         device_map: how the layers of the policy are spread over several devices ("auto"), in place
             of `device`.
         double_quantization: whether the scales of 4-bit weights of the policy are quantised too.
         adapter: a PEFT adapter of the policy, a folder or a name on the hub.
         policy_revision: branch, tag or commit of a policy on the hub.
+        chat_template: a chat template of the policy in place of its own: a text in the language
+            Jinja, or a file with it.
         reward_calibration: the temperature by which the log-odds of the reward model are divided:
             above 1 the model is less sure than it was trained to be, below 1 more.
         selection: the rule by which one answer is selected (see `llmsmc.solving.selection`).
@@ -134,6 +145,7 @@ class Settings:
     double_quantization: bool = False
     adapter: str | Path | None = None
     policy_revision: str | None = None
+    chat_template: str | Path | None = None
     reward_calibration: float | int = 1.0
     selection: str = defaults.DEFAULT_SELECTION
     policy_model: str | None = None
@@ -163,6 +175,8 @@ class Settings:
         self._check_values()
         if self.dtype is not None:
             require_choice("dtype", self.dtype, DTYPES)
+        if self.chat_template is not None:
+            template_text(self.chat_template)
         if self.double_quantization:
             require_choice("quantization", self.quantization, ("nf4", "fp4"))
         for name in ("temperature", "inverse_temperature", "policy_inverse_temperature"):
@@ -282,14 +296,39 @@ class Settings:
         if not isinstance(self.policy, str | Path):
             quantization = self.policy.quantization
         adapter = None if self.adapter is None else str(self.adapter)
-        return config | {
-            "quantization": quantization or "none",
-            "aggregation": self._aggregation_name(),
-            "step": step_text(self.step),
-            "thinking": None if self.thinking is None else self.thinking.config(),
-            "adapter": adapter,
-            "answer_forms": ",".join(answer_forms(self.answer_forms)),
-        }
+        template = None if self.chat_template is None else template_text(self.chat_template)
+        return (
+            config
+            | {
+                "quantization": quantization or "none",
+                "aggregation": self._aggregation_name(),
+                "step": step_text(self.step),
+                "thinking": None if self.thinking is None else self.thinking.config(),
+                "adapter": adapter,
+                "answer_forms": ",".join(answer_forms(self.answer_forms)),
+                "chat_template": template,
+            }
+            | self._chosen_here()
+        )
+
+    def _chosen_here(self) -> dict[str, Any]:
+        """Return what the files of the models and the processor have decided, where they do.
+
+        Precisions appear where they are not what they were before processors decided anything, and
+        stand for the same results as where they are asked for.
+        """
+        from llmsmc.models.pretrained.loading import chosen_dtype, stored_precision
+
+        chosen, reward = dict[str, Any](), self.named_reward
+        if self.dtype is None and _is_named(self.policy):
+            chosen["dtype"] = chosen_dtype(self.policy, self.device, self.policy_revision)
+        is_network = reward is not None and reward.kind == MODEL
+        if self.dtype is None and is_network and _is_named(self.reward):
+            device = self.reward_device or self.device
+            chosen["reward_dtype"] = chosen_dtype(self.reward, device)
+        if _is_named(self.policy) and is_gguf(self.policy):
+            chosen["policy_weights"] = stored_precision(self.policy)
+        return {name: value for name, value in chosen.items() if value is not None}
 
     def _aggregation_name(self) -> str:
         given = self.aggregation
@@ -309,3 +348,8 @@ def _effective(reward: NamedReward) -> list[str]:
         return [*place, "reward_convention", "reward_calibration"]
     is_loaded = any(model != POLICY for model in reward.models)
     return _LOADED_HERE["reward"] if is_loaded else []
+
+
+def _is_named(model: object) -> TypeGuard[str | Path]:
+    """Return whether a model is loaded here by its name, folder or file."""
+    return isinstance(model, str | Path) and not is_address(model)

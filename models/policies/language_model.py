@@ -43,6 +43,7 @@ from llmsmc.models.pretrained.loading import (
     load_tokenizer,
     require_embedded,
     resolve,
+    stored_precision,
 )
 from llmsmc.models.pretrained.quantization import quantization_method
 from llmsmc.models.pretrained.tolerance import cached_tolerance
@@ -59,6 +60,8 @@ class LanguageModel:
         tokenizer: its tokenizer, which must have a chat template.
         name: where it came from.
         quantization: how its weights are quantised, or None.
+        stored: the precision of the weights in the GGUF file that it was read from, such as
+            "Q4_K_M"; None for other files.
         device: the device on which the model runs.
         vocab_size: the number of ids that it knows.
         context_length: the number of positions it is built for.
@@ -76,6 +79,7 @@ class LanguageModel:
         *,
         name: str = "",
         quantization: str | None = None,
+        stored: str | None = None,
     ) -> None:
         """Take a model that is loaded already; `from_pretrained` is the usual way.
 
@@ -84,6 +88,7 @@ class LanguageModel:
         """
         self.model, self.tokenizer = model, tokenizer
         self.name, self.quantization = name or type(model).__name__, quantization
+        self.stored = stored
         require_embedded(tokenizer, model, self.name)
         self.device: torch.device = model.device
         self.vocab_size = int(model.config.get_text_config().vocab_size)
@@ -91,7 +96,7 @@ class LanguageModel:
         self._attention = Attention(model.config)
         generation = getattr(model, "generation_config", None)
         self.eos_ids = eos_ids_of(model.config, generation, tokenizer)
-        self.tokens = TokenizerVocabulary(tokenizer, self.vocab_size, self.device)
+        self.tokens = TokenizerVocabulary(tokenizer, self.vocab_size, self.device, self.eos_ids)
 
     @classmethod
     def from_pretrained(
@@ -105,29 +110,34 @@ class LanguageModel:
         device_map: str | dict[str, Any] | None = None,
         adapter: str | Path | None = None,
         revision: str | None = None,
+        chat_template: str | Path | None = None,
     ) -> "LanguageModel":
-        """Load a model by its embedded name, its folder, or its name on the hub.
+        """Load a model by its embedded name, its folder, its GGUF file, or its name on the hub.
 
         Args:
             name_or_path: "minimath-policy", "minimath-policy-small", a folder in the Hugging
-                Face layout with safetensors weights, or a name on the hub.
+                Face layout with safetensors weights, a GGUF file, or a name on the hub.
             quantization: None (or "none"), "int8", "nf4" or "fp4", by bitsandbytes. A checkpoint
                 that is quantised (GPTQ, AWQ, torchao, ...) is loaded as it is, with None.
             device: by default the CUDA device if there is one, else the CPU.
-            dtype: by default single precision on the CPU, else that of the checkpoint.
+            dtype: by default single precision on the CPU, bfloat16 for a large model where the
+                processor computes in it, and elsewhere the precision of the checkpoint.
             double_quantization: whether the scales of "nf4" and "fp4" are quantised as well.
             device_map: "auto", or a dict from modules to devices, to spread the layers over
                 several devices; in place of `device`.
             adapter: a PEFT adapter of the model, a folder or a name on the hub, with safetensors
                 weights; merged into the weights unless these are quantised.
             revision: branch, tag or commit of a model on the hub.
+            chat_template: a chat template in place of that of the tokenizer, which a base model
+                lacks: a text in the language Jinja, or a file with it.
 
         Raises:
-            InputError: there is no such model, or it cannot be used as it is.
+            InputError: there is no such model, it cannot be used as it is, or it does not fit into
+                the memory that is available.
         """
         source = resolve(name_or_path)
         placement = Placement(device, dtype, quantization, double_quantization, device_map)
-        tokenizer = load_tokenizer(source, revision)
+        tokenizer = load_tokenizer(source, revision, chat_template)
         config = load_config(source, revision)
         context_length(config)  # refused before gigabytes of weights are read
         model = placement.load(AutoModelForCausalLM, source, config=config, **at_revision(revision))
@@ -135,14 +145,32 @@ class LanguageModel:
         quantized = placement.quantized or stored
         if adapter is not None:
             model = with_adapter(model, adapter, merge=quantized is None)
-        loaded = cls(model, tokenizer, name=str(name_or_path), quantization=quantized)
+        loaded = cls(
+            model,
+            tokenizer,
+            name=str(name_or_path),
+            quantization=quantized,
+            stored=stored_precision(source),
+        )
         placement.warm_up(lambda: loaded.log_probs([], [0, 0]), stored)
         loaded._require_step_by_step()
         return loaded
 
     def __repr__(self) -> str:
         """Show what the model is."""
-        return f"LanguageModel({self.name!r}, quantization={self.quantization!r})"
+        stored = "" if self.stored is None else f", stored={self.stored!r}"
+        return f"LanguageModel({self.name!r}, quantization={self.quantization!r}{stored})"
+
+    @property
+    def precision(self) -> str:
+        """The precision of the computation, and that of the weights where it is another one."""
+        computed = str(self.model.dtype).removeprefix("torch.")
+        read = "" if self.stored is None else f", read from {self.stored}"
+        again = "again " if read and self.quantization else ""
+        quantized = (
+            "" if self.quantization is None else f", {again}quantised to {self.quantization}"
+        )
+        return f"{computed}{read}{quantized}"
 
     def check(self, demands: Demands) -> None:
         """Accept everything that can be asked of a language model."""

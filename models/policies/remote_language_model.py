@@ -128,7 +128,7 @@ class RemoteLanguageModel:
             generation = _found(lambda: GenerationConfig.from_pretrained(source))
             self.eos_ids = eos_ids_of(config, generation, plain)
             size = 0 if config is None else int(config.get_text_config().vocab_size)
-            self.tokens = TokenizerVocabulary(plain, max(size, len(plain)))
+            self.tokens = TokenizerVocabulary(plain, max(size, len(plain)), ends=self.eos_ids)
             known = self.capabilities.context_length or _built_for(config)
         self.context_length = context_length or known or UNBOUNDED
 

@@ -1,10 +1,13 @@
 """Loading models and tokenizers: the embedded ones by short name, folders, or the hub.
 
 No code of a checkpoint is ever executed (`trust_remote_code` is off) and weights are read from
-safetensors files only.
+safetensors and GGUF files only.
 """
 
 import contextlib
+import functools
+import logging as logs
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +35,22 @@ from llmsmc.models.pretrained.checkpoints import (
     require_sane,
     require_stored,
     stored_file,
+    stored_tensors,
 )
-from llmsmc.models.pretrained.names import DTYPES, got_and_accepted
+from llmsmc.models.pretrained.gguf_header import read_header
+from llmsmc.models.pretrained.gguf_network import config_of, load_network, quantization_of
+from llmsmc.models.pretrained.gguf_tokenizer import tokenizer_of
+from llmsmc.models.pretrained.memory import memory_need, require_memory
+from llmsmc.models.pretrained.names import DTYPES, got_and_accepted, is_gguf
 from llmsmc.models.pretrained.names import EMBEDDED as EMBEDDED
 from llmsmc.models.pretrained.names import resolve as resolve
+from llmsmc.models.pretrained.precision import LARGE, default_dtype
 from llmsmc.models.pretrained.quantization import quantization_config, stored_quantization
 from llmsmc.models.text import template_pool
+from llmsmc.models.text.chat import chat_text
+from llmsmc.models.text.template_text import template_text
+
+_LOGGER: Final = logs.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,8 @@ class Placement:
 
     Attributes:
         device: the device; by default the first CUDA device if there is one, else the CPU.
-        dtype: the precision; by default single on the CPU, and elsewhere that of the checkpoint.
+        dtype: the precision; by default that of `llmsmc.models.pretrained.precision` on the CPU,
+            and elsewhere that of the checkpoint.
         quantization: None, "int8", "nf4" or "fp4".
         double_quantization: whether the scales of 4-bit weights are quantised too.
         device_map: how the layers are spread over several devices: "auto", "balanced",
@@ -78,7 +92,10 @@ class Placement:
                 f"beside device_map={self.device_map!r}; accepted: one of them."
             )
         device = self._device()
-        dtype = self._dtype(device)
+        revision = settings.get("revision")
+        if "config" not in settings:
+            settings |= {"config": load_config(source, revision)}
+        dtype = self._dtype(device, settings["config"])
         # Computing in 4 bit needs to know a precision before the checkpoint has been read.
         compute_dtype = dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
         quantized = quantization_config(
@@ -86,29 +103,38 @@ class Placement:
         )
         if quantized is not None:
             settings |= {"quantization_config": quantized}
-        revision = settings.get("revision")
-        if "config" not in settings:
-            settings |= {"config": load_config(source, revision)}
+        make = getattr(cls, "from_config", cls)
         with loading_errors(source), _progress_of_downloads_only(source):
-            _require_no_adapter(source, revision)
-            stored = stored_quantization(source, self.quantized, revision)
+            stored = None
+            if not is_gguf(source):
+                _require_no_adapter(source, revision)
+                stored = stored_quantization(source, self.quantized, revision)
+            here = device.type == "cpu" and self.device_map is None and stored is None
             if self.device_map is not None:
                 settings |= {"device_map": self.device_map}
             elif quantized is not None or stored is not None:
                 settings |= {"device_map": {"": device}}
-            make = getattr(cls, "from_config", cls)
-            require_stored(source, settings["config"], make, **at_revision(revision))
-            with _names_of_tensors(source):
-                # Fused attention where the model has it, and else the plain one.
-                model, info = cls.from_pretrained(
-                    source,
-                    dtype=dtype,
-                    trust_remote_code=False,
-                    use_safetensors=True,
-                    ignore_mismatched_sizes=True,  # reported with the others
-                    output_loading_info=True,
-                    **settings,
-                )
+            if is_gguf(source):
+                header, config = read_header(source), settings.pop("config")
+                settings.pop("revision", None)
+                if here:
+                    self._say_and_require(source, config, compute_dtype, revision)
+                model, info = load_network(header, config, make, compute_dtype, **settings)
+            else:
+                require_stored(source, settings["config"], make, **at_revision(revision))
+                if here:
+                    self._say_and_require(source, settings["config"], compute_dtype, revision)
+                with _names_of_tensors(source):
+                    # Fused attention where the model has it, and else the plain one.
+                    model, info = cls.from_pretrained(
+                        source,
+                        dtype=dtype,
+                        trust_remote_code=False,
+                        use_safetensors=True,
+                        ignore_mismatched_sizes=True,  # reported with the others
+                        output_loading_info=True,
+                        **settings,
+                    )
             require_all_loaded(source, model, info, quantized=stored is not None)
         model.eval().requires_grad_(False)
         if "device_map" not in settings:
@@ -116,6 +142,34 @@ class Placement:
         use_grouped_attention(model)
         _fold_rows(model.get_output_embeddings())
         return model
+
+    def _say_and_require(
+        self, source: str, config: Any, dtype: torch.dtype, revision: str | None
+    ) -> None:
+        """Log what the model will take, and raise `InputError` if that is more than there is."""
+        if is_gguf(source):
+            header = read_header(source)
+            held = sum(math.prod(tensor.shape) for tensor in header.tensors.values())
+            kind = f" from {quantization_of(header)}"
+        else:
+            named = getattr(config, "transformers_weights", None)
+            stored, kind = stored_tensors(source, named, **at_revision(revision)), ""
+            if stored is None:
+                return  # without files, loading fails anyway
+            held = stored.num_elements
+        need = memory_need(held, config, dtype, self.quantized)
+        again = "" if self.quantized is None else f", quantised to {self.quantized}"
+        _LOGGER.log(
+            logs.INFO if is_gguf(source) or held >= LARGE else logs.DEBUG,
+            "%s: %.3g weights in %s%s%s; %s",
+            source,
+            held,
+            str(dtype).removeprefix("torch."),
+            kind,
+            again,
+            need,
+        )
+        require_memory(source, need)
 
     def warm_up(self, forward: Callable[[], object], stored: str | None = None) -> None:
         """Run a quantised model once: some layers repack their weights at the first call.
@@ -155,9 +209,12 @@ class Placement:
                 "'cuda:1' and what else torch.device takes."
             ) from error
 
-    def _dtype(self, device: torch.device) -> torch.dtype | str:
+    def _dtype(self, device: torch.device, config: Any) -> torch.dtype | str:
+        if self.dtype is None and device.type != "cpu":
+            return "auto"
         if self.dtype is None:
-            return torch.float32 if device.type == "cpu" else "auto"
+            default: torch.dtype = getattr(torch, default_dtype(config))
+            return default
         dtype = getattr(torch, self.dtype) if self.dtype in DTYPES else self.dtype
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise InputError(
@@ -177,6 +234,32 @@ def _fold_rows(head: nn.Module | None) -> None:
         head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
 
 
+def chosen_dtype(
+    name_or_path: str | Path, device: str | None = None, revision: str | None = None
+) -> str | None:
+    """Return the precision that is chosen for a model on a processor, None for single precision.
+
+    Precisions on other devices are those of the checkpoints, and not chosen: None. None as well
+    for a model that is not there.
+    """
+    with contextlib.suppress(LlmsmcError):
+        if Placement(device)._device().type != "cpu":
+            return None
+        dtype = _default_of(resolve(name_or_path), revision)
+        return None if dtype == "float32" else dtype
+    return None
+
+
+@functools.lru_cache(64)
+def _default_of(source: str, revision: str | None) -> str:
+    return default_dtype(load_config(source, revision))
+
+
+def stored_precision(name_or_path: str | Path) -> str | None:
+    """Return the precision of the weights in a GGUF file, such as "Q4_K_M"; None for others."""
+    return quantization_of(read_header(name_or_path)) if is_gguf(name_or_path) else None
+
+
 def load_config(source: str, revision: str | None = None, cls: Any = AutoConfig) -> Any:
     """Return the configuration of a checkpoint as one of the class `cls`.
 
@@ -184,6 +267,8 @@ def load_config(source: str, revision: str | None = None, cls: Any = AutoConfig)
         InputError: there is none, or it has sizes that no network has.
     """
     with loading_errors(source):
+        if is_gguf(source):
+            return config_of(read_header(source))
         _settings_of(source, revision)
         return cls.from_pretrained(source, trust_remote_code=False, **at_revision(revision))
 
@@ -218,22 +303,46 @@ def _names_of_tensors(source: str) -> Iterator[None]:
             raise TensorsError(source, "its network", got, report.names) from error
 
 
-_MAX_REASON: Final = 300  # characters of what other libraries say of an error
+_MAX_REASON: Final = 2000  # characters of what other libraries say of an error
 GENERIC_TOKENIZERS: Final = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """Classes that follow tokenizer.json alone."""
 
 
-def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a checkpoint, which must have a chat template."""
+def load_tokenizer(
+    source: str, revision: str | None = None, chat_template: str | Path | None = None
+) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a checkpoint, with its chat template or the one that is given.
+
+    Raises:
+        InputError: there is no chat template, or the given one renders no question.
+    """
     tokenizer = load_plain_tokenizer(source, revision)
+    if chat_template is not None:
+        tokenizer.chat_template = template_text(chat_template)
     require_chat_template(tokenizer, source)
+    if chat_template is not None or is_gguf(source):
+        _begin_as_texts_do(tokenizer)
     template_pool.POOL.start()  # while weights are read
+    if chat_template is not None:
+        chat_text(tokenizer, [{"role": "user", "content": "1 + 1"}])
     return tokenizer
+
+
+def _begin_as_texts_do(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let the template write the token with which each text begins, unless it does so itself."""
+    begin, template = tokenizer.bos_token, tokenizer.chat_template
+    if begin is None or not isinstance(template, str):
+        return
+    begins = tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
+    if begins and "bos_token" not in template and str(begin) not in template:
+        tokenizer.chat_template = "{{ bos_token }}" + template
 
 
 def load_plain_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a checkpoint."""
     with loading_errors(source):
+        if is_gguf(source):
+            return tokenizer_of(read_header(source))
         with contextlib.suppress(OSError):  # a tokenizer may stand alone
             _settings_of(source, revision)  # of which transformers makes a configuration
         # `AutoTokenizer` prefers the class of the architecture, which splits texts in its own way,
@@ -256,8 +365,10 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, source: str) -> No
     if not tokenizer.chat_template:
         raise InputError(
             f"The tokenizer of {source} has no chat template, so how a question is put to the "
-            "model is not known. Accepted: instruction-tuned checkpoints (chat_template in "
-            "tokenizer_config.json, or chat_template.jinja)."
+            "model is not known. Got a base model, or files without theirs; accepted: an "
+            "instruction-tuned model (chat_template in tokenizer_config.json, chat_template.jinja, "
+            "tokenizer.chat_template of a GGUF file), or, for a policy, a template of yours "
+            "(--chat-template FILE, chat_template=)."
         )
 
 
@@ -283,15 +394,18 @@ def loading_errors(source: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
-        reason = reason.rstrip(".") if len(reason) <= _MAX_REASON else f"{reason[:_MAX_REASON]}..."
+        if len(reason) > _MAX_REASON:  # both ends, one of which says what to do
+            half = _MAX_REASON // 2
+            reason = f"{reason[:half]} ... {reason[-half:]}"
+        reason = reason.rstrip(".")
         message = f"This model cannot be loaded: {reason}. {got_and_accepted(source)}"
         raise InputError(message) from error
 
 
 @contextlib.contextmanager
 def _progress_of_downloads_only(source: str) -> Iterator[None]:
-    """Show no progress bar while a folder is read: bars are for slow downloads."""
-    if not (Path(source).is_dir() and logging.is_progress_bar_enabled()):
+    """Show no progress bar while files are read: bars are for slow downloads."""
+    if not (Path(source).exists() and logging.is_progress_bar_enabled()):
         yield
         return
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -40,6 +40,7 @@ from llmsmc.models.pretrained.loading import (
     require_embedded,
     resolve,
 )
+from llmsmc.models.pretrained.names import is_gguf
 from llmsmc.models.rewards.calibration import require_temperature
 from llmsmc.models.rewards.conventions.convention import (
     REMEMBERED,
@@ -153,6 +154,12 @@ class RewardModel:
         """
         require_temperature(calibration)
         source = resolve(name_or_path)
+        if is_gguf(source):
+            raise InputError(
+                f"A reward model is not read from a GGUF file, which has no head of one. Got "
+                f"{str(name_or_path)!r}; accepted: a folder with config.json, a tokenizer and "
+                "safetensors weights, a name on the Hugging Face hub, or the file as a policy."
+            )
         if isinstance(convention, str):  # before anything is read
             convention = named_convention(convention)
         tokenizer = load_plain_tokenizer(source)

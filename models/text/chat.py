@@ -1,5 +1,6 @@
 """Putting a question to a model: what may stand in a prompt, and how it becomes ids."""
 
+import contextlib
 import json
 import unicodedata
 from collections.abc import Collection, Iterable
@@ -15,6 +16,7 @@ from llmsmc.models.text.vocabulary import decode, neutralized
 
 # Templates that print the date of today would make a prompt depend on the day of the run.
 PROMPT_DATE: Final = "01 Jan 2025"
+_ANYTHING: Final = "Answer briefly."
 
 
 def chat_text(
@@ -53,10 +55,9 @@ def chat_text(
         raise _not_rendered(f"one that writes {said:,} characters", "writes what is said")
     if kind == "error":
         roles = [message["role"] for message in messages]
-        hint = " (some know no system prompt)" if "system" in roles else ""
         turns = ", ".join(roles[:3]) + (", ..." if len(roles) > 3 else "")
         got = f"one that says {_shown(said)} to the turns {turns}"
-        raise _not_rendered(got, f"takes these{hint}")
+        raise _not_rendered(got, "takes these")
     assert isinstance(said, str)
     return said
 
@@ -141,9 +142,11 @@ def prompt_ids(
 
     Templates that can are told whether the policy is to think before it answers.
 
+    The system prompt stands at the start of the question where the template has no other place.
+
     Raises:
         InputError: the question is empty, has characters that the tokenizer does not know,
-            or leaves no room for an answer; or the chat template takes no system prompt.
+            or leaves no room for an answer; or the chat template renders nothing.
     """
     tags = () if thinking is None else (thinking.opening, thinking.closing)
     question = checked_text(tokenizer, "question", question, tags)
@@ -160,26 +163,38 @@ def prompt_ids(
     return ids
 
 
+def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether the chat template has a place for a system prompt.
+
+    Where it has none, the system prompt stands at the start of the question.
+    """
+    question = {"role": "user", "content": "1 + 1"}
+    try:
+        ids = chat_ids(tokenizer, [{"role": "system", "content": _ANYTHING}, question])
+    except InputError:
+        return False
+    return says(tokenizer, ids, _ANYTHING)
+
+
 def _chat_ids(
     tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, thinks: bool
 ) -> tuple[int, ...]:
-    """Return the ids of a chat; the errors of a system prompt say what can be done."""
-    system = messages[0]["content"] if messages[0]["role"] == "system" else None
-    if system is None:
+    """Return the ids of a chat.
+
+    A template that refuses a system prompt, or leaves it out, gets its text in the question.
+    """
+    if messages[0]["role"] != "system":
         return chat_ids(tokenizer, messages, thinks=thinks)
-    try:
+    system, *_ = texts = [message["content"] for message in messages]
+    with contextlib.suppress(InputError):
         ids = chat_ids(tokenizer, messages, thinks=thinks)
-    except InputError as error:
-        _ = chat_ids(tokenizer, messages[1:], thinks=thinks)  # or it is not at fault
-        got = str(error).partition(" Got ")[2].partition("; accepted")[0]
-        raise _no_system_prompt(got) from error
+        if says(tokenizer, ids, system):
+            return ids
+    folded = {"role": "user", "content": "\n\n".join(texts)}
+    ids = chat_ids(tokenizer, [folded], thinks=thinks)
     if not says(tokenizer, ids, system):
-        raise _no_system_prompt("one that leaves it out")
+        raise InputError(
+            "The chat template of the policy takes no system prompt. Got one that leaves it out "
+            "even where it stands in the question; accepted: no system prompt (leave --system out)."
+        )
     return ids
-
-
-def _no_system_prompt(got: str) -> InputError:
-    return InputError(
-        f"The chat template of the policy takes no system prompt. Got {got}; accepted: no system "
-        "prompt (leave --system out), and its text at the start of the question."
-    )

@@ -1,6 +1,7 @@
 """The tokens of a model: their bytes, the texts that ids stand for, and rules over ids."""
 
 import functools
+import itertools
 import json
 from collections.abc import Collection, Iterable
 from typing import Any, Final, Protocol, runtime_checkable
@@ -27,7 +28,7 @@ class Vocabulary(Protocol):
 
     @property
     def special(self) -> frozenset[str]:
-        """The tokens that are left out of texts."""
+        """The tokens that are markup, not text."""
         ...
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -70,10 +71,16 @@ class TokenizerVocabulary:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, size: int, device: torch.device | None = None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        size: int,
+        device: torch.device | None = None,
+        ends: Iterable[int] = (),
     ) -> None:
-        """Take a tokenizer; what is compiled for it lies on `device`."""
+        """Take a tokenizer and the ids that end a text; what is compiled lies on `device`."""
         self.tokenizer, self.size = tokenizer, size
+        named = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        self._silent = frozenset({*ends, *(id for id in named if isinstance(id, int))})
         self._device = device or torch.device("cpu")
         self._pieces: list[bytes] | None = None
         self._automata: dict[StepRule, Automaton] = {}
@@ -87,7 +94,7 @@ class TokenizerVocabulary:
 
     @property
     def special(self) -> frozenset[str]:
-        """The tokens that are left out of texts."""
+        """The tokens that are markup."""
         added = self.tokenizer.added_tokens_decoder.values()
         return frozenset(token.content for token in added if token.special)
 
@@ -109,15 +116,19 @@ class TokenizerVocabulary:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     def decode(self, token_ids: Iterable[int], after: Iterable[int] = ()) -> str:
-        """Return the text of the ids, as it reads behind the ids `after`."""
+        """Return the text of the ids, as it reads behind the ids `after`.
+
+        Left out are the ids that begin, end and fill texts. Other special tokens are spelled out,
+        so that whoever reads the text sees that the model has written them.
+        """
         context = tuple(after)[-_CONTEXT_OF_DECODING:]
-        text = decode(self.tokenizer, [*context, *token_ids])
+        text = decode(self.tokenizer, [*context, *token_ids], self._silent)
         if not context:
             return text
         if context not in self._lengths:  # steps end alike, so that few are new
             if len(self._lengths) >= _MAX_LENGTHS:
                 self._lengths.clear()
-            self._lengths[context] = len(decode(self.tokenizer, context))
+            self._lengths[context] = len(decode(self.tokenizer, context, self._silent))
         return text[self._lengths[context] :]
 
     def automaton(self, rule: StepRule) -> Automaton:
@@ -143,14 +154,23 @@ def eos_ids_of(*sources: Any) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def decode(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
-    """Return the text of the ids, without special tokens and with its spaces as they are."""
+def decode(
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Iterable[int],
+    silent: Collection[int] | None = None,
+) -> str:
+    """Return the text of the ids with its spaces as they are.
+
+    Left out are the ids of `silent`; without these, all special tokens.
+    """
+    skipped = silent is None
+    spoken = list(ids if silent is None else itertools.filterfalse(silent.__contains__, ids))
     if type(tokenizer)._decode is PreTrainedTokenizerFast._decode:
         # What is called in the end, three times as fast by itself.
-        text: Any = tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=True)
+        text: Any = tokenizer.backend_tokenizer.decode(spoken, skip_special_tokens=skipped)
     else:
-        settings = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-        text = tokenizer.decode(list(ids), **settings)
+        settings = {"skip_special_tokens": skipped, "clean_up_tokenization_spaces": False}
+        text = tokenizer.decode(spoken, **settings)
     assert isinstance(text, str)
     return text
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf import GGMLQuantizationType as Kind
+from transformers import PreTrainedTokenizerFast
 
 from llmsmc.cli import solve_run
 from llmsmc.errors import DegenerateWeightsError, NumericalError
@@ -13,7 +15,8 @@ from llmsmc.inference import BootstrapFilter
 from llmsmc.models import RewardModel
 from llmsmc.results.posterior import Posterior
 from llmsmc.storage import json_files as files
-from tests.cli.conftest import Command, error_line
+from tests.cli.conftest import Command, error_line, tokenizer  # noqa: F401 - a fixture
+from tests.models import gguf_files as files_of_gguf
 from tests.solutions import answering, posterior
 
 QUESTION = "What is 3 + 4?"
@@ -186,3 +189,32 @@ def test_options_that_do_not_go_together(command: Command, tiny: list[str]) -> N
         ["--device", "cpu", "--device-map", "auto"],
     ):
         assert "Got" in error_line(command("solve", QUESTION, *tiny, *options))
+
+
+def test_a_gguf_file(
+    command: Command,
+    tmp_path: Path,
+    tokenizer: PreTrainedTokenizerFast,  # noqa: F811 - a fixture
+) -> None:
+    path = tmp_path / "tiny.gguf"
+    files_of_gguf.write(
+        path,
+        files_of_gguf.network("llama", len(tokenizer)),
+        tokenizer,
+        {"": Kind.Q8_0},
+        metadata={"tokenizer.chat_template": "{{ messages[0]['content'] }}"},
+    )
+    run = ["solve", QUESTION, "--policy", path, "--algorithm", "self-consistency", "--seed", "1"]
+    run += ["--particles", "2", "--max-steps", "2", "--max-tokens-per-step", "8"]
+    result = command(*run, "--system", "Be brief.", "--out", "run.json")
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stderr.split())
+    assert "weights in float32 from Q8_0; 0.4 MB of weights" in said
+    assert "float32, read from Q8_0" in result.stdout
+    assert "its text stands at the start" in " ".join(result.stdout.split())
+    record = run_file(tmp_path)
+    assert record["machine"] == {"precision": "float32, read from Q8_0", "device": "cpu"} | {
+        "threads": record["machine"]["threads"]
+    }
+    assert record["config"]["policy_weights"] == "Q8_0"
+    assert "at the start of the question" in record["warnings"][0]

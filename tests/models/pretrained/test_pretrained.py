@@ -15,7 +15,7 @@ from llmsmc.errors import MissingExtraError
 from llmsmc.models.caches.row_cache import CacheRows
 from llmsmc.models.policies.decoding.requests import StepRequest
 from llmsmc.models.policies.language_model import LanguageModel
-from llmsmc.models.pretrained.loading import EMBEDDED, load_tokenizer, resolve
+from llmsmc.models.pretrained.loading import EMBEDDED, load_tokenizer, loading_errors, resolve
 from llmsmc.models.pretrained.quantization import quantization_config
 from llmsmc.models.rewards.reward_model import RewardModel
 from llmsmc.models.text.stopping import TokenCount
@@ -124,6 +124,36 @@ def test_models_that_do_not_exist(name: str) -> None:
         LanguageModel.from_pretrained(name)
     with pytest.raises(InputError, match="accepted"):
         RewardModel.from_pretrained(name)
+
+
+def test_what_looks_like_a_path_is_not_asked_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / "qwen-small").mkdir(parents=True)
+    (tmp_path / "models" / "tiny.gguf").write_bytes(b"GGUF")
+    monkeypatch.chdir(tmp_path)
+    for name in ("models/tniy.gguf", "tiny.gguf", "models/a/b", "~/tiny", "weights.safetensors"):
+        with pytest.raises(InputError, match="There is no such model"):
+            resolve(name)
+    with pytest.raises(InputError, match=r"in its cache\)\. There is models/qwen-small\."):
+        resolve("models/qwen-smal")
+    assert resolve("models/tiny.gguf") == "models/tiny.gguf"
+    assert resolve("qwen/qwen-small") == "qwen/qwen-small"  # there is no folder qwen
+    (tmp_path / "notes").write_text("Buy milk.")
+    with pytest.raises(InputError, match="This file is no model"):
+        resolve("notes")
+    (tmp_path / "no_suffix").write_bytes(b"GGUF and so on")
+    assert resolve("no_suffix") == "no_suffix"
+    with pytest.raises(InputError, match="There is minimath-policy"):
+        LanguageModel.from_pretrained("minimath-polcy")
+
+
+def test_what_other_libraries_say_is_kept_to_its_end() -> None:
+    for reason in ("because " * 100 + "so do this", "because " * 10_000 + "so do this"):
+        with pytest.raises(InputError, match="because because.*so do this. Got") as caught:
+            with loading_errors("nowhere"):
+                raise ValueError(reason)
+        assert len(str(caught.value)) < 3000
 
 
 @pytest.mark.parametrize(("key", "value"), [("num_hidden_layers", -1), ("hidden_size", "many")])
