@@ -135,7 +135,7 @@ def cost_table(
     def share(part: float) -> tuple[str, str]:
         return f"{part:.2f}", f"{part / seconds:.0%}" if seconds > 0 else ""
 
-    rewarded = cost["scored_tokens"] > 0
+    rewarded = reward is not None or cost["scored_tokens"] > 0
     rows: list[tuple[str, ...]] = [
         *(_evidence_rows(posterior) if rewarded else [("log-evidence", NOTHING)]),
         ("effective sample size", f"{posterior.effective_sample_size:.1f}"),
