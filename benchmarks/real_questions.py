@@ -156,8 +156,7 @@ def outcomes_of_samples(folder: Path, references: Mapping[str, str]) -> list[Out
         answers = [sample["answer"] for sample in samples]
         classes = equivalence_classes(answer for answer in answers if answer is not None)
         is_right = {
-            answer: grade(answer, references[name]) == "right"
-            for answer in set(classes.values())
+            answer: grade(answer, references[name]) == "right" for answer in set(classes.values())
         }
         told = [None if answer is None else classes[answer] for answer in answers]
         scores = [
@@ -235,7 +234,9 @@ def outcomes(work: Path, questions: str) -> list[Outcome]:
         if name == "samples":
             found += outcomes_of_samples(folder, references)
         else:
-            found.append(outcome_of(name, name.replace(f"-{cell.particles}", ""), cell.particles, folder))
+            found.append(
+                outcome_of(name, name.replace(f"-{cell.particles}", ""), cell.particles, folder)
+            )
     return found
 
 

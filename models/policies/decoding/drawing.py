@@ -18,19 +18,6 @@ MAX_WHOLE: Final = 2**13
 _BLOCK: Final = 512
 
 
-def draw(
-    logits: Float[Tensor, "R V"], uniforms: Float64[Tensor, " A"], rows: Int[Tensor, " A"]
-) -> tuple[Int[Tensor, " A"], Float64[Tensor, " A"]]:
-    """Return a token for each uniform number, drawn from the softmax of its row, and its log."""
-    if logits.shape[-1] <= MAX_WHOLE:
-        log_probs = logits.log_softmax(-1)
-        ids = invert(log_probs, uniforms, rows)
-        return ids, log_probs[rows, ids].double()
-    probabilities = logits.softmax(-1)
-    ids = _invert_by_blocks(probabilities, uniforms, rows)
-    return ids, probabilities[rows, ids].log().double()
-
-
 def invert(
     log_probs: Float[Tensor, "R V"], uniforms: Float64[Tensor, " A"], rows: Int[Tensor, " A"]
 ) -> Int[Tensor, " A"]:

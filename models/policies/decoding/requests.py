@@ -241,15 +241,17 @@ class Network(Protocol):
         ...
 
     def forward(
-        self, cache: RowCache, input_ids: Int[Tensor, "R q"], num_logits: int = 1
-    ) -> Float[Tensor, "R k V"]:
-        """Return the logits behind the last of the new ids of each row; the caller commits."""
-        ...
-
-    def forward_and_read(
-        self, cache: RowCache, input_ids: Int[Tensor, "R q"], num_logits: int = 1
+        self,
+        cache: RowCache,
+        input_ids: Int[Tensor, "R q"],
+        num_logits: int = 1,
+        *,
+        reads: bool = False,
     ) -> tuple[Float[Tensor, "R k V"], list[Float[Tensor, "R k D"]]]:
-        """Return the same, and the hidden states in these places."""
+        """Return the logits behind the last of the new ids of each row; the caller commits.
+
+        With `reads` the hidden states in these places are returned, too.
+        """
         ...
 
 

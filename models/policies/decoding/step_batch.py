@@ -27,7 +27,7 @@ from torch import Tensor
 from llmsmc.core.cost import Cost
 from llmsmc.errors import NumericalError
 from llmsmc.models.caches.row_cache import CacheRows, RowCache, gather
-from llmsmc.models.policies.decoding.drawing import draw, invert
+from llmsmc.models.policies.decoding.drawing import invert
 from llmsmc.models.policies.decoding.requests import (
     TOKENS_PER_CHUNK,
     CachedPrefix,
@@ -242,7 +242,8 @@ class StepBatch:
         if starts is None and isinstance(automaton, Resumable):
             starts = automaton.behind(request.token_ids, request.num_tokens)
         record = nothing.new_zeros((size, self._particles.ids.shape[1]))
-        self._widen(0 if request.readout is None else request.readout.size)
+        if request.readout is not None:
+            self._widen(request.readout.size)
         new = Particles(
             owner=nothing + owner,
             row=rows,
@@ -318,11 +319,7 @@ class StepBatch:
         particles.row[active] = rows[which]
         fed = torch.zeros(self._num_front, dtype=torch.long, device=rows.device)
         fed[rows] = ids
-        states = list[Tensor]()
-        if reads:
-            logits, states = self._network.forward_and_read(self._cache, fed[:, None])
-        else:
-            logits = self._network.forward(self._cache, fed[:, None])
+        logits, states = self._network.forward(self._cache, fed[:, None], reads=reads)
         self._cache.commit(torch.zeros_like(fed).index_fill(0, rows, 1))
         return logits[:, -1], [each[:, -1] for each in states]
 
@@ -340,28 +337,23 @@ class StepBatch:
             logits, hidden = logits[used], [each[used] for each in hidden]
         count = particles.count[active]
         logits = logits.float()
+        raw = logits.log_softmax(-1)
         if law.temperature == 0:
-            ids = logits.log_softmax(-1).argmax(-1)[rows]
-            sampled = transition = torch.zeros_like(ids, dtype=torch.float64)
+            ids = raw.argmax(-1)[rows]
+            certain = torch.zeros_like(ids, dtype=torch.float64)
+            found = [raw[rows, ids].double(), certain, certain]
         else:
-            uniforms = particles.uniforms[active, count % TOKENS_PER_CHUNK]
-            scaled = logits if law.temperature == 1 else logits / law.temperature
-            if law.mask is None:
-                ids, transition = draw(scaled, uniforms, rows)
-                sampled = transition
-            else:
+            tempered = raw
+            if law.temperature != 1:
+                tempered = (logits / law.temperature).log_softmax(-1)
+            sampled = tempered
+            if law.mask is not None:
                 # Particles that share a row agree in their tokens, and so in their states.
                 states = torch.zeros_like(logits[:, 0], dtype=torch.long)
                 states[rows] = particles.masked[active]
-                tempered = scaled.log_softmax(-1)
-                restricted = law.mask.restrict(tempered, states)
-                ids = invert(restricted, uniforms, rows)
-                sampled = restricted[rows, ids].double()
-                transition = tempered[rows, ids].double()
-        raw = transition
-        if law.temperature != 1:
-            raw = logits.log_softmax(-1)[rows, ids].double()
-        found = [raw, transition, sampled]
+                sampled = law.mask.restrict(tempered, states)
+            ids = invert(sampled, particles.uniforms[active, count % TOKENS_PER_CHUNK], rows)
+            found = [values[rows, ids].double() for values in (raw, tempered, sampled)]
         broken = found[0].isnan()
         if law.forced_ids:
             places = count - particles.forced[active]
@@ -374,7 +366,7 @@ class StepBatch:
         for record, values in zip(records, found, strict=True):
             record[active, count] = values
         if law.readout is not None:
-            features = law.readout.features(hidden, logits.log_softmax(-1))[rows]
+            features = law.readout.features(hidden, raw)[rows]
             particles.features[active, count, : law.readout.size] = features
         states = law.automaton.advance(particles.state[active], ids)
         count = count + 1

@@ -147,11 +147,7 @@ def _log_probs(
     for begin in range(0, width, size):
         fed = ids[:, begin : min(begin + size, width)]
         chosen = ids[:, begin + 1 : begin + 1 + fed.shape[1], None]
-        hidden = list[Tensor]()
-        if readouts:
-            logits, hidden = network.forward_and_read(cache, fed, fed.shape[1])
-        else:
-            logits = network.forward(cache, fed, fed.shape[1])
+        logits, hidden = network.forward(cache, fed, fed.shape[1], reads=bool(readouts))
         logits = logits.float()
         cache.commit((counts - begin).clamp(0, fed.shape[1]).to(network.device))
         log_probs = logits.log_softmax(-1)

@@ -36,7 +36,7 @@ class Rows:
         width = max(len(row) for row in new)
         padded = torch.tensor([row + [7] * (width - len(row)) for row in new])
         with torch.no_grad():
-            logits = self.policy.forward(self.cache, padded)[:, -1]
+            logits = self.policy.forward(self.cache, padded)[0][:, -1]
         self.cache.commit(torch.tensor([len(row) for row in new]))
         for row, tokens in zip(self.ids, new, strict=True):
             row.extend(tokens)
