@@ -191,7 +191,7 @@ def outcomes_of_samples(folder: Path, references: Mapping[str, str]) -> list[Out
 
 
 def _coverage(count: int, right: int, size: int) -> float:
-    """Return the probability that one of `size` of the samples is right (arXiv 2107.03374, eq. 1)."""
+    """Return the probability that one of `size` samples is right (arXiv 2107.03374, eq. 1)."""
     if count - right < size:
         return 1.0
     return 1 - math.prod(1 - size / k for k in range(count - right + 1, count + 1))
