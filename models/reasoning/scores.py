@@ -54,11 +54,6 @@ class StepScores:
     aggregation: Aggregation
     thinking_end: str | None
 
-    @property
-    def reads_written(self) -> bool:
-        """Whether the reward reads what the policy has recorded."""
-        return bool(getattr(self.reward, "reads_written", False))
-
     def room(
         self, steps: Sequence[Steps], before: ReasoningParticles | None = None
     ) -> Int64[Tensor, " N"]:
@@ -98,7 +93,7 @@ class StepScores:
         old = self._read([texts[:count] for texts, count in zip(fitting, counts, strict=True)])
         pairs = zip(old, self._read(fitting), strict=True)
         solutions = [Solution(scored, texts[len(scored) :]) for scored, texts in pairs]
-        if self.reads_written:
+        if getattr(self.reward, "reads_written", False):
             solutions = [
                 replace(solution, written=_written(particles, n, len(fitting[n]), solution))
                 for n, solution in enumerate(solutions)
