@@ -307,7 +307,7 @@ def _model(model: str | Path) -> NamedReward:
 
 def _near(text: str) -> list[str]:
     """Return the kind with nearly that name, if there is one."""
-    return difflib.get_close_matches(text.partition(":")[0], KINDS, n=1, cutoff=0.75)
+    return difflib.get_close_matches(text.partition(":")[0], KINDS, n=1, cutoff=0.8)
 
 
 def _hint(text: str) -> str:

@@ -468,7 +468,7 @@ class Reasoning(StateSpaceModel):
         """Raise `InputError` if a language model cannot do what this model asks of it."""
         power, proposes = self.policy_inverse_temperature is not None, self.proposal_policy
         rule, temperature = self._sampler.rule, self.temperature
-        reads_written = self._scores is not None and self._scores.reads_written
+        reads_written = bool(getattr(self.reward, "reads_written", False))
         self.policy.check(
             Demands(
                 rule=rule,

@@ -55,11 +55,6 @@ class StepScores:
     thinking_end: str | None
 
     @property
-    def reads_written(self) -> bool:
-        """Whether the reward reads what the policy has recorded."""
-        return bool(getattr(self.reward, "reads_written", False))
-
-    @property
     def readout(self) -> Readout | None:
         """What the reward reads of the network of the policy; None for nothing."""
         readout: Readout | None = getattr(self.reward, "readout", None)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ def architecture_of(source: str) -> str:
     return str(next(iter(config.get("architectures") or ()), ""))
 
 
+@lru_cache(64)
 def check_checkpoint(name_or_path: str, convention: str | None = None) -> None:
-    """Check that a checkpoint is a process reward model, without reading its weights.
+    """Check once that a checkpoint is a process reward model, without reading its weights.
 
     Raises:
         InputError: it is no checkpoint, its convention cannot be told, or it is none of that one:
