@@ -1,6 +1,5 @@
 """Which settings suit a policy, by what was measured on a few of its solutions."""
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import fields
@@ -18,7 +17,7 @@ MIN_STEPS: Final = 2.5  # of a solution, on average: between fewer there is noth
 MIN_ENDED: Final = 0.95  # of the steps
 
 _FENCE: Final = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
-_SETTINGS: Final = {each.name: each.default for each in fields(Settings)}
+_SETTINGS: Final = {each.name for each in fields(Settings)}
 BOXED: Final = (
     "boxed"
     if find_spec("llmsmc.solving.prompts")
@@ -58,7 +57,7 @@ def proposals(
     chosen, why = _chosen(rules, solutions)
     found.append(Proposal("--step", chosen.rule, why))
     found.append(_limit_of_steps(chosen))
-    if 2 * chosen.most_steps > _SETTINGS["max_steps"]:
+    if 2 * chosen.most_steps > defaults.DEFAULT_MAX_STEPS:
         reason = f"twice the steps of the solution with most of them ({chosen.most_steps})"
         found.append(Proposal("--max-steps", str(_rounded(2 * chosen.most_steps)), reason))
     if "max_tokens" in _SETTINGS:
@@ -129,7 +128,7 @@ def _limit_of_solutions(solutions: Sequence[Solution], max_tokens: int) -> Propo
 
 def _rounded(number: int) -> int:
     """Return the next number up with two digits of the binary system: 16, 24, 32, 48, 64, ..."""
-    size = 2 ** max(4, math.floor(math.log2(max(number, 1))))
+    size = 1 << max(4, number.bit_length() - 1)
     return next(each for each in (size, size * 3 // 2, size * 2) if each >= number)
 
 

@@ -230,12 +230,12 @@ class _Match(NamedTuple):
     """A delimiter that has begun: how many of its parts have been read, and how it goes on.
 
     Attributes:
-        count: parts read.
+        num_read: parts read.
         is_return: whether the last byte is a carriage return; a line feed belongs to it.
         is_inner: whether something other than white space and delimiters stands before it.
     """
 
-    count: int
+    num_read: int
     is_return: bool
     is_inner: bool
 
@@ -255,7 +255,7 @@ def _delimiter_transitions(delimiter: bytes) -> np.ndarray:
         row = np.zeros(256, dtype=np.int64)
         for byte in (other, *known):
             following = _matches(parts, matches, is_blank, bytes([byte]))
-            ended = {match.is_inner for match in following if match.count == len(parts)}
+            ended = {match.is_inner for match in following if match.num_read == len(parts)}
             state = following, is_blank and byte in WHITESPACE
             if ended == {False}:
                 state = frozenset[_Match](), True
@@ -274,11 +274,13 @@ def _matches(
     """Return the matches after one more byte: those that go on, and one that begins with it."""
     found = set[_Match]()
     for match in (*matches, _Match(0, False, not is_blank)):
-        due, last = parts[match.count], parts[match.count - 1] if match.count else b""
+        due, last = parts[match.num_read], parts[match.num_read - 1] if match.num_read else b""
         if match.is_return and byte == b"\n":
             found.add(match._replace(is_return=False))
         elif byte == due or (due == _LINE_END and byte in _LINE_ENDS):
-            found.add(_Match(match.count + 1, due == _LINE_END and byte == b"\r", match.is_inner))
+            found.add(
+                _Match(match.num_read + 1, due == _LINE_END and byte == b"\r", match.is_inner)
+            )
         elif last == due == _LINE_END and byte in _BLANKS:
             found.add(match._replace(is_return=False))
     return frozenset(found)

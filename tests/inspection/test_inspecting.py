@@ -64,7 +64,7 @@ def test_what_else_is_proposed() -> None:
 
 
 def test_a_report(policy: LanguageModel) -> None:  # noqa: F811
-    asked = [QUESTION, Question("What is 3?", "3")]
+    asked: list[Question | str] = [QUESTION, Question("What is 3?", "3")]
     report = inspect_policy(policy, asked, samples=3, seed=1, max_tokens=30)
     again = inspect_policy(policy, asked, samples=3, seed=1, max_tokens=30)
     assert report.solutions == again.solutions and report.rules == again.rules
