@@ -31,8 +31,9 @@ def evaluation_table(figures: dict[str, Any]) -> Table:
 def coverage_table(group: dict[str, Any]) -> Table:
     """Return a table of how often any particle is right, and of pass@k where it is estimated."""
     table = Table.grid(padding=(0, 2, 0, 0))
-    for justify in ("left", "right", "right"):
-        table.add_column(justify=justify)  # type: ignore[arg-type]
+    table.add_column()
+    for _ in range(2):
+        table.add_column(justify="right")
     rows = [("coverage: any particle is right", "coverage", "coverage_standard_error", group)]
     rows += [
         (f"pass@{each['k']}", "estimate", "standard_error", each) for each in group["pass_at_k"]

@@ -91,7 +91,7 @@ def _question(results: list[Result], name: str) -> Result:
     found = [each for each in results if each["id"] == name]
     found = found or [each for each in results if each["id"].endswith(f"/{name}")]
     if len(found) != 1:
-        some = ", ".join(each["id"] for each in (found or results)[:5])
+        some = ", ".join(sorted(each["id"] for each in found or results)[:5])
         raise InputError(
             f"A question is named by its id, or the end of it. Got {name!r}, which is that of "
             f"{len(found)}; accepted: one of {some}{', ...' if len(results) > 5 else ''}."

@@ -159,8 +159,8 @@ def _graded(example: Example, posterior: Posterior) -> Result:
     given = {label for label in labels if label != NO_ANSWER}
     verdicts = {each: grade(each, example.answer) for each in {answer, *selected.values(), *given}}
     right = {each for each in given if verdicts[each] == "right"}
-    causes = posterior.metadata.get("why_no_answer")
-    is_cause_known = causes is not None and answer is None
+    causes: list[str | None] | None = posterior.metadata.get("why_no_answer")
+    cause = causes[selected_solution(posterior)] if causes and answer is None else None
     return {
         "answer": answer,
         "correct": verdicts[answer] == "right",
@@ -170,7 +170,7 @@ def _graded(example: Example, posterior: Posterior) -> Result:
         "probability_correct": math.fsum(e.probability for e in estimates if e.answer in right),
         "num_right": sum(label in right for label in labels),
         "independent_draws": posterior.metadata.get("independent_draws"),
-        "why_no_answer": causes[selected_solution(posterior)] if is_cause_known else None,
+        "why_no_answer": cause,
         "no_answer": None if causes is None else dict(Counter(filter(None, causes))),
         "log_evidence": posterior.log_evidence,
         "truncated": summary.num_truncated(posterior),

@@ -16,6 +16,7 @@ from llmsmc.evaluation.configuration import Configuration
 from llmsmc.evaluation.datasets import Example
 from llmsmc.evaluation.folder import EvaluationFolder
 from llmsmc.evaluation.runner import runner, summarize
+from llmsmc.evaluation.solutions import read_solutions
 from llmsmc.storage.folder_lock import lock_folder
 from tests.cli.conftest import Command, error_line
 
@@ -265,11 +266,14 @@ def test_a_killed_evaluation_is_taken_up_bit_for_bit(
     assert process.wait() == -signal.SIGKILL
     done = results.read_text().count("\n")
     assert 1 <= done < 20
+    kept = read_solutions(tmp_path / "killed")
+    assert kept.keys() >= {json.loads(line)["id"] for line in results.read_text().splitlines()}
     assert command(*options, "killed").exit_code == 0
     assert command(*options, "whole").exit_code == 0
     files = [results, tmp_path / "whole/results.jsonl"]
     taken_up, whole = ([json.loads(line) for line in f.read_text().splitlines()] for f in files)
     assert len(whole) == 20
+    assert read_solutions(tmp_path / "killed") == read_solutions(tmp_path / "whole")
     for one, other in zip(taken_up, whole, strict=True):
         for each in (one, other):
             del each["seconds"]

@@ -38,19 +38,14 @@ def test_an_evaluation_is_shown(command: Command, evaluated: str, tmp_path: Path
     assert "Selected solution" in command("show", "run", "sums/2").stdout
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
+def test_what_cannot_be_shown_is_named(command: Command, evaluated: str) -> None:
+    for options, said in (
         (["nowhere"], "There is no evaluation in this folder"),
         (["run", "sums/3"], "Nothing was kept of this question. Got 'sums/3'"),
         (["run", "7"], "Got '7', which is that of 0; accepted: one of sums/1, sums/2, sums/3."),
         (["run", "--only", "good"], "Got 'good'"),
-    ],
-)
-def test_what_cannot_be_shown(
-    command: Command, evaluated: str, options: list[str], said: str
-) -> None:
-    assert said in error_line(command("show", *options))
+    ):
+        assert said in error_line(command("show", *options))
 
 
 def test_solve_says_why_answers_are_missing(command: Command, tiny: list[str]) -> None:
