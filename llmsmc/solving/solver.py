@@ -39,7 +39,7 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
         temperature=settings.temperature,
         max_steps=settings.max_steps,
         max_tokens_per_step=settings.max_tokens_per_step,
-        step=_step(settings, policy),
+        step=chosen_step(settings, policy),
         thinking=settings.thinking,
         system=settings.system,
     )
@@ -48,7 +48,7 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
     return replace(model, reward=loading.load_reward(settings)) if algorithm.needs_reward else model
 
 
-def _step(settings: Settings, policy: Policy) -> str | int | StepRule:
+def chosen_step(settings: Settings, policy: Policy) -> str | int | StepRule:
     """Return the step rule; by default whole answers, where answers cannot be continued."""
     is_default = step_rule(settings.step) == step_rule(DEFAULT_STEP)
     if policy.whole_answers_only and is_default:
