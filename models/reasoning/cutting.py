@@ -105,15 +105,16 @@ def _texts(
     policy: Policy, token_ids: Sequence[int], ends: Sequence[int]
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the texts of the steps and where they end; blank ones belong to others."""
-    nothing = ReasoningParticles.empty("", (), 1)
     zero = torch.zeros(1, dtype=torch.long)
-    tokens = torch.tensor([list(token_ids)]).long()
-    transition_ends = torch.tensor([list(ends) or [NO_STEP]])
+    unknown = torch.zeros((1, len(token_ids)), dtype=torch.float64)
     solution = replace(
-        nothing,
-        token_ids=tokens,
+        ReasoningParticles.empty("", (), 1),
+        token_ids=torch.tensor([list(token_ids)]).long(),
         num_tokens=torch.tensor([len(token_ids)]),
-        transition_ends=transition_ends,
+        transition_ends=torch.tensor([list(ends) or [NO_STEP]]),
+        log_probs=unknown,
+        transition_log_probs=unknown,
+        proposal_log_probs=unknown,
     )
     solution = with_texts(solution, zero, zero, policy)
     steps = solution.steps[0]
