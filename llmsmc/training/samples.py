@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-import torch
 from torch import Generator
 
 from llmsmc.core.checks import require_count
@@ -21,18 +20,16 @@ from llmsmc.errors import InputError, ServerError
 from llmsmc.evaluation.datasets import Example
 from llmsmc.grading.grades import extract_answer, grade
 from llmsmc.models import LanguageModel, Reasoning, WholeAnswer
-from llmsmc.models.batching.scheduler import run_together
 from llmsmc.models.batching.shared import SharedLanguageModel
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.cutting import cut
-from llmsmc.models.reasoning.particles import FINISH_REASONS
 from llmsmc.models.text.stopping import StepRule
+from llmsmc.training.blocks import missing_results
 from llmsmc.training.lines import Lines, Row
 
 ROWS_IN_FLIGHT: Final = 128
 """Solutions in a batch, by default: on processors more of them gain little."""
 
-_BLOCKS: Final = 2  # as many questions in a block as are in flight, times this
 _SHARES: Final = {"test": 0.1, "validation": 0.1}
 _DIGITS: Final = 5  # of log-probabilities that are kept
 
@@ -80,10 +77,6 @@ class Sampling:
         """How many questions are under way at a time."""
         return self.in_flight or math.ceil(ROWS_IN_FLIGHT / self.num_samples)
 
-    def block_size(self) -> int:
-        """How many questions are drawn together at most, `num_in_flight` of them at a time."""
-        return _BLOCKS * self.num_in_flight
-
 
 def splits(ids: Sequence[str], seed: int) -> dict[str, str]:
     """Return the split of each question: "train", "validation" or "test".
@@ -91,7 +84,7 @@ def splits(ids: Sequence[str], seed: int) -> dict[str, str]:
     Questions are ordered by a hash of their id and the seed; the first tenth is for tests, the next
     for validation. Of three questions or more each split has one.
     """
-    ordered = sorted(ids, key=lambda name: (_hash(f"split/{seed}/{name}"), name))
+    ordered = sorted(ids, key=lambda name: (number_of(f"split/{seed}/{name}"), name))
     found = dict.fromkeys(ids, "train")
     start = 0
     for split, share in _SHARES.items():
@@ -119,24 +112,16 @@ def draw_missing(
     policy = sampling.policy
     if isinstance(policy, LanguageModel):
         policy = SharedLanguageModel(policy)
-    size = sampling.block_size()
-    for start in range(0, len(examples), size):
-        block = examples[start : start + size]
-        missing = {example.id for example in block}.difference(done)
-        if not missing:
-            continue
-        tasks = [partial(_drawn, policy, example, sampling) for example in block]
-        for number, rows in run_together(tasks, sampling.num_in_flight):
-            if isinstance(rows, Exception):
-                raise rows
-            name = block[number].id
-            if name in missing:
-                rows = [{"id": name, "split": split_of[name]} | row for row in rows]
-                lines.append(rows)
-                yield rows
-                missing.remove(name)
-            if not missing:
-                break
+    draw = partial(_drawn, policy, sampling=sampling)
+    missing = missing_results(examples, draw, _name, done, sampling.num_in_flight)
+    for example, rows in missing:
+        rows = [{"id": example.id, "split": split_of[example.id]} | row for row in rows]
+        lines.append(rows)
+        yield rows
+
+
+def _name(example: Example) -> str:
+    return example.id
 
 
 def is_solution(row: Row) -> bool:
@@ -179,7 +164,7 @@ def _solutions(policy: Policy, example: Example, sampling: Sampling) -> list[Row
         max_tokens=sampling.max_tokens,
         system=sampling.system,
     )
-    generator = Generator().manual_seed(_hash(f"samples/{sampling.seed}/{example.id}"))
+    generator = Generator().manual_seed(number_of(f"samples/{sampling.seed}/{example.id}"))
     drawn = model.sample_initial(sampling.num_samples, generator=generator)
     particles = list(drawn)
     pieces = cut(policy, sampling.step, [particle.token_ids for particle in particles])
@@ -202,7 +187,7 @@ def _solutions(policy: Policy, example: Example, sampling: Sampling) -> list[Row
     return rows
 
 
-def _hash(text: str) -> int:
+def number_of(text: str) -> int:
     """Return a number of 63 bits, the same for the same text everywhere."""
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

@@ -19,6 +19,7 @@ from llmsmc.solving.settings import Settings
 from llmsmc.solving.solver import chosen_step
 from llmsmc.solving.step_notation import step_text
 from llmsmc.storage.folder_lock import lock_folder
+from llmsmc.training.blocks import BLOCKS
 from llmsmc.training.folder import STAGES, TrainingFolder
 from llmsmc.training.samples import Sampling, draw_missing, is_solution
 
@@ -120,7 +121,7 @@ class RewardTraining:
             "max_tokens": sampling.max_tokens,
             "step": step_text(self.settings.step),
             "in_flight": sampling.num_in_flight,
-            "block_size": sampling.block_size(),
+            "block_size": BLOCKS * sampling.num_in_flight,
             "seed": self.seed,
         }
 
