@@ -12,6 +12,7 @@ from llmsmc.evaluation.configuration import Configuration, configuration
 from llmsmc.evaluation.datasets import Dataset
 from llmsmc.inference import Algorithm
 from llmsmc.solving.algorithms import parse_algorithm
+from llmsmc.solving.reward_loading import check_reward
 from llmsmc.solving.settings import Settings
 from llmsmc.solving.step_notation import parse_step
 from llmsmc.storage.typed import mismatch, shown
@@ -112,10 +113,9 @@ def make_cell(values: dict[str, Any]) -> Cell:
         given["step"] = parse_step(given["step"])
     settings = Settings(**given, selection=values.get("selection", DEFAULT_SELECTION))
     cell = Cell(values, particles, settings)
-    if particles == EQUAL:
-        _ = cell.with_particles(16).algorithm  # finds out whether it can be read
-    else:
-        _ = cell.algorithm
+    # Finds out whether the algorithm can be read.
+    algorithm = (cell.with_particles(16) if particles == EQUAL else cell).algorithm
+    check_reward(settings, algorithm, has_answers=True)
     return cell
 
 

@@ -13,10 +13,16 @@ from typing import Any
 import torch
 
 from llmsmc.ablations.cell import BLOCK, Cell, unselected
-from llmsmc.evaluation.datasets import Example
+from llmsmc.evaluation.datasets import Example, answers_of
 from llmsmc.evaluation.runner import Result, evaluate_missing, runner
 from llmsmc.inference import Algorithm
-from llmsmc.solving.loading import load_policy, load_proposal, load_reward, named_key
+from llmsmc.solving.loading import (
+    has_reward,
+    load_policy,
+    load_proposal,
+    load_reward,
+    named_key,
+)
 from llmsmc.solving.settings import Settings
 
 
@@ -67,24 +73,33 @@ class Worker:
     def results(self, unit: Unit) -> Iterator[Result]:
         """Yield the result of each problem of a unit that has none."""
         algorithm, in_flight = unit.cell.algorithm, unit.cell.in_flight
-        models = self._loaded(unselected(unit.cell.settings), algorithm)
+        models = self._loaded(unselected(unit.cell.settings), algorithm, answers_of(unit.block))
         run = runner(models, algorithm, in_flight)
         yield from evaluate_missing(unit.block, run, unit.seed, in_flight, unit.done)
 
-    def _loaded(self, settings: Settings, algorithm: Algorithm) -> Settings:
+    def _loaded(
+        self, settings: Settings, algorithm: Algorithm, answers: dict[str, str]
+    ) -> Settings:
         """Return the settings with models in place of names; models of no use now are dropped."""
         # The proposal first: a policy that cannot propose is refused before a server is asked.
-        parts: dict[str, Callable[[Settings], Any]] = {}
+        parts: dict[str, Callable[..., Any]] = {}
         parts |= {"proposal": load_proposal} if algorithm.needs_proposal else {}
         # A plan may be somebody else's: its addresses get the keys that are named for them.
         parts |= {"policy": partial(load_policy, key=named_key)}
-        if algorithm.needs_reward:
-            parts |= {"reward": partial(load_reward, key=named_key)}
+        named = settings.named_reward
+        if algorithm.needs_reward and has_reward(settings):
+            parts |= {"reward": partial(load_reward, key=named_key, answers=answers)}
         wanted = {role: _model_key(role, settings) for role in parts}
+        if named is not None and "reward" in wanted:
+            # What a reward is made of beside the files that it names.
+            policy = wanted["policy"] if named.reads_policy else None
+            known = tuple(answers.items()) if named.reads_answers else None
+            wanted["reward"] += (policy, known)
         self._models = {k: m for k, m in self._models.items() if k in wanted.values()}
         for role, load in parts.items():
             if wanted[role] not in self._models:
-                self._models[wanted[role]] = load(settings)
+                more = {"policy": self._models[wanted["policy"]]} if role == "reward" else {}
+                self._models[wanted[role]] = load(settings, **more)
         found = {role: self._models[key] for role, key in wanted.items()}
         if "reward" in found:
             found["reward_calibration"] = 1.0  # it has it
@@ -99,7 +114,7 @@ def _model_key(role: str, settings: Settings) -> Any:
         read = (s.reward_convention, s.reward_calibration)
         on_server = (s.reward_model, s.reward_tokenizer)
         loading = (s.reward_quantization, s.reward_device or s.device, s.dtype)
-        return ("reward", s.reward, read, loading, on_server, limits)
+        return ("reward", s.reward_or_default, read, loading, on_server, limits)
     quantization = s.quantization if role == "policy" else s.proposal
     named = (s.policy, s.policy_revision, s.adapter, s.policy_model, s.policy_tokenizer)
     placed = (quantization or "none", s.double_quantization, s.dtype, s.device, repr(s.device_map))

@@ -5,16 +5,20 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from llmsmc.registry import ALGORITHMS, split_options
+from llmsmc.solving.reward_notation import joined
 from llmsmc.solving.settings import Settings
 
 if TYPE_CHECKING:
     from llmsmc.inference import Algorithm
 
 
-def chosen(given: Mapping[str, Any], debug: bool) -> "tuple[Algorithm, Settings]":
+def chosen(
+    given: Mapping[str, Any], debug: bool, *, has_answers: bool = False, tokens_meanwhile: int = 0
+) -> "tuple[Algorithm, Settings]":
     """Return the algorithm and the settings among the options of a command.
 
-    Names are checked first, so that a misspelled one costs no imports.
+    Names are checked first, so that a misspelled one costs no imports. For the arguments by name
+    see `llmsmc.solving.reward_loading.check_reward`.
 
     Raises:
         InputError: an option cannot be used.
@@ -24,21 +28,28 @@ def chosen(given: Mapping[str, Any], debug: bool) -> "tuple[Algorithm, Settings]
 
     from llmsmc.cli.quiet import quiet_libraries
     from llmsmc.solving.algorithms import parse_algorithm
+    from llmsmc.solving.reward_loading import check_reward
 
     quiet_libraries(debug)
-    return parse_algorithm(given["algorithm"], given["particles"]), settings
+    algorithm = parse_algorithm(given["algorithm"], given["particles"])
+    check_reward(settings, algorithm, has_answers=has_answers, tokens_meanwhile=tokens_meanwhile)
+    return algorithm, settings
 
 
 def chosen_settings(given: Mapping[str, Any]) -> Settings:
     """Return the settings among the options of a command.
 
-    An option has the name of a field of `Settings`; step rules and thinking are parsed.
+    An option has the name of a field of `Settings`; step rules and thinking are parsed, and several
+    rewards are joined.
 
     Raises:
         InputError: a setting cannot be used.
     """
     names = {each.name for each in fields(Settings)} - {"step", "thinking"}
-    settings = Settings(**{name: value for name, value in given.items() if name in names})
+    values = {name: value for name, value in given.items() if name in names}
+    if values.get("reward") is not None:
+        values["reward"] = joined(values["reward"])
+    settings = Settings(**values)
 
     from llmsmc.solving.step_notation import parse_step, parse_thinking
 

@@ -32,6 +32,7 @@ def report(
     algorithm: str,
     seed: int,
     loading_seconds: float,
+    reward: str | None = None,
     reference: str | None = None,
     verdicts: Sequence[Verdict] = (),
 ) -> RenderableType:
@@ -42,6 +43,7 @@ def report(
         algorithm: its name.
         seed: the seed.
         loading_seconds: how long it took to load the models.
+        reward: the name of the reward, where the algorithm asks for one.
         reference: the true answer, where it is known.
         verdicts: on the steps of the best solution, where they can be checked.
     """
@@ -57,7 +59,7 @@ def report(
     ]
     if reference is not None:
         parts += [_heading("Truth"), _truth(estimates, reference, verdicts)]
-    parts += [_heading("Evidence and cost"), cost_table(posterior, loading_seconds)]
+    parts += [_heading("Evidence and cost"), cost_table(posterior, loading_seconds, reward)]
     warnings = summary.warnings(posterior)
     if warnings:
         parts += [_heading("Warnings"), *(_warning(text) for text in warnings)]
@@ -102,8 +104,8 @@ def solution_table(
     return table
 
 
-def cost_table(posterior: Posterior, loading_seconds: float) -> Table:
-    """Return the evidence and the cost of the run."""
+def cost_table(posterior: Posterior, loading_seconds: float, reward: str | None = None) -> Table:
+    """Return the evidence and the cost of the run, with the name of its reward."""
     cost = summary.cost_record(posterior)
     seconds = cost["seconds"]
 
@@ -131,6 +133,8 @@ def cost_table(posterior: Posterior, loading_seconds: float) -> Table:
     table.add_column(style="dim")
     table.add_column(justify="right")
     table.add_column(justify="right")
+    if reward is not None:
+        table.add_row("reward", foreign(reward))
     for row in rows:
         table.add_row(*row)
     return table

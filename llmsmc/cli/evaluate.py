@@ -68,7 +68,9 @@ def evaluate(
     """Evaluate an algorithm on a set of questions; can be interrupted and taken up again."""
     with reported(debug):
         with console.waiting("Starting"):
-            algorithm, settings = chosen(given, debug)
+            algorithm, settings = chosen(
+                given, debug, has_answers=True, tokens_meanwhile=tokens_meanwhile
+            )
 
             from llmsmc.cli import evaluate_run
             from llmsmc.evaluation.datasets import load, load_file

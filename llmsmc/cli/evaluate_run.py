@@ -12,6 +12,7 @@ from llmsmc.cli.evaluation_table import errors_table, evaluation_table
 from llmsmc.cli.progress import progress_bar
 from llmsmc.evaluation.evaluating import Job, UnderWay, opened
 from llmsmc.evaluation.folder import EvaluationFolder
+from llmsmc.solving.settings import Settings
 
 
 def evaluate(job: Job, out: Path | None = None) -> None:
@@ -33,7 +34,21 @@ def evaluate(job: Job, out: Path | None = None) -> None:
             raise typer.Exit(INTERRUPTED) from None
         evaluation = under_way.concluded()
         path = under_way.folder.path
+    if job.algorithm.needs_reward:
+        _print_reward(job.settings)
     _print_report(evaluation.figures, path)
+
+
+def _print_reward(settings: Settings) -> None:
+    """Name the reward, and say so where it knows the answers."""
+    screen, named = console.results(), settings.named_reward
+    screen.print(console.foreign(f"Reward: {settings.config()['reward']}", "dim"))
+    if named is not None and named.reads_answers:
+        remark = (
+            "This reward knows the right answers of the data set: the figures are a ceiling for "
+            "other rewards, and no result."
+        )
+        screen.print(console.foreign(remark, "bold red"))
 
 
 def _run_missing(under_way: UnderWay) -> None:

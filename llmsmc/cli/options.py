@@ -16,6 +16,7 @@ import typer
 from llmsmc import defaults
 from llmsmc.models.pretrained.names import DTYPES, QUANTIZATIONS
 from llmsmc.registry import AGGREGATIONS, ALGORITHMS, CONVENTIONS, FORM, RESAMPLERS
+from llmsmc.solving.reward_notation import REWARD_FORMS
 from llmsmc.solving.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -139,10 +140,13 @@ OF_MODELS: Final = (
     ),
     models(
         "reward",
-        "MODEL",
-        "The process reward model: minimath-reward, minimath-reward-weak, a folder, a name on the "
-        "hub, or the address of a vLLM server. Its key is read from LLMSMC_REWARD_API_KEY. Or a "
-        f"function of your own as {FORM}.",
+        "REWARD",
+        f"What scores the steps: {REWARD_FORMS}; a process reward model: an embedded one "
+        "(minimath-reward, minimath-reward-weak), a folder, a name on the hub, or the address of a "
+        "vLLM server, whose key is read from LLMSMC_REWARD_API_KEY; or a function of your own as "
+        f"{FORM}. Given several times, they make one ensemble.",
+        list[str],
+        show_default=f"{defaults.DEFAULT_REWARD} for embedded policies; others need one",
     ),
     models(
         "reward_convention",

@@ -117,6 +117,7 @@ def _print_report(run: Run) -> None:
         algorithm=run.name,
         seed=run.seed,
         loading_seconds=run.loading_seconds,
+        reward=run.settings.config().get("reward") if run.algorithm.needs_reward else None,
         reference=None if run.problem is None else run.problem.answer,
         verdicts=[] if run.problem is None else check_steps(run.problem, steps),
     )

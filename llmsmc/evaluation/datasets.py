@@ -55,6 +55,11 @@ class Dataset:
     examples: tuple[Example, ...]
 
 
+def answers_of(examples: Iterable[Example]) -> dict[str, str]:
+    """Return the answer to each question; of one that is asked twice, the last."""
+    return {example.question: example.answer for example in examples}
+
+
 def load(name_or_path: str, limit: int | None = None) -> Dataset:
     """Return a data set by name (`llmsmc.registry.DATASETS`), or that in a file.
 

@@ -10,7 +10,14 @@ from typing import Any
 from llmsmc.core.checks import require_count
 from llmsmc.defaults import DEFAULT_ALGORITHM, DEFAULT_IN_FLIGHT, DEFAULT_SEED
 from llmsmc.evaluation.configuration import Configuration, configuration
-from llmsmc.evaluation.datasets import Dataset, Example, dataset_of, load, load_file
+from llmsmc.evaluation.datasets import (
+    Dataset,
+    Example,
+    answers_of,
+    dataset_of,
+    load,
+    load_file,
+)
 from llmsmc.evaluation.folder import EvaluationFolder, folder_of
 from llmsmc.evaluation.runner import Result, block_size, evaluate_missing, runner
 from llmsmc.inference import Algorithm
@@ -91,7 +98,9 @@ def evaluate(
     require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
     if limit is not None:
         require_count("limit", limit)
-    values, method = chosen(algorithm, particles, settings)
+    values, method = chosen(
+        algorithm, particles, settings, has_answers=True, tokens_meanwhile=tokens_meanwhile
+    )
     job = Job(
         _dataset(dataset, limit), method, values, seed, in_flight, tokens_meanwhile, retry_errors
     )
@@ -161,7 +170,7 @@ class UnderWay:
     def load(self) -> None:
         """Load the models."""
         job = self.job
-        models = loaded(job.settings, job.algorithm)
+        models = loaded(job.settings, job.algorithm, answers_of(job.dataset.examples))
         self._run = runner(models, job.algorithm, job.in_flight, job.tokens_meanwhile)
 
     def missing(self) -> Iterator[Result]:

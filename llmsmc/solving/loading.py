@@ -1,8 +1,9 @@
 """The models of the settings, loaded: in this process, or reached behind a server."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,10 +13,12 @@ from llmsmc.models import LanguageModel, RewardModel
 from llmsmc.models.batching.shared import SharedLanguageModel, SharedReward
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.rewards.reward import Reward
-from llmsmc.models.rewards.reward_function import as_reward, named_reward
+from llmsmc.models.rewards.reward_function import as_reward
 from llmsmc.models.servers.address import same_server
 from llmsmc.models.servers.key import checked_key
-from llmsmc.solving.settings import Settings, is_address, names_function
+from llmsmc.solving.reward_loading import Parts, load_named
+from llmsmc.solving.reward_notation import is_address
+from llmsmc.solving.settings import Settings
 
 Keys = Callable[[Settings, str], str | None]
 """From the settings and "policy" or "reward" to the key of the server that it runs on."""
@@ -96,38 +99,67 @@ def _limits(settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value is not None}
 
 
-def load_reward(settings: Settings, key: Keys = given_key) -> Reward:
-    """Return the reward of the settings, loaded; `key` finds the key of its server."""
-    if not isinstance(settings.reward, str | Path) or names_function(settings.reward):
+def load_reward(
+    settings: Settings,
+    key: Keys = given_key,
+    *,
+    policy: Policy | None = None,
+    answers: Mapping[str, str] | None = None,
+) -> Reward:
+    """Return the reward of the settings, loaded.
+
+    Args:
+        settings: the settings.
+        key: finds the key of its server.
+        policy: the policy, loaded, of which some rewards are made.
+        answers: the right answer of each question, for the reward `answer`.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    reward, named = settings.reward_or_default, settings.named_reward
+    if named is None:
+        assert reward is not None and not isinstance(reward, str | Path), "see check_reward"
         if settings.reward_calibration != 1:
             raise InputError(
                 "Only a reward model that is loaded by its name is calibrated so. Got "
                 f"reward_calibration={settings.reward_calibration!r}; accepted: the name of a "
                 "reward model, or RewardModel(..., calibration=)."
             )
-        if isinstance(settings.reward, str | Path):
-            return named_reward(str(settings.reward))
-        return as_reward(settings.reward)
-    if is_address(settings.reward):
+        return as_reward(reward)
+    network = partial(_reward_model, settings, key)
+    return load_named(named, Parts(settings, network, policy, answers or {}))
+
+
+def _reward_model(settings: Settings, key: Keys, name: str) -> Reward:
+    """Return the process reward model of that name, loaded."""
+    if is_address(name):
         from llmsmc.models import RemoteRewardModel
 
         return RemoteRewardModel(
-            str(settings.reward),
+            name,
             settings.reward_model,
             settings.reward_convention,
             tokenizer=settings.reward_tokenizer,
             calibration=settings.reward_calibration,
-            api_key=key(settings, "reward"),
+            api_key=key(_on_server(settings, name), "reward"),
             **_limits(settings),
         )
     return RewardModel.from_pretrained(
-        settings.reward,
+        name,
         settings.reward_convention,
         device=settings.reward_device or settings.device,
         dtype=settings.dtype,
         quantization=settings.reward_quantization,
         calibration=settings.reward_calibration,
     )
+
+
+def _on_server(settings: Settings, address: str) -> Settings:
+    """Return the settings with a reward on that server, and without the rest of an ensemble."""
+    if settings.reward == address:
+        return settings
+    return replace(settings, reward=address, reward_quantization=None, reward_device=None)
 
 
 def check_proposal(settings: Settings) -> None:
@@ -173,13 +205,43 @@ def _language_model(settings: Settings, quantization: str | None) -> LanguageMod
     )
 
 
-def loaded(settings: Settings, algorithm: Algorithm) -> Settings:
-    """Return the settings with the models that the algorithm needs in place of their names."""
+def loaded(
+    settings: Settings, algorithm: Algorithm, answers: Mapping[str, str] | None = None
+) -> Settings:
+    """Return the settings with the models that the algorithm needs in place of their names.
+
+    A reward that is not made of the policy is loaded before it.
+
+    Args:
+        settings: the settings.
+        algorithm: the algorithm.
+        answers: the right answer of each question, for the reward `answer`.
+    """
     if algorithm.needs_proposal:
         settings = replace(settings, proposal=load_proposal(settings))
-    if algorithm.needs_reward:
-        settings = replace(settings, reward=load_reward(settings), reward_calibration=1.0)
-    return replace(settings, policy=load_policy(settings))
+    weighs = algorithm.needs_reward and has_reward(settings)
+    named = settings.named_reward
+    reads_policy = named is not None and named.reads_policy
+    reward = None
+    if weighs and not reads_policy:
+        reward = load_reward(settings, answers=answers)
+    policy = load_policy(settings)
+    if weighs and reads_policy:
+        reward = load_reward(settings, policy=policy, answers=answers)
+    if reward is not None:
+        settings = with_reward(settings, reward)
+    return replace(settings, policy=policy)
+
+
+def has_reward(settings: Settings) -> bool:
+    """Return whether there is a reward at all, for an algorithm that asks for one."""
+    named = settings.named_reward
+    return named is None or named.kind != "none"
+
+
+def with_reward(settings: Settings, reward: Reward) -> Settings:
+    """Return the settings with a reward that is loaded, and how it was loaded left out."""
+    return replace(settings, reward=reward, reward_calibration=1.0)
 
 
 def shared(settings: Settings, tokens_meanwhile: int = 0) -> Settings:
@@ -192,7 +254,7 @@ def shared(settings: Settings, tokens_meanwhile: int = 0) -> Settings:
         settings = replace(settings, policy=SharedLanguageModel(policy))
     if isinstance(proposal, LanguageModel):
         settings = replace(settings, proposal=SharedLanguageModel(proposal))
-    if not isinstance(reward, str | Path):
+    if reward is not None and not isinstance(reward, str | Path):
         own = SharedReward(as_reward(reward), tokens_meanwhile=tokens_meanwhile)
         settings = replace(settings, reward=own)
     return settings

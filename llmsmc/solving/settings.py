@@ -1,6 +1,7 @@
 """The settings of a run: its models and everything else but the algorithm."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +11,8 @@ from llmsmc.core.checks import require_choice, require_count, require_seconds
 from llmsmc.errors import InputError
 from llmsmc.models.pretrained.names import DTYPES, EMBEDDED, QUANTIZATIONS, resolve
 from llmsmc.models.servers.address import root_of
-from llmsmc.registry import AGGREGATIONS, CONVENTIONS, REWARDS, is_reference
+from llmsmc.registry import AGGREGATIONS, CONVENTIONS
+from llmsmc.solving.reward_notation import MODEL, POLICY, NamedReward, is_address, parse_reward
 
 if TYPE_CHECKING:
     from llmsmc.models.policies.policy import Policy
@@ -31,6 +33,19 @@ _LOADED_HERE: Final = {
 }
 """Settings that say how a model is loaded in this process."""
 
+_ON_SERVER: Final = {
+    "policy": ["policy_model", "policy_tokenizer"],
+    "reward": ["reward_model", "reward_tokenizer"],
+}
+"""Settings that say which model of a server it is."""
+
+_OF_REWARD: Final = (
+    *_LOADED_HERE["reward"],
+    *_ON_SERVER["reward"],
+    "reward_convention",
+    "reward_calibration",
+)
+
 _OF_REQUESTS: Final = ("request_seconds", "retry_seconds", "max_answer_bytes")
 """Settings that limit the time and the size of answers of a server."""
 
@@ -42,8 +57,11 @@ class Settings:
     Attributes:
         policy: the language model: a name, a folder, the address of a server (http://...), or one
             that is loaded already.
-        reward: the process reward model, likewise; any other reward; or a function of the question
-            and the steps that returns their scores, which may be named as "package.module:name".
+        reward: the process reward model, likewise; any other reward by the notation of
+            `llmsmc.solving.reward_notation`, such as "own-log-prob" or "none", or as a value; or a
+            function of the question and the steps that returns their scores, which may be named as
+            "package.module:name". None for the reward model of the embedded policies; others have
+            none of their own.
         quantization: the quantization of the weights of the policy: None (or "none"), "int8", "nf4"
             or "fp4".
         proposal: the model that guided algorithms draw from: a quantization of the policy, or a
@@ -86,7 +104,7 @@ class Settings:
     """
 
     policy: str | Path | Policy = defaults.DEFAULT_POLICY
-    reward: str | Path | Reward | Scoring = defaults.DEFAULT_REWARD
+    reward: str | Path | Reward | Scoring | None = None
     quantization: str | None = defaults.DEFAULT_QUANTIZATION
     proposal: str | Policy = defaults.DEFAULT_PROPOSAL
     aggregation: str | Aggregation = defaults.DEFAULT_AGGREGATION
@@ -162,7 +180,10 @@ class Settings:
 
     def _check_limits(self) -> None:
         """Check the limits for servers."""
-        on_server = is_address(self.policy) or is_address(self.reward)
+        reward = self.named_reward
+        on_server = is_address(self.policy) or (
+            reward is not None and any(is_address(each.argument) for each in reward.parts)
+        )
         for name in _OF_REQUESTS:
             value = getattr(self, name)
             if value is None:
@@ -179,35 +200,57 @@ class Settings:
 
     def _check_models(self) -> None:
         """Check names of models and addresses of servers, and the settings that depend on them."""
-        for role, model in (("policy", self.policy), ("reward", self.reward)):
-            if not isinstance(model, str | Path):
-                continue
-            on_server = [f"{role}_model", f"{role}_tokenizer"]
-            here = _LOADED_HERE[role]
-            place = "in this process"
-            without_effect = on_server
-            if is_address(model):
-                root_of(str(model))
-                place, without_effect = "by a server", here
-            elif role == "reward" and names_function(model):
-                from llmsmc.models.rewards.reward_function import named_reward
-
-                named_reward(str(model))
-                place, without_effect = "by a function", [*here, *on_server, "reward_convention"]
+        if isinstance(self.policy, str | Path):
+            if is_address(self.policy):
+                root_of(str(self.policy))
+                self._require_unset("policy", "by a server", _LOADED_HERE["policy"])
             else:
-                resolve(model)
-            for name in without_effect:
-                value = getattr(self, name)
-                if value not in (None, "none", False):
-                    raise InputError(
-                        f"{name} has no effect on a model that is run {place}. Got {value!r} "
-                        f"beside {role}={str(model)!r}; accepted: either of them."
-                    )
+                resolve(self.policy)
+                self._require_unset("policy", "in this process", _ON_SERVER["policy"])
+        reward = self.named_reward
+        if reward is not None:
+            effects = {name for each in reward.parts for name in _effective(each)}
+            place = "here"
+            if reward.kind == MODEL:
+                place = "by a server" if is_address(reward.argument) else "in this process"
+            elif reward.kind == "function":
+                place = "by a function"
+            without = [name for name in _OF_REWARD if name not in effects]
+            self._require_unset("reward", place, without)
+            if isinstance(self.aggregation, str):
+                reward.check_aggregation(self.aggregation)
+
+    def _require_unset(self, role: str, place: str, names: Sequence[str]) -> None:
+        """Raise `InputError` if a setting is given that has no effect."""
+        default = {each.name: each.default for each in fields(self)}
+        for name in names:
+            value = getattr(self, name)
+            if value not in ("none", default[name]):
+                raise InputError(
+                    f"{name} has no effect on a model that is run {place}. Got "
+                    f"{name}={value!r} beside {role}={str(getattr(self, role))!r}; accepted: "
+                    "either of them."
+                )
+
+    @property
+    def reward_or_default(self) -> str | Path | Reward | Scoring | None:
+        """The reward; the reward model of MiniMath for the policies of MiniMath by default."""
+        if self.reward is not None:
+            return self.reward
+        policy = self.policy if isinstance(self.policy, str | Path) else self.policy.name
+        return defaults.DEFAULT_REWARD if str(policy) in EMBEDDED else None
+
+    @property
+    def named_reward(self) -> NamedReward | None:
+        """The reward as its name says; None for a value, and where there is none."""
+        reward = self.reward_or_default
+        return parse_reward(reward) if isinstance(reward, str | Path) else None
 
     def config(self) -> dict[str, Any]:
         """Return the settings that decide the result, as in a JSON file.
 
-        Limits for servers are left out: a run may be resumed with more patience.
+        Limits for servers are left out: a run may be resumed with more patience; so is the reward,
+        where there is none.
         """
         from llmsmc.models.rewards.reward_function import as_reward
         from llmsmc.solving.step_notation import step_text
@@ -215,7 +258,10 @@ class Settings:
         names = [field.name for field in fields(self) if field.name not in _OF_REQUESTS]
         config: dict[str, Any] = {name: getattr(self, name) for name in names}
         for role in ("policy", "reward", "proposal"):
-            model = config[role]
+            model = self.reward_or_default if role == "reward" else config[role]
+            if model is None:
+                del config[role]
+                continue
             named = str(model) if isinstance(model, str | Path) else None
             config[role] = named or (as_reward(model) if role == "reward" else model).name
         quantization = self.quantization
@@ -240,13 +286,11 @@ class Settings:
         return Settings().config() | {"thinking": thinking}
 
 
-def is_address(model: object) -> bool:
-    """Return whether a model is given by the address of a server."""
-    return isinstance(model, str) and model.startswith(("http://", "https://"))
-
-
-def names_function(model: object) -> bool:
-    """Return whether a reward is given by the name of a function."""
-    if not isinstance(model, str) or model in EMBEDDED:
-        return False
-    return is_reference(model) or model in REWARDS.installed()
+def _effective(reward: NamedReward) -> list[str]:
+    """Return the settings that have an effect on a reward that has been named."""
+    if reward.kind == MODEL:
+        there = is_address(reward.argument)
+        place = (_ON_SERVER if there else _LOADED_HERE)["reward"]
+        return [*place, "reward_convention", "reward_calibration"]
+    is_loaded = any(model != POLICY for model in reward.models)
+    return _LOADED_HERE["reward"] if is_loaded else []

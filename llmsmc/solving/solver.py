@@ -16,6 +16,7 @@ from llmsmc.models.text.stopping import StepRule, step_rule
 from llmsmc.results.posterior import Posterior
 from llmsmc.solving import loading
 from llmsmc.solving.algorithms import parse_algorithm
+from llmsmc.solving.reward_loading import check_reward
 from llmsmc.solving.selection import selected_answers
 from llmsmc.solving.settings import Settings
 from llmsmc.solving.step_notation import NamedRule
@@ -45,7 +46,9 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
     )
     if algorithm.needs_proposal:
         model = replace(model, proposal_policy=loading.load_proposal(settings))
-    return replace(model, reward=loading.load_reward(settings)) if algorithm.needs_reward else model
+    if algorithm.needs_reward and loading.has_reward(settings):
+        model = replace(model, reward=loading.load_reward(settings, policy=policy))
+    return model
 
 
 def chosen_step(settings: Settings, policy: Policy) -> str | int | StepRule:
@@ -129,7 +132,7 @@ def solve_many(
     Raises:
         InputError: a setting cannot be used.
     """
-    values, method = chosen(algorithm, particles, settings)
+    values, method = chosen(algorithm, particles, settings, tokens_meanwhile=tokens_meanwhile)
     require_count("in_flight", in_flight)
     require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
     models = loading.shared(loading.loaded(values, method), tokens_meanwhile)
@@ -143,9 +146,16 @@ def solve_many(
 
 
 def chosen(
-    algorithm: str | Algorithm, particles: int | None, settings: dict[str, Any]
+    algorithm: str | Algorithm,
+    particles: int | None,
+    settings: dict[str, Any],
+    *,
+    has_answers: bool = False,
+    tokens_meanwhile: int = 0,
 ) -> tuple[Settings, Algorithm]:
     """Return the settings and the algorithm for the arguments of an entry point.
+
+    For the arguments by name see `check_reward`.
 
     Raises:
         InputError: a setting cannot be used, or there is none of that name.
@@ -161,4 +171,5 @@ def chosen(
             f"An algorithm has its own number of particles. Got particles={particles!r} beside "
             f"{algorithm!r}; accepted: either of them."
         )
+    check_reward(values, algorithm, has_answers=has_answers, tokens_meanwhile=tokens_meanwhile)
     return values, algorithm

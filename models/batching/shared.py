@@ -130,6 +130,7 @@ class SharedReward:
         """
         require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
         self._reward, self._rewards = reward, _Rewards(reward, tokens_meanwhile)
+        self.reads_written = bool(getattr(reward, "reads_written", False))
         if isinstance(reward, MeasuredReward):
             self.room_behind = reward.room_behind
 

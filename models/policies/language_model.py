@@ -232,9 +232,25 @@ class LanguageModel:
 
         The caller commits. Rows of the cache behind the first B do not take part.
         """
+        logits: Tensor = self._output(cache, input_ids, num_logits).logits
+        return logits
+
+    def forward_and_read(
+        self, cache: RowCache, input_ids: Int[Tensor, "B q"], num_logits: int = 1
+    ) -> tuple[Float[Tensor, "B k V"], list[Float[Tensor, "B k D"]]]:
+        """Return the same, and the hidden states there: embeddings, then behind each layer.
+
+        The last of them are behind the final norm.
+        """
+        output = self._output(cache, input_ids, num_logits, output_hidden_states=True)
+        return output.logits, [states[:, -num_logits:] for states in output.hidden_states]
+
+    def _output(
+        self, cache: RowCache, input_ids: Int[Tensor, "B q"], num_logits: int, **settings: bool
+    ) -> Any:
         num_rows, num_new = input_ids.shape
         slots = cache.prepare(num_new, torch.arange(num_rows, device=input_ids.device))
-        output = self.model(
+        return self.model(
             input_ids=input_ids,
             # Positions of padding may lie beyond the context; what is computed there is not used.
             position_ids=slots.position_ids.clamp(max=self.context_length - 1),
@@ -242,6 +258,5 @@ class LanguageModel:
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=num_logits,
+            **settings,
         )
-        logits: Tensor = output.logits
-        return logits

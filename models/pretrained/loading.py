@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -113,6 +114,7 @@ class Placement:
         if "device_map" not in settings:
             model.to(device)
         use_grouped_attention(model)
+        _fold_rows(model.get_output_embeddings())
         return model
 
     def warm_up(self, forward: Callable[[], object], stored: str | None = None) -> None:
@@ -163,6 +165,16 @@ class Placement:
                 f"{', '.join(DTYPES)}."
             )
         return dtype
+
+
+def _fold_rows(head: nn.Module | None) -> None:
+    """Let the output embeddings read a part of the positions of each row as one matrix.
+
+    A part is no contiguous tensor, and for one torch copies the weights of a layer, once for each
+    row, where no gradients are asked for.
+    """
+    if head is not None:
+        head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
 
 
 def load_config(source: str, revision: str | None = None, cls: Any = AutoConfig) -> Any:

@@ -172,6 +172,7 @@ class Reasoning(StateSpaceModel):
             self.max_tokens_per_step,
             self.max_tokens,
             finish_reasons,
+            None if self._scores is None else self._scores.readout,
         )
 
     def _nothing(self, num_particles: int) -> ReasoningParticles:
@@ -414,7 +415,7 @@ class Reasoning(StateSpaceModel):
 
     def record(self, particles: ReasoningParticles) -> ReasoningParticles:
         """Return the particles without caches."""
-        nothing: dict[str, Any] = dict.fromkeys((*CACHES, "reward_room"))
+        nothing: dict[str, Any] = dict.fromkeys((*CACHES, "reward_room", "features"))
         return replace(particles, **nothing)
 
     def donate(self, particles: ReasoningParticles) -> ReasoningParticles:
@@ -454,11 +455,12 @@ class Reasoning(StateSpaceModel):
         """Raise `InputError` if a language model cannot do what this model asks of it."""
         power, proposes = self.policy_inverse_temperature is not None, self.proposal_policy
         rule, temperature = self._sampler.rule, self.temperature
+        reads_written = self._scores is not None and self._scores.reads_written
         self.policy.check(
             Demands(
                 rule=rule,
                 temperature=temperature,
-                log_probs=power,
+                log_probs=power or reads_written,
                 transition_log_probs=power,
                 token_scores=proposes is not None,
             )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, overload
 
 import torch
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from llmsmc.errors import InputError
@@ -35,6 +35,7 @@ NO_STEP: Final = -1
 _PADDING: Final = {
     "log_odds": float("nan"),
     "expert_log_probs": float("nan"),
+    "features": float("nan"),
     "transition_ends": NO_STEP,
 }
 
@@ -119,6 +120,8 @@ class ReasoningParticles:
         thinking_end: the tag behind which solutions answer; None where all of them is the answer.
         transition_ends: for each step, blank ones too, how many tokens there are up to its end; -1
             behind the last. Where it is not known, as in older files, each text counts as a step.
+        features: what a reward that reads the policy has read at each token; NaN where it has not
+            been read, None where nothing is read.
         reward_room: for how many tokens the reward has room behind each solution, below zero where
             the solution has outgrown it; None where it is not known.
         num_steps: number of texts of each particle.
@@ -147,6 +150,7 @@ class ReasoningParticles:
     thinking_end: str | None = None
     transition_ends: Int64[Tensor, "N T"] = None  # type: ignore[assignment]
     reward_room: Int64[Tensor, " N"] | None = _not_saved()
+    features: Float[Tensor, "N L F"] | None = _not_saved()
     num_steps: Int64[Tensor, " N"] = _derived()
     num_transitions: Int64[Tensor, " N"] = _derived()
     finished: Bool[Tensor, " N"] = _derived()
@@ -334,7 +338,8 @@ def _stacked(tensors: Sequence[Tensor], padding: float | int) -> Tensor:
 def padded(rows: Tensor, width: int, padding: float | int = 0) -> Tensor:
     """Return the rows [N, M], padded on the right to `width`."""
     extra = width - rows.shape[1]
-    return torch.nn.functional.pad(rows, (0, extra), value=padding) if extra > 0 else rows
+    before = (0, 0) * (rows.dim() - 2)
+    return torch.nn.functional.pad(rows, (*before, 0, extra), value=padding) if extra > 0 else rows
 
 
 def appended(
@@ -342,7 +347,7 @@ def appended(
 ) -> Tensor:
     """Put `counts[n]` entries of `new` behind the `lengths[n]` entries of each row n."""
     width = max(rows.shape[1], int((lengths + counts).max()))
-    result = rows.new_full((len(rows), width), padding)
+    result = rows.new_full((len(rows), width, *rows.shape[2:]), padding)
     result[:, : rows.shape[1]] = rows
     columns = torch.arange(new.shape[1])
     valid = columns < counts[:, None]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from llmsmc.core.cost import Cost
 from llmsmc.models.caches.row_cache import CacheRows, join
-from llmsmc.models.policies.decoding.requests import ScoreRequest
+from llmsmc.models.policies.decoding.requests import Readout, ScoreRequest
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import (
     FAILED,
@@ -33,6 +33,7 @@ from llmsmc.models.rewards.reward import (
     Reward,
     Solution,
     Steps,
+    Written,
     scores_and_failures,
 )
 
@@ -52,6 +53,17 @@ class StepScores:
     question: str
     aggregation: Aggregation
     thinking_end: str | None
+
+    @property
+    def reads_written(self) -> bool:
+        """Whether the reward reads what the policy has recorded."""
+        return bool(getattr(self.reward, "reads_written", False))
+
+    @property
+    def readout(self) -> Readout | None:
+        """What the reward reads of the network of the policy; None for nothing."""
+        readout: Readout | None = getattr(self.reward, "readout", None)
+        return readout
 
     def room(
         self, steps: Sequence[Steps], before: ReasoningParticles | None = None
@@ -92,6 +104,11 @@ class StepScores:
         old = self._read([texts[:count] for texts, count in zip(fitting, counts, strict=True)])
         pairs = zip(old, self._read(fitting), strict=True)
         solutions = [Solution(scored, texts[len(scored) :]) for scored, texts in pairs]
+        if self.reads_written:
+            solutions = [
+                replace(solution, written=_written(particles, n, len(fitting[n]), solution))
+                for n, solution in enumerate(solutions)
+            ]
         said, handle, cost = self.reward.score_steps(
             self.question,
             solutions,
@@ -162,6 +179,19 @@ class StepScores:
             return self.reward.room_behind
         fits = self.reward.fits
         return lambda question, steps, reading, known: 0 if fits(question, steps, reading) else -1
+
+
+def _written(particles: ReasoningParticles, n: int, num_texts: int, solution: Solution) -> Written:
+    """Return what the policy has recorded of the steps of solution n that are read."""
+    ends = [0, *particles.step_ends[n, :num_texts].tolist()]
+    count = int(particles.num_tokens[n])
+    return Written(
+        particles.prompt_ids,
+        particles.token_ids[n, :count],
+        particles.log_probs[n, :count],
+        tuple(ends[len(ends) - len(solution.steps) - 1 :]),
+        None if particles.features is None else particles.features[n, :count],
+    )
 
 
 def newest_log_odds(particles: ReasoningParticles) -> Float64[Tensor, " N"]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from llmsmc.models.caches.row_cache import CacheRows
@@ -17,7 +17,7 @@ from llmsmc.models.reasoning.particles import (
     appended,
     padded,
 )
-from llmsmc.models.reasoning.step_sampling import with_texts
+from llmsmc.models.reasoning.step_sampling import with_features, with_texts
 
 
 def spliced(
@@ -52,10 +52,22 @@ def spliced(
             NO_STEP,
         ),
         finish_codes=references.finish_codes,
+        features=_unread(particles, lengths, counts),
         policy_cache=None,
         proposal_cache=None,
     )
     return with_texts(joined, particles.num_steps, particles.num_transitions, policy)
+
+
+def _unread(
+    particles: ReasoningParticles, lengths: Int64[Tensor, " N"], counts: Int64[Tensor, " N"]
+) -> Float[Tensor, "N L F"] | None:
+    """Return the features of the particles, with new tokens of which nothing is read yet."""
+    before = particles.features
+    if before is None:
+        return None
+    nothing = before.new_full((len(before), int(counts.max()), before.shape[2]), torch.nan)
+    return appended(before, lengths, nothing, counts, torch.nan)
 
 
 def with_scores(
@@ -72,6 +84,8 @@ def with_scores(
         name: appended(getattr(particles, name), starts, new, counts)
         for name, new in columns.items()
     }
+    if scores.features is not None:
+        appended_columns["features"] = with_features(particles, starts, scores.features, counts)
     return replace(particles, **appended_columns)
 
 
@@ -110,6 +124,7 @@ def rewound(
         log_probs=particles.log_probs.where(kept, 0.0),
         transition_log_probs=particles.transition_log_probs.where(kept, 0.0),
         proposal_log_probs=particles.proposal_log_probs.where(kept, 0.0),
+        features=_where_kept(particles.features, kept),
         transition_ends=particles.transition_ends.where(remains, NO_STEP),
         finish_codes=particles.finish_codes.where(~shortened, UNFINISHED),
         policy_cache=truncated(particles.policy_cache, num_prompt_tokens),
@@ -118,6 +133,10 @@ def rewound(
         expert_cache=truncated(particles.expert_cache, num_expert_prompt_tokens),
     )
     return with_texts(shorter, *_whole_texts(shorter), policy)
+
+
+def _where_kept(features: Tensor | None, kept: Tensor) -> Tensor | None:
+    return None if features is None else features.where(kept[..., None], torch.nan)
 
 
 def _whole_texts(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
@@ -22,6 +22,7 @@ from llmsmc.core.cost import Cost
 from llmsmc.grading.extraction import gives_answer
 from llmsmc.models.caches.row_cache import CacheRows
 from llmsmc.models.policies.decoding.requests import (
+    Readout,
     ScoreRequest,
     StepRequest,
     StepTokens,
@@ -124,6 +125,7 @@ class StepSampler:
             truncated.
         max_tokens: number of tokens at which the whole solution is truncated.
         finish_reasons: what ends a solution.
+        readout: what the reward reads of the policy while it writes; None for nothing.
     """
 
     policy: Policy
@@ -135,6 +137,7 @@ class StepSampler:
     max_tokens_per_step: int
     max_tokens: int | None
     finish_reasons: FinishReasons
+    readout: Readout | None = None
 
     def step(
         self,
@@ -186,6 +189,7 @@ class StepSampler:
                 constraint=self.constraint if is_guided else None,
                 starts=starts,
                 forced=forced,
+                readout=None if is_proposed else self.readout,
             )
         )
         scores, transition_log_probs = None, drawn.transition_log_probs
@@ -222,6 +226,7 @@ class StepSampler:
                 prefixes.num_tokens,
                 prefixes.policy_cache or CacheRows.none(len(prefixes)),
                 temperature,
+                self.readout,
             )
         )
 
@@ -250,6 +255,9 @@ class StepSampler:
             name: appended(getattr(particles, name), lengths, rows, counts)
             for name, rows in new.items()
         }
+        read = (drawn if scores is None else scores).features
+        if read is not None:
+            columns["features"] = with_features(particles, lengths, read, counts)
         num_tokens, num_steps = lengths + counts, particles.num_transitions
         one, ends = torch.ones_like(num_steps), particles.transition_ends
         ends = appended(ends, num_steps, num_tokens[:, None], one, NO_STEP)
@@ -271,6 +279,20 @@ class StepSampler:
         if rewards is not None and bool((extended.num_scored < particles.num_scored).any()):
             return rewards.rewound(particles, extended)
         return extended
+
+
+def with_features(
+    particles: ReasoningParticles,
+    lengths: Int64[Tensor, " N"],
+    features: Float[Tensor, "N M F"],
+    counts: Int64[Tensor, " N"],
+) -> Float[Tensor, "N L F"]:
+    """Return the features of the particles with those of new tokens behind the first `lengths`."""
+    before = particles.features
+    if before is None:
+        shape = len(particles), particles.token_ids.shape[1], features.shape[2]
+        before = features.new_full(shape, torch.nan)
+    return appended(before, lengths, features, counts, torch.nan)
 
 
 def among_finished(

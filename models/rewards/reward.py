@@ -11,8 +11,11 @@ import math
 import reprlib
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, runtime_checkable
+
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
@@ -30,15 +33,43 @@ READINGS: Final[dict[str, Callable[[Steps], Steps]]] = {
 """From the steps of a solution to the steps that are read."""
 
 
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What a policy has recorded of a solution while it wrote it.
+
+    Attributes:
+        prompt_ids: the tokens of the prompt.
+        token_ids: the tokens of the solution.
+        log_probs: of these tokens under the policy, at temperature 1.
+        bounds: the number of tokens before the first step that is read, and up to the end of each
+            of the K steps.
+        features: what the readout of the reward has read at each token; NaN where nothing has been
+            read, None where there is none.
+    """
+
+    prompt_ids: tuple[int, ...]
+    token_ids: Int64[Tensor, " L"]
+    log_probs: Float64[Tensor, " L"]
+    bounds: tuple[int, ...]
+    features: Float[Tensor, "L F"] | None = None
+
+
 @dataclass(frozen=True)
 class Solution:
     """The steps of one solution: those that are scored already, and those that are not.
 
     No step is blank. With nothing new, nothing is computed.
+
+    Attributes:
+        scored: the steps that have a score.
+        new: the steps behind them.
+        written: what the policy has recorded of all of these steps, for rewards that read it; two
+            solutions of the same steps are equal whatever was recorded.
     """
 
     scored: Steps
     new: Steps
+    written: Written | None = field(default=None, compare=False, repr=False)
 
     @property
     def steps(self) -> Steps:
@@ -68,7 +99,9 @@ class Reward(Protocol):
     """Scores the steps of solutions.
 
     A reward of which no score is ever exactly zero may say so by an attribute `never_zero = True`;
-    some moves then ask for less (see `Reasoning.survives`).
+    some moves then ask for less (see `Reasoning.survives`). One that reads what the policy has
+    recorded says `reads_written = True`, and finds it in the solutions; with an attribute `readout`
+    it says what is to be read of the policy's network at each token.
     """
 
     @property

@@ -95,6 +95,11 @@ class RewardEnsemble:
         members = all(getattr(member, "never_zero", False) for member in self.members)
         return members and self._combine in COMBINATIONS.values()
 
+    @property
+    def reads_written(self) -> bool:
+        """Whether a member reads what the policy has recorded."""
+        return any(getattr(member, "reads_written", False) for member in self.members)
+
     def __repr__(self) -> str:
         """Show the members."""
         return f"RewardEnsemble({list(self.members)!r})"

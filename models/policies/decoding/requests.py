@@ -67,6 +67,32 @@ class UniformTables(UniformTable):
         return torch.cat([table.chunk(index) for table in self._tables])
 
 
+@runtime_checkable
+class Readout(Protocol):
+    """What is read of a language model while it writes: features of each token, of a fixed number.
+
+    A feature belongs to the token that is drawn; the network is read where the token before it
+    stands, which is where the token is drawn from. So nothing is computed for the reading alone.
+
+    Attributes:
+        size: the number F of features.
+    """
+
+    size: int
+
+    def features(
+        self, states: Sequence[Float[Tensor, "R D"]], log_probs: Float[Tensor, "R V"]
+    ) -> Float[Tensor, "R F"]:
+        """Return the features of the tokens that are drawn from R places.
+
+        Args:
+            states: the hidden states there: the embeddings, and behind each layer; the last of
+                them behind the final norm.
+            log_probs: of all tokens at temperature 1.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class StepRequest:
     """One step for each of B particles.
@@ -87,6 +113,7 @@ class StepRequest:
         constraint: what the tokens drawn must not violate, where they need not.
         starts: the states of the rule with which the particles begin; None for its own start.
         forced: tokens that stand at fixed places, whatever the law says.
+        readout: what is read of the network while it writes; None for nothing.
     """
 
     prompt_ids: tuple[int, ...]
@@ -103,6 +130,7 @@ class StepRequest:
     constraint: Constraint | None = None
     starts: Int[Tensor, " B"] | None = None
     forced: ForcedTokens | None = None
+    readout: Readout | None = None
 
     def __len__(self) -> int:
         """Return B."""
@@ -136,6 +164,7 @@ class StepTokens:
             server gave no step.
         handle: the cached rows of those that can go on (STOP); the others have none.
         error: why rows have failed, if there are any.
+        features: what the readout of the request has read at each token; None without one.
     """
 
     token_ids: Int[Tensor, "B L"]
@@ -146,6 +175,7 @@ class StepTokens:
     stop_reasons: Int[Tensor, " B"]
     handle: CacheRows
     error: ServerError | None = None
+    features: Float[Tensor, "B L F"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +190,7 @@ class ScoreRequest:
         handle: what is cached of the particles, up to the last token before that; what is missing
             is computed again.
         temperature: of the softmax, above 0.
+        readout: what is read of the network at each token; None for nothing.
     """
 
     prompt_ids: tuple[int, ...]
@@ -168,6 +199,7 @@ class ScoreRequest:
     starts: Int[Tensor, " B"]
     handle: CacheRows
     temperature: float | int = 1.0
+    readout: Readout | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,11 +210,13 @@ class TokenScores:
         log_probs: log-probabilities of the tokens at temperature 1; zero on padding.
         tempered_log_probs: the same at the temperature asked for.
         handle: the cached rows, of everything but the last token.
+        features: what the readout of the request has read at each token; None without one.
     """
 
     log_probs: Float64[Tensor, "B L"]
     tempered_log_probs: Float64[Tensor, "B L"]
     handle: CacheRows
+    features: Float[Tensor, "B L F"] | None = None
 
 
 @runtime_checkable
@@ -210,6 +244,12 @@ class Network(Protocol):
         self, cache: RowCache, input_ids: Int[Tensor, "R q"], num_logits: int = 1
     ) -> Float[Tensor, "R k V"]:
         """Return the logits behind the last of the new ids of each row; the caller commits."""
+        ...
+
+    def forward_and_read(
+        self, cache: RowCache, input_ids: Int[Tensor, "R q"], num_logits: int = 1
+    ) -> tuple[Float[Tensor, "R k V"], list[Float[Tensor, "R k D"]]]:
+        """Return the same, and the hidden states in these places."""
         ...
 
 

@@ -27,10 +27,12 @@ from torch import Tensor
 from llmsmc.core.cost import Cost
 from llmsmc.errors import NumericalError
 from llmsmc.models.caches.row_cache import CacheRows, RowCache, gather
+from llmsmc.models.policies.decoding.drawing import draw, invert
 from llmsmc.models.policies.decoding.requests import (
     TOKENS_PER_CHUNK,
     CachedPrefix,
     Network,
+    Readout,
     StepRequest,
     StepTokens,
     cached,
@@ -55,12 +57,14 @@ class StepLaw:
         temperature: of the softmax; 0 takes the most probable token.
         mask: what tokens are drawn from, at a temperature above 0; None for all.
         forced_ids: tokens that stand at places of their own in each particle, whatever is drawn.
+        readout: what is read of the network at each token; None for nothing.
     """
 
     automaton: Automaton
     temperature: float | int
     mask: TokenMask | None = None
     forced_ids: tuple[int, ...] = ()
+    readout: Readout | None = None
 
 
 @dataclass(eq=False)
@@ -108,6 +112,7 @@ class Particles:
         raw: their log-probabilities at temperature 1.
         transition: the same at the temperature.
         proposal: the same under the law that was sampled.
+        features: what has been read at each token, up to the largest number of features.
     """
 
     owner: Int[Tensor, " P"]
@@ -125,6 +130,7 @@ class Particles:
     raw: Float64[Tensor, "P L"]
     transition: Float64[Tensor, "P L"]
     proposal: Float64[Tensor, "P L"]
+    features: Float[Tensor, "P L F"]
 
 
 class StepBatch:
@@ -139,7 +145,8 @@ class StepBatch:
         nothing = torch.zeros(0, dtype=torch.long, device=device)
         record = torch.zeros((0, TOKENS_PER_CHUNK), dtype=torch.float64, device=device)
         numbers, records = (nothing,) * 10, (record, record.long(), record, record, record)
-        self._particles, self._active = Particles(*numbers, *records), nothing
+        features = record[..., None].float()[..., :0]
+        self._particles, self._active = Particles(*numbers, *records, features), nothing
         self._is_complete = False  # some request may be
 
     @property
@@ -157,7 +164,8 @@ class StepBatch:
                 mask = None if request.constraint is None else tokens.mask(request.constraint)
                 forced_ids = () if request.forced is None else request.forced.token_ids
                 automaton = tokens.automaton(request.rule)
-                laws.append(StepLaw(automaton, request.temperature, mask, forced_ids))
+                law = StepLaw(automaton, request.temperature, mask, forced_ids, request.readout)
+                laws.append(law)
                 behind = request.token_ids, request.num_tokens
                 states.append(None if mask is None else mask.states(*behind))
             joining = zip(requests, laws, states, found, strict=True)
@@ -187,13 +195,14 @@ class StepBatch:
                 for name in ("ids", "raw", "transition", "proposal"):
                     record = torch.nn.functional.pad(getattr(particles, name), (0, current))
                     setattr(particles, name, record)
-            logits = self._feed()
+                particles.features = torch.nn.functional.pad(particles.features, (0, 0, 0, current))
+            logits, states = self._feed(any(law.readout is not None for law in laws))
             for law, owners in laws.items():
                 active = self._active
                 if len(laws) > 1:
                     of_active = particles.owner[active]
                     active = active[torch.isin(of_active, torch.tensor(owners).to(of_active))]
-                self._draw(law, active, logits)
+                self._draw(law, active, logits, states)
             going_on = particles.reason[self._active] == 0
             if not bool(going_on.all()):
                 self._active, self._is_complete = self._active[going_on], True
@@ -231,6 +240,7 @@ class StepBatch:
         room = request.room(self._network.context_length).to(device)
         starts, forced = request.starts, request.forced
         record = nothing.new_zeros((size, self._particles.ids.shape[1]))
+        self._widen(0 if request.readout is None else request.readout.size)
         new = Particles(
             owner=nothing + owner,
             row=rows,
@@ -247,6 +257,9 @@ class StepBatch:
             raw=record.double(),
             transition=record.double(),
             proposal=record.double(),
+            features=self._particles.features.new_zeros(
+                (*record.shape, self._particles.features.shape[2])
+            ),
         )
         columns = zip(vars(self._particles).values(), vars(new).values(), strict=True)
         self._particles = Particles(*(torch.cat(pair) for pair in columns))
@@ -255,6 +268,13 @@ class StepBatch:
         member = Member(request, law, lengths, found.positions, found.calls)
         self._members[owner] = member
         return member
+
+    def _widen(self, num_features: int) -> None:
+        """Make room for so many features of each token."""
+        missing = num_features - self._particles.features.shape[2]
+        if missing > 0:
+            wider = torch.nn.functional.pad(self._particles.features, (0, missing))
+            self._particles.features = wider
 
     def _in_front(self, new: Int[Tensor, " M"]) -> Int[Tensor, " M"]:
         """Move new rows, which stand behind all others, in front of those that wait."""
@@ -273,8 +293,11 @@ class StepBatch:
             self._particles.row = torch.where(before < 0, -1, places[before])
         return places
 
-    def _feed(self) -> Float[Tensor, "R V"]:
-        """Feed the last id of each active particle, once where several agree; return the logits."""
+    def _feed(self, reads: bool) -> tuple[Float[Tensor, "R V"], list[Float[Tensor, "R D"]]]:
+        """Feed the last id of each active particle, once where several agree; return the logits.
+
+        With `reads` the hidden states are returned, too.
+        """
         particles, active, num_words = self._particles, self._active, self._network.vocab_size
         pairs = particles.row[active] * num_words + particles.last[active]
         pairs, which = torch.unique(pairs, return_inverse=True)
@@ -293,35 +316,50 @@ class StepBatch:
         particles.row[active] = rows[which]
         fed = torch.zeros(self._num_front, dtype=torch.long, device=rows.device)
         fed[rows] = ids
-        logits = self._network.forward(self._cache, fed[:, None])[:, -1]
+        states = list[Tensor]()
+        if reads:
+            logits, states = self._network.forward_and_read(self._cache, fed[:, None])
+        else:
+            logits = self._network.forward(self._cache, fed[:, None])
         self._cache.commit(torch.zeros_like(fed).index_fill(0, rows, 1))
-        return logits
+        return logits[:, -1], [each[:, -1] for each in states]
 
-    def _draw(self, law: StepLaw, active: Int[Tensor, " A"], logits: Float[Tensor, "R V"]) -> None:
+    def _draw(
+        self,
+        law: StepLaw,
+        active: Int[Tensor, " A"],
+        logits: Float[Tensor, "R V"],
+        hidden: Sequence[Float[Tensor, "R D"]],
+    ) -> None:
         """Draw and record a token of each of these particles; see which of them stop."""
         particles, rows = self._particles, self._particles.row[active]
         if len(active) < len(self._active):
             used, rows = torch.unique(rows, return_inverse=True)
-            logits = logits[used]
+            logits, hidden = logits[used], [each[used] for each in hidden]
         count = particles.count[active]
         logits = logits.float()
-        raw = logits.log_softmax(-1)
         if law.temperature == 0:
-            ids = raw.argmax(-1)[rows]
-            certain = torch.zeros_like(ids, dtype=torch.float64)
-            found = [raw[rows, ids].double(), certain, certain]
+            ids = logits.log_softmax(-1).argmax(-1)[rows]
+            sampled = transition = torch.zeros_like(ids, dtype=torch.float64)
         else:
-            tempered = raw
-            if law.temperature != 1:
-                tempered = (logits / law.temperature).log_softmax(-1)
-            sampled = tempered
-            if law.mask is not None:
+            uniforms = particles.uniforms[active, count % TOKENS_PER_CHUNK]
+            scaled = logits if law.temperature == 1 else logits / law.temperature
+            if law.mask is None:
+                ids, transition = draw(scaled, uniforms, rows)
+                sampled = transition
+            else:
                 # Particles that share a row agree in their tokens, and so in their states.
                 states = torch.zeros_like(logits[:, 0], dtype=torch.long)
                 states[rows] = particles.masked[active]
-                sampled = law.mask.restrict(tempered, states)
-            ids = invert(sampled, particles.uniforms[active, count % TOKENS_PER_CHUNK], rows)
-            found = [values[rows, ids].double() for values in (raw, tempered, sampled)]
+                tempered = scaled.log_softmax(-1)
+                restricted = law.mask.restrict(tempered, states)
+                ids = invert(restricted, uniforms, rows)
+                sampled = restricted[rows, ids].double()
+                transition = tempered[rows, ids].double()
+        raw = transition
+        if law.temperature != 1:
+            raw = logits.log_softmax(-1)[rows, ids].double()
+        found = [raw, transition, sampled]
         broken = found[0].isnan()
         if law.forced_ids:
             places = count - particles.forced[active]
@@ -333,6 +371,9 @@ class StepBatch:
         records = particles.raw, particles.transition, particles.proposal
         for record, values in zip(records, found, strict=True):
             record[active, count] = values
+        if law.readout is not None:
+            features = law.readout.features(hidden, logits.log_softmax(-1))[rows]
+            particles.features[active, count, : law.readout.size] = features
         states = law.automaton.advance(particles.state[active], ids)
         count = count + 1
         particles.last[active], particles.state[active] = ids, states
@@ -404,7 +445,12 @@ class StepBatch:
             handle = CacheRows(cache, handle.rows.masked_scatter(can_go_on, places.cpu()), lengths)
         records = particles.ids, particles.raw, particles.transition, particles.proposal
         ids, raw, transition, proposal = (each[mine, : member.num_drawn].cpu() for each in records)
-        tokens = StepTokens(ids, counts, raw, transition, proposal, reasons, handle)
+        features, readout = None, member.request.readout
+        if readout is not None:
+            features = particles.features[mine, : member.num_drawn, : readout.size].cpu()
+        tokens = StepTokens(
+            ids, counts, raw, transition, proposal, reasons, handle, features=features
+        )
         cost = Cost(
             generated_tokens=int(counts.sum()),
             policy_positions=member.positions,
@@ -412,27 +458,3 @@ class StepBatch:
             policy_seconds=member.seconds + time.perf_counter() - begun,
         )
         return tokens, cost
-
-
-def invert(
-    log_probs: Float[Tensor, "R V"], uniforms: Float64[Tensor, " A"], rows: Int[Tensor, " A"]
-) -> Int[Tensor, " A"]:
-    """Return the smallest index whose cumulative probability exceeds u, for each u in its row.
-
-    In double precision. Strictly exceeds, so that a first class of probability zero is not drawn
-    at u = 0; and never beyond the last class of positive probability, when rounding takes u times
-    the total to the total.
-    """
-    cumulative = log_probs.double().exp().cumsum(-1)
-    total = cumulative[:, -1:].contiguous()
-    # How many of the same row come before each.
-    order = rows.argsort(stable=True)
-    ordered, numbers = rows[order], torch.arange(len(rows), device=rows.device)
-    place = torch.empty_like(rows)
-    place[order] = numbers - torch.searchsorted(ordered, ordered)
-    table = uniforms.new_zeros((len(log_probs), int(place.max()) + 1))
-    table[rows, place] = uniforms
-    index = torch.searchsorted(cumulative, table * total, right=True)
-    last = torch.searchsorted(cumulative, total, right=False)
-    chosen: Tensor = torch.minimum(index, last).clamp(max=log_probs.shape[-1] - 1)[rows, place]
-    return chosen

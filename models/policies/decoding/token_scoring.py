@@ -7,6 +7,7 @@ Shapes: B particles of one request, R rows that differ, L tokens scored at most,
 
 import time
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Final
 
 import torch
@@ -20,6 +21,7 @@ from llmsmc.models.policies.decoding.requests import (
     CachedPrefix,
     Network,
     Prefix,
+    Readout,
     ScoreRequest,
     TokenScores,
     cached,
@@ -40,6 +42,7 @@ class _Scoring:
         which: the row of each particle.
         counts: how many tokens of each row are scored.
         temperatures: of each row.
+        readout: what is read of the network at each token; None for nothing.
     """
 
     def __init__(self, request: ScoreRequest) -> None:
@@ -49,6 +52,7 @@ class _Scoring:
         self.prefix = Prefix(request.prompt_ids, token_ids[firsts], starts, handle.take(firsts))
         self.counts = request.num_tokens[firsts] - starts
         self.temperatures = torch.full((len(firsts),), float(request.temperature))
+        self.readout = request.readout
 
     def targets(self, width: int) -> Int[Tensor, "R L"]:
         """Return the tokens behind the prefix, and anything behind these."""
@@ -56,7 +60,14 @@ class _Scoring:
         last = max(self.prefix.token_ids.shape[1] - 1, 0)
         return self.prefix.token_ids.gather(1, places.clamp(max=last))
 
-    def answer(self, raw: Tensor, tempered: Tensor, rows: CacheRows, cost: Cost) -> Scored:
+    def answer(
+        self,
+        raw: Tensor,
+        tempered: Tensor,
+        features: Tensor | None,
+        rows: CacheRows,
+        cost: Cost,
+    ) -> Scored:
         """Return the answer, from what was found for the rows."""
         width = int(self.counts.max())
         broken = raw[:, :width].isnan().any(1)[self.which]
@@ -66,7 +77,9 @@ class _Scoring:
                 f"{int(broken.nonzero()[0])}."
             )
         raw, tempered = raw[self.which, :width], tempered[self.which, :width]
-        return TokenScores(raw, tempered, rows.take(self.which).own()), cost
+        if features is not None:
+            features = features[self.which, :width]
+        return TokenScores(raw, tempered, rows.take(self.which).own(), features), cost
 
 
 def score(network: Network, requests: Sequence[ScoreRequest]) -> list[Scored]:
@@ -82,9 +95,15 @@ def score(network: Network, requests: Sequence[ScoreRequest]) -> list[Scored]:
         targets = torch.cat([each.targets(width) for each in scorings])
         ids = torch.cat([last_ids[:, None], targets], dim=1)
         scales = torch.cat([each.temperatures for each in scorings])
-        raw, tempered, calls = _log_probs(network, cache, ids, counts, scales)
-    seconds, start, answers = time.perf_counter() - begun, 0, list[Scored]()
-    for scoring, prefix in zip(scorings, found, strict=True):
+        starts = [0, *accumulate(len(each.counts) for each in scorings)]
+        readouts = [
+            (slice(*ends), each.readout)
+            for ends, each in zip(pairwise(starts), scorings, strict=True)
+            if each.readout is not None
+        ]
+        raw, tempered, read, calls = _log_probs(network, cache, ids, counts, scales, readouts)
+    seconds, answers = time.perf_counter() - begun, list[Scored]()
+    for scoring, prefix, start in zip(scorings, found, starts, strict=False):
         size = len(scoring.counts)
         rows = torch.arange(start, start + size)
         cost = Cost(
@@ -93,8 +112,8 @@ def score(network: Network, requests: Sequence[ScoreRequest]) -> list[Scored]:
             policy_seconds=seconds * size / len(counts),
         )
         handle = CacheRows(cache, rows, cache.lengths.cpu()[rows])
-        answers.append(scoring.answer(raw[rows], tempered[rows], handle, cost))
-        start += size
+        features = read.get(start)
+        answers.append(scoring.answer(raw[rows], tempered[rows], features, handle, cost))
     return answers
 
 
@@ -104,7 +123,8 @@ def _log_probs(
     ids: Int[Tensor, "R M"],
     counts: Int[Tensor, " R"],
     temperatures: Float[Tensor, " R"],
-) -> tuple[Float64[Tensor, "R L"], Float64[Tensor, "R L"], int]:
+    readouts: Sequence[tuple[slice, Readout]],
+) -> tuple[Float64[Tensor, "R L"], Float64[Tensor, "R L"], dict[int, Float[Tensor, "S L F"]], int]:
     """Return the log-probabilities of all but the first of the ids of each row.
 
     Args:
@@ -113,27 +133,41 @@ def _log_probs(
         ids: the ids of each row.
         counts: how many of them are scored; the others get zeros.
         temperatures: of each row.
+        readouts: what is read in which rows.
 
     Returns:
-        The log-probabilities at temperature 1, those at the temperatures, and the number of calls.
+        The log-probabilities at temperature 1, those at the temperatures, the features that were
+        read, by the first of their rows, and the number of calls.
     """
     ids, width = ids.to(network.device), ids.shape[1] - 1
     scales, is_raw = temperatures.to(network.device)[:, None, None], bool((temperatures == 1).all())
     raw, tempered = list[Tensor](), list[Tensor]()
+    read: dict[int, list[Tensor]] = {rows.start: [] for rows, _ in readouts}
     size = max(1, MAX_LOGITS // (len(ids) * network.vocab_size))
     for begin in range(0, width, size):
         fed = ids[:, begin : min(begin + size, width)]
         chosen = ids[:, begin + 1 : begin + 1 + fed.shape[1], None]
-        logits = network.forward(cache, fed, fed.shape[1]).float()
+        hidden = list[Tensor]()
+        if readouts:
+            logits, hidden = network.forward_and_read(cache, fed, fed.shape[1])
+        else:
+            logits = network.forward(cache, fed, fed.shape[1])
+        logits = logits.float()
         cache.commit((counts - begin).clamp(0, fed.shape[1]).to(network.device))
-        raw.append(logits.log_softmax(-1).gather(-1, chosen).squeeze(-1))
+        log_probs = logits.log_softmax(-1)
+        raw.append(log_probs.gather(-1, chosen).squeeze(-1))
+        for rows, readout in readouts:
+            places = [each[rows].flatten(0, 1) for each in hidden]
+            features = readout.features(places, log_probs[rows].flatten(0, 1))
+            read[rows.start].append(features.unflatten(0, (-1, fed.shape[1])).cpu())
         if not is_raw:
             scaled = (logits / scales).log_softmax(-1)
             tempered.append(scaled.gather(-1, chosen).squeeze(-1))
     valid = torch.arange(width) < counts[:, None]
     found = torch.cat(raw, dim=1).double().cpu().where(valid, 0.0)
     scaled = found if is_raw else torch.cat(tempered, dim=1).double().cpu().where(valid, 0.0)
-    return found, scaled, len(raw)
+    joined = {start: torch.cat(parts, dim=1) for start, parts in read.items()}
+    return found, scaled, joined, len(raw)
 
 
 def _joined(found: Sequence[CachedPrefix], room: int) -> RowCache:

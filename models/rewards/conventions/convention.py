@@ -46,7 +46,11 @@ class Layout:
 
 @runtime_checkable
 class Convention(Protocol):
-    """Layout and head of a family of reward models; made from a tokenizer."""
+    """Layout and head of a family of reward models; made from a tokenizer.
+
+    A convention of networks with a head of their own may name it in the attribute `head`, the
+    beginning of the names of its tensors, so that a checkpoint without one is refused early.
+    """
 
     @classmethod
     def recognizes(cls, architecture: str, tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -9,7 +9,7 @@ it where the size counts.
 Reference: Li, Li (2025). Process reward model with Q-value rankings. arXiv 2410.11287.
 """
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from jaxtyping import Float
 from torch import Tensor
@@ -30,6 +30,8 @@ PROMPT: Final = (
 
 class PqmConvention:
     """Layout, head and link of PQM; steps that are not numbered yet are numbered."""
+
+    head: ClassVar[str] = "v_head"
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Look the marker up in the tokenizer."""

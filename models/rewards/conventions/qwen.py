@@ -8,7 +8,7 @@ Reference: Zhang et al. (2025). The lessons of developing process reward models 
 reasoning.
 """
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from jaxtyping import Float
 from torch import Tensor
@@ -35,6 +35,8 @@ class QwenConvention(PiecewiseConvention):
     Attributes:
         marker_id: the id at which a score is read.
     """
+
+    head: ClassVar[str] = "score"
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Look the marker up in the tokenizer."""

@@ -2,13 +2,15 @@
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from llmsmc.errors import InputError
-from llmsmc.models.pretrained.loading import loading_errors
-from llmsmc.models.rewards.conventions.convention import Convention
+from llmsmc.models.pretrained.checkpoints import stored_tensors
+from llmsmc.models.pretrained.loading import load_plain_tokenizer, loading_errors, resolve
+from llmsmc.models.rewards.conventions.convention import Convention, not_a_reward_model
 from llmsmc.registry import CONVENTIONS
 
 
@@ -17,6 +19,27 @@ def architecture_of(source: str) -> str:
     with loading_errors(source):
         config, _ = PreTrainedConfig.get_config_dict(source)
     return str(next(iter(config.get("architectures") or ()), ""))
+
+
+def check_checkpoint(name_or_path: str, convention: str | None = None) -> None:
+    """Check that a checkpoint is a process reward model, without reading its weights.
+
+    Raises:
+        InputError: it is no checkpoint, its convention cannot be told, or it is none of that one:
+            its tokenizer lacks a marker, or its files the head.
+    """
+    source = resolve(name_or_path)
+    tokenizer = load_plain_tokenizer(source)
+    cls = convention_class(convention, architecture_of(source), tokenizer, name_or_path)
+    made(cls, tokenizer, {})
+    head = getattr(cls, "head", None)
+    if head is None or not Path(source).is_dir():
+        return
+    with loading_errors(source):
+        stored = stored_tensors(source, None)
+    if stored is not None and not any(name.startswith(f"{head}.") for name in stored.shapes):
+        named = convention or CONVENTIONS.name_of(cls)
+        raise not_a_reward_model(source, named, head, "a checkpoint without it")
 
 
 def convention_class(

@@ -7,7 +7,7 @@ at the line break behind it.
 Reference: He et al. (2024). Skywork-o1 Open Series. SkyworkAI/skywork-o1-prm-inference.
 """
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from jaxtyping import Float
 from torch import Tensor
@@ -34,6 +34,8 @@ class SkyworkConvention(PiecewiseConvention):
     Attributes:
         separator_id: the id behind each step, at which its score is read.
     """
+
+    head: ClassVar[str] = "v_head"
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Look up the separator, and what a text starts with."""

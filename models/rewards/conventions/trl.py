@@ -6,7 +6,7 @@ The score of a step is the probability of label 1 at the last token of the separ
 Reference: von Werra et al. (2020). TRL: transformer reinforcement learning. `PRMTrainer`.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -31,6 +31,8 @@ class TrlConvention(PiecewiseConvention):
     The separator is not stored with a checkpoint: that of TRL is "\n" where nothing else was said,
     that of the Qwen2.5-Math-PRM-0.2 models of Hugging Face is "\n\n".
     """
+
+    head: ClassVar[str] = "score"
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, separator: str = "\n") -> None:
         """Look the separator up in the tokenizer."""

@@ -4,8 +4,8 @@ import math
 
 import torch
 
+from llmsmc.models.policies.decoding.drawing import invert
 from llmsmc.models.policies.decoding.requests import TOKENS_PER_CHUNK, UniformTable
-from llmsmc.models.policies.decoding.step_batch import invert
 
 
 def test_frequencies() -> None:

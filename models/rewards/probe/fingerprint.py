@@ -1,0 +1,43 @@
+"""A fingerprint of a network's weights, by which a probe knows the policy that it reads.
+
+A few numbers of each tensor, rounded to bfloat16: the same for a network in single precision and in
+half. Weights that bitsandbytes has quantised are left out, so that only the rest is compared.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+_NUMBERS: Final = 64  # of each tensor
+
+
+def fingerprints(model: nn.Module) -> dict[str, str | None]:
+    """Return the fingerprints of the matrices of the layers, and of everything else.
+
+    None stands for matrices that are quantised.
+    """
+    named = sorted(model.named_parameters())
+    matrices = [(name, tensor) for name, tensor in named if _in_layers(name, tensor)]
+    others = [(name, tensor) for name, tensor in named if not _in_layers(name, tensor)]
+    is_whole = all(tensor.is_floating_point() for _, tensor in matrices)
+    return {"layers": _digest(matrices) if is_whole else None, "others": _digest(others)}
+
+
+def _in_layers(name: str, tensor: Tensor) -> bool:
+    return "layers." in name and name.endswith("weight") and "norm" not in name
+
+
+def _digest(named: Iterable[tuple[str, Tensor]]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in named:
+        if not tensor.is_floating_point():
+            continue
+        flat = tensor.detach().flatten()
+        places = torch.linspace(0, len(flat) - 1, _NUMBERS, device=flat.device).long()
+        numbers = flat[places].to(torch.bfloat16).view(torch.int16)
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(numbers.cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,184 @@
+"""The network of a probe: a few small perceptrons over what is known of a step.
+
+The hidden states are projected, once and for all, onto the directions in which they differ most
+over the steps of the training set; the perceptrons are trained apart, and their log-odds averaged.
+
+Shapes: M steps, P perceptrons, I inputs, S numbers without hidden states, rank of a projection.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+Progress = Callable[[int, int], None]
+"""Called with what is done and what there is to do."""
+
+WIDTH: Final = 64
+PERCEPTRONS: Final = 4
+_DROPOUT: Final = 0.2
+_BATCH: Final = 256
+_LEARNING_RATE: Final = 1e-3
+_WEIGHT_DECAY: Final = 1e-2
+_PATIENCE: Final = 8  # epochs without a smaller loss on the validation set
+_CLIP: Final = 8.0  # standard deviations, beyond which an input says no more
+
+
+class Judge(nn.Module):
+    """From what is known of a step to its log-odds.
+
+    Attributes:
+        centre: the mean of each input over the steps of the training set.
+        spread: its standard deviation.
+        temperature: by which log-odds are divided.
+    """
+
+    centre: Tensor
+    spread: Tensor
+    temperature: Tensor
+
+    def __init__(self, num_inputs: int, width: int = WIDTH, perceptrons: int = PERCEPTRONS) -> None:
+        """Make a judge that has learnt nothing."""
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(num_inputs))
+        self.register_buffer("spread", torch.ones(num_inputs))
+        self.register_buffer("temperature", torch.ones(()))
+        self.members = nn.ModuleList(
+            nn.Sequential(
+                nn.Dropout(_DROPOUT),
+                nn.Linear(num_inputs, width),
+                nn.GELU(),
+                nn.Dropout(_DROPOUT),
+                nn.Linear(width, 1),
+            )
+            for _ in range(perceptrons)
+        )
+
+    def forward(self, inputs: Float[Tensor, "M I"]) -> Float[Tensor, " M"]:
+        """Return the log-odds of the steps."""
+        scaled = self.scaled(inputs)
+        votes = torch.stack([member(scaled).squeeze(-1) for member in self.members])
+        log_odds: Tensor = votes.mean(0) / self.temperature
+        return log_odds
+
+    def scaled(self, inputs: Float[Tensor, "M I"]) -> Float[Tensor, "M I"]:
+        """Return the inputs in standard deviations from their mean."""
+        return ((inputs - self.centre) / self.spread).clamp(-_CLIP, _CLIP)
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """What is known of steps, and their labels.
+
+    Attributes:
+        inputs: what is known of each step.
+        labels: how probable it is that it is right, or that its solution ends right.
+    """
+
+    inputs: Float[Tensor, "M I"]
+    labels: Float[Tensor, " M"]
+
+
+def principal_directions(states: Float[Tensor, "M D"], rank: int) -> tuple[Tensor, Tensor]:
+    """Return the mean, and the directions in which the states differ most, in units of spread."""
+    centre = states.mean(0)
+    centred = (states - centre).double()
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(states))
+    kept = slice(-min(rank, states.shape[1]), None)
+    spread = values[kept].clamp(min=1e-12 * float(values[-1]) + 1e-30).sqrt()
+    return centre, (vectors[:, kept] / spread).float().flip(-1).contiguous()
+
+
+def trained_judge(
+    train: Steps,
+    validation: Steps,
+    *,
+    epochs: int,
+    seed: int,
+    progress: Progress = lambda done, total: None,
+) -> tuple[Judge, list[dict[str, float]]]:
+    """Train a judge; return it, and the loss on the validation set after each epoch.
+
+    Classes weigh the same in the loss; what this adds to the log-odds is taken away again. Each
+    perceptron is the one of its epoch with the smallest loss on the validation set, and their mean
+    is calibrated there by one temperature.
+
+    Args:
+        train: the steps that are learnt.
+        validation: steps of other questions.
+        epochs: how often each step is seen at most.
+        seed: of the first weights, the order and the dropout.
+        progress: told about each epoch.
+    """
+    judge = Judge(train.inputs.shape[1])
+    judge.centre.copy_(train.inputs.mean(0))
+    judge.spread.copy_(train.inputs.std(0).clamp(min=1e-6))
+    scaled = Steps(judge.scaled(train.inputs), train.labels)
+    held_out = Steps(judge.scaled(validation.inputs), validation.labels)
+    history = list[dict[str, float]]()
+    for number, member in enumerate(judge.members):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed * PERCEPTRONS + number)
+            for epoch, loss in enumerate(_epochs(member, scaled, held_out, epochs)):
+                history.append(
+                    {"perceptron": float(number), "epoch": float(epoch), "validation_loss": loss}
+                )
+                progress(number * epochs + epoch + 1, PERCEPTRONS * epochs)
+    judge.eval()
+    with torch.no_grad():
+        judge.temperature.fill_(_best_temperature(judge(validation.inputs), validation.labels))
+    return judge, history
+
+
+def _epochs(member: nn.Sequential, train: Steps, validation: Steps, epochs: int) -> Iterator[float]:
+    """Train a perceptron; yield its loss on the validation set after each epoch."""
+    for layer in member:
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()
+    share = float(train.labels.mean())
+    lightest, heaviest = 0.5 / (1 - share), 0.5 / share
+    shift = math.log(share / (1 - share))
+    optimizer = torch.optim.AdamW(
+        member.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY
+    )
+    best, least, waited = copy.deepcopy(member.state_dict()), math.inf, 0
+    for _ in range(epochs):
+        member.train()
+        for rows in torch.randperm(len(train.labels)).split(_BATCH):
+            labels, log_odds = train.labels[rows], member(train.inputs[rows]).squeeze(-1)
+            losses = binary_cross_entropy_with_logits(log_odds, labels, reduction="none")
+            loss = (losses * (lightest + (heaviest - lightest) * labels)).mean()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        member.eval()
+        with torch.no_grad():
+            log_odds = member(validation.inputs).squeeze(-1) + shift
+        found = float(binary_cross_entropy_with_logits(log_odds, validation.labels))
+        yield found
+        waited += 1
+        if found < least:
+            best, least, waited = copy.deepcopy(member.state_dict()), found, 0
+        if waited >= _PATIENCE:
+            break
+    member.load_state_dict(best)
+    last = member[-1]
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        last.bias += shift
+
+
+def _best_temperature(log_odds: Float[Tensor, " M"], labels: Float[Tensor, " M"]) -> float:
+    """Return the temperature, of a fine grid, with the smallest log-loss."""
+    grid = torch.logspace(-1, 1, 401, base=4.0)
+    scaled = log_odds / grid[:, None]
+    losses = binary_cross_entropy_with_logits(
+        scaled, labels.expand_as(scaled), reduction="none"
+    ).mean(1)
+    return float(grid[losses.argmin()])
