@@ -1,8 +1,8 @@
 """Work in blocks whose members share batches, and which are done again where one is missing.
 
-Numbers that are computed in a batch of another size may differ in their last bits. Work is therefore
-done in blocks that do not depend on what exists already, and a block of which anything is missing is
-done again, so that work that was interrupted comes to the same result.
+Numbers that are computed in a batch of another size may differ in their last bits. Work is
+therefore done in blocks that do not depend on what exists already, and a block of which anything is
+missing is done again, so that work that was interrupted comes to the same result.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence

@@ -9,6 +9,7 @@ Reference of the adapter: Hu et al. (2022). LoRA: low-rank adaptation of large l
 Shapes: B solutions, L tokens, R steps that are read, D width of the hidden states.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -172,7 +173,8 @@ def _with_lora(base: Any, config: Any, rank: int, seed: int) -> Any:
         lora_dropout=0.0,
         target_modules=linear,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # by peft
         torch.manual_seed(seed)
         return peft.get_peft_model(base, settings)
 

@@ -6,13 +6,13 @@ classes weigh the same:
 $$-w_1 \, y \log \sigma(l) - w_0 \, (1 - y) \log \sigma(-l), \qquad
 w_1 = \tfrac{1}{2 s}, \; w_0 = \tfrac{1}{2 (1 - s)},$$
 
-s the mean label of the training set. What the weights add to the log-odds, $-\log (s / (1 - s))$, is
-taken away again at the end, and a temperature is fitted on the validation set. After each epoch the
-log-loss on the validation set is computed; the best epoch is kept.
+s the mean label of the training set. What the weights add to the log-odds, $-\log (s / (1 - s))$,
+is taken away again at the end, and a temperature is fitted on the validation set. After each epoch
+the log-loss on the validation set is computed; the best epoch is kept.
 
-Solutions of about the same length stand in a batch, so that there is hardly any padding. The batches
-are a function of the seed and the number of the epoch. Where no layer is trained, hidden states are
-read once and kept.
+Solutions of about the same length stand in a batch, so that there is hardly any padding. The
+batches are a function of the seed and the number of the epoch. Where no layer is trained, hidden
+states are read once and kept.
 
 Shapes: R steps that are read, D width of the hidden states.
 """
@@ -72,6 +72,12 @@ class Fit:
     weight_decay: float = 0.01
     seed: int = 0
     checkpoint_every: int = 20
+
+    @classmethod
+    def of(cls, rank: int, seed: int, **given: Any) -> "Fit":
+        """Return the usual settings; a head alone, which costs little, is trained for longer."""
+        usual = {} if rank else {"epochs": 60, "patience": 6, "head_rate": 3e-3}
+        return cls(rank=rank, seed=seed, **usual | given)
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -366,9 +372,7 @@ class _State:
         _save(tensors, path, place)
 
     @classmethod
-    def resumed(
-        cls, path: Path, classifier: Classifier, optimizer: torch.optim.AdamW
-    ) -> "_State":
+    def resumed(cls, path: Path, classifier: Classifier, optimizer: torch.optim.AdamW) -> "_State":
         """Return the state in a checkpoint, if there is one, with all parameters as they were."""
         if not path.exists():
             return cls(0, 0, 0, [], _values(classifier))

@@ -103,7 +103,7 @@ class TrainingFolder:
         return Lines(self.lines_path(stage))
 
     def reuse(self, stage: str, values: Values, other: Path) -> None:
-        """Copy the rows of a stage from another folder, if they were made by the same configuration.
+        """Copy the rows of a stage from another folder, if its configuration there is the same.
 
         Nothing is copied if the stage has begun here.
 

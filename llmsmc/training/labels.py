@@ -1,20 +1,22 @@
 r"""The second stage: a label for each step of each solution.
 
-| labeller | the label of a step |
-| --- | --- |
-| outcome | whether the solution it stands in ends right; given the solution up to the step, its expectation is what continuations estimate |
-| continuations | the share of the policy's continuations behind the step that end right ("soft"), or whether any does ("hard") |
-| first-error | whether it stands before the first step behind which no continuation ends right, found by binary search; later steps have none |
-| checker | whether it and all steps before it are right, by a function of the question and the steps |
+* outcome: whether the solution it stands in ends right. Given the solution up to the step, its
+  expectation is what continuations estimate, at no further cost;
+* continuations: the share of the policy's continuations behind the step that end right ("soft"), or
+  whether any of them does ("hard");
+* first-error: whether it stands before the first step behind which no continuation ends right,
+  which is found by binary search; later steps have no label;
+* checker: whether it and all steps before it are right, by a function of the question and the
+  steps.
 
 Continuations are drawn a few at a time, until the label is decided: a soft one as soon as the
-share is below or above one half with 95 % of a uniform prior's posterior, a hard one with the first
-continuation that ends right. The last step of a solution has no continuation; its label is whether
-the answer is right.
+posterior of the share, given a uniform prior, has 95 % on one side of one half; a hard one with the
+first continuation that ends right. The last step of a solution has no continuation; its label is
+whether the answer is right.
 
 References: Wang et al. (2024). Math-Shepherd. arXiv 2312.08935 (Equations 3 and 4: hard and soft
-estimation). Luo et al. (2024). Improve mathematical reasoning in language models by automated process
-supervision. arXiv 2406.06592 (binary search).
+estimation). Luo et al. (2024). Improve mathematical reasoning in language models by automated
+process supervision. arXiv 2406.06592 (binary search).
 """
 
 import math
@@ -43,7 +45,7 @@ from llmsmc.training.samples import ROWS_IN_FLIGHT, Sampling, is_solution, numbe
 LABELLERS: Final = ("outcome", "continuations", "first-error", "checker")
 
 Checker = Callable[[str, Sequence[str]], Sequence[Any]]
-"""From a question and the steps of a solution to a verdict on each: whether it is right, or None."""
+"""From a question and the steps of a solution to a verdict on each: right or not, or None."""
 
 _AT_A_TIME: Final = 4  # continuations behind a step
 _CERTAIN: Final = 0.95

@@ -1,8 +1,8 @@
 """Whole answers, cut into the steps in which a filter would have drawn them.
 
-A policy writes one token after the other, whatever counts as a step. A solution that is drawn in one
-piece therefore has the law of one that is drawn step by step, if it is cut where the rule of steps
-says that a step is complete, and ends with the step that gives its answer.
+A policy writes one token after the other, whatever counts as a step. A solution that is drawn in
+one piece therefore has the law of one that is drawn step by step, if it is cut where the rule of
+steps says that a step is complete, and ends with the step that gives its answer.
 
 Shapes: N solutions, L tokens.
 """

@@ -1,4 +1,4 @@
-"""Solutions are those that a filter draws, are drawn again where they are missing, and are split."""
+"""Solutions are those that a filter draws; what is missing is drawn again; questions are split."""
 
 from pathlib import Path
 
