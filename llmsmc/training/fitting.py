@@ -29,7 +29,7 @@ from random import Random
 from typing import Any, Final
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -409,13 +409,7 @@ def _save(tensors: dict[str, Tensor], path: Path, place: Any = None) -> None:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise unwritable(path, error) from error
-    except Exception as error:  # safetensors has an error of its own
-        if type(error).__name__ != "SafetensorError":
-            raise
+    except (OSError, SafetensorError) as error:
         with suppress(OSError):
             partial.unlink()
         raise unwritable(path, error) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 
 from llmsmc.core.checks import require_choice, require_count
 from llmsmc.errors import InputError
@@ -287,20 +288,23 @@ class _Stages:
     def labels(self) -> None:
         """Label the steps."""
         job, samples = self.job, self.sample_lines.rows
-        _require_both_outcomes(samples)
+        if job.labels != "checker":
+            _require_both_outcomes(samples)
         self._open("labels", job.labels_config(samples))
-        lines, tokens = self.folder.lines("labels"), 0
-        count = sum(map(is_solution, samples))
+        lines, total = self.folder.lines("labels"), sum(map(is_solution, samples))
+        tokens, right, count = 0, 0.0, 0
 
-        def tell() -> None:
-            labels = [x for row in lines.rows for x in row["labels"] if x is not None]
-            share = f"{100 * sum(labels) / len(labels):.1f} % right" if labels else "- right"
-            self.watch(Progress("labels", len(lines.rows), count, "solutions", share, tokens))
+        def tell(rows: Sequence[Values]) -> None:
+            nonlocal right, count
+            labels = [label for row in rows for label in row["labels"] if label is not None]
+            right, count = right + sum(labels), count + len(labels)
+            share = f"{100 * right / count:.1f} % right" if count else "- right"
+            self.watch(Progress("labels", len(lines.rows), total, "solutions", share, tokens))
 
-        tell()
+        tell(lines.rows)
         for rows in label_missing(samples, job.sampling(self.policy), job.labelling, lines):
             tokens += sum(row.get("tokens", 0) for row in rows)
-            tell()
+            tell(rows)
         self.solutions = joined(samples, lines.rows)
 
     def training(self) -> None:
@@ -316,7 +320,7 @@ class _Stages:
         try:
             train(partial)
             partial.replace(folder.reward)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise unwritable(folder.path, error) from error
 
     def _probe(self, target: Path) -> None:

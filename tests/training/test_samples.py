@@ -56,7 +56,7 @@ def test_nothing_and_blank_solutions(policy: LanguageModel) -> None:
     assert (spaces.steps, spaces.num_tokens) == ((), len(blank) + 1)
 
 
-@pytest.mark.parametrize("kept", [0, 1, 7, 12, 20])
+@pytest.mark.parametrize("kept", [1, 20])
 def test_a_stage_that_was_killed_comes_to_the_same(
     policy: LanguageModel, examples: tuple[Example, ...], tmp_path: Path, kept: int
 ) -> None:
