@@ -67,9 +67,8 @@ def main() -> None:
         print(stage, "killed" if not attempt(job, folder / "broken", stage) else "ended")
     assert attempt(job, folder / "broken", None)
     whole, broken = content(folder / "whole"), content(folder / "broken")
-    print(
-        "same" if whole == broken else {k for k in whole | broken if whole.get(k) != broken.get(k)}
-    )
+    differing = [name for name in whole | broken if whole.get(name) != broken.get(name)]
+    print(f"differing: {differing}" if differing else "same")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A training from its questions to its report: what it leaves, what it refuses, what it survives."""
+"""A training from its questions to its report: what it leaves, refuses and survives."""
 
 import json
 import subprocess
