@@ -11,7 +11,8 @@ from llmsmc.cli.evaluate import evaluate
 from llmsmc.cli.inspect import inspect
 from llmsmc.cli.show import show
 from llmsmc.cli.solve import solve
-from llmsmc.cli.train import train
+from llmsmc.cli.train_minimath import train_minimath
+from llmsmc.cli.train_reward import train_reward
 
 app = typer.Typer(
     name="llmsmc",
@@ -25,7 +26,15 @@ app.command("eval")(evaluate)
 app.command("show")(show)
 app.command("inspect")(inspect)
 app.command("ablate")(ablate)
-app.command("train")(train)
+train = typer.Typer(
+    name="train",
+    cls=LineErrors,
+    help="Train a process reward model, or the embedded models again.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+train.command("reward")(train_reward)
+train.command("minimath")(train_minimath)
+app.add_typer(train)
 
 
 def _show_version(wanted: bool) -> bool:

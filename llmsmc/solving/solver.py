@@ -42,7 +42,7 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
         max_steps=settings.max_steps,
         max_tokens_per_step=settings.max_tokens_per_step,
         max_tokens=settings.max_tokens,
-        step=_step(settings, policy),
+        step=chosen_step(settings, policy),
         thinking=settings.thinking,
         system=settings.system,
         answer_forms=settings.answer_forms,
@@ -54,7 +54,7 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
     return model
 
 
-def _step(settings: Settings, policy: Policy) -> str | int | StepRule:
+def chosen_step(settings: Settings, policy: Policy) -> str | int | StepRule:
     """Return the step rule; by default whole answers, where answers cannot be continued."""
     is_default = step_rule(settings.step) == step_rule(DEFAULT_STEP)
     if policy.whole_answers_only and is_default:

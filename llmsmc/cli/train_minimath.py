@@ -1,7 +1,6 @@
 """`llmsmc train minimath`: make the embedded models again."""
 
 from pathlib import Path
-from typing import Annotated, Literal
 
 import typer
 
@@ -36,8 +35,7 @@ from llmsmc.cli.errors import INTERRUPTED, print_error, reported
     options.DEVICE,
     options.DEBUG,
 )
-def train(
-    world: Annotated[Literal["minimath"], typer.Argument(help="What the models are trained on.")],
+def train_minimath(
     *,
     out: Path,
     seed: int,
@@ -49,11 +47,11 @@ def train(
     """Train the embedded models; can be interrupted and taken up again."""
     with reported(debug):
         with console.waiting("Starting"):
-            from llmsmc.cli import train_run
+            from llmsmc.cli import train_minimath_run
             from llmsmc.cli.quiet import quiet_libraries
         quiet_libraries(debug)
         try:
-            train_run.train(out, seed=seed, only=only, device=device, brief=brief)
+            train_minimath_run.train(out, seed=seed, only=only, device=device, brief=brief)
         except KeyboardInterrupt:
             print_error("interrupted; the same command goes on from the last checkpoint")
             raise typer.Exit(INTERRUPTED) from None

@@ -1,0 +1,1 @@
+"""Training of process reward models: samples, labels, training, report; each can be resumed."""

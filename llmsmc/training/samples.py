@@ -1,0 +1,197 @@
+"""The first stage: solutions of the policy on questions with answers, graded.
+
+Each solution is drawn in one piece, so that none waits for the steps of another, and cut afterwards
+into the steps that a filter would have drawn (`llmsmc.models.reasoning.cutting`). Questions are
+drawn in blocks that share their batches. A block of which anything is missing is drawn again, so
+that a stage that was interrupted comes to the same solutions, bit for bit.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from torch import Generator
+
+from llmsmc.core.checks import require_count
+from llmsmc.errors import InputError, ServerError
+from llmsmc.evaluation.datasets import Example
+from llmsmc.grading.grades import extract_answer, grade
+from llmsmc.models import LanguageModel, Reasoning, WholeAnswer
+from llmsmc.models.batching.shared import SharedLanguageModel
+from llmsmc.models.policies.policy import Policy
+from llmsmc.models.reasoning.cutting import cut
+from llmsmc.models.text.stopping import StepRule
+from llmsmc.training.blocks import missing_results
+from llmsmc.training.lines import Lines, Row
+
+ROWS_IN_FLIGHT: Final = 128
+"""Solutions in a batch, by default: on processors more of them gain little."""
+
+_SHARES: Final = {"test": 0.1, "validation": 0.1}
+_DIGITS: Final = 5  # of log-probabilities that are kept
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """How the solutions of questions are drawn.
+
+    Attributes:
+        policy: the language model.
+        step: the rule that ends a step.
+        num_samples: the number of solutions of each question.
+        temperature: the sampling temperature, that at which the reward is to be used.
+        system: a system prompt; by default that of the chat template.
+        max_tokens: the number of tokens at which a solution is cut off; by default what the
+            context has room for.
+        in_flight: how many questions are under way at a time; by default as many as have
+            `ROWS_IN_FLIGHT` solutions.
+        seed: from which, and from its id, the seed of each question is derived.
+    """
+
+    policy: Policy
+    step: StepRule
+    num_samples: int = 8
+    temperature: float = 1.0
+    system: str | None = None
+    max_tokens: int | None = None
+    in_flight: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        require_count("samples", self.num_samples)
+        for name in ("max_tokens", "in_flight"):
+            if getattr(self, name) is not None:
+                require_count(name, getattr(self, name))
+        if not 0 < self.temperature < math.inf:
+            raise InputError(
+                f"Solutions are drawn at a temperature. Got {self.temperature!r}; accepted: "
+                "0 < temperature < infinity."
+            )
+
+    @property
+    def num_in_flight(self) -> int:
+        """How many questions are under way at a time."""
+        return self.in_flight or math.ceil(ROWS_IN_FLIGHT / self.num_samples)
+
+
+def splits(ids: Sequence[str], seed: int) -> dict[str, str]:
+    """Return the split of each question: "train", "validation" or "test".
+
+    Questions are ordered by a hash of their id and the seed; the first tenth is for tests, the next
+    for validation. Of three questions or more each split has one.
+    """
+    ordered = sorted(ids, key=lambda name: (number_of(f"split/{seed}/{name}"), name))
+    found = dict.fromkeys(ids, "train")
+    start = 0
+    for split, share in _SHARES.items():
+        count = max(1, round(share * len(ids))) if len(ids) > 2 else 0
+        found |= dict.fromkeys(ordered[start : start + count], split)
+        start += count
+    return found
+
+
+def draw_missing(
+    examples: Sequence[Example], sampling: Sampling, lines: Lines
+) -> Iterator[list[Row]]:
+    """Draw the solutions of each question that has none yet; yield them once they are written.
+
+    A question that cannot be asked, such as one without room for an answer, has one row with the
+    error in place of its solutions.
+
+    Raises:
+        InputError: a file cannot be written.
+        ServerError: the server of the policy is down; what was drawn until then is kept.
+    """
+    _drop_unfinished(lines, sampling.num_samples)
+    done = {str(row["id"]) for row in lines.rows}
+    split_of = splits([example.id for example in examples], sampling.seed)
+    policy = sampling.policy
+    if isinstance(policy, LanguageModel):
+        policy = SharedLanguageModel(policy)
+    draw = partial(_drawn, policy, sampling=sampling)
+    missing = missing_results(examples, draw, _name, done, sampling.num_in_flight)
+    for example, rows in missing:
+        rows = [{"id": example.id, "split": split_of[example.id]} | row for row in rows]
+        lines.append(rows)
+        yield rows
+
+
+def _name(example: Example) -> str:
+    return example.id
+
+
+def is_solution(row: Row) -> bool:
+    """Return whether a row is a solution; those of questions that cannot be asked are not."""
+    return "error" not in row
+
+
+def _drop_unfinished(lines: Lines, num_samples: int) -> None:
+    """Drop the rows of the last question if some of them are missing."""
+    if not lines.rows or not is_solution(lines.rows[-1]):
+        return
+    name = lines.rows[-1]["id"]
+    count = sum(row["id"] == name for row in lines.rows[-num_samples:])
+    if count < num_samples:
+        lines.keep(len(lines.rows) - count)
+
+
+def _drawn(policy: Policy, example: Example, sampling: Sampling) -> list[Row]:
+    """Return the solutions of a question, or why there are none."""
+    asked = {"question": example.question, "answer": example.answer}
+    try:
+        solutions = _solutions(policy, example, sampling)
+    except ServerError as error:
+        if error.is_down:
+            raise
+        return [asked | {"error": _line(error)}]
+    except Exception as error:  # whatever it is, the other questions can still be asked
+        return [asked | {"error": _line(error)}]
+    return [asked | row for row in solutions]
+
+
+def _solutions(policy: Policy, example: Example, sampling: Sampling) -> list[Row]:
+    model = Reasoning(
+        policy,
+        None,
+        example.question,
+        temperature=sampling.temperature,
+        step=WholeAnswer(),
+        max_tokens_per_step=sampling.max_tokens or policy.context_length,
+        max_tokens=sampling.max_tokens,
+        system=sampling.system,
+    )
+    generator = Generator().manual_seed(number_of(f"samples/{sampling.seed}/{example.id}"))
+    drawn = model.sample_initial(sampling.num_samples, generator=generator)
+    particles = list(drawn)
+    pieces = cut(policy, sampling.step, [particle.token_ids for particle in particles])
+    log_probs = drawn.log_probs.tolist()
+    rows = list[Row]()
+    for number, (particle, piece) in enumerate(zip(particles, pieces, strict=True)):
+        found = extract_answer(piece.text)
+        is_cut = piece.num_tokens < len(particle.token_ids)
+        rows.append(
+            {
+                "sample": number,
+                "token_ids": list(particle.token_ids[: piece.num_tokens]),
+                "log_probs": [round(x, _DIGITS) for x in log_probs[number][: piece.num_tokens]],
+                "text": piece.text,
+                "finish_reason": "answer" if is_cut else particle.finish_reason,
+                "correct": grade(found, example.answer) == "right",
+                "found": found,
+            }
+        )
+    return rows
+
+
+def number_of(text: str) -> int:
+    """Return a number of 63 bits, the same for the same text everywhere."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,103 @@
+"""Solutions are those that a filter draws; what is missing is drawn again; questions are split."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from llmsmc.errors import InputError
+from llmsmc.evaluation.datasets import Example
+from llmsmc.models import LanguageModel, Reasoning
+from llmsmc.models.reasoning.cutting import cut
+from llmsmc.models.text.stopping import Delimiter, StepRule, TokenCount
+from llmsmc.training.lines import Lines
+from llmsmc.training.samples import Sampling, draw_missing, splits
+
+SMALL = {"num_samples": 3, "in_flight": 2, "max_tokens": 30}
+
+
+def drawn(path: Path, examples: tuple[Example, ...], sampling: Sampling) -> bytes:
+    for _ in draw_missing(examples, sampling, Lines(path)):
+        pass
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("rule", [Delimiter("\n\n"), Delimiter("\n"), TokenCount(5)])
+def test_whole_answers_are_cut_as_steps_are_drawn(policy: LanguageModel, rule: StepRule) -> None:
+    model = Reasoning(policy, None, "What is 3 + 4?", step=rule, max_steps=None, max_tokens=40)
+    generator = torch.Generator().manual_seed(1)
+    state, t = model.sample_initial(8, generator=generator), 1
+    while not bool(state.finished.all()):
+        state, t = model.sample_transition(t, state, generator=generator), t + 1
+    pieces = cut(policy, rule, [particle.token_ids for particle in state])
+    assert [piece.steps for piece in pieces] == list(state.steps)
+    ends = [row[:n] for row, n in zip(state.step_ends.tolist(), state.num_steps, strict=True)]
+    assert [list(piece.step_ends) for piece in pieces] == ends
+    assert [piece.num_tokens for piece in pieces] == state.num_tokens.tolist()
+
+
+def test_a_solution_ends_with_the_step_of_its_answer(policy: LanguageModel) -> None:
+    texts = ["It is 42.\n\n", "\\boxed{42}\n\n", "Then \\boxed{43}."]
+    ids = [policy.tokens.encode(text) for text in texts]
+    whole = [token for each in ids for token in each]
+    (piece,) = cut(policy, Delimiter(), [whole])
+    assert (piece.steps, piece.gives_answer) == (tuple(texts[:2]), True)
+    assert piece.step_ends == (len(ids[0]), len(ids[0]) + len(ids[1]))
+    (piece,) = cut(policy, Delimiter(), [whole], stop_at_answer=False)
+    assert piece.steps == tuple(texts) and piece.num_tokens == len(whole)
+
+
+def test_nothing_and_blank_solutions(policy: LanguageModel) -> None:
+    blank = policy.tokens.encode("\n\n")
+    end = policy.eos_ids[0]
+    nothing, alone, spaces = cut(policy, Delimiter(), [[], [end], [*blank, end]])
+    assert (nothing.steps, nothing.num_tokens) == ((), 0)
+    assert (alone.steps, alone.num_tokens) == ((), 1)
+    assert (spaces.steps, spaces.num_tokens) == ((), len(blank) + 1)
+
+
+@pytest.mark.parametrize("kept", [1, 20])
+def test_a_stage_that_was_killed_comes_to_the_same(
+    policy: LanguageModel, examples: tuple[Example, ...], tmp_path: Path, kept: int
+) -> None:
+    sampling = Sampling(policy, Delimiter(), **SMALL)
+    whole = drawn(tmp_path / "whole.jsonl", examples, sampling)
+    lines = whole.splitlines(keepends=True)
+    assert len(lines) == 30
+    broken = tmp_path / "broken.jsonl"
+    broken.write_bytes(b"".join(lines[:kept]) + lines[kept][:40])
+    assert drawn(broken, examples, sampling) == whole
+
+
+def test_rows(policy: LanguageModel, examples: tuple[Example, ...], tmp_path: Path) -> None:
+    lines = Lines(tmp_path / "samples.jsonl")
+    sampling = Sampling(policy, Delimiter(), **SMALL)
+    asked = (*examples, Example("empty", " ", "1"))
+    for _ in draw_missing(asked, sampling, lines):
+        pass
+    rows = [row for row in lines.rows if row["id"] != "empty"]
+    assert {(row["id"], row["sample"]) for row in rows} == {
+        (each.id, k) for each in examples for k in range(3)
+    }
+    for row in rows:
+        assert len(row["token_ids"]) == len(row["log_probs"]) <= 30
+        assert row["correct"] == (row["found"] == row["answer"])
+        (piece,) = cut(policy, Delimiter(), [row["token_ids"]])
+        assert piece.text == row["text"]
+    (empty,) = (row for row in lines.rows if row["id"] == "empty")
+    assert "question" in empty["error"]
+
+
+def test_splits_are_of_questions_and_depend_on_the_seed() -> None:
+    ids = [f"q/{n}" for n in range(50)]
+    found = splits(ids, 0)
+    counts = {split: list(found.values()).count(split) for split in found.values()}
+    assert counts == {"train": 40, "validation": 5, "test": 5}
+    assert splits(ids[::-1], 0) == found != splits(ids, 1)
+    assert set(splits(ids[:3], 0).values()) == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize("wrong", [{"num_samples": 0}, {"temperature": 0}, {"in_flight": -1}])
+def test_settings_that_cannot_be(policy: LanguageModel, wrong: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="Got"):
+        Sampling(policy, Delimiter(), **wrong)

@@ -1,0 +1,130 @@
+"""A training from its questions to its report: what it leaves, refuses and survives."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmsmc.errors import InputError
+from llmsmc.models import LanguageModel, RewardModel
+from llmsmc.models.rewards.probe import Probe
+from llmsmc.training.lines import Lines
+from llmsmc.training.stages import RewardTraining, run
+from tests.training.killed import training
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def job(policy_folder: Path) -> RewardTraining:
+    return training(str(policy_folder), "probe")
+
+
+@pytest.fixture(scope="module")
+def labelled(job: RewardTraining, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("labelled")
+    run(job, folder, until="labels")
+    return folder
+
+
+@pytest.mark.parametrize("method", ["probe", "adapter", "head"])
+def test_from_questions_to_a_reward(
+    job: RewardTraining, labelled: Path, policy_folder: Path, tmp_path: Path, method: str
+) -> None:
+    base = str(policy_folder) if method == "head" else None
+    job = replace(job, method=method, base=base, also=("own-log-prob",))
+    report = run(job, tmp_path, reuse=labelled)
+    assert report is not None and list(report["rewards"])[1] == "own-log-prob"
+    for name in ("samples.jsonl", "labels.jsonl"):
+        assert (tmp_path / name).read_bytes() == (labelled / name).read_bytes()
+    folder = tmp_path / "reward"
+    written = {path.name for path in folder.iterdir()}
+    assert {"README.md", "report.json", "report.md"} <= written
+    assert json.loads((folder / "report.json").read_text())["rewards"].keys() == (
+        report["rewards"].keys()
+    )
+    if method == "probe":
+        Probe.from_pretrained(folder, LanguageModel.from_pretrained(policy_folder))
+        return
+    loaded = RewardModel.from_pretrained(folder)
+    assert type(loaded.convention).__name__ == "TrlConvention"
+    rows = {(row["id"], row["sample"]): row for row in Lines(tmp_path / "labels.jsonl").rows}
+    questions = {row["id"]: row["question"] for row in Lines(tmp_path / "samples.jsonl").rows}
+    scores = Lines(tmp_path / "scores-trained.jsonl").rows
+    name, _, sample = scores[0]["solution"].rpartition("/")
+    steps = rows[name, int(sample)]["steps"]
+    assert loaded.log_odds(questions[name], steps).tolist() == pytest.approx(
+        scores[0]["log_odds"], abs=1e-5
+    )
+    # Run again, nothing is done again.
+    before = (folder / "config.json").stat().st_mtime_ns
+    run(job, tmp_path)
+    assert (folder / "config.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("method", ["adapter", "probe"])
+def test_killed_in_each_stage(policy_folder: Path, tmp_path: Path, method: str) -> None:
+    command = [sys.executable, "-m", "tests.training.killed", policy_folder, tmp_path, method]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    stages = ["samples", "labels", method, "report"]
+    expected = [f"{stage} killed" for stage in stages]
+    assert done.stdout.splitlines() == [*expected, "same"], done.stderr[-2000:]
+
+
+def test_a_policy_that_is_never_right(job: RewardTraining, tmp_path: Path) -> None:
+    job = replace(job, labels="outcome", checker=None)
+    with pytest.raises(InputError, match="36 solutions, of which 0 are right"):
+        run(job, tmp_path)
+    assert len(Lines(tmp_path / "samples.jsonl").rows) == 36
+    with pytest.raises(InputError, match="36 solutions, of which 0 are right"):
+        run(job, tmp_path)
+
+
+def test_a_checker_that_finds_nothing(job: RewardTraining, labelled: Path, tmp_path: Path) -> None:
+    job = replace(job, checker="tests.training.checkers:generous")
+    with pytest.raises(InputError, match="all of one kind"):
+        run(job, tmp_path, reuse=labelled)
+    assert Lines(tmp_path / "labels.jsonl").rows
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"seed": 1}, "seed 1, which is 0 there"),
+        ({"num_samples": 2}, "samples 2, which is 3 there"),
+        ({"last": 5}, "last 5, which is 12 there"),
+        ({"checker": "tests.training.checkers:generous"}, "checker"),
+        ({"method": "adapter"}, "method"),
+    ],
+)
+def test_a_folder_of_another_configuration(
+    job: RewardTraining, labelled: Path, tmp_path: Path, changed: dict[str, Any], told: str
+) -> None:
+    if "method" in changed:
+        run(job, tmp_path, reuse=labelled, until="training")
+    folder = tmp_path if "method" in changed else labelled
+    with pytest.raises(InputError, match=told):
+        run(replace(job, **changed), folder)
+
+
+def test_a_report_of_other_rewards(job: RewardTraining, labelled: Path, tmp_path: Path) -> None:
+    job = replace(job, also=("own-log-prob", "tests.training.rewards:by_length"))
+    report = run(job, tmp_path, reuse=labelled, report_only=True)
+    assert report is not None and not (tmp_path / "reward").exists()
+    assert list(report["rewards"])[:2] == list(job.also)
+    assert (tmp_path / "report.md").read_text().count("| own-log-prob |") == 1
+    with pytest.raises(InputError, match="--report-only"):
+        run(replace(job, also=()), tmp_path, report_only=True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"method": "guess"}, {"method": "head"}, {"base": "x"}, {"first": 13}, {"labels": "outcome"}],
+)
+def test_settings_that_cannot_be(job: RewardTraining, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="Got"):
+        replace(job, **wrong)
