@@ -73,12 +73,12 @@ class Readout(Protocol):
 
     A feature belongs to the token that is drawn; the network is read where the token before it
     stands, which is where the token is drawn from. So nothing is computed for the reading alone.
-
-    Attributes:
-        size: the number F of features.
     """
 
-    size: int
+    @property
+    def size(self) -> int:
+        """The number F of features."""
+        ...
 
     def features(
         self, states: Sequence[Float[Tensor, "R D"]], log_probs: Float[Tensor, "R V"]

@@ -155,7 +155,7 @@ def _log_probs(
         for rows, readout in readouts:
             places = [each[rows].flatten(0, 1) for each in hidden]
             features = readout.features(places, log_probs[rows].flatten(0, 1))
-            read[rows.start].append(features.unflatten(0, (-1, fed.shape[1])).cpu())
+            read[rows.start].append(features.view(-1, fed.shape[1], readout.size).cpu())
         if not is_raw:
             scaled = (logits / scales).log_softmax(-1)
             tempered.append(scaled.gather(-1, chosen).squeeze(-1))

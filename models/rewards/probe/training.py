@@ -164,7 +164,7 @@ def read_solutions(
             scratch.replace(path)
         counts = [len(each.step_ends) for each in part]
         progress("reading", start + len(part), len(solutions))
-        numbers, vectors = found["known"].split(counts), found["states"].split(counts)
+        numbers, vectors = (torch.split(found[name], counts) for name in ("known", "states"))
         yield from zip(numbers, vectors, strict=True)
 
 

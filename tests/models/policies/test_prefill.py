@@ -11,7 +11,7 @@ from llmsmc.models.caches.row_cache import RowCache
 def test_a_part_of_the_positions_is_one_matrix(num_logits: int) -> None:
     policy = LanguageModel.from_pretrained("minimath-policy-small")
     seen = list[tuple[torch.Size, bool]]()
-    head = policy.model.get_output_embeddings()
+    head = policy.model.lm_head
     head.register_forward_pre_hook(
         lambda _, inputs: seen.append((inputs[0].shape, inputs[0].is_contiguous()))
     )
