@@ -132,6 +132,7 @@ def trained_judge(
     held_out = Steps(judge.scaled(validation.inputs), validation.labels)
     history = list[dict[str, float]]()
     for number, member in enumerate(judge.members):
+        assert isinstance(member, nn.Sequential)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed * PERCEPTRONS + number)
             for epoch, loss in enumerate(_epochs(member, scaled, held_out, epochs)):
@@ -159,7 +160,7 @@ def _epochs(member: nn.Sequential, train: Steps, validation: Steps, epochs: int)
     best, least, waited = copy.deepcopy(member.state_dict()), math.inf, 0
     for _ in range(epochs):
         member.train()
-        for rows in torch.randperm(len(train.labels)).split(_BATCH):
+        for rows in torch.split(torch.randperm(len(train.labels)), _BATCH):
             labels, log_odds = train.labels[rows], member(train.inputs[rows]).squeeze(-1)
             losses = binary_cross_entropy_with_logits(log_odds, labels, reduction="none")
             loss = (losses * (lightest + (heaviest - lightest) * labels)).mean()
@@ -180,7 +181,7 @@ def _epochs(member: nn.Sequential, train: Steps, validation: Steps, epochs: int)
     last = member[-1]
     assert isinstance(last, nn.Linear)
     with torch.no_grad():
-        last.bias += shift
+        last.bias.add_(shift)
 
 
 def _best_temperature(log_odds: Float[Tensor, " M"], labels: Float[Tensor, " M"]) -> float:
