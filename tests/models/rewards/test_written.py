@@ -76,8 +76,9 @@ def test_the_ratio_against_the_policy(
         ratio = sign * 0.5 * (ratio - policy.log_probs(particles.prompt_ids, particle.token_ids))
         expected = [float(ratio[:b].sum().sigmoid()) for _, b in steps_of(policy, particles, n)]
         assert particle.rewards == pytest.approx(expected, abs=1e-5)
-    if isinstance(algorithm, BootstrapFilter):  # each token is read once, behind one prompt
-        assert posterior.cost.scored_tokens <= posterior.cost.generated_tokens
+    # Tokens are read once, but for those of a text that a blank step has changed.
+    if isinstance(algorithm, BootstrapFilter):
+        assert posterior.cost.scored_tokens < 1.5 * posterior.cost.generated_tokens
 
 
 def test_many_runs_share_it_and_ensembles_pass_it_on(
