@@ -186,4 +186,4 @@ def test_what_cannot_be_kept_out_of_blocks() -> None:
         with pytest.raises(InputError, match="Got"):
             OutsideFences(wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="kept small. Got .* states; accepted"):
-        OutsideFences(RegularExpression("[ab]{80}c"))
+        OutsideFences(RegularExpression("[ab]{150}c"))
