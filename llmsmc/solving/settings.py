@@ -290,8 +290,10 @@ class Settings:
             if model is None:
                 del config[role]
                 continue
-            named = str(model) if isinstance(model, str | Path) else None
-            config[role] = named or (as_reward(model) if role == "reward" else model).name
+            if isinstance(model, str | Path):
+                config[role] = str(model)
+            else:
+                config[role] = (as_reward(model) if role == "reward" else model).name
         quantization = self.quantization
         if not isinstance(self.policy, str | Path):
             quantization = self.policy.quantization

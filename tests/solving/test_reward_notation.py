@@ -132,7 +132,12 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(
 
 @pytest.mark.usefixtures("nothing_is_loaded")
 def test_the_same_in_python(policy_folder: Path) -> None:  # noqa: F811
-    for settings in ({}, {"reward": "none"}, {"reward": "answer", "aggregation": "last"}):
+    wrong: list[dict[str, Any]] = [
+        {},
+        {"reward": "none"},
+        {"reward": "answer", "aggregation": "last"},
+    ]
+    for settings in wrong:
         with pytest.raises(InputError, match="accepted: "):
             llmsmc.solve(QUESTION, policy=policy_folder, **settings)
     with pytest.raises(InputError, match="cannot score while that draws"):

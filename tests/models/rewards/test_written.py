@@ -20,6 +20,9 @@ from llmsmc.models.batching.scheduler import run_together
 from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.rewards.own_log_prob import OwnLogProb
 from llmsmc.models.rewards.policy_ratio import PolicyRatio
+from llmsmc.models.rewards.reward import Reward
+from llmsmc.models.rewards.reward_function import Scoring
+from llmsmc.results.posterior import Posterior
 from tests.models.conftest import WIDE
 
 QUESTION = "What is 3 + 4 - 5?"
@@ -52,7 +55,8 @@ def test_the_own_log_probability(
     model = model_with(policy, OwnLogProb(policy, tokens=tokens), temperature=temperature)
     posterior = algorithm.run(model, seed=3)
     particles = posterior.particles
-    join = {"mean": torch.mean, "sum": torch.sum, "min": torch.min}[tokens]
+    joins: dict[str, Any] = {"mean": torch.mean, "sum": torch.sum, "min": torch.min}
+    join = joins[tokens]
     for n, particle in enumerate(particles):
         # Read by the network once more, in one pass and at temperature 1.
         log_probs = policy.log_probs(particles.prompt_ids, particle.token_ids)
@@ -84,15 +88,18 @@ def test_the_ratio_against_the_policy(
 def test_many_runs_share_it_and_ensembles_pass_it_on(
     policy: LanguageModel, other: LanguageModel
 ) -> None:
-    members = [OwnLogProb(policy), PolicyRatio(other, policy, coefficient=0.1)]
+    ratio = PolicyRatio(other, policy, coefficient=0.1)
+    members: list[Reward | Scoring] = [OwnLogProb(policy), ratio]
     reward = RewardEnsemble(members, "geometric")
     model = model_with(policy, reward, aggregation="min")
     alone = [BootstrapFilter(3).run(model, seed=seed).log_evidence for seed in range(3)]
     shared = replace(model, policy=SharedLanguageModel(policy), reward=SharedReward(reward))
     tasks = [lambda s=seed: BootstrapFilter(3).run(shared, seed=s) for seed in range(3)]
-    together = {n: found for n, found in run_together(tasks, 3)}
+    together = dict(run_together(tasks, 3))
     for n, evidence in enumerate(alone):
-        assert together[n].log_evidence == pytest.approx(evidence, abs=1e-5)
+        found = together[n]
+        assert isinstance(found, Posterior)
+        assert found.log_evidence == pytest.approx(evidence, abs=1e-5)
     with pytest.raises(InputError, match="one of a few words"):
         OwnLogProb(policy, tokens="last")
 
