@@ -286,7 +286,7 @@ class Settings:
         names = [field.name for field in fields(self) if field.name not in _OF_REQUESTS]
         config: dict[str, Any] = {name: getattr(self, name) for name in names}
         for role in ("policy", "reward", "proposal"):
-            model = self.reward_or_default if role == "reward" else config[role]
+            model: Any = self.reward_or_default if role == "reward" else config[role]
             if model is None:
                 del config[role]
                 continue
