@@ -68,7 +68,8 @@ def test_from_questions_to_a_reward(
 
 @pytest.mark.parametrize("method", ["probe", pytest.param("adapter", marks=pytest.mark.quick)])
 def test_killed_in_each_stage(policy_folder: Path, tmp_path: Path, method: str) -> None:
-    command = [sys.executable, "-m", "tests.training.killed", policy_folder, tmp_path, method]
+    folders = [str(policy_folder), str(tmp_path)]
+    command = [sys.executable, "-m", "tests.training.killed", *folders, method]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     stages = ["samples", "labels", method, "report"]
     expected = [f"{stage} killed" for stage in stages]
