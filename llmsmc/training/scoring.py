@@ -186,6 +186,8 @@ def judged(solutions: Sequence[Labelled], scores: Scores) -> Judged:
                 )
     kinds = (float, float, str, int, int, bool, bool, bool)
     by_column = list(zip(*columns, strict=True)) or [()] * len(kinds)
-    arrays = [np.array(part, dtype=kind) for part, kind in zip(by_column, kinds, strict=True)]
+    arrays: list[Any] = [
+        np.array(part, dtype=kind) for part, kind in zip(by_column, kinds, strict=True)
+    ]
     _, arrays[2] = np.unique(arrays[2], return_inverse=True)  # ids by number
     return Judged(*arrays)
