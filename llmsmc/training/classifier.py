@@ -106,8 +106,8 @@ class Classifier:
         """Make the log-odds l those of (l + shift) / temperature."""
         with torch.no_grad():
             self.head.bias[1] += shift
-            self.head.weight /= temperature
-            self.head.bias /= temperature
+            self.head.weight.div_(temperature)
+            self.head.bias.div_(temperature)
 
     def merge(self) -> None:
         """Merge the adapter into the weights."""
@@ -140,7 +140,8 @@ def _without_weights(model: LanguageModel) -> Any:
     config.id2label, config.label2id = {0: "wrong", 1: "right"}, {"wrong": 0, "right": 1}
     try:
         with torch.device("meta"):
-            classifier: Any = AutoModelForTokenClassification.from_config(config)
+            auto: Any = AutoModelForTokenClassification
+            classifier = auto.from_config(config)
     except ValueError as error:
         classifier = None
         reason = str(error)

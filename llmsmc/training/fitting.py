@@ -259,7 +259,7 @@ class _Reader:
         digest = _digest(batch)
         path = self.folder / _CACHED.format(digest)
         if path.exists():
-            with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+            with safe_open(path, "pt") as file:
                 kept: Tensor = file.get_tensor("hidden")
             return kept.to(self.classifier.head.weight.device)
         with torch.no_grad():
@@ -376,7 +376,7 @@ class _State:
         """Return the state in a checkpoint, if there is one, with all parameters as they were."""
         if not path.exists():
             return cls(0, 0, 0, [], _values(classifier))
-        with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "pt") as file:
             place = json.loads(file.metadata()["place"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         load_trained(classifier, _behind("now/", tensors))

@@ -72,7 +72,8 @@ def auroc(log_odds: Array, labels: Array) -> float | None:
     _, which, counts = np.unique(log_odds, return_inverse=True, return_counts=True)
     ranks = np.cumsum(counts) - (counts - 1) / 2  # ties share the mean of their ranks
     total = float(ranks[which][right].sum())
-    return (total - num_right * (num_right + 1) / 2) / (num_right * num_wrong)
+    above = total - num_right * (num_right + 1) / 2
+    return above / (num_right * num_wrong)
 
 
 def log_loss(log_odds: Array, labels: Array) -> float | None:
@@ -109,7 +110,8 @@ def calibration_error(log_odds: Array, labels: Array) -> float | None:
     if not len(labels):
         return None
     bins = reliability(log_odds, labels)
-    return sum(each["steps"] * abs(each["score"] - each["label"]) for each in bins) / len(labels)
+    total = sum(each["steps"] * abs(each["score"] - each["label"]) for each in bins)
+    return float(total) / len(labels)
 
 
 def best_temperature(log_odds: Array, labels: Array) -> float:

@@ -155,7 +155,8 @@ def _above_half(num_right: int, count: int) -> float:
 
     The distribution function of Beta(k + 1, n - k + 1) at one half is a binomial tail.
     """
-    return sum(math.comb(count + 1, j) for j in range(num_right + 1)) / 2 ** (count + 1)
+    tail = sum(math.comb(count + 1, j) for j in range(num_right + 1))
+    return tail / float(2 ** (count + 1))
 
 
 @dataclass

@@ -184,17 +184,10 @@ def judged(solutions: Sequence[Labelled], scores: Scores) -> Judged:
                         bool(each.sample["correct"]),
                     )
                 )
-    log_odds, labels, ids, positions, lengths, until, last, correct = (
-        map(np.array, zip(*columns, strict=True)) if columns else ([np.zeros(0)] * 8)
-    )
-    _, questions = np.unique(ids, return_inverse=True)
-    return Judged(
-        log_odds.astype(float),
-        labels.astype(float),
-        questions.astype(np.int64),
-        positions.astype(np.int64),
-        lengths.astype(np.int64),
-        until.astype(bool),
-        last.astype(bool),
-        correct.astype(bool),
-    )
+    kinds = (float, float, str, int, int, bool, bool, bool)
+    by_column = list(zip(*columns, strict=True)) or [()] * len(kinds)
+    arrays: list[Any] = [
+        np.array(part, dtype=kind) for part, kind in zip(by_column, kinds, strict=True)
+    ]
+    _, arrays[2] = np.unique(arrays[2], return_inverse=True)  # ids by number
+    return Judged(*arrays)

@@ -375,7 +375,7 @@ class _Stages:
         for name in [*([] if report_only else [TRAINED]), *job.also]:
             reward = self._trained() if name == TRAINED else self._named(name)
             scores[name] = self._scores(name, reward, held_out)
-        config = {stage: folder.stages[stage] for stage in STAGES if stage in folder.stages}
+        config: Values = {name: folder.stages[name] for name in STAGES if name in folder.stages}
         report = report_of(self.solutions, scores, config)
         if report_only:
             write_report(report, folder.path)

@@ -1,6 +1,7 @@
 """Solutions are those that a filter draws; what is missing is drawn again; questions are split."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from llmsmc.models.text.stopping import Delimiter, StepRule, TokenCount
 from llmsmc.training.lines import Lines
 from llmsmc.training.samples import Sampling, draw_missing, splits
 
-SMALL = {"num_samples": 3, "in_flight": 2, "max_tokens": 30}
+SMALL: dict[str, Any] = {"num_samples": 3, "in_flight": 2, "max_tokens": 30}
 
 
 def drawn(path: Path, examples: tuple[Example, ...], sampling: Sampling) -> bytes:
@@ -98,6 +99,6 @@ def test_splits_are_of_questions_and_depend_on_the_seed() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"num_samples": 0}, {"temperature": 0}, {"in_flight": -1}])
-def test_settings_that_cannot_be(policy: LanguageModel, wrong: dict[str, int]) -> None:
+def test_settings_that_cannot_be(policy: LanguageModel, wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="Got"):
         Sampling(policy, Delimiter(), **wrong)

@@ -66,19 +66,20 @@ def test_from_questions_to_a_reward(
     assert (folder / "config.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("method", ["adapter", "probe"])
+@pytest.mark.parametrize("method", ["probe", pytest.param("adapter", marks=pytest.mark.quick)])
 def test_killed_in_each_stage(policy_folder: Path, tmp_path: Path, method: str) -> None:
-    command = [sys.executable, "-m", "tests.training.killed", policy_folder, tmp_path, method]
+    folders = [str(policy_folder), str(tmp_path)]
+    command = [sys.executable, "-m", "tests.training.killed", *folders, method]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     stages = ["samples", "labels", method, "report"]
     expected = [f"{stage} killed" for stage in stages]
     assert done.stdout.splitlines() == [*expected, "same"], done.stderr[-2000:]
 
 
-def test_a_policy_that_is_never_right(job: RewardTraining, tmp_path: Path) -> None:
+def test_a_policy_that_is_never_right(job: RewardTraining, labelled: Path, tmp_path: Path) -> None:
     job = replace(job, labels="outcome", checker=None)
     with pytest.raises(InputError, match="36 solutions, of which 0 are right"):
-        run(job, tmp_path)
+        run(job, tmp_path, reuse=labelled)
     assert len(Lines(tmp_path / "samples.jsonl").rows) == 36
     with pytest.raises(InputError, match="36 solutions, of which 0 are right"):
         run(job, tmp_path)
