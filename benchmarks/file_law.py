@@ -163,7 +163,8 @@ def table(comparisons: Sequence[Comparison]) -> str:
         "| --- | --- | --- | --: | --- | --- | --- | --- |",
     ]
     rows += [
-        f"| {each.file} | {each.p} | {each.q} | {each.contexts} | {each.forward:.5f} ± {each.forward_error:.5f} | "
+        f"| {each.file} | {each.p} | {each.q} | {each.contexts} | "
+        f"{each.forward:.5f} ± {each.forward_error:.5f} | "
         f"{each.backward:.5f} ± {each.backward_error:.5f} | {each.largest:.3f} | "
         f"{each.same_mode:.1%} |"
         for each in comparisons
