@@ -159,11 +159,12 @@ def compare(file: Path, questions: Sequence[dict[str, str]], python: Path) -> tu
 def table(comparisons: Sequence[Comparison]) -> str:
     """Return the comparisons as a table in Markdown."""
     rows = [
-        "| file | p | q | D(p ‖ q), nats a token | D(q ‖ p) | largest | same mode |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| file | p | q | contexts | D(p ‖ q), nats a token | D(q ‖ p) | largest | same mode |",
+        "| --- | --- | --- | --: | --- | --- | --- | --- |",
     ]
     rows += [
-        f"| {each.file} | {each.p} | {each.q} | {each.forward:.5f} ± {each.forward_error:.5f} | "
+        f"| {each.file} | {each.p} | {each.q} | {each.contexts} | "
+        f"{each.forward:.5f} ± {each.forward_error:.5f} | "
         f"{each.backward:.5f} ± {each.backward_error:.5f} | {each.largest:.3f} | "
         f"{each.same_mode:.1%} |"
         for each in comparisons

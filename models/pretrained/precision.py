@@ -38,5 +38,5 @@ def num_weights(config: Any) -> int:
 
 def computes_in_bfloat16() -> bool:
     """Return whether this processor multiplies in bfloat16."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name) for name in _INSTRUCTIONS)

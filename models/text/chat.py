@@ -168,12 +168,12 @@ def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
 
     Where it has none, the system prompt stands at the start of the question.
     """
-    question = {"role": "user", "content": "1 + 1"}
+    chat = [{"role": "system", "content": _ANYTHING}, {"role": "user", "content": "1 + 1"}]
     try:
-        ids = chat_ids(tokenizer, [{"role": "system", "content": _ANYTHING}, question])
+        ids = chat_ids(tokenizer, chat)
     except InputError:
         return False
-    return says(tokenizer, ids, _ANYTHING)
+    return all(says(tokenizer, ids, message["content"]) for message in chat)
 
 
 def _chat_ids(
@@ -181,14 +181,15 @@ def _chat_ids(
 ) -> tuple[int, ...]:
     """Return the ids of a chat.
 
-    A template that refuses a system prompt, or leaves it out, gets its text in the question.
+    A template that refuses a system prompt, or leaves it or the question beside it out, gets its
+    text in the question.
     """
     if messages[0]["role"] != "system":
         return chat_ids(tokenizer, messages, thinks=thinks)
     system, *_ = texts = [message["content"] for message in messages]
     with contextlib.suppress(InputError):
         ids = chat_ids(tokenizer, messages, thinks=thinks)
-        if says(tokenizer, ids, system):
+        if all(says(tokenizer, ids, text) for text in texts):
             return ids
     folded = {"role": "user", "content": "\n\n".join(texts)}
     ids = chat_ids(tokenizer, [folded], thinks=thinks)

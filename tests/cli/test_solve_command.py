@@ -209,7 +209,7 @@ def test_a_gguf_file(
     result = command(*run, "--system", "Be brief.", "--out", "run.json")
     assert result.exit_code == 0, result.output
     said = " ".join(result.stderr.split())
-    assert "weights in float32 from Q8_0; 0.4 MB of weights" in said
+    assert "weights in float32 from Q8_0; 0.5 MB of weights" in said
     assert "float32, read from Q8_0" in result.stdout
     assert "its text stands at the start" in " ".join(result.stdout.split())
     record = run_file(tmp_path)

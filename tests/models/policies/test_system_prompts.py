@@ -23,6 +23,7 @@ NO_SYSTEM = [
     "{{ messages[0]['content'] }}",
     "{{ {'user': 'U'}[messages[0]['role']] + messages[0]['content'] }}",
     "{{ messages[-1]['content'] }}",
+    "{{ messages[0]['content'] }}",
     "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}",
 ]
 """They raise, or leave it out; without a system prompt they are as good as any."""
