@@ -7,6 +7,7 @@ import typer
 
 from llmsmc.cli import options
 from llmsmc.cli.errors import reported
+from llmsmc.core.checks import require_choice
 
 ONLY = ("all", "right", "wrong", "no-answer", "failed")
 
@@ -44,6 +45,7 @@ def show(
 ) -> None:
     """Show the questions of an evaluation, or the solution of one of them."""
     with reported(debug):
+        require_choice("only", only, ONLY)
         from llmsmc.cli import show_run
 
         if question is None:

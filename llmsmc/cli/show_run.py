@@ -10,8 +10,6 @@ from rich.table import Table
 from llmsmc.cli import console
 from llmsmc.cli.console import foreign
 from llmsmc.cli.display import solution_table
-from llmsmc.cli.show import ONLY
-from llmsmc.core.checks import require_choice
 from llmsmc.errors import InputError
 from llmsmc.evaluation.result_lines import parse_results
 from llmsmc.evaluation.runner import Result
@@ -26,9 +24,8 @@ def show_questions(folder: Path, only: str) -> None:
     """List the questions of an evaluation of a kind, with their answers.
 
     Raises:
-        InputError: there is no such kind, or the folder has no results.
+        InputError: the folder has no results.
     """
-    require_choice("only", only, ONLY)
     chosen = [each for each in _results(folder) if only in ("all", _kind(each))]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("question", "", "answer", "reference", "cost", "remark"):

@@ -12,7 +12,8 @@ from llmsmc.evaluation.datasets import Example
 
 EXAMPLES = tuple(Example(f"a/{n}", f"What is {n} + 4?", str(n + 4)) for n in range(2))
 # A policy on a server is not quantized to propose, which is found out before it is asked.
-REFUSED = make_cell({"series": "g", "algorithm": "guided", "policy": "http://127.0.0.1:9/v1"})
+SERVER = {"policy": "http://127.0.0.1:9/v1", "reward": "minimath-reward"}
+REFUSED = make_cell({"series": "g", "algorithm": "guided", **SERVER})
 UNITS = [Unit(REFUSED, seed, EXAMPLES, frozenset()) for seed in (0, 1)]
 
 

@@ -12,6 +12,7 @@ from llmsmc.solving.settings import Settings
 def test_a_policy_on_a_server_is_not_quantized_to_propose() -> None:
     """Which is told before the server, which there is none of, is asked anything."""
     values = {"series": "guided", "algorithm": "guided", "policy": "http://127.0.0.1:9/v1"}
+    values |= {"reward": "minimath-reward"}
     unit = Unit(make_cell(values), 0, (Example("a/1", "What is 3 + 4?", "7"),), frozenset())
     with pytest.raises(InputError, match="not quantized once more"):
         next(Worker().results(unit))

@@ -1,5 +1,6 @@
 """The command line with a policy behind a server."""
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -157,7 +158,8 @@ def test_a_key_that_cannot_be_sent_is_one_line(
     key: str, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLMSMC_API_KEY", key)
-    result = command("solve", "1?", "--policy", "http://127.0.0.1:9/v1", "--debug")
+    models = ["--policy", "http://127.0.0.1:9/v1", "--reward", "minimath-reward"]
+    result = command("solve", "1?", *models, "--debug")
     assert result.exit_code == 2 and "LLMSMC_API_KEY cannot be used" in result.stderr
     assert "sk-geh" not in result.output
 
@@ -177,7 +179,13 @@ def test_an_evaluation_keeps_no_key_that_a_server_repeats(
             "eval", "minimath-dev", "--limit", "4", *arguments, "--policy", server.url, "--debug"
         )
     assert KEY[:9] not in result.output
-    texts = [path.read_text() for path in Path().rglob("*") if path.is_file()]
+    files = [path for path in Path().rglob("*") if path.is_file()]
+    contents = [
+        gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        for path in files
+    ]
+    assert any(path.suffix == ".gz" for path in files)
+    texts = [content.decode() for content in contents]
     assert any("***" in text for text in texts) and not any(KEY[:9] in text for text in texts)
 
 
@@ -189,6 +197,7 @@ def test_a_slow_server_has_the_time_that_it_is_given(
 
     server.fault = slow
     policy = ["--policy", server.url, "--policy-tokenizer", policy_folder, "--particles", "1"]
+    policy += ["--reward", "minimath-reward"]
     begun = time.monotonic()
     result = command("solve", "1?", *policy, "--request-seconds", "0.3", "--retry-seconds", "0")
     assert result.exit_code == 1 and time.monotonic() - begun < 2.9
@@ -208,7 +217,8 @@ def test_patience_is_no_part_of_what_is_run(
 
 def test_a_guided_filter_needs_a_local_proposal(server: FakeServer, command: Command) -> None:
     """Which is told before the server is asked anything, or a tokenizer loaded."""
-    result = command("solve", "1?", "--policy", server.url, "--algorithm", "guided")
+    models = ["--policy", server.url, "--reward", "minimath-reward"]
+    result = command("solve", "1?", *models, "--algorithm", "guided")
     assert "proposal=" in error_line(result) and server.headers == []
 
 

@@ -182,8 +182,8 @@ def test_blocks_within_thinking_and_behind_it() -> None:
 
 
 def test_what_cannot_be_kept_out_of_blocks() -> None:
-    for wrong in ("", 0, None):
+    for wrong in ("", 0):
         with pytest.raises(InputError, match="Got"):
-            OutsideFences(wrong)  # type: ignore[arg-type]
+            OutsideFences(wrong)
     with pytest.raises(InputError, match="kept small. Got .* states; accepted"):
         OutsideFences(RegularExpression("[ab]{150}c"))

@@ -324,5 +324,7 @@ def test_steps_may_be_cut_anywhere(each: Reward, policy: LanguageModel) -> None:
     """Steps by tokens, whose texts join without a separator."""
     model = Reasoning(policy, each, QUESTION, step=TokenCount(4), max_steps=3)
     posterior = BootstrapFilter(num_particles=2).run(model, seed=1)
+    if getattr(each, "reads_written", False):
+        return  # of the tokens that were drawn, not of their texts: see test_written.py
     for particle in posterior.particles:
         assert close(particle.rewards, each.score(QUESTION, particle.steps))
