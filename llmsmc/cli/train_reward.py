@@ -26,6 +26,7 @@ _OF_POLICY = {
     "temperature",
     "step",
     "system",
+    "answer_forms",
 }
 
 

@@ -36,7 +36,8 @@ from llmsmc.models.batching.shared import SharedLanguageModel
 from llmsmc.models.caches.row_cache import CacheRows
 from llmsmc.models.policies.decoding.requests import Prefix, StepRequest, UniformTable, cached
 from llmsmc.models.policies.policy import Policy
-from llmsmc.models.reasoning.cutting import CutSolution, cut
+from llmsmc.models.reasoning.cutting import CutSolution
+from llmsmc.models.text.stopping import EOS
 from llmsmc.storage.characters import one_line
 from llmsmc.training.blocks import missing_results
 from llmsmc.training.lines import Lines, Row
@@ -223,10 +224,11 @@ class _Continuations:
             drawn.token_ids.tolist(), drawn.num_tokens.tolist(), lengths.tolist(), strict=True
         ):
             written.append([*self._row["token_ids"][:end], *row[:length]])
-        right = [
-            grade(extract_answer(piece.text), self._row["answer"]) == "right"
-            for piece in cut(self._policy, self._sampling.step, written)
-        ]
+        reasons, right = drawn.stop_reasons.tolist(), list[bool]()
+        for piece, reason in zip(self._sampling.cut(written), reasons, strict=True):
+            is_ended = piece.gives_answer or reason == EOS
+            found = extract_answer(piece.text, self._sampling.answer_forms, is_ended=is_ended)
+            right.append(grade(found, self._row["answer"]) == "right")
         return [sum(right[n * count : (n + 1) * count]) for n in range(len(ends))]
 
     def decided(self, ends: Sequence[int], most: int, *, hard: bool) -> list[_Tally]:
@@ -296,7 +298,7 @@ def _continued(policy: Policy, row: Row, *, sampling: Sampling, labelling: Label
 
 
 def _cut(sampling: Sampling, row: Row) -> CutSolution:
-    (piece,) = cut(sampling.policy, sampling.step, [row["token_ids"]])
+    (piece,) = sampling.cut([row["token_ids"]])
     return piece
 
 

@@ -16,13 +16,15 @@ from typing import Final
 from torch import Generator
 
 from llmsmc.core.checks import require_count
+from llmsmc.defaults import DEFAULT_ANSWER_FORMS
 from llmsmc.errors import InputError, ServerError
 from llmsmc.evaluation.datasets import Example
+from llmsmc.grading.forms import BOXED
 from llmsmc.grading.grades import extract_answer, grade
 from llmsmc.models import LanguageModel, Reasoning, WholeAnswer
 from llmsmc.models.batching.shared import SharedLanguageModel
 from llmsmc.models.policies.policy import Policy
-from llmsmc.models.reasoning.cutting import cut
+from llmsmc.models.reasoning.cutting import CutSolution, cut
 from llmsmc.models.text.stopping import StepRule
 from llmsmc.training.blocks import missing_results
 from llmsmc.training.lines import Lines, Row
@@ -49,6 +51,7 @@ class Sampling:
         in_flight: how many questions are under way at a time; by default as many as have
             `ROWS_IN_FLIGHT` solutions.
         seed: from which, and from its id, the seed of each question is derived.
+        answer_forms: the forms in which answers are looked for, the preferred one first.
     """
 
     policy: Policy
@@ -59,6 +62,7 @@ class Sampling:
     max_tokens: int | None = None
     in_flight: int | None = None
     seed: int = 0
+    answer_forms: tuple[str, ...] = DEFAULT_ANSWER_FORMS
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -71,6 +75,11 @@ class Sampling:
                 f"Solutions are drawn at a temperature. Got {self.temperature!r}; accepted: "
                 "0 < temperature < infinity."
             )
+
+    def cut(self, solutions: Sequence[Sequence[int]]) -> list[CutSolution]:
+        """Return solutions in the steps in which a filter would have drawn them."""
+        stops = BOXED in self.answer_forms
+        return cut(self.policy, self.step, solutions, stop_at_answer=stops)
 
     @property
     def num_in_flight(self) -> int:
@@ -163,16 +172,18 @@ def _solutions(policy: Policy, example: Example, sampling: Sampling) -> list[Row
         max_tokens_per_step=sampling.max_tokens or policy.context_length,
         max_tokens=sampling.max_tokens,
         system=sampling.system,
+        answer_forms=sampling.answer_forms,
     )
     generator = Generator().manual_seed(number_of(f"samples/{sampling.seed}/{example.id}"))
     drawn = model.sample_initial(sampling.num_samples, generator=generator)
     particles = list(drawn)
-    pieces = cut(policy, sampling.step, [particle.token_ids for particle in particles])
+    pieces = sampling.cut([particle.token_ids for particle in particles])
     log_probs = drawn.log_probs.tolist()
     rows = list[Row]()
     for number, (particle, piece) in enumerate(zip(particles, pieces, strict=True)):
-        found = extract_answer(piece.text)
         is_cut = piece.num_tokens < len(particle.token_ids)
+        is_ended = piece.gives_answer or particle.finish_reason in ("eos", "answer")
+        found = extract_answer(piece.text, sampling.answer_forms, is_ended=is_ended)
         rows.append(
             {
                 "sample": number,

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from llmsmc.core.checks import require_choice, require_count
 from llmsmc.errors import InputError
 from llmsmc.evaluation.datasets import Dataset, Example
+from llmsmc.grading.forms import answer_forms
 from llmsmc.models import LanguageModel, RewardModel
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.rewards.probe import LabelledSolution, Probe, train_probe
@@ -157,6 +158,7 @@ class RewardTraining:
             max_tokens=self.max_tokens,
             in_flight=self.in_flight,
             seed=self.seed,
+            answer_forms=answer_forms(self.settings.answer_forms),
         )
 
     def samples_config(self, policy: Policy, sampling: Sampling) -> Values:
@@ -180,6 +182,7 @@ class RewardTraining:
             "in_flight": sampling.num_in_flight,
             "block_size": BLOCKS * sampling.num_in_flight,
             "seed": self.seed,
+            "answer_forms": list(sampling.answer_forms),
         }
 
     def labels_config(self, samples: Sequence[Values]) -> Values:
