@@ -116,7 +116,7 @@ REWARD_FORMS: Final = ", ".join(kind.form for kind in KINDS.values())
 MODEL, FUNCTION, FOLDER = "model", "function", "folder"
 """The kinds that are known by what is there."""
 
-FOLDERS: Final[dict[str, str]] = {}
+FOLDERS: Final[dict[str, str]] = {"probe.json": "llmsmc.models.rewards.probe:Probe"}
 """File by which a folder is known as a reward that reads the policy -> reference of its class.
 
 The class makes the reward by `from_pretrained(folder, policy)`, and may have a class method

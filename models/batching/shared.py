@@ -15,6 +15,7 @@ from llmsmc.models.batching.batchers import ScoreBatcher, StepBatcher
 from llmsmc.models.batching.turns import ask, takes_turns
 from llmsmc.models.caches.row_cache import CacheHandle
 from llmsmc.models.policies.decoding.requests import (
+    Readout,
     ScoreRequest,
     StepRequest,
     StepTokens,
@@ -131,6 +132,7 @@ class SharedReward:
         require_count("tokens_meanwhile", tokens_meanwhile, minimum=0)
         self._reward, self._rewards = reward, _Rewards(reward, tokens_meanwhile)
         self.reads_written = bool(getattr(reward, "reads_written", False))
+        self.readout: Readout | None = getattr(reward, "readout", None)
         if isinstance(reward, MeasuredReward):
             self.room_behind = reward.room_behind
 

@@ -24,6 +24,7 @@ from llmsmc.core.checks import require_choice
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
 from llmsmc.models.caches.row_cache import CacheHandle, JointHandle
+from llmsmc.models.policies.decoding.requests import Readout
 from llmsmc.models.rewards.reward import (
     Reading,
     Reward,
@@ -60,6 +61,12 @@ COMBINATIONS: Final[dict[str, Combination]] = {
 }
 
 
+def _readouts(members: Sequence[object]) -> list[Readout]:
+    """Return what the members read of the network of the policy."""
+    found = [getattr(member, "readout", None) for member in members]
+    return [readout for readout in found if readout is not None]
+
+
 class RewardEnsemble:
     """The scores of several rewards, made one for each step.
 
@@ -82,6 +89,11 @@ class RewardEnsemble:
         """
         if not members:
             raise InputError("An ensemble has members. Got none; accepted: at least one reward.")
+        if len(readouts := _readouts(members)) > 1:
+            raise InputError(
+                "What is read of the policy is read for one member of an ensemble. Got "
+                f"{len(readouts)} probes; accepted: one probe beside other rewards."
+            )
         if isinstance(combine, str):
             require_choice("combine", combine, COMBINATIONS)
             combine = COMBINATIONS[combine]
@@ -99,6 +111,11 @@ class RewardEnsemble:
     def reads_written(self) -> bool:
         """Whether a member reads what the policy has recorded."""
         return any(getattr(member, "reads_written", False) for member in self.members)
+
+    @property
+    def readout(self) -> Readout | None:
+        """What the member that reads the network of the policy reads."""
+        return next(iter(_readouts(self.members)), None)
 
     def __repr__(self) -> str:
         """Show the members."""

@@ -27,6 +27,8 @@ _BATCH: Final = 256
 _LEARNING_RATE: Final = 1e-3
 _WEIGHT_DECAY: Final = 1e-2
 _PATIENCE: Final = 8  # epochs without a smaller loss on the validation set
+_LEAST: Final = 1e-6  # of the largest variance
+_SPREAD: Final = 1e-2  # below which an input is not magnified
 _CLIP: Final = 8.0  # standard deviations, beyond which an input says no more
 
 
@@ -86,13 +88,20 @@ class Steps:
 
 
 def principal_directions(states: Float[Tensor, "M D"], rank: int) -> tuple[Tensor, Tensor]:
-    """Return the mean, and the directions in which the states differ most, in units of spread."""
-    centre = states.mean(0)
-    centred = (states - centre).double()
-    values, vectors = torch.linalg.eigh(centred.T @ centred / len(states))
+    """Return the mean, and the directions in which the states differ most, in units of spread.
+
+    Each component is measured in its own spread first, as a few of them are far larger than all
+    others in many language models.
+    """
+    centre, spread = states.mean(0), states.std(0).double()
+    spread = spread.clamp(min=max(float(spread.median()) * 1e-3, 1e-12))
+    scaled = (states - centre) / spread
+    values, vectors = torch.linalg.eigh(scaled.T @ scaled / len(states))
     kept = slice(-min(rank, states.shape[1]), None)
-    spread = values[kept].clamp(min=1e-12 * float(values[-1]) + 1e-30).sqrt()
-    return centre, (vectors[:, kept] / spread).float().flip(-1).contiguous()
+    # What hardly varies is left small, as it would only magnify rounding.
+    lengths = values[kept].clamp(min=_LEAST * float(values[-1])).sqrt()
+    basis = vectors[:, kept] / lengths / spread[:, None]
+    return centre, basis.float().flip(-1).contiguous()
 
 
 def trained_judge(
@@ -118,7 +127,7 @@ def trained_judge(
     """
     judge = Judge(train.inputs.shape[1])
     judge.centre.copy_(train.inputs.mean(0))
-    judge.spread.copy_(train.inputs.std(0).clamp(min=1e-6))
+    judge.spread.copy_(train.inputs.std(0).clamp(min=_SPREAD))
     scaled = Steps(judge.scaled(train.inputs), train.labels)
     held_out = Steps(judge.scaled(validation.inputs), validation.labels)
     history = list[dict[str, float]]()

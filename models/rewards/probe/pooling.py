@@ -3,7 +3,7 @@
 Of the step, and of the solution up to its end: how probable its tokens were and how sure the policy
 was, and the mean of each feature; and each feature at the last token of the step.
 
-Shapes: N solutions, L tokens, K steps, F features.
+Shapes: N solutions, L tokens, K steps, B = K + 1 bounds of steps, F features.
 """
 
 from typing import Final
@@ -38,7 +38,7 @@ NAMES: Final = (
 def pooled(
     features: Float[Tensor, "N L F"],
     log_probs: Float64[Tensor, "N L"],
-    step_ends: Int[Tensor, "N K"],
+    bounds: Int[Tensor, "N B"],
     counted: Bool[Tensor, "N K"],
 ) -> tuple[Float[Tensor, "N K S"], Float[Tensor, "N K 3 H"]]:
     """Return what is known of each step.
@@ -46,16 +46,15 @@ def pooled(
     Args:
         features: what was read at each token: the two surprises, then H projected hidden states.
         log_probs: of the tokens at temperature 1.
-        step_ends: the number of tokens up to the end of each step.
+        bounds: the number of tokens before the first step, and up to the end of each step.
         counted: which of the steps there are.
 
     Returns:
         The S numbers of `NAMES`; and the mean of the hidden states over the step, their last ones,
         and their mean over all tokens so far.
     """
-    num_rows, num_steps = step_ends.shape
-    ends = step_ends.where(counted, 0)
-    starts = torch.cat([torch.zeros_like(ends[:, :1]), ends[:, :-1]], dim=1).where(counted, 0)
+    num_rows, num_steps = counted.shape
+    starts, ends = bounds[:, :-1].where(counted, 0), bounds[:, 1:].where(counted, 0)
     sizes = (ends - starts).clamp(min=1)[..., None]
     so_far = ends.clamp(min=1)[..., None]
     told = log_probs.float()
@@ -63,14 +62,15 @@ def pooled(
     scalars = torch.stack([told, entropy, gap], dim=-1)
     sums, sums_before = _sums(scalars, ends), _sums(scalars, starts)
     means, means_so_far = (sums - sums_before) / sizes, sums / so_far
-    # The step of each token, one more than there are for what stands behind the last.
+    # The number of the step of each token: 0 before the first, and one more behind the last.
     places = torch.arange(log_probs.shape[1]).expand(num_rows, -1).contiguous()
-    bounds = ends.masked_fill(~counted, log_probs.shape[1] + 1)
-    owners = torch.searchsorted(bounds.contiguous(), places, right=True)
+    behind = torch.nn.functional.pad(~counted, (1, 0))
+    limits = bounds.masked_fill(behind, log_probs.shape[1] + 1).contiguous()
+    owners = torch.searchsorted(limits, places, right=True)
     extremes = torch.stack([-told, entropy, gap], dim=-1)
-    worst = extremes.new_zeros((num_rows, num_steps + 1, 3)).scatter_reduce(
+    worst = extremes.new_zeros((num_rows, num_steps + 2, 3)).scatter_reduce(
         1, owners[..., None].expand_as(extremes), extremes, "amax"
-    )[:, :num_steps]
+    )[:, 1:-1]
     worst_so_far = worst.cummax(1).values
     numbers = torch.arange(1, num_steps + 1).expand(num_rows, -1)
     known = [

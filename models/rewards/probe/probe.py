@@ -30,7 +30,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.caches.row_cache import CacheHandle, CacheRows
+from llmsmc.models.caches.row_cache import CacheHandle, CacheRows, padded_rows
 from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.probe.fingerprint import fingerprints
@@ -71,16 +71,14 @@ class ProbeNetwork:
         features = [each.features for each in written]
         read = pad_sequence([each for each in features if each is not None], batch_first=True)
         log_probs = pad_sequence([each.log_probs for each in written], batch_first=True)
-        # What stands before the first step that is read, such as thinking, is a step of its own.
-        ends = [torch.tensor(each.bounds) for each in written]
-        step_ends = pad_sequence(ends, batch_first=True)
-        counts = torch.tensor([len(each) for each in ends])
-        counted = torch.arange(step_ends.shape[1]) < counts[:, None]
+        bounds, lengths = padded_rows([each.bounds for each in written])
+        counts = lengths - 1
+        counted = torch.arange(int(counts.max())) < counts[:, None]
         with torch.no_grad():
-            known, states = pooled(read.float(), log_probs, step_ends, counted)
+            known, states = pooled(read.float(), log_probs, bounds, counted)
             inputs = torch.cat([known, states.flatten(2)], dim=2)
-            found = self.judge(inputs.flatten(0, 1)).view(step_ends.shape).double()
-        return [row[1:count] for row, count in zip(found.tolist(), counts.tolist(), strict=True)]
+            found = self.judge(inputs.flatten(0, 1)).view(counted.shape).double()
+        return [row[:count] for row, count in zip(found.tolist(), counts.tolist(), strict=True)]
 
 
 class Probe(Memoryless):

@@ -214,9 +214,9 @@ def _read_alike(
         raise answer
     scores = answer[0]
     assert scores.features is not None
-    ends, num_steps = padded_rows([each.step_ends for each in solutions])
-    counted = torch.arange(ends.shape[1]) < num_steps[:, None]
-    numbers, vectors = pooled(scores.features, scores.log_probs, ends, counted)
+    bounds, lengths = padded_rows([(0, *each.step_ends) for each in solutions])
+    counted = torch.arange(bounds.shape[1] - 1) < lengths[:, None] - 1
+    numbers, vectors = pooled(scores.features, scores.log_probs, bounds, counted)
     return numbers[counted], vectors[counted]
 
 

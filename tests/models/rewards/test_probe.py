@@ -164,3 +164,18 @@ def test_labels_of_one_class_are_refused(policy: LanguageModel, tmp_path: Path) 
     ]
     with pytest.raises(InputError, match="all right"):
         train_probe(policy, same, tmp_path / "reward", work=tmp_path / "work")
+
+
+def test_a_folder_is_a_reward_by_its_name(folder: Path) -> None:
+    from llmsmc import solve
+
+    found = solve(
+        QUESTIONS[0],
+        policy="minimath-policy-small",
+        reward=str(folder / "reward"),
+        aggregation="last",
+        particles=3,
+    )
+    assert found.cost.reward_positions == 0
+    with pytest.raises(InputError, match="policy that it was trained for"):
+        solve(QUESTIONS[0], policy="minimath-policy", reward=str(folder / "reward"))
