@@ -31,6 +31,7 @@ from llmsmc.training.checkers import named_checker
 from llmsmc.training.classifier import Classifier
 from llmsmc.training.fitting import Fit, TextSolution, fitted
 from llmsmc.training.folder import STAGES, TrainingFolder
+from llmsmc.training.judging import first_errors
 from llmsmc.training.labels import Labelling, in_flight, label_missing
 from llmsmc.training.report import Report, card_text, report_of, write_report
 from llmsmc.training.samples import Sampling, draw_missing, is_solution
@@ -200,6 +201,7 @@ class RewardTraining:
     def training_config(self) -> Values:
         """Return everything that the reward depends on, besides the labels."""
         config: Values = {"method": self.method, "seed": self.seed}
+        config["until_error"] = self.labels == "checker"
         if self.method == "probe":
             return config | {"layers": None if self.layers is None else list(self.layers)}
         return config | {"base": self.base} | asdict(self.fitting)
@@ -447,7 +449,17 @@ class _Stages:
 
 
 def _labels(each: Labelled) -> tuple[float, ...]:
-    return tuple(float("nan") if x is None else float(x) for x in each.labels["labels"])
+    """Return the labels that are learnt, NaN for none.
+
+    A checker says of steps behind the first error that something before them is wrong, which says
+    nothing of the steps: only those up to the first error are learnt.
+    """
+    labels = each.labels["labels"]
+    used = first_errors(labels) if each.labels["labeller"] == "checker" else [True] * len(labels)
+    return tuple(
+        float("nan") if label is None or not is_used else float(label)
+        for label, is_used in zip(labels, used, strict=True)
+    )
 
 
 def _require_here(policy: Policy, method: str) -> None:
