@@ -14,7 +14,7 @@ Where each text begins with a token of its own ("add_bos_token"), the tokenizer 
 it is told to add nothing. In a chat it stands once: the template writes it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
@@ -46,7 +46,7 @@ _GPT4O: Final = (
     f"{_CASED_REST}"
 )
 
-_SPLITS: Final[dict[str, tuple[str, ...]]] = (
+_SPLITS: Final[Mapping[str, tuple[str, ...]]] = (
     dict.fromkeys(("gpt-2", "phi-2", "olmo", "mpt", "jais", "trillion"), (_GPT2,))
     | dict.fromkeys(
         ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"),
@@ -134,7 +134,7 @@ def tokenizer_of(header: GgufHeader) -> PreTrainedTokenizerFast:
             special_tokens=[(begin, backend.token_to_id(begin))],
         )
     template = header.metadata.get("tokenizer.chat_template")
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
         clean_up_tokenization_spaces=False,
         chat_template=template if isinstance(template, str) and template.strip() else None,
