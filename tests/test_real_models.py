@@ -4,6 +4,7 @@ import hashlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -84,18 +85,21 @@ def smollm() -> LanguageModel:
 
 @pytest.mark.real_model
 def test_the_ends_and_the_template_of_qwen(qwen: LanguageModel) -> None:
-    names = qwen.tokenizer.convert_ids_to_tokens(qwen.eos_ids)
+    names = qwen.tokenizer.convert_ids_to_tokens([*qwen.eos_ids])
     assert names == ["<|endoftext|>", "<|im_end|>"]
     assert (qwen.vocab_size, qwen.context_length) == (151936, 32768)
     assert qwen.precision == "bfloat16, read from Q4_K_M"
     ids = qwen.prompt_ids("1 + 1?", "Be brief.")
-    text = qwen.tokenizer.decode(ids)
+    text = qwen.tokenizer.decode([*ids])
     assert text == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1 + 1?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
-    embeddings = qwen.model.get_input_embeddings().weight
-    assert not torch.equal(qwen.model.lm_head.weight, embeddings)  # the head is not tied
+    embeddings: Any = qwen.model.get_input_embeddings().weight
+    assert not torch.equal(
+        embeddings,
+        *[each for name, each in qwen.model.named_parameters() if name == "lm_head.weight"],
+    )  # the head is not tied
 
 
 @pytest.mark.real_model
@@ -114,7 +118,10 @@ def test_the_law_of_smollm_is_computed_independently(smollm: LanguageModel) -> N
     logits = written_out(smollm, [*prompt, *tokens])[len(prompt) - 1 : -1]
     expected = logits.log_softmax(-1).gather(-1, torch.tensor(tokens)[:, None]).squeeze(-1)
     assert torch.allclose(found, expected.double(), atol=1e-3)
-    assert smollm.tokenizer.convert_ids_to_tokens(smollm.eos_ids) == ["<|endoftext|>", "<|im_end|>"]
+    assert smollm.tokenizer.convert_ids_to_tokens([*smollm.eos_ids]) == [
+        "<|endoftext|>",
+        "<|im_end|>",
+    ]
 
 
 def written_out(policy: LanguageModel, ids: list[int]) -> torch.Tensor:

@@ -158,7 +158,7 @@ def _stored_names(header: GgufHeader, network: Any) -> dict[str, str]:
 
 def require_readable(header: GgufHeader) -> None:
     """Raise `InputError` if a tensor is quantised in a way that cannot be unpacked."""
-    first = {tensor.kind: name for name, tensor in reversed(header.tensors.items())}
+    first = {tensor.kind: name for name, tensor in reversed([*header.tensors.items()])}
     for kind, name in first.items():
         try:
             block, size = gguf.GGML_QUANT_SIZES[GGMLQuantizationType(kind)]

@@ -134,7 +134,7 @@ def tokenizer_of(header: GgufHeader) -> PreTrainedTokenizerFast:
             special_tokens=[(begin, backend.token_to_id(begin))],
         )
     template = header.metadata.get("tokenizer.chat_template")
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
         clean_up_tokenization_spaces=False,
         chat_template=template if isinstance(template, str) and template.strip() else None,

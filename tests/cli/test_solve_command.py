@@ -15,7 +15,7 @@ from llmsmc.inference import BootstrapFilter
 from llmsmc.models import RewardModel
 from llmsmc.results.posterior import Posterior
 from llmsmc.storage import json_files as files
-from tests.cli.conftest import Command, error_line, tokenizer  # noqa: F401 - a fixture
+from tests.cli.conftest import Command, error_line
 from tests.models import gguf_files as files_of_gguf
 from tests.solutions import answering, posterior
 

@@ -59,7 +59,7 @@ def test_the_law_is_that_of_the_unpacked_weights(
 ) -> None:
     model: Any = files.network(architecture, len(tokenizer), tied=tied)
     files.write(tmp_path / "m.gguf", model, tokenizer, MIXED)
-    policy = LanguageModel.from_pretrained(tmp_path / "m.gguf", device="cpu")
+    policy: Any = LanguageModel.from_pretrained(tmp_path / "m.gguf", device="cpu")
     assert {p.dtype for p in policy.model.parameters()} == {torch.float32}
     output, embeddings = policy.model.lm_head.weight, policy.model.get_input_embeddings().weight
     assert (output.data_ptr() == embeddings.data_ptr()) == tied
@@ -81,7 +81,11 @@ def test_rotations_of_llama_3(
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     }
-    sizes = {"rope_parameters": rotations, "head_dim": 64, "max_position_embeddings": 2**17}
+    sizes: dict[str, Any] = {
+        "rope_parameters": rotations,
+        "head_dim": 64,
+        "max_position_embeddings": 2**17,
+    }
     model: Any = files.network("llama", len(tokenizer), **sizes)
     frequencies = model.model.rotary_emb.inv_freq
     plain = 500000.0 ** (-torch.arange(0, 64, 2, dtype=torch.float32) / 64)
@@ -127,7 +131,7 @@ def test_quantised_once_more(file: File) -> None:
 def test_what_ends_a_turn(file: File, entries: dict[str, int], ends: set[str]) -> None:
     path = file(metadata={f"tokenizer.ggml.{name}": id for name, id in entries.items()})
     policy = LanguageModel.from_pretrained(path, device="cpu")
-    assert set(policy.tokenizer.convert_ids_to_tokens(policy.eos_ids)) == ends
+    assert set(policy.tokenizer.convert_ids_to_tokens([*policy.eos_ids])) == ends
 
 
 def test_special_tokens_that_are_drawn_are_seen(file: File) -> None:
