@@ -59,7 +59,7 @@ def test_the_law_is_that_of_the_unpacked_weights(
 ) -> None:
     model: Any = files.network(architecture, len(tokenizer), tied=tied)
     files.write(tmp_path / "m.gguf", model, tokenizer, MIXED)
-    policy = LanguageModel.from_pretrained(tmp_path / "m.gguf", device="cpu")
+    policy: Any = LanguageModel.from_pretrained(tmp_path / "m.gguf", device="cpu")
     assert {p.dtype for p in policy.model.parameters()} == {torch.float32}
     loaded: Any = policy.model
     output, embeddings = loaded.lm_head.weight, loaded.get_input_embeddings().weight
