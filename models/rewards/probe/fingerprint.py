@@ -26,6 +26,11 @@ def fingerprints(model: nn.Module) -> dict[str, str | None]:
     return {"layers": _digest(matrices) if is_whole else None, "others": _digest(others)}
 
 
+def _places(count: int) -> Tensor:
+    """Return places from the first to the last; whole numbers, as rounded ones lie beyond it."""
+    return torch.arange(_NUMBERS) * (count - 1) // (_NUMBERS - 1)
+
+
 def _in_layers(name: str, tensor: Tensor) -> bool:
     return "layers." in name and name.endswith("weight") and "norm" not in name
 
@@ -36,8 +41,7 @@ def _digest(named: Iterable[tuple[str, Tensor]]) -> str:
         if not tensor.is_floating_point():
             continue
         flat = tensor.detach().flatten()
-        places = torch.linspace(0, len(flat) - 1, _NUMBERS, device=flat.device).long()
-        numbers = flat[places].to(torch.bfloat16).view(torch.int16)
+        numbers = flat[_places(len(flat)).to(flat.device)].to(torch.bfloat16).view(torch.int16)
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(numbers.cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -14,7 +14,7 @@ from llmsmc.models import LanguageModel, Reasoning
 from llmsmc.models.batching.scheduler import run_together
 from llmsmc.models.batching.shared import SharedLanguageModel
 from llmsmc.models.reasoning.particles import ReasoningParticles
-from llmsmc.models.rewards.probe import LabelledSolution, Probe, judged, train_probe
+from llmsmc.models.rewards.probe import LabelledSolution, Probe, fingerprint, judged, train_probe
 
 QUESTIONS = [sample_problem(level, number).question for level in (1, 2, 3) for number in range(6)]
 
@@ -123,6 +123,13 @@ def test_another_policy_is_refused(folder: Path) -> None:
     other = LanguageModel.from_pretrained("minimath-policy")
     with pytest.raises(InputError, match="policy that it was trained for"):
         Probe.from_pretrained(folder / "reward", other)
+
+
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 136_134_656, 2**31 + 1])
+def test_places_of_a_fingerprint(count: int) -> None:
+    places = fingerprint._places(count)
+    assert int(places[0]) == 0 and int(places[-1]) == count - 1
+    assert bool((places.diff() >= 0).all())
 
 
 def test_changed_weights_are_refused_and_another_precision_is_not(folder: Path) -> None:
