@@ -109,11 +109,11 @@ def test_a_line_that_was_not_finished_is_cut_off(tmp_path: Path) -> None:
     "content",
     [
         b"nonsense",
-        gzip.compress(b"nonsense\n"),
-        gzip.compress(b"[1]\n"),
-        gzip.compress(b'{"id": "a/1", "solutions": []}\n'),
-        gzip.compress(b'{"id":"a","seed":0,"question":"?","selected":0,"solutions":[]}\n'),
-        gzip.compress(b"\xff\n"),
+        gzip.compress(b"nonsense\n", mtime=0),
+        gzip.compress(b"[1]\n", mtime=0),
+        gzip.compress(b'{"id": "a/1", "solutions": []}\n', mtime=0),
+        gzip.compress(b'{"id":"a","seed":0,"question":"?","selected":0,"solutions":[]}\n', mtime=0),
+        gzip.compress(b"\xff\n", mtime=0),
     ],
 )
 def test_files_that_are_none(content: bytes, tmp_path: Path) -> None:
