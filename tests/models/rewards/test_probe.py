@@ -16,7 +16,12 @@ from llmsmc.models.batching.shared import SharedLanguageModel
 from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.rewards.probe import LabelledSolution, Probe, fingerprint, judged, train_probe
 
-QUESTIONS = [sample_problem(level, number).question for level in (1, 2, 3) for number in range(6)]
+QUESTIONS = [sample_problem(level, number).question for level in (1, 2, 3) for number in range(3)]
+
+
+@pytest.fixture(scope="module")
+def policy() -> LanguageModel:
+    return LanguageModel.from_pretrained("minimath-policy-small")
 
 
 def solutions(policy: LanguageModel, question: str, count: int = 4) -> ReasoningParticles:
@@ -28,6 +33,7 @@ def solutions(policy: LanguageModel, question: str, count: int = 4) -> Reasoning
     return state
 
 
+@pytest.fixture(scope="module")
 def labelled(policy: LanguageModel) -> list[LabelledSolution]:
     found = []
     for number, question in enumerate(QUESTIONS):
@@ -49,22 +55,21 @@ def labelled(policy: LanguageModel) -> list[LabelledSolution]:
 
 
 @pytest.fixture(scope="module")
-def policy() -> LanguageModel:
-    return LanguageModel.from_pretrained("minimath-policy-small")
-
-
-@pytest.fixture(scope="module")
-def folder(policy: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(
+    policy: LanguageModel,
+    labelled: list[LabelledSolution],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     path = tmp_path_factory.mktemp("probe")
-    train_probe(policy, labelled(policy), path / "reward", work=path / "work", epochs=2)
+    train_probe(policy, labelled, path / "reward", work=path / "work", epochs=2)
     return path
 
 
 def test_what_is_read_while_writing_is_what_is_read_again(
-    policy: LanguageModel, folder: Path
+    policy: LanguageModel, labelled: list[LabelledSolution], folder: Path
 ) -> None:
     probe = Probe.from_pretrained(folder / "reward", policy)
-    model = Reasoning(policy, probe, QUESTIONS[8], aggregation="last")
+    model = Reasoning(policy, probe, QUESTIONS[5], aggregation="last")
     run = BootstrapFilter(6).run(model, seed=3)
     assert run.cost.reward_positions == 0
     particles = run.particles
@@ -76,7 +81,7 @@ def test_what_is_read_while_writing_is_what_is_read_again(
         torch.testing.assert_close(
             again.log_odds[0, : len(expected)].sigmoid(), expected, rtol=0, atol=2e-4
         )
-    one = labelled(policy)[:3]
+    one = labelled[:3]
     for each, found in zip(one, judged(probe, one, folder / "other"), strict=True):
         drawn = solutions(policy, each.question)
         state, _ = Reasoning(policy, probe, each.question).observe_path(0, drawn, None)
@@ -100,12 +105,14 @@ def test_runs_that_share_their_batches_say_the_same(policy: LanguageModel, folde
     assert [together[n] for n in range(3)] == pytest.approx(alone, abs=1e-4)
 
 
-def test_a_training_repeats_and_takes_up_what_was_read(policy: LanguageModel, folder: Path) -> None:
+def test_a_training_repeats_and_takes_up_what_was_read(
+    policy: LanguageModel, labelled: list[LabelledSolution], folder: Path
+) -> None:
     read: list[int] = []
     again = folder / "again"
     train_probe(
         policy,
-        labelled(policy),
+        labelled,
         again,
         work=folder / "work",
         epochs=2,
@@ -115,7 +122,7 @@ def test_a_training_repeats_and_takes_up_what_was_read(policy: LanguageModel, fo
         assert (again / name).read_bytes() == (folder / "reward" / name).read_bytes()
     shard = next((folder / "work").glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:100])
-    train_probe(policy, labelled(policy), again, work=folder / "work", epochs=2)
+    train_probe(policy, labelled, again, work=folder / "work", epochs=2)
     assert (again / "probe.json").read_bytes() == (folder / "reward" / "probe.json").read_bytes()
 
 
@@ -165,10 +172,10 @@ def test_weights_that_are_cut_short_are_refused(
         Probe.from_pretrained(tmp_path, policy)
 
 
-def test_labels_of_one_class_are_refused(policy: LanguageModel, tmp_path: Path) -> None:
-    same = [
-        dataclasses.replace(each, labels=(1.0,) * len(each.labels)) for each in labelled(policy)
-    ]
+def test_labels_of_one_class_are_refused(
+    policy: LanguageModel, labelled: list[LabelledSolution], tmp_path: Path
+) -> None:
+    same = [dataclasses.replace(each, labels=(1.0,) * len(each.labels)) for each in labelled]
     with pytest.raises(InputError, match="all right"):
         train_probe(policy, same, tmp_path / "reward", work=tmp_path / "work")
 
