@@ -44,6 +44,11 @@ real: $(INSTALLED)
 	  --policy "$(REAL_MODELS)/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf" \
 	  --algorithm self-consistency --particles 4 --max-steps 8 --max-tokens-per-step 64 --seed 0 \
 	  --system "Please reason step by step, and put your final answer within \\boxed{}."
+	$(BIN)/llmsmc solve "Ann has 3 apples. She buys 4 more. How many apples does she have?" \
+	  --policy "$(REAL_MODELS)/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf" \
+	  --reward own-log-prob --reward arithmetic --algorithm bootstrap --particles 4 --max-steps 8 \
+	  --max-tokens-per-step 64 --seed 0 \
+	  --system "Please reason step by step, and put your final answer within \\boxed{}."
 	LLMSMC_REAL_MODELS="$(REAL_MODELS)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m real_model tests
 
 package: $(INSTALLED)
