@@ -20,6 +20,8 @@ measures of confidence to which it compares its own.
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from typing import Final
 
 import torch
@@ -130,16 +132,21 @@ def without_end(written: Written, eos_ids: Collection[int]) -> int:
     return count - (count > 0 and int(written.token_ids[count - 1]) in eos_ids)
 
 
+def unread(policy: Policy, question: str, steps: Steps) -> Written:
+    """Return steps that somebody else has written, behind the question; log-probabilities are 0."""
+    pieces = [policy.tokens.encode(step) for step in steps]
+    ids = torch.tensor([token for piece in pieces for token in piece], dtype=torch.long)
+    bounds = tuple(accumulate(map(len, pieces), initial=0))
+    nothing = torch.zeros(len(ids), dtype=torch.float64)
+    return Written(policy.prompt_ids(question), ids, nothing, bounds)
+
+
 def read_plainly(policy: Policy, question: str, steps: Steps) -> Written:
     """Return what the policy says of steps that somebody else has written, behind the question."""
-    pieces = [policy.tokens.encode(step) for step in steps]
-    ids, bounds = [id for piece in pieces for id in piece], [0]
-    for piece in pieces:
-        bounds.append(bounds[-1] + len(piece))
-    prompt_ids, token_ids = policy.prompt_ids(question), torch.tensor([ids], dtype=torch.long)
-    log_probs = torch.zeros(1, 0, dtype=torch.float64)
-    if ids:
-        nothing, count = torch.zeros(1, dtype=torch.long), torch.tensor([len(ids)])
-        request = ScoreRequest(prompt_ids, token_ids, count, nothing, CacheRows.none(1))
-        log_probs = policy.score_tokens(request)[0].log_probs
-    return Written(prompt_ids, token_ids[0], log_probs[0], tuple(bounds))
+    written = unread(policy, question, steps)
+    if not len(written.token_ids):
+        return written
+    token_ids, nothing = written.token_ids[None], torch.zeros(1, dtype=torch.long)
+    count = torch.tensor([token_ids.shape[1]])
+    request = ScoreRequest(written.prompt_ids, token_ids, count, nothing, CacheRows.none(1))
+    return replace(written, log_probs=policy.score_tokens(request)[0].log_probs[0])

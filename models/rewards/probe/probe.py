@@ -33,6 +33,7 @@ from llmsmc.errors import InputError
 from llmsmc.models.caches.row_cache import CacheHandle, CacheRows, padded_rows
 from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.language_model import LanguageModel
+from llmsmc.models.rewards.own_log_prob import unread
 from llmsmc.models.rewards.probe.fingerprint import fingerprints
 from llmsmc.models.rewards.probe.judge import PERCEPTRONS, WIDTH, Judge
 from llmsmc.models.rewards.probe.pooling import NAMES, pooled
@@ -221,7 +222,7 @@ class Probe(Memoryless):
         rows = [n for n, solution in enumerate(solutions) if solution.new]
         written = list[Written]()
         for n in rows:
-            each = solutions[n].written or self._plain(question, solutions[n].steps)
+            each = solutions[n].written or unread(self.policy, question, solutions[n].steps)
             if each.features is None or bool(each.features[: each.bounds[-1]].isnan().any()):
                 each, spent = self._read(each)
                 cost += spent
@@ -231,16 +232,6 @@ class Probe(Memoryless):
             scores[n] = found[-1:] if reading == "prefix" else found[len(solutions[n].scored) :]
         seconds = time.perf_counter() - begun - cost.policy_seconds
         return scores, CacheRows.none(len(solutions)), cost + Cost(reward_seconds=seconds)
-
-    def _plain(self, question: str, steps: Steps) -> Written:
-        """Return steps that somebody else has written, as tokens behind the prompt."""
-        pieces = [self.policy.tokens.encode(step) for step in steps]
-        bounds = [0]
-        for piece in pieces:
-            bounds.append(bounds[-1] + len(piece))
-        ids = torch.tensor([token for piece in pieces for token in piece], dtype=torch.long)
-        nothing = torch.zeros(len(ids), dtype=torch.float64)
-        return Written(self.policy.prompt_ids(question), ids, nothing, tuple(bounds))
 
     def _read(self, written: Written) -> tuple[Written, Cost]:
         """Let the policy read a solution once more."""

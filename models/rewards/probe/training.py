@@ -34,7 +34,7 @@ from llmsmc.models.rewards.probe.readouts import ProjectedReadout, RawReadout
 
 RANK: Final = 32
 EPOCHS: Final = 60
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
+TRAIN, VALIDATION = "train", "validation"
 
 _SHARD: Final = 64  # solutions of a shard
 _TOKENS: Final = 2**12  # of solutions that are read side by side
@@ -90,7 +90,7 @@ def train_probe(
 
     Args:
         policy: the policy, which reads the solutions.
-        solutions: solutions with labels; those of the split "test" are only read.
+        solutions: solutions with labels; those of the split "test" are not used.
         folder: where the probe is written.
         work: a folder for what has been read; a shard that lies there is not read again.
         layers: the numbers of the layers whose hidden states are read, 0 for the embeddings; by
@@ -228,16 +228,28 @@ def _projected(
     rank: int,
 ) -> tuple[ProjectedReadout, Float[Tensor, "M I"]]:
     """Choose directions by the steps of the training set; return the inputs of the judge."""
-    centres, bases, parts = list[Tensor](), list[Tensor](), list[Tensor]()
+    centres, bases = list[Tensor](), list[Tensor]()
     for vectors in states.chunk(len(layers), dim=2):
         told = vectors[is_train, :2].flatten(0, 1)
         centre, basis = principal_directions(told, rank)
         centres.append(centre)
         bases.append(basis)
-        parts.append((vectors - centre) @ basis)
-    projected = torch.cat(parts, dim=2)
     readout = ProjectedReadout(layers, torch.stack(centres), torch.stack(bases))
-    return readout, torch.cat([known, projected.flatten(1)], dim=1)
+    return readout, _inputs(known, states, readout)
+
+
+def _inputs(
+    known: Float[Tensor, "M S"], states: Float[Tensor, "M 3 W"], readout: ProjectedReadout
+) -> Float[Tensor, "M I"]:
+    """Return the inputs of the judge, of what was pooled before it was projected."""
+    layers = zip(
+        states.chunk(len(readout.layers), dim=2),
+        readout.centres.cpu(),
+        readout.bases.cpu(),
+        strict=True,
+    )
+    projected = torch.cat([(vectors - centre) @ basis for vectors, centre, basis in layers], dim=2)
+    return torch.cat([known, projected.flatten(1)], dim=1)
 
 
 def _checked(policy: LanguageModel, layers: Sequence[int]) -> tuple[int, ...]:
@@ -277,15 +289,8 @@ def _require_both_classes(solutions: Sequence[LabelledSolution]) -> None:
 def judged(probe: Probe, solutions: Sequence[LabelledSolution], work: Path) -> list[list[float]]:
     """Return the log-odds of each step of solutions, from what the policy reads of them."""
     readout, rows = probe.readout, list[list[float]]()
-    centres, bases = readout.centres.cpu(), readout.bases.cpu()
     for known, states in read_solutions(probe.policy, solutions, readout.layers, work):
-        parts = [
-            (vectors - centre) @ basis
-            for vectors, centre, basis in zip(
-                states.chunk(len(readout.layers), dim=2), centres, bases, strict=True
-            )
-        ]
-        inputs = torch.cat([known, torch.cat(parts, dim=2).flatten(1)], dim=1)
         with torch.no_grad():
-            rows.append(probe.network.judge(inputs).double().tolist())
+            log_odds = probe.network.judge(_inputs(known, states, readout))
+        rows.append(log_odds.double().tolist())
     return rows
