@@ -32,9 +32,9 @@ from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
 from llmsmc.models.caches.row_cache import CacheHandle, CacheRows, padded_rows
 from llmsmc.models.policies.decoding.requests import ScoreRequest
+from llmsmc.models.policies.fingerprint import PARTS, fingerprints, is_same
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.own_log_prob import unread
-from llmsmc.models.rewards.probe.fingerprint import fingerprints
 from llmsmc.models.rewards.probe.judge import PERCEPTRONS, WIDTH, Judge
 from llmsmc.models.rewards.probe.pooling import NAMES, pooled
 from llmsmc.models.rewards.probe.readouts import ProjectedReadout
@@ -151,7 +151,7 @@ class Probe(Memoryless):
             bounded = whole and all(0 <= number <= _MAX_WIDTH for number in numbers)
             if not bounded or len(layers) > _MAX_LAYERS or not 0 < settings["perceptrons"] < 100:
                 raise ValueError("sizes that no probe has")
-            if set(settings["fingerprints"]) != {"layers", "others"}:
+            if set(settings["fingerprints"]) != set(PARTS):
                 raise ValueError("no fingerprints of a policy")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
@@ -256,12 +256,9 @@ class Probe(Memoryless):
 
 def _require_same(settings: dict[str, Any], policy: LanguageModel, folder: str | Path) -> None:
     """Raise `InputError` for a policy of other weights than the probe was trained for."""
-    own, trained = fingerprints(policy.model), settings["fingerprints"]
-    differs = own["others"] != trained["others"] or (
-        None not in (own["layers"], trained["layers"]) and own["layers"] != trained["layers"]
-    )
+    same = is_same(fingerprints(policy.model), settings["fingerprints"])
     width = policy.model.config.get_text_config().hidden_size
-    if differs or width != settings["width"]:
+    if not same or width != settings["width"]:
         raise InputError(
             "A probe reads the policy that it was trained for. Got the policy "
             f"{policy.name!r} for the probe {str(folder)!r} of {settings.get('policy')!r}, with "

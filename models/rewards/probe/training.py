@@ -1,44 +1,36 @@
-"""The training of a probe: the policy reads solutions, and a judge learns from what is pooled.
+"""The training of a probe: a judge learns from what the policy says of the steps of solutions.
 
-Hidden states are pooled over steps before they are stored: the mean of projected states is the
-projected mean. So shards hold three vectors a step and layer, whichever directions are chosen.
+What was recorded while the policy wrote them is used, and the rest is read; see
+`llmsmc.models.rewards.probe.features`.
 
-Shapes: N solutions, L tokens, K steps, M steps of all solutions, D width of the hidden states.
+Shapes: M steps of all solutions, I inputs of the judge.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from llmsmc.errors import InputError
 from llmsmc.models.caches.row_cache import CacheRows, padded_rows
 from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.decoding.token_scoring import score
 from llmsmc.models.policies.language_model import LanguageModel
-from llmsmc.models.rewards.probe.fingerprint import fingerprints
+from llmsmc.models.rewards.labels import mean_label
+from llmsmc.models.rewards.probe.features import FeatureFolder, StepFeatures, layers_of
 from llmsmc.models.rewards.probe.judge import Steps, principal_directions, trained_judge
-from llmsmc.models.rewards.probe.pooling import pooled
 from llmsmc.models.rewards.probe.probe import Probe, ProbeNetwork
-from llmsmc.models.rewards.probe.readouts import ProjectedReadout, RawReadout
+from llmsmc.models.rewards.probe.readouts import ProjectedReadout
 
 RANK: Final = 32
 EPOCHS: Final = 60
 TRAIN, VALIDATION = "train", "validation"
 
-_SHARD: Final = 64  # solutions of a shard
 _TOKENS: Final = 2**12  # of solutions that are read side by side
-_LAYERS: Final = 4
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done and what there is to do."""
@@ -68,12 +60,6 @@ class LabelledSolution:
     key: str
 
 
-def default_layers(policy: LanguageModel) -> tuple[int, ...]:
-    """Return four layers from the first quarter to the last."""
-    depth = policy.model.config.get_text_config().num_hidden_layers
-    return tuple(sorted({math.ceil(depth * part / _LAYERS) for part in range(1, _LAYERS + 1)}))
-
-
 def train_probe(
     policy: LanguageModel,
     solutions: Sequence[LabelledSolution],
@@ -92,7 +78,8 @@ def train_probe(
         policy: the policy, which reads the solutions.
         solutions: solutions with labels; those of the split "test" are not used.
         folder: where the probe is written.
-        work: a folder for what has been read; a shard that lies there is not read again.
+        work: the folder of what the policy says of the steps; solutions that were recorded or
+            read there are not read again.
         layers: the numbers of the layers whose hidden states are read, 0 for the embeddings; by
             default four from the first quarter to the last.
         rank: how many numbers are kept of the hidden states of a layer.
@@ -103,20 +90,19 @@ def train_probe(
     Raises:
         InputError: there are no steps to learn from or to stop by, or labels of one class only.
     """
-    chosen = default_layers(policy) if layers is None else _checked(policy, layers)
+    chosen = layers_of(policy, layers)
     used = [each for each in solutions if each.split in (TRAIN, VALIDATION) and each.step_ends]
-    _require_both_classes(used)
-    known, states, labels, splits = list[Tensor](), list[Tensor](), list[float](), list[bool]()
-    for solution, (numbers, vectors) in zip(
-        used, read_solutions(policy, used, chosen, work, progress), strict=True
-    ):
-        kept = torch.tensor([not math.isnan(label) for label in solution.labels])
-        known.append(numbers[kept])
-        states.append(vectors[kept])
+    for split in (TRAIN, VALIDATION):
+        _ = mean_label((x for each in used if each.split == split for x in each.labels), split)
+    steps, labels, splits = list[StepFeatures](), list[float](), list[bool]()
+    read = read_solutions(policy, used, chosen, work, progress)
+    for solution, found in zip(used, read, strict=True):
+        kept = ~torch.tensor(solution.labels).isnan()
+        steps.append(StepFeatures(found.known[kept], found.states[kept]))
         labels += [label for label in solution.labels if not math.isnan(label)]
         splits += [solution.split == TRAIN] * int(kept.sum())
     told, is_train = torch.tensor(labels), torch.tensor(splits)
-    readout, inputs = _projected(chosen, torch.cat(known), torch.cat(states), is_train, rank)
+    readout, inputs = _projected(chosen, StepFeatures.joined(steps), is_train, rank)
     train = Steps(inputs[is_train], told[is_train])
     validation = Steps(inputs[~is_train], told[~is_train])
     judge, history = trained_judge(
@@ -137,68 +123,51 @@ def train_probe(
 def read_solutions(
     policy: LanguageModel,
     solutions: Sequence[LabelledSolution],
-    layers: Sequence[int],
+    layers: Sequence[int] | None,
     work: Path,
     progress: Progress = lambda stage, done, total: None,
-) -> Iterator[tuple[Float[Tensor, "K S"], Float[Tensor, "K 3 W"]]]:
-    """Yield what the policy says of the steps of each solution; see `pooled`.
+) -> Iterator[StepFeatures]:
+    """Yield what the policy says of the steps of each solution.
 
-    What has been read is kept in shards; a shard that was read for the same solutions, layers and
-    policy is taken as it is.
+    Args:
+        policy: the policy.
+        solutions: the solutions, those of a question all or none.
+        layers: the layers whose hidden states are read; None as for `train_probe`.
+        work: the folder of what was recorded or read before, a question a file; what is missing
+            there, or was recorded of something else, is read and kept.
+        progress: told about what is done.
     """
-    width = policy.model.config.get_text_config().hidden_size
-    readout = RawReadout(tuple(layers), width)
-    weights = json.dumps(fingerprints(policy.model), sort_keys=True)
-    work.mkdir(parents=True, exist_ok=True)
-    for start in range(0, len(solutions), _SHARD):
-        part = solutions[start : start + _SHARD]
-        told = [(each.prompt_ids, each.token_ids, each.step_ends) for each in part]
-        text = json.dumps([told, list(layers), weights, str(policy.model.dtype)])
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        path = work / f"{start:06d}.safetensors"
-        found = _shard(path, digest)
-        if found is None:
-            found = _read(policy, part, readout)
-            scratch = path.with_suffix(".partial")
-            save_file(found, scratch, {"solutions": digest})
-            scratch.replace(path)
-        counts = [len(each.step_ends) for each in part]
-        progress("reading", start + len(part), len(solutions))
-        numbers, vectors = (torch.split(found[name], counts) for name in ("known", "states"))
-        yield from zip(numbers, vectors, strict=True)
+    folder = FeatureFolder(work, policy, layers)
+    alike, found = dict[tuple[int, ...], list[int]](), dict[int, StepFeatures]()
+    for number, solution in enumerate(solutions):
+        alike.setdefault(solution.prompt_ids, []).append(number)
+    num_found = 0
+    for number, solution in enumerate(solutions):
+        if number not in found:
+            group = alike[solution.prompt_ids]
+            found |= zip(group, _of_question(folder, [solutions[n] for n in group]), strict=True)
+            num_found += len(group)
+            progress("reading", num_found, len(solutions))
+        yield found.pop(number)
 
 
-def _shard(path: Path, digest: str) -> dict[str, Tensor] | None:
-    """Return what is in a shard; None if it is missing, broken or of something else."""
-    try:
-        with safe_open(path, framework="pt") as opened:
-            if (opened.metadata() or {}).get("solutions") != digest:
-                return None
-            return {name: opened.get_tensor(name) for name in ("known", "states")}
-    except (OSError, SafetensorError):
-        return None
+def _of_question(
+    folder: FeatureFolder, solutions: Sequence[LabelledSolution]
+) -> list[StepFeatures]:
+    """Return what the policy says of the solutions of a question, read only where it must be."""
+    prompt_ids = solutions[0].prompt_ids
+    told = [(each.token_ids, each.step_ends) for each in solutions]
+    found = folder.load(prompt_ids, told)
+    if found is None:
+        size = max(1, _TOKENS // max(len(each.token_ids) for each in solutions))
+        parts = [solutions[start : start + size] for start in range(0, len(solutions), size)]
+        found = StepFeatures.joined([_read(folder, part) for part in parts])
+        folder.save(prompt_ids, told, found)
+    return found.split([len(each.step_ends) for each in solutions])
 
 
-def _read(
-    policy: LanguageModel, solutions: Sequence[LabelledSolution], readout: RawReadout
-) -> dict[str, Tensor]:
-    """Let the policy read solutions; those of one prompt that stand side by side share it."""
-    known, states = list[Tensor](), list[Tensor]()
-    for _, group in groupby(solutions, lambda each: each.prompt_ids):
-        alike = list(group)
-        longest = max(len(each.token_ids) for each in alike)
-        size = max(1, _TOKENS // longest)
-        for start in range(0, len(alike), size):
-            numbers, vectors = _read_alike(policy, alike[start : start + size], readout)
-            known.append(numbers)
-            states.append(vectors)
-    return {"known": torch.cat(known), "states": torch.cat(states)}
-
-
-def _read_alike(
-    policy: LanguageModel, solutions: Sequence[LabelledSolution], readout: RawReadout
-) -> tuple[Tensor, Tensor]:
-    """Return what is known of the steps of solutions of one prompt."""
+def _read(folder: FeatureFolder, solutions: Sequence[LabelledSolution]) -> StepFeatures:
+    """Let the policy read solutions of one prompt side by side."""
     ids, counts = padded_rows([each.token_ids for each in solutions])
     nothing = torch.zeros_like(counts)
     request = ScoreRequest(
@@ -207,90 +176,53 @@ def _read_alike(
         counts,
         nothing,
         CacheRows.none(len(counts)),
-        readout=readout,
+        readout=folder.readout,
     )
-    (answer,) = score(policy, [request])
+    (answer,) = score(folder.policy, [request])
     if isinstance(answer, Exception):
         raise answer
     scores = answer[0]
     assert scores.features is not None
-    bounds, lengths = padded_rows([(0, *each.step_ends) for each in solutions])
-    counted = torch.arange(bounds.shape[1] - 1) < lengths[:, None] - 1
-    numbers, vectors = pooled(scores.features, scores.log_probs, bounds, counted)
-    return numbers[counted], vectors[counted]
+    step_ends = [each.step_ends for each in solutions]
+    return StepFeatures.pooled(scores.features, scores.log_probs, step_ends)
 
 
 def _projected(
-    layers: tuple[int, ...],
-    known: Float[Tensor, "M S"],
-    states: Float[Tensor, "M 3 W"],
-    is_train: Tensor,
-    rank: int,
+    layers: tuple[int, ...], steps: StepFeatures, is_train: Tensor, rank: int
 ) -> tuple[ProjectedReadout, Float[Tensor, "M I"]]:
     """Choose directions by the steps of the training set; return the inputs of the judge."""
     centres, bases = list[Tensor](), list[Tensor]()
-    for vectors in states.chunk(len(layers), dim=2):
-        told = vectors[is_train, :2].flatten(0, 1)
+    for vectors in steps.states.chunk(len(layers), dim=2):
+        told = vectors[is_train, :2].flatten(0, 1).float()
         centre, basis = principal_directions(told, rank)
         centres.append(centre)
         bases.append(basis)
     readout = ProjectedReadout(layers, torch.stack(centres), torch.stack(bases))
-    return readout, _inputs(known, states, readout)
+    return readout, _inputs(steps, readout)
 
 
-def _inputs(
-    known: Float[Tensor, "M S"], states: Float[Tensor, "M 3 W"], readout: ProjectedReadout
-) -> Float[Tensor, "M I"]:
+def _inputs(steps: StepFeatures, readout: ProjectedReadout) -> Float[Tensor, "M I"]:
     """Return the inputs of the judge, of what was pooled before it was projected."""
     layers = zip(
-        states.chunk(len(readout.layers), dim=2),
+        steps.states.chunk(len(readout.layers), dim=2),
         readout.centres.cpu(),
         readout.bases.cpu(),
         strict=True,
     )
-    projected = torch.cat([(vectors - centre) @ basis for vectors, centre, basis in layers], dim=2)
-    return torch.cat([known, projected.flatten(1)], dim=1)
+    projected = [(vectors.float() - centre) @ basis for vectors, centre, basis in layers]
+    return torch.cat([steps.known, torch.cat(projected, dim=2).flatten(1)], dim=1)
 
 
-def _checked(policy: LanguageModel, layers: Sequence[int]) -> tuple[int, ...]:
-    depth = policy.model.config.get_text_config().num_hidden_layers
-    if not layers or any(type(each) is not int or not 0 <= each <= depth for each in layers):
-        raise InputError(
-            f"layers are numbers of layers of the policy. Got {list(layers)}; accepted: numbers "
-            f"from 0 (the embeddings) to {depth}."
-        )
-    return tuple(layers)
-
-
-def _require_both_classes(solutions: Sequence[LabelledSolution]) -> None:
-    """Raise `InputError` unless both splits have steps, and the training set both classes."""
-    for split in (TRAIN, VALIDATION):
-        labels = [
-            label
-            for each in solutions
-            if each.split == split
-            for label in each.labels
-            if not math.isnan(label)
-        ]
-        if not labels:
-            raise InputError(
-                f"A probe learns from labelled steps. Got none of the split {split!r}; accepted: "
-                "solutions of more questions."
-            )
-        if split == TRAIN and not 0 < sum(labels) < len(labels):
-            which = "right" if sum(labels) else "wrong"
-            raise InputError(
-                f"A reward learns to tell right steps from wrong ones. Got {len(labels)} steps "
-                f"that are all {which}; accepted: labels of both kinds, as from easier or harder "
-                "questions."
-            )
-
-
-def judged(probe: Probe, solutions: Sequence[LabelledSolution], work: Path) -> list[list[float]]:
-    """Return the log-odds of each step of solutions, from what the policy reads of them."""
+def judged(
+    probe: Probe,
+    solutions: Sequence[LabelledSolution],
+    work: Path,
+    progress: Progress = lambda stage, done, total: None,
+) -> list[list[float]]:
+    """Return the log-odds of each step of solutions; see `read_solutions`."""
     readout, rows = probe.readout, list[list[float]]()
-    for known, states in read_solutions(probe.policy, solutions, readout.layers, work):
+    for read in read_solutions(probe.policy, solutions, readout.layers, work, progress):
         with torch.no_grad():
-            log_odds = probe.network.judge(_inputs(known, states, readout))
+            log_odds = probe.network.judge(_inputs(read, readout))
         rows.append(log_odds.double().tolist())
     return rows

@@ -1,0 +1,184 @@
+"""What a policy says of the steps of solutions, in files: one a question.
+
+It is recorded while the policy writes the solutions, or read of them later, which takes as long
+again; both come to the same, up to the rounding of other batches. A file belongs to the solutions
+of its question, the layers and the policy, and says so by a digest: whatever else lies there is not
+used.
+
+Hidden states are pooled over steps before they are kept: the mean of projected states is the
+projected mean. So files hold three vectors a step and layer, whichever directions are chosen.
+
+Shapes: N solutions, L tokens, M steps of all of them, F features of a token, W width of the hidden
+states of all layers.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from jaxtyping import Float, Float64
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from llmsmc.errors import InputError
+from llmsmc.models.caches.row_cache import padded_rows
+from llmsmc.models.policies.fingerprint import fingerprints
+from llmsmc.models.policies.language_model import LanguageModel
+from llmsmc.models.rewards.probe.pooling import NAMES, pooled
+from llmsmc.models.rewards.probe.readouts import RawReadout
+
+TokenSteps = tuple[Sequence[int], Sequence[int]]
+"""The tokens of a solution, and the number of them up to the end of each step."""
+
+_LAYERS: Final = 4
+_DIGEST: Final = "solutions"  # the entry of the metadata of a file
+
+
+@dataclass(frozen=True, eq=False)
+class StepFeatures:
+    """What a policy says of steps.
+
+    Attributes:
+        known: the numbers of `llmsmc.models.rewards.probe.pooling.NAMES`, in single precision.
+        states: the hidden states, pooled as in `pooled`; in half precision, or in single precision
+            where they are beyond its range.
+    """
+
+    known: Float[Tensor, "M 14"]
+    states: Float[Tensor, "M 3 W"]
+
+    @classmethod
+    def pooled(
+        cls,
+        features: Float[Tensor, "N L F"],
+        log_probs: Float64[Tensor, "N L"],
+        step_ends: Sequence[Sequence[int]],
+    ) -> "StepFeatures":
+        """Return what was read at each token, pooled over the steps, solution after solution.
+
+        Args:
+            features: what a `RawReadout` has read at each token.
+            log_probs: of the tokens at temperature 1.
+            step_ends: of each solution the number of tokens up to the end of each step.
+        """
+        bounds, lengths = padded_rows([(0, *ends) for ends in step_ends])
+        counted = torch.arange(bounds.shape[1] - 1) < lengths[:, None] - 1
+        known, states = pooled(features, log_probs, bounds, counted)
+        return cls(known[counted], _halved(states[counted]))
+
+    @classmethod
+    def joined(cls, parts: Sequence["StepFeatures"]) -> "StepFeatures":
+        """Return the steps of all parts, one part after the other."""
+        known, states = [each.known for each in parts], [each.states for each in parts]
+        return cls(torch.cat(known), torch.cat(states))
+
+    def split(self, counts: Sequence[int]) -> list["StepFeatures"]:
+        """Return the steps of each solution, of which these are the numbers."""
+        parts = zip(self.known.split(list(counts)), self.states.split(list(counts)), strict=True)
+        return [StepFeatures(*part) for part in parts]
+
+
+class FeatureFolder:
+    """The files of what a policy says of steps.
+
+    Attributes:
+        path: the folder, which is made with the first file.
+        policy: the policy.
+        readout: what is read of it at each token.
+    """
+
+    def __init__(
+        self, path: Path, policy: LanguageModel, layers: Sequence[int] | None = None
+    ) -> None:
+        """Open a folder.
+
+        Args:
+            path: the folder.
+            policy: the policy.
+            layers: the numbers of the layers whose hidden states are read, 0 for the embeddings; by
+                default four from the first quarter to the last.
+
+        Raises:
+            InputError: the policy has no such layers.
+        """
+        self.path, self.policy = path, policy
+        width = policy.model.config.get_text_config().hidden_size
+        self.readout = RawReadout(layers_of(policy, layers), width)
+        weights = json.dumps(fingerprints(policy.model), sort_keys=True)
+        self._read = [list(self.readout.layers), weights, str(policy.model.dtype)]
+
+    def file(self, prompt_ids: Sequence[int]) -> Path:
+        """Return the file of the question that a prompt asks."""
+        return self.path / f"{_hash(list(prompt_ids))[:16]}.safetensors"
+
+    def load(
+        self, prompt_ids: Sequence[int], solutions: Sequence[TokenSteps]
+    ) -> StepFeatures | None:
+        """Return what is kept of the steps of all solutions of a question.
+
+        None if the file is missing, broken, or of something else: other solutions, other layers or
+        another policy.
+        """
+        num_steps, readout = sum(len(ends) for _, ends in solutions), self.readout
+        shapes = [(num_steps, len(NAMES)), (num_steps, 3, readout.width * len(readout.layers))]
+        try:
+            with safe_open(self.file(prompt_ids), framework="pt") as opened:
+                if (opened.metadata() or {}).get(_DIGEST) != self._digest(prompt_ids, solutions):
+                    return None
+                found = StepFeatures(opened.get_tensor("known"), opened.get_tensor("states"))
+        except (OSError, SafetensorError):
+            return None
+        return found if [found.known.shape, found.states.shape] == shapes else None
+
+    def save(
+        self, prompt_ids: Sequence[int], solutions: Sequence[TokenSteps], found: StepFeatures
+    ) -> None:
+        """Keep what was read of the steps of all solutions of a question.
+
+        Raises:
+            OSError: the file cannot be written; the one that was there stays as it is.
+        """
+        tensors = {"known": found.known.contiguous(), "states": found.states.contiguous()}
+        content = save(tensors, {_DIGEST: self._digest(prompt_ids, solutions)})
+        path = self.file(prompt_ids)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(content)
+        partial.replace(path)
+
+    def _digest(self, prompt_ids: Sequence[int], solutions: Sequence[TokenSteps]) -> str:
+        told = [[list(token_ids), list(ends)] for token_ids, ends in solutions]
+        return _hash([list(prompt_ids), told, *self._read])
+
+
+def layers_of(policy: LanguageModel, layers: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the layers that are read of a policy; by default four from the first quarter to the last.
+
+    Raises:
+        InputError: the policy has no such layers.
+    """
+    depth = policy.model.config.get_text_config().num_hidden_layers
+    if layers is None:
+        return tuple(sorted({math.ceil(depth * part / _LAYERS) for part in range(1, _LAYERS + 1)}))
+    if not layers or any(type(each) is not int or not 0 <= each <= depth for each in layers):
+        raise InputError(
+            f"layers are numbers of layers of the policy. Got {list(layers)}; accepted: numbers "
+            f"from 0 (the embeddings) to {depth}."
+        )
+    return tuple(layers)
+
+
+def _halved(states: Float[Tensor, "M 3 W"]) -> Float[Tensor, "M 3 W"]:
+    """Return the states in half precision, unless that cannot express them."""
+    half = states.half()
+    return half if bool(half.isfinite().all()) else states
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
