@@ -37,6 +37,7 @@ from torch.nn.functional import softplus
 from llmsmc.core.checks import require_count
 from llmsmc.errors import InputError
 from llmsmc.models.rewards.conventions.convention import Layout
+from llmsmc.models.rewards.labels import mean_label
 from llmsmc.storage.strict_files import unwritable
 from llmsmc.training.classifier import Classifier, load_trained
 from llmsmc.training.judging import best_temperature, log_loss
@@ -155,8 +156,8 @@ def fitted(
     work.mkdir(parents=True, exist_ok=True)
     train = _batches(classifier, solutions, "train", fit.batch_tokens)
     held_out = _batches(classifier, solutions, "validation", fit.batch_tokens)
-    share = _mean_label(train, "train")
-    _mean_label(held_out, "validation")
+    share = mean_label(_labels(train), "train")
+    _ = mean_label(_labels(held_out), "validation")
     weights = 0.5 / (1 - share), 0.5 / share
     shift = math.log(share / (1 - share))
     reader = _Reader(classifier, work / "hidden" if not fit.rank else None)
@@ -221,22 +222,8 @@ def _batches(
     return batches
 
 
-def _mean_label(batches: Sequence[_Batch], split: str) -> float:
-    """Return the mean label of a split.
-
-    Raises:
-        InputError: there is no label, or all of them are of one class.
-    """
-    labels = torch.cat([torch.zeros(0), *(each.labels for each in batches)])
-    labels = labels[~labels.isnan()]
-    share = float(labels.mean()) if len(labels) else 0.0
-    if not 0 < share < 1:
-        got = f"{len(labels)} labels" + (f", all of them {share:g}" if len(labels) else "")
-        raise InputError(
-            f"A reward is trained on right steps and wrong ones. Got {got} in the split {split!r}; "
-            "accepted: labels of both kinds (more questions, or easier or harder ones)."
-        )
-    return share
+def _labels(batches: Sequence[_Batch]) -> list[float]:
+    return [label for batch in batches for label in batch.labels.tolist()]
 
 
 class _Reader:

@@ -3,6 +3,7 @@
 * `config.json`: a section a stage with everything that the stage depends on, the versions, and when
   the training started;
 * `samples.jsonl`, `labels.jsonl`: the rows of the first two stages;
+* `features/`: what networks have computed of the solutions, for the training;
 * `reward/`: the reward model, with `README.md`, `report.md` and `report.json`.
 
 A stage is opened with its configuration. The folder refuses another one, so that its files always
@@ -65,6 +66,11 @@ class TrainingFolder:
     def reward(self) -> Path:
         """Where the reward model is, or is to be."""
         return self.path / "reward"
+
+    @property
+    def features(self) -> Path:
+        """Where it is kept what networks have computed of the solutions."""
+        return self.path / "features"
 
     def lines_path(self, stage: str) -> Path:
         """Return the file of the rows of a stage."""

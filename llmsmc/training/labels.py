@@ -31,10 +31,10 @@ from torch import Generator
 from llmsmc.core.checks import require_choice, require_count
 from llmsmc.errors import InputError, LlmsmcError
 from llmsmc.grading.grades import extract_answer, grade
-from llmsmc.models import LanguageModel, WholeAnswer
+from llmsmc.models import LanguageModel
 from llmsmc.models.batching.shared import SharedLanguageModel
 from llmsmc.models.caches.row_cache import CacheRows
-from llmsmc.models.policies.decoding.requests import Prefix, StepRequest, UniformTable, cached
+from llmsmc.models.policies.decoding.requests import Prefix, cached
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.cutting import CutSolution
 from llmsmc.models.text.stopping import EOS
@@ -206,16 +206,12 @@ class _Continuations:
             rows = self._handle.take(torch.zeros(len(lengths), dtype=torch.long))
             handle = rows.truncate(lengths + len(self._prompt_ids) - 1)
         places = torch.arange(ids.shape[1])
-        request = StepRequest(
+        request = self._sampling.request(
             self._prompt_ids,
             ids.expand(len(lengths), -1).where(places < lengths[:, None], 0),
             lengths,
             handle,
-            rule=WholeAnswer(),
-            max_tokens=self._sampling.max_tokens or self._policy.context_length,
-            max_total_tokens=self._sampling.max_tokens,
-            temperature=self._sampling.temperature,
-            uniforms=UniformTable(len(lengths), self._generator),
+            self._generator,
         )
         drawn, _ = self._policy.sample_step(request)
         self.tokens += int(drawn.num_tokens.sum())

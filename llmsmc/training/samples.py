@@ -4,6 +4,9 @@ Each solution is drawn in one piece, so that none waits for the steps of another
 into the steps that a filter would have drawn (`llmsmc.models.reasoning.cutting`). Questions are
 drawn in blocks that share their batches. A block of which anything is missing is drawn again, so
 that a stage that was interrupted comes to the same solutions, bit for bit.
+
+What a probe is to read of the policy is recorded while it writes, and is on the disk before the
+solutions are: a question that has solutions has it, too.
 """
 
 import hashlib
@@ -13,7 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from torch import Generator
+import torch
+from jaxtyping import Int
+from torch import Generator, Tensor
 
 from llmsmc.core.checks import require_count
 from llmsmc.defaults import DEFAULT_ANSWER_FORMS
@@ -21,11 +26,16 @@ from llmsmc.errors import InputError, ServerError
 from llmsmc.evaluation.datasets import Example
 from llmsmc.grading.forms import BOXED
 from llmsmc.grading.grades import extract_answer, grade
-from llmsmc.models import LanguageModel, Reasoning, WholeAnswer
+from llmsmc.models import LanguageModel, WholeAnswer
 from llmsmc.models.batching.shared import SharedLanguageModel
-from llmsmc.models.policies.policy import Policy
+from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.policies.decoding.requests import Readout, StepRequest, UniformTable
+from llmsmc.models.policies.policy import Demands, Policy
 from llmsmc.models.reasoning.cutting import CutSolution, cut
-from llmsmc.models.text.stopping import StepRule
+from llmsmc.models.rewards.probe import FeatureFolder, StepFeatures
+from llmsmc.models.rewards.probe.features import TokenSteps
+from llmsmc.models.text.stopping import EOS, FAILED, StepRule
+from llmsmc.storage.strict_files import unwritable
 from llmsmc.training.blocks import missing_results
 from llmsmc.training.lines import Lines, Row
 
@@ -52,6 +62,8 @@ class Sampling:
             `ROWS_IN_FLIGHT` solutions.
         seed: from which, and from its id, the seed of each question is derived.
         answer_forms: the forms in which answers are looked for, the preferred one first.
+        features: where what a probe reads of the policy is kept; None where nothing is recorded,
+            as of policies on servers.
     """
 
     policy: Policy
@@ -63,6 +75,7 @@ class Sampling:
     in_flight: int | None = None
     seed: int = 0
     answer_forms: tuple[str, ...] = DEFAULT_ANSWER_FORMS
+    features: FeatureFolder | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -75,6 +88,38 @@ class Sampling:
                 f"Solutions are drawn at a temperature. Got {self.temperature!r}; accepted: "
                 "0 < temperature < infinity."
             )
+
+    def request(
+        self,
+        prompt_ids: tuple[int, ...],
+        token_ids: Int[Tensor, "B L"],
+        num_tokens: Int[Tensor, " B"],
+        handle: CacheRows,
+        generator: Generator,
+        readout: Readout | None = None,
+    ) -> StepRequest:
+        """Return the request that ends solutions in one piece; consumes `generator`.
+
+        Args:
+            prompt_ids: the prompt.
+            token_ids: what each solution begins with.
+            num_tokens: how many tokens that are.
+            handle: what is cached of them.
+            generator: of the tokens.
+            readout: what is read of the policy while it writes.
+        """
+        return StepRequest(
+            prompt_ids,
+            token_ids,
+            num_tokens,
+            handle,
+            rule=WholeAnswer(),
+            max_tokens=self.max_tokens or self.policy.context_length,
+            max_total_tokens=self.max_tokens,
+            temperature=self.temperature,
+            uniforms=UniformTable(len(num_tokens), generator),
+            readout=readout,
+        )
 
     def cut(self, solutions: Sequence[Sequence[int]]) -> list[CutSolution]:
         """Return solutions in the steps in which a filter would have drawn them."""
@@ -123,7 +168,9 @@ def draw_missing(
         policy = SharedLanguageModel(policy)
     draw = partial(_drawn, policy, sampling=sampling)
     missing = missing_results(examples, draw, _name, done, sampling.num_in_flight)
-    for example, rows in missing:
+    for example, (rows, recorded) in missing:
+        if recorded is not None:
+            recorded.keep()
         rows = [{"id": example.id, "split": split_of[example.id]} | row for row in rows]
         lines.append(rows)
         yield rows
@@ -148,54 +195,96 @@ def _drop_unfinished(lines: Lines, num_samples: int) -> None:
         lines.keep(len(lines.rows) - count)
 
 
-def _drawn(policy: Policy, example: Example, sampling: Sampling) -> list[Row]:
-    """Return the solutions of a question, or why there are none."""
+@dataclass(frozen=True, eq=False)
+class _Recorded:
+    """What was read of the policy while it wrote the solutions of a question."""
+
+    folder: FeatureFolder
+    prompt_ids: tuple[int, ...]
+    solutions: list[TokenSteps]
+    steps: StepFeatures
+
+    def keep(self) -> None:
+        """Write it down.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        try:
+            self.folder.save(self.prompt_ids, self.solutions, self.steps)
+        except OSError as error:
+            raise unwritable(self.folder.path, error) from error
+
+
+def _drawn(
+    policy: Policy, example: Example, sampling: Sampling
+) -> tuple[list[Row], _Recorded | None]:
+    """Return the solutions of a question, or why there are none, and what was recorded of them."""
     asked = {"question": example.question, "answer": example.answer}
     try:
-        solutions = _solutions(policy, example, sampling)
+        solutions, recorded = _solutions(policy, example, sampling)
     except ServerError as error:
         if error.is_down:
             raise
-        return [asked | {"error": _line(error)}]
+        return [asked | {"error": _line(error)}], None
     except Exception as error:  # whatever it is, the other questions can still be asked
-        return [asked | {"error": _line(error)}]
-    return [asked | row for row in solutions]
+        return [asked | {"error": _line(error)}], None
+    return [asked | row for row in solutions], recorded
 
 
-def _solutions(policy: Policy, example: Example, sampling: Sampling) -> list[Row]:
-    model = Reasoning(
-        policy,
-        None,
-        example.question,
-        temperature=sampling.temperature,
-        step=WholeAnswer(),
-        max_tokens_per_step=sampling.max_tokens or policy.context_length,
-        max_tokens=sampling.max_tokens,
-        system=sampling.system,
-        answer_forms=sampling.answer_forms,
-    )
+def _solutions(
+    policy: Policy, example: Example, sampling: Sampling
+) -> tuple[list[Row], _Recorded | None]:
+    prompt_ids = policy.prompt_ids(example.question, sampling.system)
+    policy.check(Demands(rule=WholeAnswer(), temperature=sampling.temperature))
     generator = Generator().manual_seed(number_of(f"samples/{sampling.seed}/{example.id}"))
-    drawn = model.sample_initial(sampling.num_samples, generator=generator)
-    particles = list(drawn)
-    pieces = sampling.cut([particle.token_ids for particle in particles])
-    log_probs = drawn.log_probs.tolist()
-    rows = list[Row]()
-    for number, (particle, piece) in enumerate(zip(particles, pieces, strict=True)):
-        is_cut = piece.num_tokens < len(particle.token_ids)
-        is_ended = piece.gives_answer or particle.finish_reason in ("eos", "answer")
+    count, folder = sampling.num_samples, sampling.features
+    nothing, none = torch.zeros((count, 0), dtype=torch.long), torch.zeros(count, dtype=torch.long)
+    readout = None if folder is None else folder.readout
+    request = sampling.request(
+        prompt_ids, nothing, none, CacheRows.none(count), generator, readout
+    )
+    drawn, _ = policy.sample_step(request)
+    reasons = drawn.stop_reasons.tolist()
+    if drawn.error is not None and set(reasons) == {FAILED}:
+        raise drawn.error
+    rows = zip(drawn.token_ids.tolist(), drawn.num_tokens.tolist(), strict=True)
+    written = [ids[:length] for ids, length in rows]
+    pieces, log_probs = sampling.cut(written), drawn.log_probs.tolist()
+    told = [
+        (ids[: piece.num_tokens], piece.step_ends)
+        for ids, piece in zip(written, pieces, strict=True)
+    ]
+    solutions = list[Row]()
+    for number, (piece, (token_ids, _), reason) in enumerate(
+        zip(pieces, told, reasons, strict=True)
+    ):
+        is_cut = piece.num_tokens < len(written[number])
+        is_ended = piece.gives_answer or reason == EOS
         found = extract_answer(piece.text, sampling.answer_forms, is_ended=is_ended)
-        rows.append(
+        solutions.append(
             {
                 "sample": number,
-                "token_ids": list(particle.token_ids[: piece.num_tokens]),
+                "token_ids": token_ids,
                 "log_probs": [round(x, _DIGITS) for x in log_probs[number][: piece.num_tokens]],
                 "text": piece.text,
-                "finish_reason": "answer" if is_cut else particle.finish_reason,
+                "finish_reason": _finish_reason(reason, piece, is_cut=is_cut),
                 "correct": grade(found, example.answer) == "right",
                 "found": found,
             }
         )
-    return rows
+    if folder is None or drawn.features is None:
+        return solutions, None
+    steps = StepFeatures.pooled(drawn.features, drawn.log_probs, [ends for _, ends in told])
+    told = [each for each in told if each[1]]
+    return solutions, _Recorded(folder, prompt_ids, told, steps)
+
+
+def _finish_reason(reason: int, piece: CutSolution, *, is_cut: bool) -> str:
+    """Return why a solution has ended, which was drawn in one piece for a reason."""
+    if reason in (EOS, FAILED) and not is_cut:
+        return "eos" if reason == EOS else "failed"
+    return "answer" if piece.gives_answer else "length"
 
 
 def number_of(text: str) -> int:

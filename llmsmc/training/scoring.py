@@ -96,7 +96,7 @@ def score_missing(
             )
             scores = iter(found)
             rows = [
-                _scored(each.key, next(scores) if fitting else None)
+                scored(each.key, next(scores) if fitting else None)
                 for each, fitting in zip(some, fits, strict=True)
             ]
             lines.append(rows)
@@ -115,7 +115,8 @@ def _asked(each: Labelled, prompt_ids: tuple[int, ...]) -> Solution:
     return Solution((), tuple(each.labels["steps"]), written)
 
 
-def _scored(key: str, scores: Any) -> Row:
+def scored(key: str, scores: Any) -> Row:
+    """Return the row of the scores of a solution, or of the error in their place."""
     if isinstance(scores, LlmsmcError):
         return {"solution": key, "log_odds": None, "error": str(scores)}
     return {"solution": key, "log_odds": scores}

@@ -4,10 +4,10 @@ import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from safetensors import SafetensorError
 
 from llmsmc.core.checks import require_choice, require_count
@@ -15,8 +15,16 @@ from llmsmc.errors import InputError
 from llmsmc.evaluation.datasets import Dataset, Example
 from llmsmc.grading.forms import answer_forms
 from llmsmc.models import LanguageModel, RewardModel
+from llmsmc.models.policies.fingerprint import Fingerprints, fingerprints
 from llmsmc.models.policies.policy import Policy
-from llmsmc.models.rewards.probe import LabelledSolution, Probe, train_probe
+from llmsmc.models.rewards.labels import mean_label
+from llmsmc.models.rewards.probe import (
+    FeatureFolder,
+    LabelledSolution,
+    Probe,
+    judged,
+    train_probe,
+)
 from llmsmc.models.rewards.reward import Reward
 from llmsmc.models.text.stopping import step_rule
 from llmsmc.registry import defined_at
@@ -33,9 +41,10 @@ from llmsmc.training.fitting import Fit, TextSolution, fitted
 from llmsmc.training.folder import STAGES, TrainingFolder
 from llmsmc.training.judging import first_errors
 from llmsmc.training.labels import Labelling, in_flight, label_missing
+from llmsmc.training.lines import Lines
 from llmsmc.training.report import Report, card_text, report_of, write_report
 from llmsmc.training.samples import Sampling, draw_missing, is_solution
-from llmsmc.training.scoring import Labelled, joined, score_missing, scores_in
+from llmsmc.training.scoring import Labelled, joined, score_missing, scored, scores_in
 
 Values = dict[str, Any]
 
@@ -148,8 +157,8 @@ class RewardTraining:
         """The questions that are used."""
         return self.dataset.examples[self.first - 1 : self.last]
 
-    def sampling(self, policy: Policy) -> Sampling:
-        """Return how solutions are drawn from the policy, loaded."""
+    def sampling(self, policy: Policy, features: FeatureFolder | None = None) -> Sampling:
+        """Return how solutions are drawn from the policy, loaded, and what is recorded of it."""
         return Sampling(
             policy,
             step_rule(chosen_step(self.settings, policy)),
@@ -160,6 +169,7 @@ class RewardTraining:
             in_flight=self.in_flight,
             seed=self.seed,
             answer_forms=answer_forms(self.settings.answer_forms),
+            features=features,
         )
 
     def samples_config(self, policy: Policy, sampling: Sampling) -> Values:
@@ -167,7 +177,7 @@ class RewardTraining:
         settings = self.settings
         return {
             "policy": policy.name,
-            "policy_fingerprint": fingerprint(policy),
+            "policy_fingerprint": fingerprint_of(policy),
             "quantization": policy.quantization or "none",
             "dtype": dtype_of(policy),
             "adapter": None if settings.adapter is None else str(settings.adapter),
@@ -246,7 +256,10 @@ def run(
         policy = loading.load_policy(training.settings)
         if training.method != "head" and not report_only and STAGES.index(until) > 1:
             _require_here(policy, training.method)
-        stages = _Stages(training, policy, folder, reuse, watch)
+        features = None
+        if training.method == "probe" and isinstance(policy, LanguageModel) and not report_only:
+            features = FeatureFolder(folder.features, policy, training.layers)
+        stages = _Stages(training, policy, folder, features, reuse, watch)
         stages.samples()
         if until == "samples":
             return None
@@ -265,6 +278,7 @@ class _Stages:
     job: RewardTraining
     policy: Policy
     folder: TrainingFolder
+    features: FeatureFolder | None
     reuse: Path | None
     watch: Watch
     solutions: list[Labelled] = field(default_factory=list)
@@ -272,9 +286,13 @@ class _Stages:
     def samples(self) -> None:
         """Draw solutions."""
         job, policy = self.job, self.policy
-        sampling, questions = job.sampling(policy), job.questions
+        sampling, questions = job.sampling(policy, self.features), job.questions
         _ = policy.prompt_ids("What is 1 + 1?", sampling.system)  # refused before anything is done
-        self._open("samples", job.samples_config(policy, sampling))
+        config = job.samples_config(policy, sampling)
+        begun = self.folder.stages.get("samples", {}).get("policy_fingerprint")
+        if isinstance(begun, str):  # a hash of all bytes, of an earlier version: it says nothing
+            config["policy_fingerprint"] = begun
+        self._open("samples", config)
         self.sample_lines = lines = self.folder.lines("samples")
         tokens = 0
 
@@ -318,7 +336,9 @@ class _Stages:
         folder.open("training", job.training_config())
         if folder.reward.exists():
             return
-        _require_labels(self.solutions)
+        for split in ("train", "validation"):
+            labels = [_labels(each) for each in self.solutions if each.split == split]
+            _ = mean_label(chain.from_iterable(labels), split)
         partial = folder.path / ".reward.partial"
         shutil.rmtree(partial, ignore_errors=True)
         train = self._probe if job.method == "probe" else self._classifier
@@ -339,7 +359,7 @@ class _Stages:
             self.policy,
             [self._labelled(each) for each in self.solutions],
             target,
-            work=self.folder.path / "features",
+            work=self.folder.features,
             layers=job.layers,
             seed=job.seed,
             progress=tell,
@@ -363,7 +383,7 @@ class _Stages:
             )
             for each in self.solutions
         ]
-        for now in fitted(classifier, texts, fit, self.folder.path / "features"):
+        for now in fitted(classifier, texts, fit, self.folder.features):
             remark = "" if now.loss is None else f"loss {now.loss:.3f}"
             if now.validation_loss is not None:
                 remark += f"{', ' if remark else ''}validation {now.validation_loss:.3f}"
@@ -396,10 +416,31 @@ class _Stages:
         if name == TRAINED:
             digest = "trained"
         lines = self.folder.lines(f"scores-{digest}")
-        self.watch(Progress(f"report, {name}", len(lines.rows), len(held_out), "solutions"))
-        for _ in score_missing(reward, held_out, lines, self._prompt_ids):
-            self.watch(Progress(f"report, {name}", len(lines.rows), len(held_out), "solutions"))
+
+        def tell(done: int) -> None:
+            self.watch(Progress(f"report, {name}", done, len(held_out), "solutions"))
+
+        tell(len(lines.rows))
+        if name == TRAINED and isinstance(reward, Probe):
+            self._judge_missing(reward, held_out, lines, tell)
+        else:
+            for _ in score_missing(reward, held_out, lines, self._prompt_ids):
+                tell(len(lines.rows))
         return scores_in(lines.rows)
+
+    def _judge_missing(
+        self, probe: Probe, solutions: Sequence[Labelled], lines: Lines, tell: Callable[[int], None]
+    ) -> None:
+        """Score the solutions by what was recorded of them; what was not is read and kept."""
+        done = {row["solution"] for row in lines.rows}
+        missing = [each for each in solutions if each.key not in done]
+        log_odds = judged(
+            probe,
+            [self._labelled(each) for each in missing],
+            self.folder.features,
+            progress=lambda stage, count, total: tell(len(done) + count),
+        )
+        lines.append([scored(each.key, x) for each, x in zip(missing, log_odds, strict=True)])
 
     def _trained(self) -> Reward:
         """Return the reward of this folder, as `--reward` loads it."""
@@ -493,28 +534,9 @@ def _require_both_outcomes(samples: Sequence[Values]) -> None:
     )
 
 
-def _require_labels(solutions: Sequence[Labelled]) -> None:
-    """Raise `InputError` if the labels of the training are all of one class."""
-    for split in ("train", "validation"):
-        labels = [x for each in solutions if each.split == split for x in _labels(each) if x == x]
-        if not labels or min(labels) >= 0.5 or max(labels) < 0.5:
-            got = f"{len(labels)} labels" + (f", all of one kind ({labels[0]:g})" if labels else "")
-            raise InputError(
-                f"A reward is trained on right steps and wrong ones. Got {got} in the split "
-                f"{split!r}; accepted: labels of both kinds (more questions). Samples and labels "
-                "are kept."
-            )
-
-
-def fingerprint(policy: Policy) -> str | None:
-    """Return a hash of the weights of a policy in this process, None for one on a server."""
-    if not isinstance(policy, LanguageModel):
-        return None
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in policy.model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+def fingerprint_of(policy: Policy) -> Fingerprints | None:
+    """Return the fingerprints of a policy in this process, None for one on a server."""
+    return fingerprints(policy.model) if isinstance(policy, LanguageModel) else None
 
 
 def dtype_of(policy: Policy) -> str | None:
