@@ -69,7 +69,7 @@ class Sampling:
     policy: Policy
     step: StepRule
     num_samples: int = 8
-    temperature: float = 1.0
+    temperature: float | int = 1.0
     system: str | None = None
     max_tokens: int | None = None
     in_flight: int | None = None

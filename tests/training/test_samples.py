@@ -1,5 +1,6 @@
 """Solutions are those that a filter draws; what is missing is drawn again; questions are split."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,14 @@ from llmsmc.errors import InputError
 from llmsmc.evaluation.datasets import Example
 from llmsmc.models import LanguageModel, Reasoning
 from llmsmc.models.reasoning.cutting import cut
+from llmsmc.models.rewards.probe import (
+    FeatureFolder,
+    LabelledSolution,
+    StepFeatures,
+    read_solutions,
+)
 from llmsmc.models.text.stopping import Delimiter, StepRule, TokenCount
-from llmsmc.training.lines import Lines
+from llmsmc.training.lines import Lines, Row
 from llmsmc.training.samples import Sampling, draw_missing, splits
 
 SMALL: dict[str, Any] = {"num_samples": 3, "in_flight": 2, "max_tokens": 30}
@@ -55,6 +62,71 @@ def test_nothing_and_blank_solutions(policy: LanguageModel) -> None:
     assert (nothing.steps, nothing.num_tokens) == ((), 0)
     assert (alone.steps, alone.num_tokens) == ((), 1)
     assert (spaces.steps, spaces.num_tokens) == ((), len(blank) + 1)
+
+
+def recorded(folder: FeatureFolder, rows: list[Row], sampling: Sampling) -> list[StepFeatures]:
+    """Return what is in a folder of the solutions of one question after the other."""
+    found = []
+    for start in range(0, len(rows), sampling.num_samples):
+        ids = [row["token_ids"] for row in rows[start : start + sampling.num_samples]]
+        told = [(a, b.step_ends) for a, b in zip(ids, sampling.cut(ids), strict=True)]
+        told = [each for each in told if each[1]]
+        prompt_ids = folder.policy.prompt_ids(rows[start]["question"])
+        each = folder.load(prompt_ids, told)
+        assert each is not None
+        solutions = [
+            LabelledSolution("", prompt_ids, (*ids,), (*ends,), (), "train", f"{n}")
+            for n, (ids, ends) in enumerate(told)
+        ]
+        other = StepFeatures.joined(
+            list(read_solutions(folder.policy, solutions, None, folder.path / "read"))
+        )
+        torch.testing.assert_close(each.known, other.known, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(each.states, other.states, rtol=2e-3, atol=2e-3)
+        found.append(each)
+    return found
+
+
+@pytest.mark.parametrize("rule", [Delimiter("\n"), TokenCount(5)])
+def test_what_is_recorded_is_what_is_read(tmp_path: Path, rule: StepRule) -> None:
+    """The solutions are those that are drawn without a record."""
+    policy = LanguageModel.from_pretrained("minimath-policy-small")
+    questions = tuple(Example(f"q/{n}", f"What is {n} + 1?", str(n + 1)) for n in range(3))
+    folder = FeatureFolder(tmp_path / "features", policy)
+    sampling = Sampling(policy, rule, num_samples=3, in_flight=2, max_tokens=40)
+    plain = drawn(tmp_path / "plain.jsonl", questions, sampling)
+    again = drawn(tmp_path / "again.jsonl", questions, replace(sampling, features=folder))
+    assert plain == again
+    found = recorded(folder, Lines(tmp_path / "plain.jsonl").rows, sampling)
+    assert all(each.states.dtype == torch.float16 for each in found)
+    assert len(found) == 3 and sum(len(each.known) for each in found) > 9
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_records_are_written_before_solutions(
+    policy: LanguageModel,
+    examples: tuple[Example, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_full: bool,
+) -> None:
+    """A full disk, or a kill between both, leaves no solutions without a record."""
+    folder, names = FeatureFolder(tmp_path / "features", policy), list[str]()
+    sampling = Sampling(policy, Delimiter(), **SMALL, features=folder)
+
+    def fail(*_: Any) -> None:
+        names.extend(path.name for path in folder.path.glob("*.safetensors"))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*((FeatureFolder, "save") if is_full else (Lines, "append")), fail)
+    lines = Lines(tmp_path / "samples.jsonl")
+    with pytest.raises(InputError if is_full else OSError, match="No space left"):
+        next(draw_missing(examples, sampling, lines))
+    assert not lines.rows and len(names) == (not is_full)
+    monkeypatch.undo()
+    for _ in draw_missing(examples, sampling, lines):
+        pass
+    assert len(recorded(folder, lines.rows, sampling)) == len(examples)
 
 
 @pytest.mark.parametrize("kept", [1, 20])
