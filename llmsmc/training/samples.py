@@ -241,9 +241,7 @@ def _solutions(
     count, folder = sampling.num_samples, sampling.features
     nothing, none = torch.zeros((count, 0), dtype=torch.long), torch.zeros(count, dtype=torch.long)
     readout = None if folder is None else folder.readout
-    request = sampling.request(
-        prompt_ids, nothing, none, CacheRows.none(count), generator, readout
-    )
+    request = sampling.request(prompt_ids, nothing, none, CacheRows.none(count), generator, readout)
     drawn, _ = policy.sample_step(request)
     reasons = drawn.stop_reasons.tolist()
     if drawn.error is not None and set(reasons) == {FAILED}:

@@ -1,21 +1,27 @@
 """Train a reward, killed in each stage and taken up again: `killed.py POLICY FOLDER METHOD`.
 
 Prints the name of each stage in which it was killed, and whether the result is that of a training
-that was not. Everything heavy is imported once; each attempt is a process of its own.
+that was not. A training of a probe is killed as well between its records and the solutions they are
+of, and, without its records, while solutions are read. Everything heavy is imported once; each
+attempt is a process of its own.
 """
 
 import hashlib
 import os
+import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from llmsmc.evaluation.datasets import Dataset, Example
 from llmsmc.solving.settings import Settings
 from llmsmc.training.fitting import Fit
+from llmsmc.training.lines import Lines
 from llmsmc.training.stages import Progress, RewardTraining, run
 
 EVENT = 2  # of its stage, at which a process is killed
+ROWS = "rows"  # in place of a stage: when rows are about to be written
 
 
 def training(policy: str, method: str) -> RewardTraining:
@@ -40,12 +46,18 @@ def attempt(job: RewardTraining, folder: Path, stage: str | None) -> bool:
         return os.waitpid(child, 0)[1] == 0
     seen = 0
 
-    def watch(now: Progress) -> None:
+    def see(is_counted: bool) -> None:
         nonlocal seen
-        seen += stage is not None and now.stage.startswith(stage)
+        seen += is_counted
         if seen == EVENT:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def watch(now: Progress) -> None:
+        see(stage is not None and now.stage.startswith(stage))
+
+    append = Lines.append
+    if stage == ROWS:
+        Lines.append = lambda lines, rows: see(True) or append(lines, rows)  # type: ignore[method-assign]
     run(job, folder, watch=watch)
     os._exit(0)
 
@@ -59,16 +71,30 @@ def content(folder: Path) -> dict[str, str]:
     }
 
 
+def compare(job: RewardTraining, whole: Path, broken: Path, stages: Sequence[str]) -> None:
+    """Train in a folder, and in another one, killed in each of these stages."""
+    assert attempt(job, whole, None)
+    for stage in stages:
+        print(stage, "killed" if not attempt(job, broken, stage) else "ended")
+    assert attempt(job, broken, None)
+    ours, theirs = content(whole), content(broken)
+    differing = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+    print(f"differing: {differing}" if differing else "same")
+
+
 def main() -> None:
     policy, folder, method = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
     job = training(policy, method)
-    assert attempt(job, folder / "whole", None)
-    for stage in ("samples", "labels", method, "report"):
-        print(stage, "killed" if not attempt(job, folder / "broken", stage) else "ended")
-    assert attempt(job, folder / "broken", None)
-    whole, broken = content(folder / "whole"), content(folder / "broken")
-    differing = [name for name in whole | broken if whole.get(name) != broken.get(name)]
-    print(f"differing: {differing}" if differing else "same")
+    records = [ROWS] if method == "probe" else []
+    stages = [*records, "samples", "labels", method, "report"]
+    compare(job, folder / "whole", folder / "broken", stages)
+    if method == "probe":
+        for name in ("whole", "broken"):
+            (folder / f"{name}-read").mkdir()
+            for file in (folder / name).glob("[!s]*.json*"):
+                shutil.copy(file, folder / f"{name}-read")
+            shutil.copy(folder / name / "samples.jsonl", folder / f"{name}-read")
+        compare(job, folder / "whole-read", folder / "broken-read", ["probe, reading"])
 
 
 if __name__ == "__main__":
