@@ -108,29 +108,33 @@ class TrainingFolder:
         """Return the rows of a stage that has begun."""
         return Lines(self.lines_path(stage))
 
-    def reuse(self, stage: str, values: Values, other: Path) -> None:
-        """Copy the rows of a stage from another folder, if its configuration there is the same.
-
-        Nothing is copied if the stage has begun here.
+    def can_reuse(self, stage: str, values: Values, other: Path) -> bool:
+        """Return whether a stage has not begun here, and has the same configuration elsewhere.
 
         Raises:
-            InputError: the other folder is none of a training, or nothing can be written here.
+            InputError: the other folder is none of a training.
         """
-        path = self.lines_path(stage)
-        if path.exists():
-            return
+        if self.lines_path(stage).exists():
+            return False
         stages = _read(other / "config.json")
         if not stages:
             raise InputError(
                 f"There is no training whose stages could be taken over. Got {str(other)!r}; "
                 "accepted: a folder with the config.json of a training."
             )
-        if stage not in stages or Configuration(values).changes_from(stages[stage]):
-            return
+        return stage in stages and not Configuration(values).changes_from(stages[stage])
+
+    def reuse(self, stage: str, values: Values, other: Path) -> None:
+        """Copy the rows of a stage from another folder, for which `can_reuse` holds.
+
+        Raises:
+            InputError: nothing can be written here.
+        """
         self.open(stage, values)
         source = TrainingFolder(other).lines_path(stage)
         try:
-            write_bytes(path, read_bytes(source) if source.exists() else b"")
+            content = read_bytes(source) if source.exists() else b""
+            write_bytes(self.lines_path(stage), content)
         except OSError as error:
             raise unwritable(self.path, error) from error
 

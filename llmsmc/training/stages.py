@@ -484,9 +484,18 @@ class _Stages:
         )
 
     def _open(self, stage: str, values: Values) -> None:
-        if self.reuse is not None:
+        if self.reuse is not None and self.folder.can_reuse(stage, values, self.reuse):
+            if stage == "samples" and self.features is not None:
+                self._take_over(self.features, TrainingFolder(self.reuse).features)
             self.folder.reuse(stage, values, self.reuse)
         self.folder.open(stage, values)
+
+    def _take_over(self, features: FeatureFolder, other: Path) -> None:
+        """Take over what was recorded of the solutions that are taken over."""
+        try:
+            features.take_over(other)
+        except OSError as error:
+            raise unwritable(features.path, error) from error
 
 
 def _labels(each: Labelled) -> tuple[float, ...]:

@@ -101,7 +101,6 @@ def test_nothing_is_read_twice(
     job: RewardTraining, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A probe is trained and reported by what was recorded; its folder is loaded for the report."""
-    shutil.copytree(labelled, tmp_path, dirs_exist_ok=True)
 
     def score_tokens(*_: Any) -> None:
         raise AssertionError("read")
@@ -109,7 +108,7 @@ def test_nothing_is_read_twice(
     with monkeypatch.context() as patched:
         patched.delattr(probe_training, "score")
         patched.setattr(LanguageModel, "score_tokens", score_tokens)
-        assert run(job, tmp_path) is not None
+        assert run(job, tmp_path, reuse=labelled) is not None
     policy = LanguageModel.from_pretrained(job.settings.policy)
     probe = Probe.from_pretrained(tmp_path / "reward", policy)
     samples, labels, scores, lines = (

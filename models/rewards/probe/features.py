@@ -15,6 +15,7 @@ states of all layers.
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ TokenSteps = tuple[Sequence[int], Sequence[int]]
 """The tokens of a solution, and the number of them up to the end of each step."""
 
 _LAYERS: Final = 4
+_NAME, _SUFFIX = 16, ".safetensors"  # of a file, the length of its name
 _DIGEST: Final = "solutions"  # the entry of the metadata of a file
 
 
@@ -115,7 +117,7 @@ class FeatureFolder:
 
     def file(self, prompt_ids: Sequence[int]) -> Path:
         """Return the file of the question that a prompt asks."""
-        return self.path / f"{_hash(list(prompt_ids))[:16]}.safetensors"
+        return self.path / f"{_hash(list(prompt_ids))[:_NAME]}{_SUFFIX}"
 
     def load(
         self, prompt_ids: Sequence[int], solutions: Sequence[TokenSteps]
@@ -152,13 +154,33 @@ class FeatureFolder:
         partial.write_bytes(content)
         partial.replace(path)
 
+    def take_over(self, other: Path) -> None:
+        """Take over the files of another folder; those that are here already stay.
+
+        Files are only ever replaced, so that both folders may have the same one.
+
+        Raises:
+            OSError: they cannot be read, or cannot be written here.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        for source in sorted(other.glob(f"{'?' * _NAME}{_SUFFIX}")):
+            target = self.path / source.name
+            if target.exists():
+                continue
+            try:
+                target.hardlink_to(source)
+            except OSError:  # on another disk, or one without links
+                partial = target.with_suffix(".partial")
+                shutil.copyfile(source, partial)
+                partial.replace(target)
+
     def _digest(self, prompt_ids: Sequence[int], solutions: Sequence[TokenSteps]) -> str:
         told = [[list(token_ids), list(ends)] for token_ids, ends in solutions]
         return _hash([list(prompt_ids), told, *self._read])
 
 
 def layers_of(policy: LanguageModel, layers: Sequence[int] | None) -> tuple[int, ...]:
-    """Return the layers that are read of a policy; by default four from the first quarter to the last.
+    """Return the layers that are read of a policy; see `FeatureFolder`.
 
     Raises:
         InputError: the policy has no such layers.

@@ -13,8 +13,8 @@ from llmsmc.inference import BootstrapFilter
 from llmsmc.models import LanguageModel, Reasoning
 from llmsmc.models.batching.scheduler import run_together
 from llmsmc.models.batching.shared import SharedLanguageModel
-from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.policies import fingerprint
+from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.rewards.probe import LabelledSolution, Probe, judged, train_probe
 
 QUESTIONS = [sample_problem(level, number).question for level in (1, 2, 3) for number in range(3)]

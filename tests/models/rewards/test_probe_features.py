@@ -89,6 +89,28 @@ def test_a_file_of_something_else_is_not_used(policy: LanguageModel, tmp_path: P
     assert folder.load(PROMPT, SOLUTIONS) is None
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_files_of_another_folder(
+    policy: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    def refused(*_: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    if not has_links:
+        monkeypatch.setattr(Path, "hardlink_to", refused)
+    other = FeatureFolder(tmp_path / "other", policy)
+    folder = FeatureFolder(tmp_path / "new" / "features", policy)
+    other.save(PROMPT, SOLUTIONS, steps(other))
+    (other.path / "checkpoint.safetensors").write_bytes(b"of another kind")
+    folder.take_over(other.path)
+    assert folder.load(PROMPT, SOLUTIONS) is not None
+    assert [path.name for path in folder.path.iterdir()] == [folder.file(PROMPT).name]
+    folder.save(PROMPT, SOLUTIONS[:1], steps(folder, 2))
+    assert other.load(PROMPT, SOLUTIONS) is not None
+    folder.take_over(other.path)
+    assert folder.load(PROMPT, SOLUTIONS[:1]) is not None
+
+
 def test_solutions_come_in_their_order_and_are_read_once(
     policy: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
