@@ -35,7 +35,6 @@ from llmsmc.models.reasoning.cutting import CutSolution, cut
 from llmsmc.models.rewards.probe import FeatureFolder, StepFeatures
 from llmsmc.models.rewards.probe.features import TokenSteps
 from llmsmc.models.text.stopping import EOS, FAILED, StepRule
-from llmsmc.storage.strict_files import unwritable
 from llmsmc.training.blocks import missing_results
 from llmsmc.training.lines import Lines, Row
 
@@ -210,10 +209,7 @@ class _Recorded:
         Raises:
             InputError: it cannot be written.
         """
-        try:
-            self.folder.save(self.prompt_ids, self.solutions, self.steps)
-        except OSError as error:
-            raise unwritable(self.folder.path, error) from error
+        self.folder.save(self.prompt_ids, self.solutions, self.steps)
 
 
 def _drawn(

@@ -433,14 +433,16 @@ class _Stages:
     ) -> None:
         """Score the solutions by what was recorded of them; what was not is read and kept."""
         done = {row["solution"] for row in lines.rows}
-        missing = [each for each in solutions if each.key not in done]
+        if all(each.key in done for each in solutions):
+            return
         log_odds = judged(
             probe,
-            [self._labelled(each) for each in missing],
+            [self._labelled(each) for each in solutions],  # of each question all or none
             self.folder.features,
-            progress=lambda stage, count, total: tell(len(done) + count),
+            progress=lambda stage, count, total: tell(max(count, len(done))),
         )
-        lines.append([scored(each.key, x) for each, x in zip(missing, log_odds, strict=True)])
+        rows = [scored(each.key, x) for each, x in zip(solutions, log_odds, strict=True)]
+        lines.append([row for row in rows if row["solution"] not in done])
 
     def _trained(self) -> Reward:
         """Return the reward of this folder, as `--reward` loads it."""
@@ -486,16 +488,9 @@ class _Stages:
     def _open(self, stage: str, values: Values) -> None:
         if self.reuse is not None and self.folder.can_reuse(stage, values, self.reuse):
             if stage == "samples" and self.features is not None:
-                self._take_over(self.features, TrainingFolder(self.reuse).features)
+                self.features.take_over(TrainingFolder(self.reuse).features)
             self.folder.reuse(stage, values, self.reuse)
         self.folder.open(stage, values)
-
-    def _take_over(self, features: FeatureFolder, other: Path) -> None:
-        """Take over what was recorded of the solutions that are taken over."""
-        try:
-            features.take_over(other)
-        except OSError as error:
-            raise unwritable(features.path, error) from error
 
 
 def _labels(each: Labelled) -> tuple[float, ...]:

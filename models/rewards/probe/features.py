@@ -33,6 +33,7 @@ from llmsmc.models.policies.fingerprint import fingerprints
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.probe.pooling import NAMES, pooled
 from llmsmc.models.rewards.probe.readouts import RawReadout
+from llmsmc.storage.strict_files import unwritable
 
 TokenSteps = tuple[Sequence[int], Sequence[int]]
 """The tokens of a solution, and the number of them up to the end of each step."""
@@ -144,15 +145,18 @@ class FeatureFolder:
         """Keep what was read of the steps of all solutions of a question.
 
         Raises:
-            OSError: the file cannot be written; the one that was there stays as it is.
+            InputError: the file cannot be written; the one that was there stays as it is.
         """
         tensors = {"known": found.known.contiguous(), "states": found.states.contiguous()}
         content = save(tensors, {_DIGEST: self._digest(prompt_ids, solutions)})
         path = self.file(prompt_ids)
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        partial.write_bytes(content)
-        partial.replace(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(content)
+            partial.replace(path)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
     def take_over(self, other: Path) -> None:
         """Take over the files of another folder; those that are here already stay.
@@ -160,23 +164,30 @@ class FeatureFolder:
         Files are only ever replaced, so that both folders may have the same one.
 
         Raises:
-            OSError: they cannot be read, or cannot be written here.
+            InputError: they cannot be read, or cannot be written here.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        for source in sorted(other.glob(f"{'?' * _NAME}{_SUFFIX}")):
-            target = self.path / source.name
-            if target.exists():
-                continue
-            try:
-                target.hardlink_to(source)
-            except OSError:  # on another disk, or one without links
-                partial = target.with_suffix(".partial")
-                shutil.copyfile(source, partial)
-                partial.replace(target)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for source in sorted(other.glob(f"{'?' * _NAME}{_SUFFIX}")):
+                target = self.path / source.name
+                if not target.exists():
+                    _take(source, target)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
     def _digest(self, prompt_ids: Sequence[int], solutions: Sequence[TokenSteps]) -> str:
         told = [[list(token_ids), list(ends)] for token_ids, ends in solutions]
         return _hash([list(prompt_ids), told, *self._read])
+
+
+def _take(source: Path, target: Path) -> None:
+    """Let a file stand in another place, too."""
+    try:
+        target.hardlink_to(source)
+    except OSError:  # on another disk, or one without links
+        partial = target.with_suffix(".partial")
+        shutil.copyfile(source, partial)
+        partial.replace(target)
 
 
 def layers_of(policy: LanguageModel, layers: Sequence[int] | None) -> tuple[int, ...]:
