@@ -112,7 +112,7 @@ class Particles:
         raw: their log-probabilities at temperature 1.
         transition: the same at the temperature.
         proposal: the same under the law that was sampled.
-        features: what has been read at each token, up to the largest number of features.
+        slot: where what is read at its tokens is recorded; -1 where nothing is.
     """
 
     owner: Int[Tensor, " P"]
@@ -130,7 +130,7 @@ class Particles:
     raw: Float64[Tensor, "P L"]
     transition: Float64[Tensor, "P L"]
     proposal: Float64[Tensor, "P L"]
-    features: Float[Tensor, "P L F"]
+    slot: Int[Tensor, " P"]
 
 
 class StepBatch:
@@ -145,8 +145,10 @@ class StepBatch:
         nothing = torch.zeros(0, dtype=torch.long, device=device)
         record = torch.zeros((0, TOKENS_PER_CHUNK), dtype=torch.float64, device=device)
         numbers, records = (nothing,) * 10, (record, record.long(), record, record, record)
-        features = record[..., None].float()[..., :0]
-        self._particles, self._active = Particles(*numbers, *records, features), nothing
+        self._particles, self._active = Particles(*numbers, *records, nothing), nothing
+        # What is read takes far more memory than all columns, so it stays where it is while
+        # others join and leave: [slots, L, F].
+        self._features = torch.zeros((0, TOKENS_PER_CHUNK, 0), device=device)
         self._is_complete = False  # some request may be
 
     @property
@@ -195,7 +197,6 @@ class StepBatch:
                 for name in ("ids", "raw", "transition", "proposal"):
                     record = torch.nn.functional.pad(getattr(particles, name), (0, current))
                     setattr(particles, name, record)
-                particles.features = torch.nn.functional.pad(particles.features, (0, 0, 0, current))
             logits, states = self._feed(any(law.readout is not None for law in laws))
             for law, owners in laws.items():
                 active = self._active
@@ -242,8 +243,6 @@ class StepBatch:
         if starts is None and isinstance(automaton, Resumable):
             starts = automaton.behind(request.token_ids, request.num_tokens)
         record = nothing.new_zeros((size, self._particles.ids.shape[1]))
-        if request.readout is not None:
-            self._widen(request.readout.size)
         new = Particles(
             owner=nothing + owner,
             row=rows,
@@ -260,9 +259,7 @@ class StepBatch:
             raw=record.double(),
             transition=record.double(),
             proposal=record.double(),
-            features=self._particles.features.new_zeros(
-                (*record.shape, self._particles.features.shape[2])
-            ),
+            slot=self._slots(size, request.readout, record.shape[1]),
         )
         columns = zip(vars(self._particles).values(), vars(new).values(), strict=True)
         self._particles = Particles(*(torch.cat(pair) for pair in columns))
@@ -272,12 +269,26 @@ class StepBatch:
         self._members[owner] = member
         return member
 
-    def _widen(self, num_features: int) -> None:
-        """Make room for so many features of each token."""
-        missing = num_features - self._particles.features.shape[2]
-        if missing > 0:
-            wider = torch.nn.functional.pad(self._particles.features, (0, missing))
-            self._particles.features = wider
+    def _slots(self, size: int, readout: Readout | None, length: int) -> Int[Tensor, " B"]:
+        """Return free places for what is read of so many particles; more are made if need be."""
+        features, used = self._features, self._particles.slot
+        if readout is None:
+            return used.new_full((size,), -1)
+        is_free = torch.ones(len(features) + size, dtype=torch.bool, device=used.device)
+        is_free[used[used >= 0]] = False
+        slots = is_free.nonzero().squeeze(1)[:size]
+        self._make_room(int(slots.max()) + 1, length, readout.size)
+        return slots
+
+    def _make_room(self, num_slots: int, length: int, size: int) -> None:
+        """Make room for what is read of so many particles, of so many tokens and so many numbers."""
+        wanted, current = (num_slots, length, size), self._features.shape
+        missing = [max(0, more - less) for more, less in zip(wanted, current, strict=True)]
+        if any(missing):
+            missing[0] = max(missing[0], current[0]) if missing[0] else 0  # doubled
+            slots, tokens, numbers = missing
+            pad = (0, numbers, 0, tokens, 0, slots)
+            self._features = torch.nn.functional.pad(self._features, pad)
 
     def _in_front(self, new: Int[Tensor, " M"]) -> Int[Tensor, " M"]:
         """Move new rows, which stand behind all others, in front of those that wait."""
@@ -366,8 +377,9 @@ class StepBatch:
         for record, values in zip(records, found, strict=True):
             record[active, count] = values
         if law.readout is not None:
+            self._make_room(0, particles.ids.shape[1], law.readout.size)
             features = law.readout.features(hidden, raw)[rows]
-            particles.features[active, count, : law.readout.size] = features
+            self._features[particles.slot[active], count, : law.readout.size] = features
         states = law.automaton.advance(particles.state[active], ids)
         count = count + 1
         particles.last[active], particles.state[active] = ids, states
@@ -408,6 +420,8 @@ class StepBatch:
             staying = ~torch.isin(particles.owner, torch.tensor(gone).to(particles.owner))
             self._particles = Particles(*(column[staying] for column in vars(particles).values()))
             self._active = (self._particles.reason == 0).nonzero().squeeze(1)
+            if not bool((self._particles.slot >= 0).any()):
+                self._features = self._features.new_zeros((0, TOKENS_PER_CHUNK, 0))
             rows = torch.unique(self._particles.row[self._particles.row >= 0])
             self._keep(rows, rows[rows < self._num_front])
         return answers
@@ -441,7 +455,8 @@ class StepBatch:
         ids, raw, transition, proposal = (each[mine, : member.num_drawn].cpu() for each in records)
         features, readout = None, member.request.readout
         if readout is not None:
-            features = particles.features[mine, : member.num_drawn, : readout.size].cpu()
+            read = self._features[:, : member.num_drawn, : readout.size]
+            features = read[particles.slot[mine]].cpu()
         tokens = StepTokens(
             ids, counts, raw, transition, proposal, reasons, handle, features=features
         )
