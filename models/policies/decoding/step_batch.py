@@ -281,7 +281,7 @@ class StepBatch:
         return slots
 
     def _make_room(self, num_slots: int, length: int, size: int) -> None:
-        """Make room for what is read of so many particles, of so many tokens and so many numbers."""
+        """Make room for so many particles, of so many tokens and so many numbers a token."""
         wanted, current = (num_slots, length, size), self._features.shape
         missing = [max(0, more - less) for more, less in zip(wanted, current, strict=True)]
         if any(missing):
