@@ -21,6 +21,7 @@ from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.text.thinking import Thinking
 from llmsmc.models.text.vocabulary import SpelledVocabulary
+from llmsmc.solving.prompts import system_prompt
 from llmsmc.solving.step_notation import parse_step
 
 MAX_TOKENS: Final = 512
@@ -59,7 +60,8 @@ def inspect_policy(
         temperature: at which solutions are drawn; 0 takes the most probable token each time.
         max_tokens: number of tokens at which a solution is cut off.
         max_tokens_per_step: number of tokens at which a step is cut off, and the solution with it.
-        system: a system prompt; by default the one of the chat template.
+        system: a system prompt, or the name of one (`llmsmc.solving.prompts`); by default the one
+            of the chat template.
         thinking: the settings of a policy that thinks before it answers.
 
     Raises:
@@ -67,6 +69,7 @@ def inspect_policy(
     """
     begun = time.perf_counter()
     require_count("samples", samples)
+    system = system_prompt(system)
     compiled = {name: parse_step(name) for name in rules}
     asked = tuple(
         Question(each) if isinstance(each, str) else each

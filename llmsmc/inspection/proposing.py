@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import fields
-from importlib.util import find_spec
 from typing import Final
 
 from llmsmc import defaults
@@ -18,11 +17,6 @@ MIN_ENDED: Final = 0.95  # of the steps
 
 _FENCE: Final = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
 _SETTINGS: Final = {each.name for each in fields(Settings)}
-BOXED: Final = (
-    "boxed"
-    if find_spec("llmsmc.solving.prompts")
-    else r"Please reason step by step, and put your final answer within \boxed{}."
-)
 
 
 def proposals(
@@ -51,7 +45,7 @@ def proposals(
         if not takes_system:
             remarks.append(f"{reason}; ask for a box in the question: there is no system prompt.")
         elif system is None:
-            found.append(Proposal("--system", BOXED, reason))
+            found.append(Proposal("--system", "boxed", reason))
         else:
             remarks.append(f"{reason}, though --system was given: say what the box is to hold.")
     chosen, why = _chosen(rules, solutions)
