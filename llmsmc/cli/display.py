@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmsmc.cli.console import foreign
+from llmsmc.core.counted import agreeing, counted
 from llmsmc.grading.grades import equivalent
 from llmsmc.models.minimath.checker import NOTHING_STATED, Verdict
 from llmsmc.models.reasoning.no_answer import CAUSES, advice
@@ -58,7 +59,7 @@ def report(
     estimates = summary.answer_estimates(posterior)
     best = summary.best_solution(posterior)
     count = posterior.num_particles
-    particles = "1 particle" if count == 1 else f"{count} particles"
+    particles = counted(count, "particle")
     parts: list[RenderableType] = [
         heading("Answer", f"{algorithm} ({posterior.guarantee}), {particles}, seed {seed}"),
         answer_table(estimates),
@@ -80,7 +81,9 @@ def _missing_answers(causes: Mapping[str, int], count: int) -> list[str]:
     if not causes:
         return []
     said = ", ".join(f"{number} {CAUSES[cause]}" for cause, number in causes.items())
-    remark = f"{sum(causes.values())} of {count} particles have no answer: {said}."
+    missing = sum(causes.values())
+    have = agreeing(missing, "has", "have")
+    remark = f"{missing} of {counted(count, 'particle')} {have} no answer: {said}."
     return [each for each in (remark, advice(causes, count)) if each is not None]
 
 
@@ -218,7 +221,7 @@ def _truth(
     text.append(f"; the posterior gives the true one {probability:.1%}.\n")
     wrong = [str(index + 1) for index, verdict in enumerate(verdicts) if not verdict.correct]
     if wrong:
-        noun = "step" if len(wrong) == 1 else "steps"
+        noun = agreeing(len(wrong), "step", "steps")
         text.append(f"Wrong in the best solution: {noun} {', '.join(wrong)}.")
     elif all(verdict.reason == NOTHING_STATED for verdict in verdicts):
         text.append("The best solution states nothing that can be checked.")

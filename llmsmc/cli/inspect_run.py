@@ -14,6 +14,7 @@ from rich.text import Text
 from llmsmc.cli import console
 from llmsmc.cli.console import foreign
 from llmsmc.cli.display import NOTHING, heading
+from llmsmc.core.counted import counted
 from llmsmc.evaluation.datasets import load
 from llmsmc.inspection.inspecting import inspect_policy
 from llmsmc.inspection.proposing import default_rules
@@ -106,9 +107,12 @@ def shown(report: Inspection, settings: Settings) -> RenderableType:
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
     for name, value in (
-        ("context", f"{report.context_length:,} tokens"),
+        ("context", counted(report.context_length, "token")),
         ("ids that end a turn", ends),
-        ("prompt of question 1", f"{report.prompt_tokens} tokens, as the template writes it:"),
+        (
+            "prompt of question 1",
+            f"{counted(report.prompt_tokens, 'token')}, as the template writes it:",
+        ),
     ):
         facts.add_row(name, foreign(value))
     parts: list[RenderableType] = [
@@ -116,9 +120,9 @@ def shown(report: Inspection, settings: Settings) -> RenderableType:
         facts,
         Text(escaped(_shortened(report.prompt)), style="dim"),
         heading(
-            f"{len(report.solutions)} solutions",
-            f"of {len(report.questions)} questions, at temperature {report.temperature:g}, "
-            f"cut off at {report.max_tokens} tokens",
+            counted(len(report.solutions), "solution"),
+            f"of {counted(len(report.questions), 'question')}, at temperature "
+            f"{report.temperature:g}, cut off at {counted(report.max_tokens, 'token')}",
         ),
         _solutions(report),
         heading("Steps", "of the same solutions under each rule"),
@@ -130,7 +134,8 @@ def shown(report: Inspection, settings: Settings) -> RenderableType:
     ]
     if report.remarks:
         parts += [heading("Remarks"), *(foreign(f"* {each}", "yellow") for each in report.remarks)]
-    parts.append(foreign(f"\n{report.generated_tokens:,} tokens in {report.seconds:.1f} s", "dim"))
+    tokens = counted(report.generated_tokens, "token")
+    parts.append(foreign(f"\n{tokens} in {report.seconds:.1f} s", "dim"))
     return Group(*parts)
 
 

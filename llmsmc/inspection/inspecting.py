@@ -7,6 +7,7 @@ from typing import Final
 
 from llmsmc import defaults
 from llmsmc.core.checks import require_count
+from llmsmc.core.counted import agreeing, counted
 from llmsmc.errors import InputError
 from llmsmc.grading.grades import equivalent
 from llmsmc.inference import SelfConsistency
@@ -77,8 +78,9 @@ def inspect_policy(
     )
     if not asked or not compiled:
         raise InputError(
-            f"A policy is asked something, and cut by some rule. Got {len(asked)} questions and "
-            f"{len(compiled)} rules; accepted: one or more of each."
+            "A policy is asked something, and cut by some rule. Got "
+            f"{counted(len(asked), 'question')} and {counted(len(compiled), 'rule')}; accepted: "
+            "one or more of each."
         )
     tokens = policy.tokens
     if not isinstance(tokens, SpelledVocabulary):
@@ -168,7 +170,7 @@ def _of_tokens(policy: Policy, written: Sequence[Written]) -> tuple[str, ...]:
     drawn = [id for each in written for id in each.token_ids if id not in policy.eos_ids]
     counts = {token: drawn.count(id) for id, token in special.items() if id in drawn}
     return tuple(
-        f"{token} was drawn {count} times within solutions: it does not end a turn, and no text "
-        "shows it."
+        f"{token} was drawn {agreeing(count, 'once', f'{count} times')} within solutions: it does "
+        "not end a turn, and no text shows it."
         for token, count in counts.items()
     )

@@ -35,6 +35,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from llmsmc.core.checks import require_count
+from llmsmc.core.counted import counted
 from llmsmc.errors import InputError
 from llmsmc.models.rewards.conventions.convention import Layout
 from llmsmc.storage.strict_files import unwritable
@@ -231,7 +232,7 @@ def _mean_label(batches: Sequence[_Batch], split: str) -> float:
     labels = labels[~labels.isnan()]
     share = float(labels.mean()) if len(labels) else 0.0
     if not 0 < share < 1:
-        got = f"{len(labels)} labels" + (f", all of them {share:g}" if len(labels) else "")
+        got = counted(len(labels), "label") + (f", all of them {share:g}" if len(labels) else "")
         raise InputError(
             f"A reward is trained on right steps and wrong ones. Got {got} in the split {split!r}; "
             "accepted: labels of both kinds (more questions, or easier or harder ones)."

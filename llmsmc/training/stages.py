@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from llmsmc.core.checks import require_choice, require_count
+from llmsmc.core.counted import agreeing, counted
 from llmsmc.errors import InputError
 from llmsmc.evaluation.datasets import Dataset, Example
 from llmsmc.grading.forms import answer_forms
@@ -423,8 +424,10 @@ class _Stages:
             labels = [x for each in of for x in _labels(each) if x == x]
             right = sum(labels) / len(labels) if labels else 0.0
             found.append(
-                f"{split.capitalize()}: {len({each.sample['id'] for each in of})} questions, "
-                f"{len(of)} solutions, {len(labels)} labelled steps, {100 * right:.1f} % right"
+                f"{split.capitalize()}: "
+                f"{counted(len({each.sample['id'] for each in of}), 'question')}, "
+                f"{counted(len(of), 'solution')}, {counted(len(labels), 'labelled step')}, "
+                f"{100 * right:.1f} % right"
             )
         return found
 
@@ -482,7 +485,8 @@ def _require_both_outcomes(samples: Sequence[Values]) -> None:
     answered = sum(row["found"] is not None for row in solutions)
     raise InputError(
         "A reward is trained on right solutions and wrong ones. Got "
-        f"{len(solutions)} solutions, of which {right} are right and {answered} give an answer; "
+        f"{counted(len(solutions), 'solution')}, of which {right} {agreeing(right, 'is', 'are')} "
+        f"right and {answered} {agreeing(answered, 'gives', 'give')} an answer; "
         "accepted: "
         + (
             "harder questions."
@@ -498,7 +502,8 @@ def _require_labels(solutions: Sequence[Labelled]) -> None:
     for split in ("train", "validation"):
         labels = [x for each in solutions if each.split == split for x in _labels(each) if x == x]
         if not labels or min(labels) >= 0.5 or max(labels) < 0.5:
-            got = f"{len(labels)} labels" + (f", all of one kind ({labels[0]:g})" if labels else "")
+            kind = f", all of one kind ({labels[0]:g})" if labels else ""
+            got = counted(len(labels), "label") + kind
             raise InputError(
                 f"A reward is trained on right steps and wrong ones. Got {got} in the split "
                 f"{split!r}; accepted: labels of both kinds (more questions). Samples and labels "

@@ -216,7 +216,8 @@ def test_an_interrupt_leaves_what_can_be_taken_up(
         patch.setattr(evaluating, "runner", interrupted)
         result = command("eval", dataset, *options)
     assert result.exit_code == 130
-    assert result.stderr.startswith(f"llmsmc: error: interrupted after {num_before} results")
+    results = "1 result" if num_before == 1 else f"{num_before} results"
+    assert result.stderr.startswith(f"llmsmc: error: interrupted after {results};")
     assert len(lines(tmp_path)) == num_before
     assert command("eval", dataset, *options).exit_code == 0
     assert len(lines(tmp_path)) == 4

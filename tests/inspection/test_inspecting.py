@@ -59,7 +59,10 @@ def test_what_else_is_proposed() -> None:
     assert "--system" not in options and "in the question" in remarks
     options, remarks = proposed(rules, *silent, system="Be brief.")
     assert "--system" not in options and "though --system was given" in remarks
-    assert "were cut off at 100 tokens" in proposed(rules, solution(ended=False))[1]
+    assert (
+        "1 of 1 solution was cut off at 100 tokens; what is said of it ends there"
+        in proposed(rules, solution(ended=False))[1]
+    )
     assert "--thinking" in proposed(rules, solution("Hm.</think>1"))[0]
 
 

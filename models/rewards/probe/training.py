@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from llmsmc.core.counted import agreeing, counted
 from llmsmc.errors import InputError
 from llmsmc.models.caches.row_cache import CacheRows, padded_rows
 from llmsmc.models.policies.decoding.requests import ScoreRequest
@@ -280,9 +281,9 @@ def _require_both_classes(solutions: Sequence[LabelledSolution]) -> None:
         if split == TRAIN and not 0 < sum(labels) < len(labels):
             which = "right" if sum(labels) else "wrong"
             raise InputError(
-                f"A reward learns to tell right steps from wrong ones. Got {len(labels)} steps "
-                f"that are all {which}; accepted: labels of both kinds, as from easier or harder "
-                "questions."
+                "A reward learns to tell right steps from wrong ones. Got "
+                f"{counted(len(labels), 'step')} that {agreeing(len(labels), 'is', 'are all')} "
+                f"{which}; accepted: labels of both kinds, as from easier or harder questions."
             )
 
 
