@@ -15,6 +15,7 @@ from llmsmc.cli import console
 from llmsmc.cli.console import foreign
 from llmsmc.cli.display import NOTHING, heading
 from llmsmc.core.counted import counted
+from llmsmc.errors import InputError
 from llmsmc.evaluation.datasets import load
 from llmsmc.inspection.inspecting import inspect_policy
 from llmsmc.inspection.proposing import default_rules
@@ -49,11 +50,21 @@ class Drawing:
     step: str | None
 
 
-def questions(name: str | None, limit: int) -> list[Question] | None:
-    """Return the questions in a file, or in a data set; None for those of the inspection."""
-    if name is None:
+def questions(dataset: str | None, range: str | None, limit: int) -> list[Question] | None:
+    """Return questions of a data set; None for those of the inspection.
+
+    Raises:
+        InputError: there is no such data set, or a range of none.
+    """
+    if dataset is None:
+        if range is not None:
+            raise InputError(
+                f"A range is one of a data set. Got --range {range}; accepted: --range beside "
+                "--dataset DATASET."
+            )
         return None
-    return [Question(each.question, each.answer) for each in load(name, limit).examples]
+    asked = load(dataset).part(range, limit).examples
+    return [Question(each.question, each.answer) for each in asked]
 
 
 def inspect(

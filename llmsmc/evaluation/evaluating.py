@@ -63,7 +63,7 @@ def evaluate(
     particles: int | None = None,
     *,
     limit: int | None = None,
-    questions: str | None = None,
+    range: str | None = None,
     out: str | Path | None = None,
     within: str | Path | None = None,
     in_flight: int = DEFAULT_IN_FLIGHT,
@@ -88,7 +88,7 @@ def evaluate(
         seed: from which, and from its id, the seed of each question is derived.
         particles: number of particles, for an algorithm given by name.
         limit: only so many questions, the first ones.
-        questions: only the questions at these places, counted from 1: "501:", ":500" or "501:600",
+        range: only the questions at these places, counted from 1: "501:", ":500" or "501:600",
             both included. Where there is a limit, too, the first ones of these.
         out: the folder of the results; an evaluation that lies there is taken up again. Without
             one, nothing is kept.
@@ -111,7 +111,7 @@ def evaluate(
     values, method = chosen(
         algorithm, particles, settings, has_answers=True, tokens_meanwhile=tokens_meanwhile
     )
-    asked = _dataset(dataset).part(questions, limit)
+    asked = _dataset(dataset).part(range, limit)
     job = Job(asked, method, values, seed, in_flight, tokens_meanwhile, retry_errors, solutions)
     folders = (None if folder is None else Path(folder) for folder in (out, within))
     with opened(job, *folders) as under_way:
