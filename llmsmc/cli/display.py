@@ -22,6 +22,7 @@ from llmsmc.models.reasoning.no_answer import CAUSES, advice
 from llmsmc.results import summary
 from llmsmc.results.posterior import Posterior
 from llmsmc.results.summary import AnswerEstimate
+from llmsmc.solving.machine import Machine, machine_line
 
 NOTHING: Final = "-"
 MAX_ANSWERS: Final = 8
@@ -39,7 +40,7 @@ def report(
     reference: str | None = None,
     verdicts: Sequence[Verdict] = (),
     causes: Mapping[str, int] = MappingProxyType({}),
-    machine: Mapping[str, Any] | None = None,
+    machine: Machine | None = None,
     remarks: Sequence[str] = (),
 ) -> RenderableType:
     """Return the report of a finished run.
@@ -68,8 +69,9 @@ def report(
     ]
     if reference is not None:
         parts += [heading("Truth"), _truth(estimates, reference, verdicts)]
-    costs = cost_table(posterior, loading_seconds, reward, machine or {})
-    parts += [heading("Evidence and cost"), costs]
+    parts += [heading("Evidence and cost"), cost_table(posterior, loading_seconds, reward)]
+    if machine is not None:
+        parts.append(foreign(machine_line(machine), "dim"))
     warnings = [*remarks, *summary.warnings(posterior), *_missing_answers(causes, count)]
     if warnings:
         parts += [heading("Warnings"), *(_warning(text) for text in warnings)]
@@ -129,9 +131,8 @@ def cost_table(
     posterior: Posterior,
     loading_seconds: float,
     reward: str | None = None,
-    machine: Mapping[str, Any] | None = None,
 ) -> Table:
-    """Return the evidence and the cost of the run, its reward, and how the policy is computed."""
+    """Return the evidence and the cost of the run, and its reward."""
     cost = summary.cost_record(posterior)
     seconds = cost["seconds"]
 
@@ -154,7 +155,6 @@ def cost_table(
         ("tokens a second", f"{cost['tokens_per_second']:,.0f}"),
         ("peak memory, MB", f"{cost['peak_memory_bytes'] / 1e6:,.0f}"),
         ("seconds of loading before", f"{loading_seconds:.2f}"),
-        *((f"{name} of the policy", str(value)) for name, value in (machine or {}).items()),
     ]
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim")

@@ -19,6 +19,7 @@ from llmsmc.core.counted import counted
 from llmsmc.evaluation.evaluating import Job, UnderWay, opened
 from llmsmc.evaluation.folder import EvaluationFolder
 from llmsmc.models.reasoning.no_answer import advice
+from llmsmc.solving.machine import machine_line
 from llmsmc.solving.settings import Settings
 
 
@@ -113,6 +114,8 @@ def _print_report(figures: dict[str, Any], path: Path) -> None:
     for each in figures["not_compared"]:
         remark = f"{each['id']}: counted as wrong, could not be compared ({each['grading']})"
         screen.print(console.foreign(remark, "yellow"))
+    if figures["machine"] is not None:
+        screen.print(console.foreign(machine_line(figures["machine"]), "dim"))
     screen.print(console.foreign(f"Results: {path}", "dim"))
     again = "the same command with --retry-errors tries them again; without it, it does not"
     if num_errors == count:

@@ -23,6 +23,7 @@ from llmsmc.evaluation.runner import Result, block_size, evaluate_missing, runne
 from llmsmc.evaluation.solutions import FILE, Keeper, Solutions, read_solutions
 from llmsmc.inference import Algorithm
 from llmsmc.solving.loading import loaded
+from llmsmc.solving.machine import Machine, machine_of
 from llmsmc.solving.settings import Settings
 from llmsmc.solving.solver import chosen
 from llmsmc.storage.folder_lock import lock_folder
@@ -36,7 +37,8 @@ class Evaluation:
         results: one for each question, as in a line of `results.jsonl`, in the order of the
             questions; results of other questions that the folder had already come last.
         figures: accuracy, standard error, tokens and more of all questions (`overall`) and of each
-            level, with the errors by kind, as in `summary.json`.
+            level, with the errors by kind and how the policy was computed (`machine`), as in
+            `summary.json`.
         config: everything that the results depend on, as in `manifest.json`.
         folder: where these files are; None if they have not been kept.
         solutions: what was kept of the texts, by the id of the question; see
@@ -173,6 +175,7 @@ class UnderWay:
         self._keeper = Keeper(job.solutions)
         self._names = {example.id for example in job.dataset.examples}
         self._again = folder.failed & self._names if job.retry_errors else set[str]()
+        self._machine: Machine | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -183,6 +186,9 @@ class UnderWay:
         """Load the models."""
         job = self.job
         models = loaded(job.settings, job.algorithm, answers_of(job.dataset.examples))
+        assert not isinstance(models.policy, str | Path), "it is loaded"
+        together = min(job.in_flight, len(job.dataset.examples))
+        self._machine = machine_of(models.policy, job.settings, job.algorithm, together)
         run = runner(models, job.algorithm, job.in_flight, job.tokens_meanwhile)
         self._run = self._keeper.recording(run)
 
@@ -198,7 +204,7 @@ class UnderWay:
 
     def concluded(self) -> Evaluation:
         """Write the figures, and return everything."""
-        figures = self.folder.write_summary()
+        figures = self.folder.write_summary(self._machine)
         folder = self.folder.path if self._is_kept else None
         places = {example.id: place for place, example in enumerate(self.job.dataset.examples)}
         results = sorted(
