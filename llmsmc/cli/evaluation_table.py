@@ -73,9 +73,9 @@ def errors_table(errors: list[dict[str, Any]]) -> Table:
         message = foreign(f"{said} ({kind['ids'][0]}{others})")
         table.add_row(foreign(f"  {kind['count']} x"), message)
     if len(errors) > _MAX_KINDS:
-        others = len(errors) - _MAX_KINDS
-        are = agreeing(others, "kind, which is", "kinds, which are")
-        table.add_row("", f"and {others} more {are} in summary.json")
+        more_kinds = len(errors) - _MAX_KINDS
+        are = agreeing(more_kinds, "kind, which is", "kinds, which are")
+        table.add_row("", f"and {more_kinds} more {are} in summary.json")
     return table
 
 
