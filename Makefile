@@ -6,7 +6,8 @@
 # make bench   beside other libraries: particles a second (bench-particles) and tokens a second
 #              (bench-engine, hours), into docs/speed_of_particles.md and docs/speed.md
 # make real    real models: fetched into LLMSMC_REAL_MODELS (by default ~/.cache/llmsmc/real-models),
-#              a question answered by one of them, and the tests that need them; half a gigabyte
+#              a question answered by one of them, and the tests that need them, with the time it
+#              took; half a gigabyte
 # make package the archives for the package index, into dist/: built, installed and tested
 # make docs    the site, into site/; any warning fails it
 
@@ -39,17 +40,17 @@ lint: $(INSTALLED)
 REAL_MODELS := $(or $(LLMSMC_REAL_MODELS),$(HOME)/.cache/llmsmc/real-models)
 
 real: $(INSTALLED)
+	$(eval STARTED := $(shell date +%s))
 	$(BIN)/python -m benchmarks.real_models --folder "$(REAL_MODELS)"
 	$(BIN)/llmsmc solve "Ann has 3 apples. She buys 4 more. How many apples does she have?" \
-	  --policy "$(REAL_MODELS)/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf" \
-	  --algorithm self-consistency --particles 4 --max-steps 8 --max-tokens-per-step 64 --seed 0 \
-	  --system "Please reason step by step, and put your final answer within \\boxed{}."
+	  --policy "$(REAL_MODELS)/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf" --system boxed \
+	  --algorithm self-consistency --particles 4 --max-steps 8 --max-tokens-per-step 64 --seed 0
 	$(BIN)/llmsmc solve "Ann has 3 apples. She buys 4 more. How many apples does she have?" \
-	  --policy "$(REAL_MODELS)/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf" \
+	  --policy "$(REAL_MODELS)/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf" --system boxed \
 	  --reward own-log-prob --reward arithmetic --algorithm bootstrap --particles 4 --max-steps 8 \
-	  --max-tokens-per-step 64 --seed 0 \
-	  --system "Please reason step by step, and put your final answer within \\boxed{}."
+	  --max-tokens-per-step 64 --seed 0
 	LLMSMC_REAL_MODELS="$(REAL_MODELS)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m real_model tests
+	@echo "make real took $$(($$(date +%s) - $(STARTED))) seconds, without the installation"
 
 package: $(INSTALLED)
 	.ci/package

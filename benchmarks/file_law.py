@@ -1,6 +1,6 @@
 r"""The law of a model that was read from a GGUF file, beside the law that llama.cpp draws from.
 
-    python -m benchmarks.file_law MODEL.gguf ... --questions gsm8k.jsonl --environments FOLDER
+    python -m benchmarks.file_law MODEL.gguf ... --dataset gsm8k.jsonl --environments FOLDER
 
 Behind the prompt of each question, and behind some tokens of its reference solution, the whole law
 of the next token is computed by both, from the same ids. Stated is, in nats a token,
@@ -178,7 +178,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("files", type=Path, nargs="+")
-    parser.add_argument("--questions", type=Path, required=True, help="JSON lines, as of GSM8K")
+    parser.add_argument("--dataset", type=Path, required=True, help="JSON lines, as of GSM8K")
     parser.add_argument("--count", type=int, default=30, help="how many questions")
     parser.add_argument("--python", type=Path, help="of an environment that has xllamacpp")
     parser.add_argument("--environments", type=Path, help="a folder in which to make one")
@@ -188,7 +188,7 @@ def main() -> None:
     if options.python is None and options.environments is None:
         parser.error("one of --python and --environments is needed")
     python = options.python or python_of("llama_cpp", options.environments)
-    lines = options.questions.read_text(encoding="utf-8").splitlines()[: options.count]
+    lines = options.dataset.read_text(encoding="utf-8").splitlines()[: options.count]
     questions = [json.loads(line) for line in lines]
     comparisons, remarks = list[Comparison](), list[str]()
     for file in options.files:

@@ -1,6 +1,10 @@
 """Real models: how their files are fetched, and what is read from them."""
 
 import hashlib
+import itertools
+import re
+import shutil
+import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +16,7 @@ import torch
 from benchmarks import real_models
 from benchmarks.real_models import FetchError, Source, fetch
 from llmsmc.models import LanguageModel
+from llmsmc.solving.prompts import PROMPTS
 from tests.real_models import QWEN, SMOLLM, real_model
 
 PARTS = [b"first part of it", b"and a second one"]
@@ -71,6 +76,46 @@ def test_another_file_than_expected(index: list[str], tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="SHA-256 is"):
         fetch(other, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_real_fetches_solves_tests_and_says_how_long_it_took(tmp_path: Path) -> None:
+    """The target, with programs in place of an installation that write down what they are asked."""
+    asked = tmp_path / "asked"
+    for name in ("python", "llmsmc"):
+        program = tmp_path / name
+        program.write_text(
+            f'#!/bin/sh\nfor word in {name} "$@"; do echo "$word"; done >> {asked}\n'
+        )
+        program.chmod(0o755)
+    made = subprocess.run(
+        [
+            "make",
+            "real",
+            f"BIN={tmp_path}",
+            f"INSTALLED={asked.parent}",
+            f"LLMSMC_REAL_MODELS={tmp_path}",
+        ],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = asked.read_text().splitlines()
+    starts = [n for n, word in enumerate(words) if word in ("python", "llmsmc")]
+    calls = [words[n:m] for n, m in itertools.pairwise([*starts, len(words)])]
+    assert [call[:3] for call in calls] == [
+        ["python", "-m", "benchmarks.real_models"],
+        *[["llmsmc", "solve", "Ann has 3 apples. She buys 4 more. How many apples does she have?"]]
+        * 2,
+        ["python", "-m", "pytest"],
+    ]
+    model = f"{tmp_path}/{QWEN}"
+    for _, _, _, *options in calls[1:3]:
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        assert given["--policy"] == model and given["--system"] in PROMPTS
+    last = made.stdout.splitlines()[-1]
+    assert re.fullmatch(r"make real took [0-9]+ seconds, without the installation", last)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 from llmsmc.core.capabilities import Fails, Finishes, RemembersPath, Rewinds
 from llmsmc.core.checks import require_choice, require_count
 from llmsmc.core.cost import CLOCK, Cost
+from llmsmc.core.counted import agreeing
 from llmsmc.core.history import Merged, StepRecord
 from llmsmc.core.particles import num_particles, take, where
 from llmsmc.core.randomness import RandomStreams
@@ -483,9 +484,11 @@ class RunRecorder:
         )
         posterior = later(partial(self._build, parts, spent or self.spent(), metadata))
         if last.max_weight == 0.0:
-            cause = f", {int(truncated.sum())} of them truncated" if truncated.any() else ""
+            total, num_cut = len(truncated), int(truncated.sum())
+            all_have = agreeing(total, "The only particle has", f"All {total} particles have")
+            cut = agreeing(total, "truncated", f"{num_cut} of them truncated")
             raise DegenerateWeightsError(
-                f"All {len(truncated)} particles have weight zero at step {last.step}{cause}.",
+                f"{all_have} weight zero at step {last.step}{f', {cut}' if num_cut else ''}.",
                 posterior,
             )
         return posterior

@@ -14,6 +14,7 @@ from llmsmc.ablations import drawing
 from llmsmc.ablations.comparing import ComparisonReport, Verdict
 from llmsmc.ablations.figures import MIN_IN_BIN
 from llmsmc.ablations.report import Report
+from llmsmc.core.counted import counted
 from llmsmc.errors import InputError
 from llmsmc.storage.characters import one_line, printable
 from llmsmc.storage.json_files import read_document, unwritable, write_json
@@ -194,7 +195,8 @@ def _conditions(report: Report) -> str:
     lines = [
         _block(report["command"]),
         f"The first {report['problems']} problems of {_code(report['dataset'])}, seeds {seeds}: "
-        f"{total['num_runs']:,} runs, {total['generated_tokens']:,} tokens generated, "
+        f"{counted(total['num_runs'], 'run')}, "
+        f"{counted(total['generated_tokens'], 'token')} generated, "
         f"{total['seconds'] / 60:,.0f} minutes of computing. Errors are standard errors over "
         "problems, the seeds of a problem averaged; differences are paired, on the same problems "
         "and seeds. Runs that failed count as wrong. Bars and curves of the figure: ± one standard "

@@ -21,6 +21,7 @@ from llmsmc.cli.ablation_table import cells_table, comparisons_table, plan_table
 from llmsmc.cli.errors import FAILURE, INTERRUPTED, print_error
 from llmsmc.cli.progress import progress_bar
 from llmsmc.cli.quiet import quiet_libraries
+from llmsmc.core.counted import counted
 from llmsmc.errors import InputError
 from llmsmc.evaluation.datasets import load
 from llmsmc.storage.json_files import check_writable, unwritable, write_json
@@ -130,12 +131,11 @@ def _complete(units: Sequence[Unit], *, store: Store, jobs: int, prepare: Any) -
     """Run units, and write each result as it comes, with a bar that shows how far it is."""
     if not units:
         return
-    done = TextColumn("{task.fields[count]} of {task.fields[of]} runs")
+    done = TextColumn("{task.fields[count]} of {task.fields[of]}")
     with progress_bar(done, "{task.fields[cell]}") as progress:
         total = sum(unit.weight * unit.left for unit in units)
-        task = progress.add_task(
-            "Running", total=total, count=0, of=sum(unit.left for unit in units), cell="starting"
-        )
+        of = counted(sum(unit.left for unit in units), "run")
+        task = progress.add_task("Running", total=total, count=0, of=of, cell="starting")
         for count, (unit, result) in enumerate(run_units(units, jobs, prepare), start=1):
             store.add(unit.cell, unit.seed, result)
             cell = console.foreign(unit.cell.series).plain

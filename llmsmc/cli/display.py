@@ -15,12 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from llmsmc.cli.console import foreign
+from llmsmc.core.counted import agreeing, counted
 from llmsmc.grading.grades import equivalent
 from llmsmc.models.minimath.checker import NOTHING_STATED, Verdict
 from llmsmc.models.reasoning.no_answer import CAUSES, advice
 from llmsmc.results import summary
 from llmsmc.results.posterior import Posterior
 from llmsmc.results.summary import AnswerEstimate
+from llmsmc.solving.machine import Machine, machine_line
 
 NOTHING: Final = "-"
 MAX_ANSWERS: Final = 8
@@ -38,7 +40,7 @@ def report(
     reference: str | None = None,
     verdicts: Sequence[Verdict] = (),
     causes: Mapping[str, int] = MappingProxyType({}),
-    machine: Mapping[str, Any] | None = None,
+    machine: Machine | None = None,
     remarks: Sequence[str] = (),
 ) -> RenderableType:
     """Return the report of a finished run.
@@ -58,7 +60,7 @@ def report(
     estimates = summary.answer_estimates(posterior)
     best = summary.best_solution(posterior)
     count = posterior.num_particles
-    particles = "1 particle" if count == 1 else f"{count} particles"
+    particles = counted(count, "particle")
     parts: list[RenderableType] = [
         heading("Answer", f"{algorithm} ({posterior.guarantee}), {particles}, seed {seed}"),
         answer_table(estimates),
@@ -67,8 +69,9 @@ def report(
     ]
     if reference is not None:
         parts += [heading("Truth"), _truth(estimates, reference, verdicts)]
-    costs = cost_table(posterior, loading_seconds, reward, machine or {})
-    parts += [heading("Evidence and cost"), costs]
+    parts += [heading("Evidence and cost"), cost_table(posterior, loading_seconds, reward)]
+    if machine is not None:
+        parts.append(foreign(machine_line(machine), "dim"))
     warnings = [*remarks, *summary.warnings(posterior), *_missing_answers(causes, count)]
     if warnings:
         parts += [heading("Warnings"), *(_warning(text) for text in warnings)]
@@ -80,7 +83,9 @@ def _missing_answers(causes: Mapping[str, int], count: int) -> list[str]:
     if not causes:
         return []
     said = ", ".join(f"{number} {CAUSES[cause]}" for cause, number in causes.items())
-    remark = f"{sum(causes.values())} of {count} particles have no answer: {said}."
+    missing = sum(causes.values())
+    have = agreeing(missing, "has", "have")
+    remark = f"{missing} of {counted(count, 'particle')} {have} no answer: {said}."
     return [each for each in (remark, advice(causes, count)) if each is not None]
 
 
@@ -126,9 +131,8 @@ def cost_table(
     posterior: Posterior,
     loading_seconds: float,
     reward: str | None = None,
-    machine: Mapping[str, Any] | None = None,
 ) -> Table:
-    """Return the evidence and the cost of the run, its reward, and how the policy is computed."""
+    """Return the evidence and the cost of the run, and its reward."""
     cost = summary.cost_record(posterior)
     seconds = cost["seconds"]
 
@@ -151,7 +155,6 @@ def cost_table(
         ("tokens a second", f"{cost['tokens_per_second']:,.0f}"),
         ("peak memory, MB", f"{cost['peak_memory_bytes'] / 1e6:,.0f}"),
         ("seconds of loading before", f"{loading_seconds:.2f}"),
-        *((f"{name} of the policy", str(value)) for name, value in (machine or {}).items()),
     ]
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim")
@@ -218,7 +221,7 @@ def _truth(
     text.append(f"; the posterior gives the true one {probability:.1%}.\n")
     wrong = [str(index + 1) for index, verdict in enumerate(verdicts) if not verdict.correct]
     if wrong:
-        noun = "step" if len(wrong) == 1 else "steps"
+        noun = agreeing(len(wrong), "step", "steps")
         text.append(f"Wrong in the best solution: {noun} {', '.join(wrong)}.")
     elif all(verdict.reason == NOTHING_STATED for verdict in verdicts):
         text.append("The best solution states nothing that can be checked.")

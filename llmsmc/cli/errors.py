@@ -25,6 +25,16 @@ FAILURE: Final = 1
 MISUSE: Final = 2
 INTERRUPTED: Final = 130
 
+RENAMED: Final = {
+    ("eval", "--dataset"): "DATASET, without a name",
+    ("eval", "--questions"): "--range FIRST:LAST",
+    ("inspect", "--questions"): "--dataset DATASET",
+    ("reward", "--questions"): "--dataset DATASET",
+    ("reward", "--first"): "--range FIRST:LAST",
+    ("reward", "--last"): "--range FIRST:LAST",
+}
+"""Name of a command and an option that it has not -> the option that is meant."""
+
 _UsageError: Final = typer.BadParameter.__mro__[1]  # not public under a name of its own
 
 
@@ -48,9 +58,16 @@ class LineErrors(typer.core.TyperGroup):
         except Exception as error:
             if not isinstance(error, _UsageError):
                 raise
-            print_error(error.format_message())  # type: ignore[attr-defined]
+            print_error(_renamed(error) or error.format_message())  # type: ignore[attr-defined]
             sys.exit(MISUSE)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _renamed(error: Any) -> str | None:
+    """Return the message for an option that has another name."""
+    given = getattr(error, "option_name", "")
+    meant = RENAMED.get((getattr(error.ctx, "info_name", ""), given))
+    return meant and f"There is no option of that name. Got {given}; accepted: {meant}."
 
 
 @contextlib.contextmanager

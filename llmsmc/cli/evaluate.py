@@ -9,7 +9,6 @@ from llmsmc.cli import console, options
 from llmsmc.cli.chosen_settings import chosen
 from llmsmc.cli.errors import reported
 from llmsmc.errors import InputError
-from llmsmc.registry import DATASETS
 
 
 @options.taking(
@@ -27,15 +26,7 @@ from llmsmc.registry import DATASETS
     options.option(
         None, "limit", "N", "Only the first N questions.", int, min=1, show_default="all"
     ),
-    options.option(
-        None,
-        "questions",
-        "FIRST:LAST",
-        "Only the questions at these places, counted from 1, both included: 501: or :500 or "
-        "501:600.",
-        str,
-        show_default="all",
-    ),
+    options.RANGE,
     options.option(
         None,
         "solutions",
@@ -66,8 +57,7 @@ def evaluate(
     dataset: Annotated[
         str | None,
         typer.Argument(
-            help=f"{DATASETS.listed}; or a .jsonl file of objects with a question (or problem) and "
-            "an answer.",
+            help=options.DATASET,
             show_default=False,
         ),
     ] = None,
@@ -75,7 +65,7 @@ def evaluate(
     dataset_file: Path | None,
     out: Path | None,
     limit: int | None,
-    questions: str | None,
+    range: str | None,
     retry_errors: bool,
     solutions: str,
     seed: int,
@@ -102,7 +92,7 @@ def evaluate(
                     "--dataset-file PATH."
                 )
             loaded = load(dataset) if dataset is not None else load_file(str(dataset_file))
-            asked = loaded.part(questions, limit)
+            asked = loaded.part(range, limit)
         job = Job(
             asked, algorithm, settings, seed, in_flight, tokens_meanwhile, retry_errors, solutions
         )

@@ -15,9 +15,11 @@ from llmsmc.cli.evaluation_table import (
     no_answer_table,
 )
 from llmsmc.cli.progress import progress_bar
+from llmsmc.core.counted import counted
 from llmsmc.evaluation.evaluating import Job, UnderWay, opened
 from llmsmc.evaluation.folder import EvaluationFolder
 from llmsmc.models.reasoning.no_answer import advice
+from llmsmc.solving.machine import machine_line
 from llmsmc.solving.settings import Settings
 
 
@@ -35,8 +37,8 @@ def evaluate(job: Job, out: Path | None = None) -> None:
                     under_way.load()
                 _run_missing(under_way)
         except KeyboardInterrupt:
-            count = len(under_way.folder.results)
-            print_error(f"interrupted after {count} results; the same command goes on from there")
+            results = counted(len(under_way.folder.results), "result")
+            print_error(f"interrupted after {results}; the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
         evaluation = under_way.concluded()
         path, num_asked = under_way.folder.path, len(job.dataset.examples)
@@ -45,7 +47,8 @@ def evaluate(job: Job, out: Path | None = None) -> None:
     _print_report(evaluation.figures, path)
     num_others = len(evaluation.results) - num_asked
     if num_others > 0:
-        remark = f"The figures include {num_others} questions that the folder had already."
+        others = counted(num_others, "question")
+        remark = f"The figures include {others} that the folder had already."
         console.results().print(console.foreign(remark, "dim"))
 
 
@@ -98,19 +101,21 @@ def _print_report(figures: dict[str, Any], path: Path) -> None:
         if mending is not None:
             screen.print(console.foreign(mending, "yellow"))
     if num_errors:
-        counted = ", counted as wrong" if num_errors < count else ""
-        heading = f"{num_errors} of {count} questions failed{counted}:"
+        as_wrong = ", counted as wrong" if num_errors < count else ""
+        heading = f"{num_errors} of {counted(count, 'question')} failed{as_wrong}:"
         screen.print(console.foreign(heading, "yellow"))
         screen.print(errors_table(figures["errors"]))
     if figures["failures"]:
         num_failed = sum(kind["count"] for kind in figures["failures"])
-        particles = "1 particle" if num_failed == 1 else f"{num_failed} particles"
+        particles = counted(num_failed, "particle")
         heading = f"{particles} failed at a server, with weight zero among the others:"
         screen.print(console.foreign(heading, "yellow"))
         screen.print(errors_table(figures["failures"]))
     for each in figures["not_compared"]:
         remark = f"{each['id']}: counted as wrong, could not be compared ({each['grading']})"
         screen.print(console.foreign(remark, "yellow"))
+    if figures["machine"] is not None:
+        screen.print(console.foreign(machine_line(figures["machine"]), "dim"))
     screen.print(console.foreign(f"Results: {path}", "dim"))
     again = "the same command with --retry-errors tries them again; without it, it does not"
     if num_errors == count:

@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 
 from llmsmc.cli.console import foreign
+from llmsmc.core.counted import agreeing
 from llmsmc.models.reasoning.no_answer import CAUSES
 
 _MAX_KINDS: Final = 10
@@ -72,7 +73,9 @@ def errors_table(errors: list[dict[str, Any]]) -> Table:
         message = foreign(f"{said} ({kind['ids'][0]}{others})")
         table.add_row(foreign(f"  {kind['count']} x"), message)
     if len(errors) > _MAX_KINDS:
-        table.add_row("", f"and {len(errors) - _MAX_KINDS} more kinds, which are in summary.json")
+        more_kinds = len(errors) - _MAX_KINDS
+        are = agreeing(more_kinds, "kind, which is", "kinds, which are")
+        table.add_row("", f"and {more_kinds} more {are} in summary.json")
     return table
 
 

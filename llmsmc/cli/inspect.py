@@ -23,16 +23,10 @@ _OF_REASONING: Final = ("temperature", "max_tokens_per_step", "system")
 
 @options.taking(
     options.option(
-        None,
-        "questions",
-        "FILE",
-        "The questions: a .jsonl file, or the name of a data set as for `llmsmc eval`.",
-        str,
-        show_default="a few of its own",
+        None, "dataset", "DATASET", options.DATASET, str, show_default="a few of its own"
     ),
-    options.option(
-        None, "limit", "N", "Only the first N questions of the file.", int, LIMIT, min=1
-    ),
+    options.RANGE,
+    options.option(None, "limit", "N", "Only the first N questions of these.", int, LIMIT, min=1),
     options.option(None, "samples", "N", "Solutions of each question.", int, SAMPLES, min=1),
     options.option(
         None,
@@ -70,7 +64,8 @@ def inspect(
         ),
     ] = defaults.DEFAULT_POLICY,
     *,
-    questions: str | None,
+    dataset: str | None,
+    range: str | None,
     limit: int,
     samples: int,
     max_tokens: int,
@@ -88,7 +83,7 @@ def inspect(
             from llmsmc.cli.quiet import quiet_libraries
 
         quiet_libraries(debug)
-        asked = inspect_run.questions(questions, limit)
+        asked = inspect_run.questions(dataset, range, limit)
         inspect_run.inspect(
             settings,
             asked,

@@ -14,6 +14,8 @@ from rich.text import Text
 from llmsmc.cli import console
 from llmsmc.cli.console import foreign
 from llmsmc.cli.display import NOTHING, heading
+from llmsmc.core.counted import counted
+from llmsmc.errors import InputError
 from llmsmc.evaluation.datasets import load
 from llmsmc.inspection.inspecting import inspect_policy
 from llmsmc.inspection.proposing import default_rules
@@ -48,11 +50,21 @@ class Drawing:
     step: str | None
 
 
-def questions(name: str | None, limit: int) -> list[Question] | None:
-    """Return the questions in a file, or in a data set; None for those of the inspection."""
-    if name is None:
+def questions(dataset: str | None, range: str | None, limit: int) -> list[Question] | None:
+    """Return questions of a data set; None for those of the inspection.
+
+    Raises:
+        InputError: there is no such data set, or a range of none.
+    """
+    if dataset is None:
+        if range is not None:
+            raise InputError(
+                f"A range is one of a data set. Got --range {range}; accepted: --range beside "
+                "--dataset DATASET."
+            )
         return None
-    return [Question(each.question, each.answer) for each in load(name, limit).examples]
+    asked = load(dataset).part(range, limit).examples
+    return [Question(each.question, each.answer) for each in asked]
 
 
 def inspect(
@@ -106,9 +118,12 @@ def shown(report: Inspection, settings: Settings) -> RenderableType:
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
     for name, value in (
-        ("context", f"{report.context_length:,} tokens"),
+        ("context", counted(report.context_length, "token")),
         ("ids that end a turn", ends),
-        ("prompt of question 1", f"{report.prompt_tokens} tokens, as the template writes it:"),
+        (
+            "prompt of question 1",
+            f"{counted(report.prompt_tokens, 'token')}, as the template writes it:",
+        ),
     ):
         facts.add_row(name, foreign(value))
     parts: list[RenderableType] = [
@@ -116,9 +131,9 @@ def shown(report: Inspection, settings: Settings) -> RenderableType:
         facts,
         Text(escaped(_shortened(report.prompt)), style="dim"),
         heading(
-            f"{len(report.solutions)} solutions",
-            f"of {len(report.questions)} questions, at temperature {report.temperature:g}, "
-            f"cut off at {report.max_tokens} tokens",
+            counted(len(report.solutions), "solution"),
+            f"of {counted(len(report.questions), 'question')}, at temperature "
+            f"{report.temperature:g}, cut off at {counted(report.max_tokens, 'token')}",
         ),
         _solutions(report),
         heading("Steps", "of the same solutions under each rule"),
@@ -130,7 +145,8 @@ def shown(report: Inspection, settings: Settings) -> RenderableType:
     ]
     if report.remarks:
         parts += [heading("Remarks"), *(foreign(f"* {each}", "yellow") for each in report.remarks)]
-    parts.append(foreign(f"\n{report.generated_tokens:,} tokens in {report.seconds:.1f} s", "dim"))
+    tokens = counted(report.generated_tokens, "token")
+    parts.append(foreign(f"\n{tokens} in {report.seconds:.1f} s", "dim"))
     return Group(*parts)
 
 

@@ -17,7 +17,7 @@ import typer
 from llmsmc import defaults
 from llmsmc.grading.forms import NAMES
 from llmsmc.models.pretrained.names import DTYPES, QUANTIZATIONS
-from llmsmc.registry import AGGREGATIONS, ALGORITHMS, CONVENTIONS, FORM, RESAMPLERS
+from llmsmc.registry import AGGREGATIONS, ALGORITHMS, CONVENTIONS, DATASETS, FORM, RESAMPLERS
 from llmsmc.solving.prompts import PROMPTS
 from llmsmc.solving.reward_notation import REWARD_FORMS
 from llmsmc.solving.settings import Settings
@@ -129,6 +129,17 @@ DEVICE: Final = models(
     "DEVICE",
     "Where the models run: cpu, cuda, cuda:1, ...",
     show_default="cuda if there is one, else cpu",
+)
+DATASET: Final = (
+    f"{DATASETS.listed}; or a .jsonl file of objects with a question (or problem) and an answer."
+)
+RANGE: Final = option(
+    None,
+    "range",
+    "FIRST:LAST",
+    "Only the questions at these places, counted from 1, both included: 501: or :500 or 501:600.",
+    str,
+    show_default="all",
 )
 DEBUG: Final = option(
     None, "debug", None, "Show where an error comes from, and all warnings.", bool, False

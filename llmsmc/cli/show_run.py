@@ -10,6 +10,7 @@ from rich.table import Table
 from llmsmc.cli import console
 from llmsmc.cli.console import foreign
 from llmsmc.cli.display import solution_table
+from llmsmc.core.counted import counted
 from llmsmc.errors import InputError
 from llmsmc.evaluation.result_lines import parse_results
 from llmsmc.evaluation.runner import Result
@@ -41,7 +42,7 @@ def show_questions(folder: Path, only: str) -> None:
         )
     screen = console.results()
     screen.print(table)
-    screen.print(foreign(f"{len(chosen)} questions; cost in tokens", "dim"))
+    screen.print(foreign(f"{counted(len(chosen), 'question')}; cost in tokens", "dim"))
 
 
 def show_solutions(folder: Path, name: str, *, all_solutions: bool) -> None:
@@ -123,5 +124,6 @@ def _facts(solution: Solution) -> str:
     answer = f"answer {solution['answer']}" if solution["answer"] is not None else "no answer"
     ended = CAUSES.get(cause, cause) if cause else f"ended by {solution['finish_reason']}"
     return (
-        f"{answer}, probability {solution['weight']:.1%}, {solution['num_tokens']} tokens, {ended}"
+        f"{answer}, probability {solution['weight']:.1%}, "
+        f"{counted(solution['num_tokens'], 'token')}, {ended}"
     )

@@ -22,7 +22,7 @@ from llmsmc.models.reasoning.no_answer import why_no_answer
 from llmsmc.results import summary
 from llmsmc.results.posterior import Posterior
 from llmsmc.solving.algorithms import describe_algorithm
-from llmsmc.solving.machine import machine_of, remarks_on
+from llmsmc.solving.machine import Machine, machine_of, remarks_on
 from llmsmc.solving.settings import Settings
 from llmsmc.solving.solver import reasoning
 from llmsmc.storage.json_files import write_json
@@ -39,7 +39,7 @@ class Run:
         seed: the seed.
         problem: the problem behind the question, if it is known.
         loading_seconds: the time that it took to load the models.
-        machine: how the policy is computed.
+        machine: how the policy is computed, if it is in this process.
         remarks: what there is to know of how the models are used.
         posterior: the last posterior so far.
         costs: the cost of the run up to each step.
@@ -52,7 +52,7 @@ class Run:
     seed: int
     problem: Problem | None = None
     loading_seconds: float = 0.0
-    machine: dict[str, Any] = field(default_factory=dict)
+    machine: Machine | None = None
     remarks: list[str] = field(default_factory=list)
     posterior: Posterior | None = None
     costs: list[Cost] = field(default_factory=list)
@@ -93,7 +93,7 @@ def solve(run: Run, out: Path | None = None) -> None:
     started = time.perf_counter()
     with console.waiting(f"Loading {run.settings.policy}"):
         model = run.model = reasoning(run.question, run.settings, run.algorithm)
-    run.machine = machine_of(model.policy)
+    run.machine = machine_of(model.policy, run.settings, run.algorithm)
     run.remarks = remarks_on(model.policy, run.settings)
     run.loading_seconds = time.perf_counter() - started
     try:

@@ -7,7 +7,7 @@ import typer
 
 from llmsmc.cli import console, options
 from llmsmc.cli.errors import INTERRUPTED, print_error, reported
-from llmsmc.registry import DATASETS, FORM
+from llmsmc.registry import FORM
 
 _OF_POLICY = {
     "policy",
@@ -31,14 +31,7 @@ _OF_POLICY = {
 
 
 @options.taking(
-    options.option(
-        None,
-        "questions",
-        "DATASET",
-        f"{DATASETS.listed}; or a .jsonl file of objects with a question (or problem) and an "
-        "answer.",
-        str,
-    ),
+    options.option(None, "dataset", "DATASET", options.DATASET, str),
     options.option(
         None,
         "out",
@@ -47,10 +40,7 @@ _OF_POLICY = {
         "again.",
         Path,
     ),
-    options.option(None, "first", "N", "The number of the first question.", int, 1, min=1),
-    options.option(
-        None, "last", "N", "The number of the last question.", int, min=1, show_default="the last"
-    ),
+    options.RANGE,
     options.option(
         None,
         "until",
@@ -193,10 +183,9 @@ _OF_POLICY = {
 )
 def train_reward(
     *,
-    questions: str | None,
+    dataset: str | None,
     out: Path | None,
-    first: int,
-    last: int | None,
+    range: str | None,
     until: str,
     reuse: Path | None,
     samples: int,
@@ -231,11 +220,11 @@ def train_reward(
             from llmsmc.training.stages import RewardTraining
 
             quiet_libraries(debug)
-            if questions is None or out is None:
-                missing = "--questions" if questions is None else "--out"
+            if dataset is None or out is None:
+                missing = "--dataset" if dataset is None else "--out"
                 raise InputError(
                     f"A reward model is trained on questions, in a folder. Got no {missing}; "
-                    "accepted: --questions DATASET --out DIR."
+                    "accepted: --dataset DATASET --out DIR."
                 )
             fitting: dict[str, Any] = {
                 "epochs": epochs,
@@ -245,13 +234,12 @@ def train_reward(
             settings = Settings(**given | {"step": parse_step(given["step"])})
             training = RewardTraining(
                 settings,
-                load(questions),
+                load(dataset),
                 num_samples=samples,
                 max_tokens=max_tokens,
                 in_flight=in_flight,
                 seed=seed,
-                first=first,
-                last=last,
+                range=range,
                 labels=labels,
                 checker=checker,
                 num_continuations=continuations,

@@ -7,6 +7,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from llmsmc.cli import console
+from llmsmc.core.counted import counted
 from llmsmc.training import stages
 from llmsmc.training.report import Report
 from llmsmc.training.stages import RewardTraining
@@ -61,9 +62,8 @@ def train(
 def figures_table(report: Report) -> Table:
     """Return the figures of the rewards, a row each."""
     first = next(iter(report["rewards"].values()))
-    table = Table(
-        title=f"{first['steps']} steps of {first['questions']} test questions", title_justify="left"
-    )
+    of = counted(first["questions"], "test question")
+    table = Table(title=f"{counted(first['steps'], 'step')} of {of}", title_justify="left")
     table.add_column("reward")
     for name in ("AUROC to error", "all steps", "answer", "log-loss"):
         table.add_column(name, justify="right")

@@ -55,34 +55,40 @@ class Dataset:
     fingerprint: str
     examples: tuple[Example, ...]
 
-    def part(self, questions: str | None = None, limit: int | None = None) -> "Dataset":
+    def part(self, range: str | None = None, limit: int | None = None) -> "Dataset":
         """Return some of the examples, as the set that they belong to.
 
         Args:
-            questions: which of them, by their places counted from 1: `FIRST:LAST`, both included,
-                where either may be missing, or a single place.
+            range: which of them, see `places`.
             limit: only so many of these, the first ones.
 
         Raises:
-            InputError: `questions` has another form, or the set has no example there.
+            InputError: the range has another form, or the set has no example there.
         """
-        first, last = _places(questions, len(self.examples))
+        first, last = self.places(range)
         return replace(self, examples=self.examples[first - 1 : last][:limit])
 
+    def places(self, range: str | None) -> tuple[int, int]:
+        """Return the first and the last place of a range, counted from 1.
 
-def _places(questions: str | None, count: int) -> tuple[int, int]:
-    """Return the first and the last place of a range such as "501:", counted from 1."""
-    if questions is None:
-        return 1, count
-    found = _RANGE.fullmatch(questions) if isinstance(questions, str) else None
-    first = int(found["first"] or 1) if found else 0
-    last = int(found["last"] or count) if found and found["colon"] else first
-    if not 1 <= first <= min(last, count):
-        raise InputError(
-            f"Questions are chosen by their places, counted from 1. Got {questions!r} of {count}; "
-            "accepted: FIRST:LAST, FIRST: or :LAST, both included, or a single place."
-        )
-    return first, last
+        Args:
+            range: `FIRST:LAST`, both included, where either may be missing; or a single place.
+
+        Raises:
+            InputError: the range has another form, or the set has no example there.
+        """
+        count = len(self.examples)
+        if range is None:
+            return 1, count
+        found = _RANGE.fullmatch(range) if isinstance(range, str) else None
+        first = int(found["first"] or 1) if found else 0
+        last = int(found["last"] or count) if found and found["colon"] else first
+        if not 1 <= first <= min(last, count):
+            raise InputError(
+                f"Questions are chosen by their places, counted from 1. Got range {range!r} of "
+                f"{count}; accepted: FIRST:LAST, FIRST: or :LAST, both included, or a single place."
+            )
+        return first, min(last, count)
 
 
 def answers_of(examples: Iterable[Example]) -> dict[str, str]:

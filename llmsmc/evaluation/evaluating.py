@@ -23,6 +23,7 @@ from llmsmc.evaluation.runner import Result, block_size, evaluate_missing, runne
 from llmsmc.evaluation.solutions import FILE, Keeper, Solutions, read_solutions
 from llmsmc.inference import Algorithm
 from llmsmc.solving.loading import loaded
+from llmsmc.solving.machine import Machine, machine_of
 from llmsmc.solving.settings import Settings
 from llmsmc.solving.solver import chosen
 from llmsmc.storage.folder_lock import lock_folder
@@ -36,7 +37,8 @@ class Evaluation:
         results: one for each question, as in a line of `results.jsonl`, in the order of the
             questions; results of other questions that the folder had already come last.
         figures: accuracy, standard error, tokens and more of all questions (`overall`) and of each
-            level, with the errors by kind, as in `summary.json`.
+            level, with the errors by kind and how the policy was computed (`machine`), as in
+            `summary.json`.
         config: everything that the results depend on, as in `manifest.json`.
         folder: where these files are; None if they have not been kept.
         solutions: what was kept of the texts, by the id of the question; see
@@ -63,7 +65,7 @@ def evaluate(
     particles: int | None = None,
     *,
     limit: int | None = None,
-    questions: str | None = None,
+    range: str | None = None,
     out: str | Path | None = None,
     within: str | Path | None = None,
     in_flight: int = DEFAULT_IN_FLIGHT,
@@ -88,7 +90,7 @@ def evaluate(
         seed: from which, and from its id, the seed of each question is derived.
         particles: number of particles, for an algorithm given by name.
         limit: only so many questions, the first ones.
-        questions: only the questions at these places, counted from 1: "501:", ":500" or "501:600",
+        range: only the questions at these places, counted from 1: "501:", ":500" or "501:600",
             both included. Where there is a limit, too, the first ones of these.
         out: the folder of the results; an evaluation that lies there is taken up again. Without
             one, nothing is kept.
@@ -111,7 +113,7 @@ def evaluate(
     values, method = chosen(
         algorithm, particles, settings, has_answers=True, tokens_meanwhile=tokens_meanwhile
     )
-    asked = _dataset(dataset).part(questions, limit)
+    asked = _dataset(dataset).part(range, limit)
     job = Job(asked, method, values, seed, in_flight, tokens_meanwhile, retry_errors, solutions)
     folders = (None if folder is None else Path(folder) for folder in (out, within))
     with opened(job, *folders) as under_way:
@@ -173,6 +175,7 @@ class UnderWay:
         self._keeper = Keeper(job.solutions)
         self._names = {example.id for example in job.dataset.examples}
         self._again = folder.failed & self._names if job.retry_errors else set[str]()
+        self._machine: Machine | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -183,6 +186,9 @@ class UnderWay:
         """Load the models."""
         job = self.job
         models = loaded(job.settings, job.algorithm, answers_of(job.dataset.examples))
+        assert not isinstance(models.policy, str | Path), "it is loaded"
+        together = min(job.in_flight, len(job.dataset.examples))
+        self._machine = machine_of(models.policy, job.settings, job.algorithm, together)
         run = runner(models, job.algorithm, job.in_flight, job.tokens_meanwhile)
         self._run = self._keeper.recording(run)
 
@@ -198,7 +204,7 @@ class UnderWay:
 
     def concluded(self) -> Evaluation:
         """Write the figures, and return everything."""
-        figures = self.folder.write_summary()
+        figures = self.folder.write_summary(self._machine)
         folder = self.folder.path if self._is_kept else None
         places = {example.id: place for place, example in enumerate(self.job.dataset.examples)}
         results = sorted(

@@ -18,8 +18,10 @@ from llmsmc.evaluation.configuration import Configuration
 from llmsmc.evaluation.result_lines import is_result, parse_results, read_manifest
 from llmsmc.evaluation.runner import Result, summarize
 from llmsmc.evaluation.solutions import Solutions, append_solutions, cut_unfinished
+from llmsmc.solving.machine import Machine
 from llmsmc.storage.json_files import dumps, unwritable, versions, write_json
-from llmsmc.storage.strict_files import FORMAT, read_bytes, write_bytes
+from llmsmc.storage.strict_files import FORMAT, loads, read_bytes, write_bytes
+from llmsmc.storage.typed import mismatch
 
 
 class EvaluationFolder:
@@ -88,11 +90,25 @@ class EvaluationFolder:
             raise unwritable(path, error) from error
         self.results.append(result)
 
-    def write_summary(self) -> dict[str, Any]:
-        """Write and return the figures of all results."""
-        figures = summarize(self.results)
-        write_json(self.path / "summary.json", figures)
+    def write_summary(self, machine: Machine | None = None) -> dict[str, Any]:
+        """Write and return the figures of all results.
+
+        Args:
+            machine: how the policy was computed; by default as an earlier summary says.
+        """
+        path = self.path / "summary.json"
+        figures = summarize(self.results) | {"machine": machine or _machine_in(path)}
+        write_json(path, figures)
         return figures
+
+
+def _machine_in(summary: Path) -> Machine | None:
+    """Return how a policy was computed, from a summary; None where none is that says so."""
+    try:
+        machine: Machine | None = loads(read_bytes(summary))["machine"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return machine if mismatch(machine, Machine) is None else None
 
 
 def claim(path: Path, config: Configuration) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from llmsmc import defaults
 from llmsmc.core.checks import require_count
+from llmsmc.core.counted import agreeing, counted
 from llmsmc.errors import InputError
 from llmsmc.grading.grades import equivalent
 from llmsmc.inference import SelfConsistency
@@ -21,6 +22,7 @@ from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.text.thinking import Thinking
 from llmsmc.models.text.vocabulary import SpelledVocabulary
+from llmsmc.solving.prompts import system_prompt
 from llmsmc.solving.step_notation import parse_step
 
 MAX_TOKENS: Final = 512
@@ -59,7 +61,8 @@ def inspect_policy(
         temperature: at which solutions are drawn; 0 takes the most probable token each time.
         max_tokens: number of tokens at which a solution is cut off.
         max_tokens_per_step: number of tokens at which a step is cut off, and the solution with it.
-        system: a system prompt; by default the one of the chat template.
+        system: a system prompt, or the name of one (`llmsmc.solving.prompts`); by default the one
+            of the chat template.
         thinking: the settings of a policy that thinks before it answers.
 
     Raises:
@@ -67,6 +70,7 @@ def inspect_policy(
     """
     begun = time.perf_counter()
     require_count("samples", samples)
+    system = system_prompt(system)
     compiled = {name: parse_step(name) for name in rules}
     asked = tuple(
         Question(each) if isinstance(each, str) else each
@@ -74,8 +78,9 @@ def inspect_policy(
     )
     if not asked or not compiled:
         raise InputError(
-            f"A policy is asked something, and cut by some rule. Got {len(asked)} questions and "
-            f"{len(compiled)} rules; accepted: one or more of each."
+            "A policy is asked something, and cut by some rule. Got "
+            f"{counted(len(asked), 'question')} and {counted(len(compiled), 'rule')}; accepted: "
+            "one or more of each."
         )
     tokens = policy.tokens
     if not isinstance(tokens, SpelledVocabulary):
@@ -165,7 +170,7 @@ def _of_tokens(policy: Policy, written: Sequence[Written]) -> tuple[str, ...]:
     drawn = [id for each in written for id in each.token_ids if id not in policy.eos_ids]
     counts = {token: drawn.count(id) for id, token in special.items() if id in drawn}
     return tuple(
-        f"{token} was drawn {count} times within solutions: it does not end a turn, and no text "
-        "shows it."
+        f"{token} was drawn {agreeing(count, 'once', f'{count} times')} within solutions: it does "
+        "not end a turn, and no text shows it."
         for token, count in counts.items()
     )

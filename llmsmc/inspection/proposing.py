@@ -3,10 +3,10 @@
 import re
 from collections.abc import Sequence
 from dataclasses import fields
-from importlib.util import find_spec
 from typing import Final
 
 from llmsmc import defaults
+from llmsmc.core.counted import agreeing, counted
 from llmsmc.inspection.report import Proposal, RuleReport, Solution
 from llmsmc.solving.settings import Settings
 
@@ -18,11 +18,6 @@ MIN_ENDED: Final = 0.95  # of the steps
 
 _FENCE: Final = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
 _SETTINGS: Final = {each.name for each in fields(Settings)}
-BOXED: Final = (
-    "boxed"
-    if find_spec("llmsmc.solving.prompts")
-    else r"Please reason step by step, and put your final answer within \boxed{}."
-)
 
 
 def proposals(
@@ -44,14 +39,14 @@ def proposals(
     found, remarks = list[Proposal](), list[str]()
     answered = sum(each.answer is not None for each in solutions)
     cut_off = sum(not each.is_ended for each in solutions)
-    of_all = f"of {len(solutions)} solutions"
+    of_all = f"of {counted(len(solutions), 'solution')}"
     unanswered = sum(each.answer is None and each.is_ended for each in solutions)
     if unanswered > len(solutions) / 2:
         reason = f"{unanswered} {of_all} came to an end without an answer in a box or behind ####"
         if not takes_system:
             remarks.append(f"{reason}; ask for a box in the question: there is no system prompt.")
         elif system is None:
-            found.append(Proposal("--system", BOXED, reason))
+            found.append(Proposal("--system", "boxed", reason))
         else:
             remarks.append(f"{reason}, though --system was given: say what the box is to hold.")
     chosen, why = _chosen(rules, solutions)
@@ -64,14 +59,15 @@ def proposals(
         found.append(_limit_of_solutions(solutions, max_tokens))
     if cut_off:
         remarks.append(
-            f"{cut_off} {of_all} were cut off at {max_tokens} tokens; what is said of these ends "
-            "there. Look again with a larger --max-tokens."
+            f"{_cut_off(cut_off, solutions, max_tokens)}; what is said of "
+            f"{agreeing(cut_off, 'it', 'these')} ends there. Look again with a larger --max-tokens."
         )
     if any("</think>" in each.text for each in solutions):
         reason = "solutions have the tag </think>: answers are looked for behind it"
         found.append(Proposal("--thinking", None, reason))
     if answered < len(solutions) and not unanswered and not cut_off:
-        remarks.append(f"{len(solutions) - answered} {of_all} have no answer.")
+        missing = len(solutions) - answered
+        remarks.append(f"{missing} {of_all} {agreeing(missing, 'has', 'have')} no answer.")
     return tuple(found), tuple(remarks)
 
 
@@ -112,18 +108,24 @@ def _limit_of_steps(rule: RuleReport) -> Proposal:
         value = str(defaults.DEFAULT_MAX_TOKENS_PER_STEP)
         return Proposal("--max-tokens-per-step", value, "no step has ended by itself")
     value = str(_rounded(2 * rule.longest))
-    reason = f"twice the longest step that ended by itself ({rule.longest} tokens)"
+    reason = f"twice the longest step that ended by itself ({counted(rule.longest, 'token')})"
     return Proposal("--max-tokens-per-step", value, reason)
 
 
 def _limit_of_solutions(solutions: Sequence[Solution], max_tokens: int) -> Proposal:
     cut_off = sum(not each.is_ended for each in solutions)
     if cut_off:
-        reason = f"{cut_off} of {len(solutions)} solutions were cut off at {max_tokens} tokens"
+        reason = _cut_off(cut_off, solutions, max_tokens)
         return Proposal("--max-tokens", str(2 * max_tokens), reason)
     longest = max(each.num_tokens for each in solutions)
-    reason = f"twice the longest solution ({longest} tokens)"
+    reason = f"twice the longest solution ({counted(longest, 'token')})"
     return Proposal("--max-tokens", str(_rounded(2 * longest)), reason)
+
+
+def _cut_off(count: int, solutions: Sequence[Solution], max_tokens: int) -> str:
+    were = agreeing(count, "was", "were")
+    limit = counted(max_tokens, "token")
+    return f"{count} of {counted(len(solutions), 'solution')} {were} cut off at {limit}"
 
 
 def _rounded(number: int) -> int:

@@ -14,6 +14,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from llmsmc.core.checks import require_count
+from llmsmc.core.counted import agreeing, counted
 from llmsmc.core.extras import optional
 from llmsmc.core.genealogy import lineages
 from llmsmc.results import summary
@@ -131,7 +132,7 @@ def plot_genealogy(
     axes.set_ylim(-0.04, 1.04)
     axes.set_yticks([])
     roots = int((shares[0] >= 0).sum())
-    descent = "one particle" if roots == 1 else f"{roots:,} particles"
+    descent = agreeing(roots, "one particle", f"{roots:,} particles")
     title = f"Genealogy from {descent} of step {steps[0]}"
     _finish(axes, posterior, title, f"particles, {count:,} a step")
     axes.set_xlim(right=float(ends.max()) + 0.2 * width)
@@ -289,9 +290,8 @@ def _legend(axes: Any) -> None:
 
 
 def _title(posterior: WeightedParticles, title: str) -> str:
-    count = posterior.num_particles
-    noun = "particle" if count == 1 else "particles"
-    return f"{title}\n{plain(posterior.algorithm, 60)}, {count:,} {noun}"
+    particles = counted(posterior.num_particles, "particle")
+    return f"{title}\n{plain(posterior.algorithm, 60)}, {particles}"
 
 
 def _clear_frame(axes: Any) -> None:

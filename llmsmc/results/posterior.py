@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmsmc.core.counted import counted
 from llmsmc.errors import InputError
 from llmsmc.results.estimates import WeightedParticles
 from llmsmc.storage import serialization
@@ -116,7 +117,7 @@ class Posterior(WeightedParticles):
     def __repr__(self) -> str:
         """Return a summary of one line."""
         return (
-            f"Posterior({self.algorithm}, {self.num_particles} particles, "
-            f"{len(self.history)} steps, log_evidence={self.log_evidence:.4f}, "
+            f"Posterior({self.algorithm}, {counted(self.num_particles, 'particle')}, "
+            f"{counted(len(self.history), 'step')}, log_evidence={self.log_evidence:.4f}, "
             f"effective_sample_size={self.effective_sample_size:.1f})"
         )

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from llmsmc.core.counted import agreeing, counted
 from llmsmc.core.genealogy import num_surviving
 from llmsmc.grading.grades import equivalent
 from llmsmc.results.estimates import NO_ANSWER, WeightedParticles, answer_labels
@@ -137,10 +138,10 @@ def _truncation(posterior: WeightedParticles) -> str | None:
     if not is_dead(posterior):
         probability = float(posterior.normalized_weights[posterior.truncated].sum())
         share = f", with {probability:.1%} of the probability"
-    were = "was cut off before it" if count == 1 else "were cut off before they"
+    were = agreeing(count, "was cut off before it", "were cut off before they")
     return (
-        f"{count} of {total} particles {were} had finished{share}: more steps "
-        "or more tokens a step would let them end."
+        f"{count} of {counted(total, 'particle')} {were} had finished{share}: more steps "
+        f"or more tokens a step would let {agreeing(count, 'it', 'them')} end."
     )
 
 
@@ -148,10 +149,12 @@ def _failures(posterior: WeightedParticles) -> str | None:
     count = posterior.cost.failed_particles
     if not count:
         return None
-    times = "once" if count == 1 else f"{count} times"
+    times = agreeing(count, "once", f"{count} times")
+    those = agreeing(count, "that particle has", "those particles have")
+    they = agreeing(count, "it", "they")
     return (
-        f"A server gave no usable answer {times}: those particles have weight zero, and the "
-        "rest stands for all, as if failing had nothing to do with what they would have said."
+        f"A server gave no usable answer {times}: {those} weight zero, and the rest stands for "
+        f"all, as if failing had nothing to do with what {they} would have said."
         + "".join(f"\n  {number} x {message}" for message, number in _commonest(posterior))
     )
 
@@ -171,9 +174,10 @@ def _collapse(posterior: WeightedParticles) -> str | None:
     if not steps:
         return None
     where = ", ".join(str(step + 1) for step in steps[:5]) + (", ..." if len(steps) > 5 else "")
+    noun = agreeing(len(steps), "step", "steps")
     return (
-        f"The effective sample size fell to about 1 at step {where}: the result rests on a single "
-        "particle there. More particles, or a less decisive reward, would help."
+        f"The effective sample size fell to about 1 at {noun} {where}: the result rests on a "
+        "single particle there. More particles, or a less decisive reward, would help."
     )
 
 

@@ -29,6 +29,7 @@ import torch
 from torch import Generator
 
 from llmsmc.core.checks import require_choice, require_count
+from llmsmc.core.counted import counted
 from llmsmc.errors import InputError, LlmsmcError
 from llmsmc.grading.grades import extract_answer, grade
 from llmsmc.models import LanguageModel
@@ -132,7 +133,7 @@ def verdicts(checker: Checker, question: str, steps: Sequence[str]) -> list[floa
     except Exception as error:  # of whatever the function does
         raise _no_verdicts(f"{type(error).__name__}: {error}") from error
     if len(found) != len(steps):
-        raise _no_verdicts(f"{len(found)} verdicts on {len(steps)} steps")
+        raise _no_verdicts(f"{counted(len(found), 'verdict')} on {counted(len(steps), 'step')}")
     labels, so_far = list[float | None](), 1.0
     for verdict in found:
         verdict = getattr(verdict, "correct", verdict)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llmsmc._version import __version__
+from llmsmc.core.counted import counted
 from llmsmc.storage.characters import printable
 from llmsmc.storage.json_files import unwritable, write_json
 from llmsmc.storage.strict_files import FORMAT, write_bytes
@@ -82,8 +83,9 @@ def report_text(report: Report) -> str:
     labels = report["config"].get("labels", {}).get("labels", "")
     parts = [
         "# Rewards of steps on questions held out",
-        f"{first['steps']} steps of {first['solutions']} solutions of {first['questions']} "
-        f"questions (split `{report['split']}`). Label: {LABELLERS.get(labels, labels)}; "
+        f"{counted(first['steps'], 'step')} of {counted(first['solutions'], 'solution')} of "
+        f"{counted(first['questions'], 'question')} (split `{report['split']}`). Label: "
+        f"{LABELLERS.get(labels, labels)}; "
         f"{_percent(first['right'])} of the labels are right. Intervals (95 %) are those of the "
         "bootstrap over questions. AUROC *until the error* is over the steps up to and with the "
         "first wrong one; *answer* is that of the score of the last step for the correctness of "
@@ -146,7 +148,7 @@ def card_text(report: Report, method: str, notes: Sequence[str]) -> str:
         f"Policy: `{printable(str(samples['policy']))}`, {samples['quantization']} quantization, "
         f"{samples['dtype']}",
         f"Questions: `{printable(str(samples['dataset']))}`, {samples['first']} to "
-        f"{samples['last']}, {samples['samples']} solutions each, at temperature "
+        f"{samples['last']}, {counted(samples['samples'], 'solution')} each, at temperature "
         f"{samples['temperature']}",
         f"Steps: `{samples['step']}`",
         f"Labels: {LABELLERS[labels['labels']]}",

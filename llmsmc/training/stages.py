@@ -11,6 +11,7 @@ from typing import Any, Final
 from safetensors import SafetensorError
 
 from llmsmc.core.checks import require_choice, require_count
+from llmsmc.core.counted import agreeing, counted
 from llmsmc.errors import InputError
 from llmsmc.evaluation.datasets import Dataset, Example
 from llmsmc.grading.forms import answer_forms
@@ -86,8 +87,7 @@ class RewardTraining:
         max_tokens: the number of tokens at which a solution is cut off.
         in_flight: how many questions are under way at a time.
         seed: of the solutions, the splits and the training.
-        first: the number of the first question, from 1.
-        last: the number of the last question; by default that of the data set.
+        range: only the questions at these places, as in `llmsmc.evaluate`.
         labels: the labeller, one of `llmsmc.training.labels.LABELLERS`.
         checker: the name of the checker of that labeller.
         num_continuations: how many continuations are drawn behind a step at most.
@@ -106,8 +106,7 @@ class RewardTraining:
     max_tokens: int | None = None
     in_flight: int | None = None
     seed: int = 0
-    first: int = 1
-    last: int | None = None
+    range: str | None = None
     labels: str = "outcome"
     checker: str | None = None
     num_continuations: int = 16
@@ -121,14 +120,7 @@ class RewardTraining:
     def __post_init__(self) -> None:
         """Check what can be checked before a model is loaded."""
         require_count("samples", self.num_samples)
-        require_count("first", self.first)
-        if self.last is not None:
-            require_count("last", self.last, minimum=self.first)
-        if not self.questions:
-            raise InputError(
-                f"There are no such questions. Got first={self.first} and last={self.last} of "
-                f"{len(self.dataset.examples)}; accepted: numbers from 1 on."
-            )
+        _ = self.questions
         require_choice("method", self.method, METHODS)
         if (self.base is not None) != (self.method == "head"):
             raise InputError(
@@ -155,7 +147,7 @@ class RewardTraining:
     @property
     def questions(self) -> tuple[Example, ...]:
         """The questions that are used."""
-        return self.dataset.examples[self.first - 1 : self.last]
+        return self.dataset.part(self.range).examples
 
     def sampling(self, policy: Policy, features: FeatureFolder | None = None) -> Sampling:
         """Return how solutions are drawn from the policy, loaded, and what is recorded of it."""
@@ -175,6 +167,7 @@ class RewardTraining:
     def samples_config(self, policy: Policy, sampling: Sampling) -> Values:
         """Return everything that the solutions depend on."""
         settings = self.settings
+        first, last = self.dataset.places(self.range)
         return {
             "policy": policy.name,
             "policy_fingerprint": fingerprint_of(policy),
@@ -183,8 +176,8 @@ class RewardTraining:
             "adapter": None if settings.adapter is None else str(settings.adapter),
             "dataset": self.dataset.name,
             "dataset_fingerprint": self.dataset.fingerprint,
-            "first": self.first,
-            "last": self.first - 1 + len(self.questions),
+            "first": first,
+            "last": last,
             "samples": self.num_samples,
             "temperature": float(sampling.temperature),
             "system": sampling.system,
@@ -466,8 +459,10 @@ class _Stages:
             labels = [x for each in of for x in _labels(each) if x == x]
             right = sum(labels) / len(labels) if labels else 0.0
             found.append(
-                f"{split.capitalize()}: {len({each.sample['id'] for each in of})} questions, "
-                f"{len(of)} solutions, {len(labels)} labelled steps, {100 * right:.1f} % right"
+                f"{split.capitalize()}: "
+                f"{counted(len({each.sample['id'] for each in of}), 'question')}, "
+                f"{counted(len(of), 'solution')}, {counted(len(labels), 'labelled step')}, "
+                f"{100 * right:.1f} % right"
             )
         return found
 
@@ -527,7 +522,8 @@ def _require_both_outcomes(samples: Sequence[Values]) -> None:
     answered = sum(row["found"] is not None for row in solutions)
     raise InputError(
         "A reward is trained on right solutions and wrong ones. Got "
-        f"{len(solutions)} solutions, of which {right} are right and {answered} give an answer; "
+        f"{counted(len(solutions), 'solution')}, of which {right} {agreeing(right, 'is', 'are')} "
+        f"right and {answered} {agreeing(answered, 'gives', 'give')} an answer; "
         "accepted: "
         + (
             "harder questions."

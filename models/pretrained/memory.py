@@ -39,8 +39,9 @@ class MemoryNeed:
     def __str__(self) -> str:
         """Say it in words."""
         return (
-            f"{_shown(self.weights)} of weights, {_shown(self.peak)} while they are loaded, "
-            f"{_shown(1000 * self.cache_per_token)} of cache for 1,000 tokens of a particle"
+            f"{size_in_words(self.weights)} of weights, {size_in_words(self.peak)} while they are "
+            "loaded, "
+            f"{size_in_words(1000 * self.cache_per_token)} of cache for 1,000 tokens of a particle"
         )
 
 
@@ -81,8 +82,8 @@ def require_memory(source: str, need: MemoryNeed) -> None:
     if need.peak > available:
         raise InputError(
             f"{source} does not fit into memory. Got a model that takes {need}, and "
-            f"{_shown(available)} that are available; accepted: a model that fits, such as one "
-            "with fewer weights or in a coarser precision (dtype 'bfloat16')."
+            f"{size_in_words(available)} that are available; accepted: a model that fits, such as "
+            "one with fewer weights or in a coarser precision (dtype 'bfloat16')."
         )
 
 
@@ -129,5 +130,6 @@ def _entry(file: Path, name: str) -> int:
     return 0
 
 
-def _shown(num_bytes: float) -> str:
+def size_in_words(num_bytes: float) -> str:
+    """Return a size in memory, in the unit that suits it."""
     return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"

@@ -18,8 +18,12 @@ _INSTRUCTIONS: Final = ("amx_bf16", "avx512_bf16")
 
 def default_dtype(config: Any) -> str:
     """Return the name of the precision of the model of a configuration on this processor."""
-    large = num_weights(config) >= LARGE
-    return "bfloat16" if large and computes_in_bfloat16() else "float32"
+    return "bfloat16" if is_large(config) and computes_in_bfloat16() else "float32"
+
+
+def is_large(config: Any) -> bool:
+    """Return whether the processor decides on the precision of a model."""
+    return num_weights(config) >= LARGE
 
 
 def num_weights(config: Any) -> int:

@@ -39,7 +39,7 @@ CAUSES: Final[Mapping[str, str]] = {
     BOX_NOT_ASKED_FOR: "ended without a box, which the prompt does not ask for",
     "thinking": "ended while still thinking",
     "failed": "failed at a server",
-    "unfinished": "the run ended before",
+    "unfinished": "unfinished when the run ended",
 }
 """Cause -> what happened to a solution, in words."""
 

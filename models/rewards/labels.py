@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 
+from llmsmc.core.counted import counted
 from llmsmc.errors import InputError
 
 
@@ -20,7 +21,7 @@ def mean_label(labels: Iterable[float], split: str) -> float:
     share = sum(used) / len(used) if used else 0.0
     if 0 < share < 1:
         return share
-    got = f"{len(used)} labels"
+    got = counted(len(used), "label")
     if used:
         got += f", all of one kind (all {'right' if share else 'wrong'})"
     raise InputError(

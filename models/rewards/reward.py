@@ -18,6 +18,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from llmsmc.core.cost import Cost
+from llmsmc.core.counted import counted
 from llmsmc.errors import InputError, ServerError
 from llmsmc.models.caches.row_cache import CacheHandle
 
@@ -223,8 +224,9 @@ def scores_or_fault(
             return f"{reprlib.repr(value)} for step {number} of {len(steps)}, {shown(step)!r}"
         scores.append(score)
     if len(values) != len(steps):
-        counted = f"more than {len(steps)}" if len(values) > len(steps) else str(len(values))
-        return f"{counted} scores for {len(steps)} {'step' if len(steps) == 1 else 'steps'}"
+        more = "more than " if len(values) > len(steps) else ""
+        scored = counted(min(len(values), len(steps)), "score")
+        return f"{more}{scored} for {counted(len(steps), 'step')}"
     return scores
 
 
@@ -254,8 +256,8 @@ def scores_and_failures(
     """
     if len(said) != len(solutions):
         raise InputError(
-            f"A reward answers for each solution. Got {len(said)} answers of {name} for "
-            f"{len(solutions)} solutions; accepted: as many of both."
+            f"A reward answers for each solution. Got {counted(len(said), 'answer')} of {name} for "
+            f"{counted(len(solutions), 'solution')}; accepted: as many of both."
         )
     scores, failed = list[list[float]](), list[bool]()
     for solution, values in zip(solutions, said, strict=True):

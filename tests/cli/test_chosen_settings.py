@@ -33,7 +33,7 @@ def test_both_commands_have_the_same_options() -> None:
     of_solve, of_evaluate = (inspect.signature(command).parameters for command in COMMANDS)
     own = {"question", "sample_problem", "dataset", "dataset_file"}
     own |= {"out", "limit", "in_flight", "tokens_meanwhile", "selection", "retry_errors"}
-    own |= {"questions", "solutions"}
+    own |= {"range", "solutions"}
     assert set(of_solve) - own == set(of_evaluate) - own
     for name in set(of_solve) - own:
         assert of_solve[name] == of_evaluate[name]

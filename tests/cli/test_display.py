@@ -70,6 +70,20 @@ def test_a_single_particle_has_no_error_to_report() -> None:
     assert "1 particle," in table and "100.0%" in table and " 0.0%" not in table
 
 
+@pytest.mark.parametrize(
+    ("num_particles", "num_missing", "said"),
+    [
+        (1, 1, "1 of 1 particle has no answer: 1 ended without an answer."),
+        (4, 1, "1 of 4 particles has no answer: 1 ended without an answer."),
+        (4, 2, "2 of 4 particles have no answer: 2 ended without an answer."),
+    ],
+)
+def test_missing_answers_are_counted(num_particles: int, num_missing: int, said: str) -> None:
+    answers = [None] * num_missing + ["7"] * (num_particles - num_missing)
+    result = posterior(answering(*answers), [1] * num_particles)
+    assert said in reported(result, causes={"no_answer": num_missing})
+
+
 def test_the_truth() -> None:
     result = posterior(answering("7", "8"), [3, 1])
     verdicts = [Verdict(True, ""), Verdict(False, "3 + 4 is 7, not [b]8")]

@@ -48,6 +48,12 @@ QUESTION = "What is 3 + 4?"
         (["eval", "minimath-9"], "There is no such data set. Got 'minimath-9'"),
         (["eval", "minimath-dev", "--limit", "0"], "--limit"),
         (["eval", "minimath-dev", "--algorithm", "magic"], "Got 'magic'"),
+        (["eval", "minimath-dev", "--questions", "1:2"], "Got --questions; accepted: --range"),
+        (["eval", "--dataset", "minimath-dev"], "Got --dataset; accepted: DATASET"),
+        (["inspect", "--questions", "a.jsonl"], "Got --questions; accepted: --dataset"),
+        (["train", "reward", "--questions=a.jsonl"], "Got --questions; accepted: --dataset"),
+        (["train", "reward", "--first", "1"], "Got --first; accepted: --range"),
+        (["train", "reward", "--last", "1"], "Got --last; accepted: --range"),
         (["train", "maximath"], "minimath"),
     ],
 )

@@ -17,6 +17,7 @@ from llmsmc.evaluation.datasets import Example
 from llmsmc.evaluation.folder import EvaluationFolder
 from llmsmc.evaluation.runner import runner, summarize
 from llmsmc.evaluation.solutions import read_solutions
+from llmsmc.solving.machine import machine_line
 from llmsmc.storage.folder_lock import lock_folder
 from tests.cli.conftest import Command, error_line
 
@@ -52,7 +53,13 @@ def test_an_evaluation_in_two_parts(
     assert written[2]["error"].startswith("InputError: The question contains a control character")
     assert "accuracy" in second.stdout and "\x1b" not in second.output
     summary = json.loads((tmp_path / "run/summary.json").read_text())
-    assert summary == summarize(written)
+    machine = summary["machine"]
+    assert summary == summarize(written) | {"machine": machine} and machine["rows"] == 4
+    assert f"{machine_line(machine)}\n" in second.stdout
+    complete = command("eval", dataset, *options)  # loads nothing, and knows how it was computed
+    assert f"{machine_line(machine)}\n" in complete.stdout
+    (tmp_path / "run/summary.json").write_text('{"machine": {"precision": 3}}')
+    assert "Policy:" not in command("eval", dataset, *options).stdout
     assert summary["overall"]["num_errors"] == 1
     manifest = json.loads((tmp_path / "run/manifest.json").read_text())
     assert manifest["config"]["algorithm"] == {
@@ -216,7 +223,8 @@ def test_an_interrupt_leaves_what_can_be_taken_up(
         patch.setattr(evaluating, "runner", interrupted)
         result = command("eval", dataset, *options)
     assert result.exit_code == 130
-    assert result.stderr.startswith(f"llmsmc: error: interrupted after {num_before} results")
+    results = "1 result" if num_before == 1 else f"{num_before} results"
+    assert result.stderr.startswith(f"llmsmc: error: interrupted after {results};")
     assert len(lines(tmp_path)) == num_before
     assert command("eval", dataset, *options).exit_code == 0
     assert len(lines(tmp_path)) == 4

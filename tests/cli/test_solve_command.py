@@ -211,11 +211,18 @@ def test_a_gguf_file(
     assert result.exit_code == 0, result.output
     said = " ".join(result.stderr.split())
     assert "weights in float32 from Q8_0; 0.5 MB of weights" in said
-    assert "float32, read from Q8_0" in result.stdout
+    assert "Policy: float32 by default, read from Q8_0; " in result.stdout
+    assert result.stdout.count("thread") == 1 and ", 2 rows, 0.5 MB" in result.stdout
     assert "its text stands at the start" in " ".join(result.stdout.split())
     record = run_file(tmp_path)
-    assert record["machine"] == {"precision": "float32, read from Q8_0", "device": "cpu"} | {
-        "threads": record["machine"]["threads"]
+    machine = record["machine"]
+    assert machine == {
+        "precision": "float32, read from Q8_0",
+        "chosen": "by default",
+        "device": "cpu",
+        "threads": machine["threads"],
+        "rows": 2,
+        "weight_bytes": machine["weight_bytes"],
     }
     assert record["config"]["policy_weights"] == "Q8_0"
     assert "at the start of the question" in record["warnings"][0]

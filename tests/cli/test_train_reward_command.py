@@ -37,7 +37,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_options(command: Command, calls: list[Any]) -> None:
-    options = ["--questions", "minimath-dev", "--first", "3", "--last", "9", "--samples", "4"]
+    options = ["--dataset", "minimath-dev", "--range", "3:9", "--samples", "4"]
     options += ["--labels", "checker", "--checker", "minimath", "--method", "adapter"]
     options += ["--rank", "8", "--step", r"\n", "--system", "Think.", "--reward", "own-log-prob"]
     result = command("train", "reward", "--out", "runs", *options)
@@ -55,7 +55,7 @@ def test_options(command: Command, calls: list[Any]) -> None:
 
 def test_until_a_stage(command: Command, calls: list[Any]) -> None:
     result = command(
-        "train", "reward", "--out", "runs", "--questions", "minimath-dev", "--until", "samples"
+        "train", "reward", "--out", "runs", "--dataset", "minimath-dev", "--until", "samples"
     )
     assert result.exit_code == 0 and "samples" in result.stdout
 
@@ -63,14 +63,14 @@ def test_until_a_stage(command: Command, calls: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ([], "--questions"),
-        (["--questions", "minimath-dev"], "--out"),
-        (["--questions", "no.jsonl", "--out", "runs"], "no.jsonl"),
-        (["--questions", "minimath-dev", "--out", "runs", "--method", "x"], "'x'"),
-        (["--questions", "minimath-dev", "--out", "runs", "--labels", "x"], "'x'"),
-        (["--questions", "minimath-dev", "--out", "runs", "--first", "999"], "first=999"),
-        (["--questions", "minimath-dev", "--out", "runs", "--until", "dessert"], "dessert"),
-        (["--questions", "minimath-dev", "--out", "runs", "--report-only"], "--report-only"),
+        ([], "--dataset"),
+        (["--dataset", "minimath-dev"], "--out"),
+        (["--dataset", "no.jsonl", "--out", "runs"], "no.jsonl"),
+        (["--dataset", "minimath-dev", "--out", "runs", "--method", "x"], "'x'"),
+        (["--dataset", "minimath-dev", "--out", "runs", "--labels", "x"], "'x'"),
+        (["--dataset", "minimath-dev", "--out", "runs", "--range", "999:"], "'999:' of"),
+        (["--dataset", "minimath-dev", "--out", "runs", "--until", "dessert"], "dessert"),
+        (["--dataset", "minimath-dev", "--out", "runs", "--report-only"], "--report-only"),
     ],
 )
 def test_what_cannot_be_used(command: Command, options: list[str], told: str) -> None:
@@ -79,5 +79,5 @@ def test_what_cannot_be_used(command: Command, options: list[str], told: str) ->
 
 def test_questions_without_answers(command: Command, tmp_path: Path) -> None:
     (tmp_path / "asked.jsonl").write_text('{"question": "What is 1 + 1?"}\n')
-    found = error_line(command("train", "reward", "--questions", "asked.jsonl", "--out", "runs"))
+    found = error_line(command("train", "reward", "--dataset", "asked.jsonl", "--out", "runs"))
     assert "answer" in found and not (tmp_path / "runs").exists()

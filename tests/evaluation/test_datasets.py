@@ -137,7 +137,7 @@ def test_sample_problems() -> None:
 
 
 @pytest.mark.parametrize(
-    ("questions", "limit", "places"),
+    ("given", "limit", "places"),
     [
         (None, None, "12345"),
         (None, 2, "12"),
@@ -150,22 +150,20 @@ def test_sample_problems() -> None:
         ("4:99", None, "45"),
     ],
 )
-def test_a_part_of_a_set(
-    questions: str | None, limit: int | None, places: str, tmp_path: Path
-) -> None:
+def test_a_part_of_a_set(given: str | None, limit: int | None, places: str, tmp_path: Path) -> None:
     """Examples keep their names, and the part the name and the fingerprint of the set."""
     rows = [{"question": f"{n}?", "answer": n} for n in range(1, 6)]
     whole = load(written(tmp_path, *rows))
-    part = whole.part(questions, limit)
+    part = whole.part(given, limit)
     assert [each.id for each in part.examples] == [f"set/{place}" for place in places]
     assert (part.name, part.fingerprint) == (whole.name, whole.fingerprint)
 
 
-@pytest.mark.parametrize("questions", ["", "0", "0:", "6:", "4:3", "a:", "1:2:3", "-2:", "1.5", 3])
-def test_places_that_are_none(questions: Any, tmp_path: Path) -> None:
-    whole = load(written(tmp_path, *({"question": f"{n}?", "answer": n} for n in range(5))))
+@pytest.mark.parametrize("given", ["", "0", "0:", "6:", "4:3", "a:", "1:2:3", "-2:", "1.5", 3])
+def test_places_that_are_none(given: Any, tmp_path: Path) -> None:
+    whole = load(written(tmp_path, *({"question": f"{n}?", "answer": n} for n in "12345")))
     with pytest.raises(InputError, match="by their places.*of 5; accepted: FIRST:LAST"):
-        whole.part(questions)
+        whole.part(given)
 
 
 GSM8K = [

@@ -82,7 +82,7 @@ def test_examples_and_data_sets(models: dict[str, Any], tmp_path: Path) -> None:
         ids += [result["id"] for result in found.results]
         assert found.results[0]["error"] is None
     assert ids[:2] == ["a", "q0"] and len(ids) == 3
-    found = llmsmc.evaluate(ROWS, "best-of-n", particles=2, questions="2:", **models)
+    found = llmsmc.evaluate(ROWS, "best-of-n", particles=2, range="2:", **models)
     assert [result["id"] for result in found.results] == ["q1", "q2"]
 
 
@@ -105,7 +105,7 @@ def test_each_configuration_has_a_folder_within(models: dict[str, Any], tmp_path
         ({"dataset": "nowhere"}, "There is no such data set. Got 'nowhere'"),
         ({"dataset": Path("nowhere")}, "cannot be read"),
         ({"limit": 0}, "limit is a count"),
-        ({"questions": "4:"}, "Got '4:' of 3"),
+        ({"range": "4:"}, "Got range '4:' of 3"),
         ({"in_flight": 0}, "in_flight is a count"),
         ({"tokens_meanwhile": -1}, "tokens_meanwhile is a count"),
         ({"algorithm": "bootstap"}, "Got 'bootstap'"),

@@ -59,7 +59,10 @@ def test_what_else_is_proposed() -> None:
     assert "--system" not in options and "in the question" in remarks
     options, remarks = proposed(rules, *silent, system="Be brief.")
     assert "--system" not in options and "though --system was given" in remarks
-    assert "were cut off at 100 tokens" in proposed(rules, solution(ended=False))[1]
+    assert (
+        "1 of 1 solution was cut off at 100 tokens; what is said of it ends there"
+        in proposed(rules, solution(ended=False))[1]
+    )
     assert "--thinking" in proposed(rules, solution("Hm.</think>1"))[0]
 
 
@@ -85,8 +88,10 @@ def test_nothing_to_inspect(policy: LanguageModel, wrong: dict[str, object]) -> 
 
 
 def test_the_command(command: Command, policy_folder: Path) -> None:  # noqa: F811
-    Path("set.jsonl").write_text(json.dumps({"question": QUESTION, "answer": "42"}))
-    options = ["--questions", "set.jsonl", "--samples", "2", "--max-tokens", "20", "--step", "a"]
+    rows = [{"question": asked, "answer": "42"} for asked in ("What?", QUESTION, "Why?")]
+    Path("set.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    options = ["--dataset", "set.jsonl", "--samples", "2", "--max-tokens", "20", "--step", "a"]
+    options += ["--range", "2:", "--limit", "1"]
     result = command("inspect", policy_folder, *options, "--temperature", "1.5")
     assert result.exit_code == 0, result.output
     for part in ("ids that end a turn", r"<|im_start|>user\nWhat is 12", "Settings to use"):
@@ -100,7 +105,13 @@ def test_the_command(command: Command, policy_folder: Path) -> None:  # noqa: F8
 
 @pytest.mark.parametrize(
     "wrong",
-    [["no/such/folder"], ["--step", "regex:("], ["--questions", "no.jsonl"], ["--samples", "0"]],
+    [
+        ["no/such/folder"],
+        ["--step", "regex:("],
+        ["--dataset", "no.jsonl"],
+        ["--range", "2:3"],
+        ["--samples", "0"],
+    ],
 )
 def test_misuse(command: Command, policy_folder: Path, wrong: list[str]) -> None:  # noqa: F811
     named = [] if wrong[0].startswith("no") else [policy_folder]

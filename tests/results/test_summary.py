@@ -1,5 +1,6 @@
 """What is read from a posterior over texts."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -54,10 +55,47 @@ def test_an_ordinary_run_has_no_warnings() -> None:
     assert summary.warnings(posterior(answering(*"7788"), [1, 2, 3, 4], ancestors=ancestors)) == []
 
 
-def test_truncation_is_said() -> None:
-    (warning,) = summary.warnings(posterior(answering("7", "8", None), [1, 2, 1], num_cut_off=1))
-    assert warning.startswith("1 of 3 particles was cut off before it had finished")
-    assert "with 25.0% of the probability" in warning
+@pytest.mark.parametrize(
+    ("weights", "num_cut_off", "count", "share", "last"),
+    [
+        ([1, 2, 1], 1, "1 of 3 particles was cut off before it had", "25.0%", "let it end."),
+        ([1, 2, 1], 2, "2 of 3 particles were cut off before they had", "75.0%", "let them end."),
+        ([1], 1, "1 of 1 particle was cut off before it had", "100.0%", "let it end."),
+    ],
+)
+def test_truncation_is_said(
+    weights: list[float], num_cut_off: int, count: str, share: str, last: str
+) -> None:
+    solutions = answering("7", "8", None)[-len(weights) :]
+    (warning,) = summary.warnings(posterior(solutions, weights, num_cut_off=num_cut_off))
+    assert warning.startswith(f"{count} finished, with {share} of the probability")
+    assert warning.endswith(last)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (1, "no usable answer once: that particle has weight zero, and .* what it would have"),
+        (2, "no usable answer 2 times: those particles have weight zero, .* what they would have"),
+    ],
+)
+def test_failures_of_servers_are_counted(count: int, said: str) -> None:
+    result = posterior(answering("7", "8", "9"), [1, 2, 1])
+    cost = replace(result.cost, failed_particles=count, failures={"gone": count})
+    (warning,) = summary.warnings(replace(result, cost=cost))
+    assert re.search(said, warning)
+
+
+def test_a_posterior_counts_its_particles() -> None:
+    assert ", 1 particle, 1 step," in repr(posterior(answering("7"), [1]))
+    assert "2 particles, 1 step," in repr(posterior(answering("7", "8"), [1, 1]))
+
+
+def test_collapse_at_several_steps() -> None:
+    result = posterior(answering(*"789"), [1.0, 1e-9, 1e-9])
+    (record,) = result.history
+    later = replace(record, step=1)
+    assert "at steps 1, 2:" in summary.warnings(replace(result, history=(record, later)))[0]
 
 
 def test_collapse_is_said_of_what_approximates_a_law() -> None:

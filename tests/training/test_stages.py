@@ -183,7 +183,7 @@ def test_a_checker_that_finds_nothing(job: RewardTraining, labelled: Path, tmp_p
     [
         ({"seed": 1}, "seed 1, which is 0 there"),
         ({"num_samples": 2}, "samples 2, which is 3 there"),
-        ({"last": 5}, "last 5, which is 12 there"),
+        ({"range": ":5"}, "last 5, which is 12 there"),
         ({"checker": "tests.training.checkers:generous"}, "checker"),
         ({"method": "adapter"}, "method"),
     ],
@@ -210,7 +210,13 @@ def test_a_report_of_other_rewards(job: RewardTraining, labelled: Path, tmp_path
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"method": "guess"}, {"method": "head"}, {"base": "x"}, {"first": 13}, {"labels": "outcome"}],
+    [
+        {"method": "guess"},
+        {"method": "head"},
+        {"base": "x"},
+        {"range": "13:"},
+        {"labels": "outcome"},
+    ],
 )
 def test_settings_that_cannot_be(job: RewardTraining, wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="Got"):
