@@ -302,7 +302,8 @@ def cached(network: Network, prefixes: Sequence[Prefix | StepRequest]) -> list[C
     groups = [distinct(p.token_ids, p.num_tokens, p.handle.present) for p in prefixes]
     presents = [p.handle.present[firsts] for p, (firsts, _) in zip(prefixes, groups, strict=True)]
     incomplete = [n for n, present in enumerate(presents) if not bool(present.all())]
-    cache, costs = _prompts(network, [prefixes[n].prompt_ids for n in incomplete])
+    if incomplete:
+        prompts, costs = _prompts(network, [prefixes[n].prompt_ids for n in incomplete])
     found = []
     for n, (prefix, present) in enumerate(zip(prefixes, presents, strict=True)):
         (firsts, which), parts, positions, calls = groups[n], list[CacheRows](), 0, 0
@@ -310,7 +311,7 @@ def cached(network: Network, prefixes: Sequence[Prefix | StepRequest]) -> list[C
             parts.append(prefix.handle.take(firsts[present]))
         if n in incomplete:
             row, missing = incomplete.index(n), firsts[~present]
-            rows, computed = _behind(network, cache, row, prefix, missing)
+            rows, computed = _behind(network, prompts, row, prefix, missing)
             parts.append(rows)
             positions, calls = costs[row]
             positions, calls = positions + computed, calls + (computed > 0)
@@ -335,8 +336,6 @@ def _prompts(
         begun.append(row)
         rests.append(prompt[num_shared:-1])
         costs.append((num_shared * is_new, int(is_new)))
-    if not prompts:
-        return RowCache(0, device=network.device), []
     width, first = max(map(len, rests)), torch.zeros(1, dtype=torch.long)
     cache = gather([(row, first) for row in begun], room=width)
     if width:

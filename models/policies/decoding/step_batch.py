@@ -18,7 +18,6 @@ V vocabulary.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 import torch
@@ -206,7 +205,15 @@ class StepBatch:
                 if len(laws) > 1:
                     of_active = particles.owner[active]
                     active = active[torch.isin(of_active, torch.tensor(owners).to(of_active))]
-                self._draw(law, active, logits, states)
+                parts: Sequence[Tensor] = [active]
+                if logits.device.type == "cpu" and logits.numel() > MAX_LOGITS:
+                    parts = _in_parts(active, particles.row, MAX_LOGITS // logits.shape[1])
+                for part in parts:
+                    self._draw(law, part, logits, states)
+            failed = [owner for owner, member in members.items() if member.error is not None]
+            if failed:
+                owner_failed = torch.isin(particles.owner, torch.tensor(failed).to(particles.owner))
+                particles.reason[owner_failed] = LENGTH
             going_on = particles.reason[self._active] == 0
             if not bool(going_on.all()):
                 self._active, self._is_complete = self._active[going_on], True
@@ -339,37 +346,39 @@ class StepBatch:
         if len(active) < len(self._active):
             used, rows = torch.unique(rows, return_inverse=True)
             logits, hidden = logits[used], [each[used] for each in hidden]
-        parts = [(slice(0, len(logits)), slice(None))]
-        if logits.device.type == "cpu" and logits.numel() > MAX_LOGITS:
-            order = rows.argsort(stable=True)
-            active, rows = active[order], rows[order]
-            parts = _parts(rows, len(logits), max(1, MAX_LOGITS // logits.shape[1]))
         count = particles.count[active]
-        uniforms = particles.uniforms[active, count % TOKENS_PER_CHUNK]
-        masked = particles.masked[active]
-        drawn = [
-            _drawn(
-                law,
-                logits[some],
-                [each[some] for each in hidden],
-                rows[mine] - some.start,
-                uniforms[mine],
-                masked[mine],
-            )
-            for some, mine in parts
-        ]
-        ids, *found, features = (torch.cat(column) for column in zip(*drawn, strict=True))
+        logits = logits.float()
+        raw = logits.log_softmax(-1)
+        if law.temperature == 0:
+            ids = raw.argmax(-1)[rows]
+            certain = torch.zeros_like(ids, dtype=torch.float64)
+            found = [raw[rows, ids].double(), certain, certain]
+        else:
+            tempered = raw
+            if law.temperature != 1:
+                tempered = (logits / law.temperature).log_softmax(-1)
+            sampled = tempered
+            if law.mask is not None:
+                # Particles that share a row agree in their tokens, and so in their states.
+                states = torch.zeros_like(logits[:, 0], dtype=torch.long)
+                states[rows] = particles.masked[active]
+                sampled = law.mask.restrict(tempered, states)
+            ids = invert(sampled, particles.uniforms[active, count % TOKENS_PER_CHUNK], rows)
+            found = [values[rows, ids].double() for values in (raw, tempered, sampled)]
         broken = found[0].isnan()
         if law.forced_ids:
             places = count - particles.forced[active]
             ids, found = put_forced(law.forced_ids, places, ids, found)
         if law.mask is not None:
-            particles.masked[active] = law.mask.automaton.advance(masked, ids)
+            masked = law.mask.automaton.advance(particles.masked[active], ids)
+            particles.masked[active] = masked
         particles.ids[active, count] = ids
         records = particles.raw, particles.transition, particles.proposal
         for record, values in zip(records, found, strict=True):
             record[active, count] = values
-        particles.features[active, count, : features.shape[1]] = features
+        if law.readout is not None:
+            features = law.readout.features(hidden, raw)[rows]
+            particles.features[active, count, : law.readout.size] = features
         states = law.automaton.advance(particles.state[active], ids)
         count = count + 1
         particles.last[active], particles.state[active] = ids, states
@@ -384,7 +393,7 @@ class StepBatch:
             self._fail(active[broken])
 
     def _fail(self, broken: Int[Tensor, " K"]) -> None:
-        """End the requests of particles whose logits are not numbers."""
+        """Note the error of the requests of particles whose logits are not numbers."""
         owners = self._particles.owner
         for place in sorted(broken.tolist()):
             member = self._members[int(owners[place])]
@@ -395,7 +404,6 @@ class StepBatch:
                     "The logits of the language model are not numbers for particle "
                     f"{int(number)} at step {member.request.step}."
                 )
-                self._particles.reason[mine] = LENGTH
 
     def _leave(self) -> list[tuple[StepRequest, Drawn]]:
         """Let the requests go whose particles have all stopped; return the answers to them."""
@@ -456,49 +464,12 @@ class StepBatch:
         return tokens, cost
 
 
-def _parts(rows: Int[Tensor, " A"], num_rows: int, size: int) -> list[tuple[slice, slice]]:
-    """Return parts of `size` rows each, and the particles, in the order of rows, that stand there.
-
-    Parts in which none stands are left out.
-    """
-    starts = range(0, num_rows, size)
-    firsts = torch.searchsorted(rows, torch.tensor(starts)).tolist()
-    pairs = zip(starts, pairwise([*firsts, len(rows)]), strict=True)
-    return [(slice(n, n + size), slice(first, end)) for n, (first, end) in pairs if first < end]
-
-
-def _drawn(
-    law: StepLaw,
-    logits: Float[Tensor, "R V"],
-    hidden: Sequence[Float[Tensor, "R D"]],
-    rows: Int[Tensor, " A"],
-    uniforms: Float64[Tensor, " A"],
-    masked: Int[Tensor, " A"],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Draw a token for each of A particles from its row.
-
-    Returns:
-        The ids, [A]; their log-probabilities at temperature 1, at that of the law and under what
-        was sampled, [A] each; what was read of the network, [A, F].
-    """
-    logits = logits.float()
-    raw = logits.log_softmax(-1)
-    features = logits.new_zeros((len(rows), 0))
-    if law.readout is not None:
-        features = law.readout.features(hidden, raw)[rows]
-    if law.temperature == 0:
-        ids = raw.argmax(-1)[rows]
-        certain = torch.zeros_like(ids, dtype=torch.float64)
-        return ids, raw[rows, ids].double(), certain, certain, features
-    tempered = raw
-    if law.temperature != 1:
-        tempered = (logits / law.temperature).log_softmax(-1)
-    sampled = tempered
-    if law.mask is not None:
-        # Particles that share a row agree in their tokens, and so in their states.
-        states = torch.zeros_like(logits[:, 0], dtype=torch.long)
-        states[rows] = masked
-        sampled = law.mask.restrict(tempered, states)
-    ids = invert(sampled, uniforms, rows)
-    found = (values[rows, ids].double() for values in (raw, tempered, sampled))
-    return ids, *found, features
+def _in_parts(
+    active: Int[Tensor, " A"], row: Int[Tensor, " P"], num_rows: int
+) -> list[Int[Tensor, " _"]]:
+    """Return the active particles in parts, each with all of those that stand in a few rows."""
+    rows, which = torch.unique(row[active], return_inverse=True)
+    order = which.argsort(stable=True)
+    firsts = torch.arange(0, len(rows), max(1, num_rows))
+    bounds = torch.searchsorted(which[order], firsts[1:])
+    return list(active[order].tensor_split(bounds))
