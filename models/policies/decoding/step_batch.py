@@ -9,7 +9,8 @@ the others, and do not take part any more. All rows lie in one cache, so that no
 
 What a particle draws depends on its own tokens and random numbers alone. Each request costs what it
 would alone, in tokens, in calls of the model and, but for padding, in positions: a forward pass
-counts as a call of everybody who takes part. Its time is shared out by rows.
+counts as a call of everybody who takes part. Its time is shared out by rows. What prompts share is
+paid for by the first that needs it.
 
 Shapes: B particles of one request, P of all requests, A of them active, R rows, L tokens of a step,
 V vocabulary.
