@@ -201,6 +201,7 @@ class StepBatch:
                     setattr(particles, name, record)
                 particles.features = torch.nn.functional.pad(particles.features, (0, 0, 0, current))
             logits, states = self._feed(any(law.readout is not None for law in laws))
+            broken = list[Tensor]()
             for law, owners in laws.items():
                 active = self._active
                 if len(laws) > 1:
@@ -209,12 +210,9 @@ class StepBatch:
                 parts: Sequence[Tensor] = [active]
                 if logits.device.type == "cpu" and logits.numel() > MAX_LOGITS:
                     parts = _in_parts(active, particles.row, MAX_LOGITS // logits.shape[1])
-                for part in parts:
-                    self._draw(law, part, logits, states)
-            failed = [owner for owner, member in members.items() if member.error is not None]
-            if failed:
-                owner_failed = torch.isin(particles.owner, torch.tensor(failed).to(particles.owner))
-                particles.reason[owner_failed] = LENGTH
+                broken += [self._draw(law, part, logits, states) for part in parts]
+            if len(failed := torch.cat(broken)):
+                self._fail(failed)
             going_on = particles.reason[self._active] == 0
             if not bool(going_on.all()):
                 self._active, self._is_complete = self._active[going_on], True
@@ -341,8 +339,12 @@ class StepBatch:
         active: Int[Tensor, " A"],
         logits: Float[Tensor, "R V"],
         hidden: Sequence[Float[Tensor, "R D"]],
-    ) -> None:
-        """Draw and record a token of each of these particles; see which of them stop."""
+    ) -> Int[Tensor, " K"]:
+        """Draw and record a token of each of these particles; see which of them stop.
+
+        Returns:
+            Those whose logits are not numbers.
+        """
         particles, rows = self._particles, self._particles.row[active]
         if len(active) < len(self._active):
             used, rows = torch.unique(rows, return_inverse=True)
@@ -390,11 +392,10 @@ class StepBatch:
         reasons = torch.where(law.automaton.complete(states) & ~full, STOP, reasons)
         ended = (ids[:, None] == self._eos_ids).any(1)
         particles.reason[active] = torch.where(ended, EOS, reasons)
-        if bool(broken.any()):
-            self._fail(active[broken])
+        return active[broken]
 
     def _fail(self, broken: Int[Tensor, " K"]) -> None:
-        """Note the error of the requests of particles whose logits are not numbers."""
+        """End the requests of particles whose logits are not numbers."""
         owners = self._particles.owner
         for place in sorted(broken.tolist()):
             member = self._members[int(owners[place])]
@@ -405,6 +406,7 @@ class StepBatch:
                     "The logits of the language model are not numbers for particle "
                     f"{int(number)} at step {member.request.step}."
                 )
+                self._particles.reason[mine] = LENGTH
 
     def _leave(self) -> list[tuple[StepRequest, Drawn]]:
         """Let the requests go whose particles have all stopped; return the answers to them."""

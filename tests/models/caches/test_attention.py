@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from llmsmc.models.caches import attention
@@ -48,11 +49,11 @@ def test_a_row_that_may_see_nothing_is_a_number() -> None:
 @pytest.mark.parametrize("num_new", [1, 3])
 def test_shared_keys_are_not_copied(num_new: int, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, (query, key, value, mask) = inputs(14, 2, num_new, torch.float32)
-    kernel, seen = attention.scaled_dot_product_attention, list[tuple[Tensor, ...]]()
+    seen = list[tuple[Tensor, ...]]()
 
     def spy(*tensors: Any, **settings: Any) -> Tensor:
         seen.append(tensors)
-        return kernel(*tensors, **settings)
+        return scaled_dot_product_attention(*tensors, **settings)
 
     monkeypatch.setattr(attention, "scaled_dot_product_attention", spy)
     grouped_attention(layer, query, key, value, mask)
