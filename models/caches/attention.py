@@ -5,9 +5,11 @@ the token itself included; where layers differ, each kind gets a mask of its own
 a mask of truth values, the plain implementation adds it to the logits of the attention: there, what
 may not be seen is the lowest number.
 
-Where several new tokens are fed under a mask, as when steps are scored, transformers copies keys
-and values once for each query head that shares them: its fused kernels for CUDA ask for that. Those
-for CPUs do not, and give the same numbers bit for bit.
+Query heads that share keys and values have no copies of them on a CPU. transformers copies them
+where several new tokens are fed under a mask, as when steps are scored, since its fused kernels for
+CUDA ask for that; releases before 5.23 do so for a single new token, too. Fused kernels for CPUs do
+not, and give the same numbers bit for bit. With a single new token, the queries of a group stand
+side by side as those of several tokens would, so that keys and values are read once for all.
 """
 
 from typing import Any, Final
@@ -114,8 +116,7 @@ def grouped_attention(
     """
     others = ("position_bias", "softcap", "cache")
     if (
-        query.shape[2] == 1
-        or attention_mask is None
+        attention_mask is None
         or query.device.type != "cpu"
         or any(settings.get(name) is not None for name in others)
     ):
@@ -123,7 +124,11 @@ def grouped_attention(
             module, query, key, value, attention_mask, dropout, scaling, **settings
         )
         return found
+    num_rows, num_heads, num_new, width = query.shape
+    if num_new == 1:
+        query = query.reshape(num_rows, key.shape[1], -1, width)
     output = scaled_dot_product_attention(
         query, key, value, attention_mask, dropout, scale=scaling, enable_gqa=True
     )
-    return output.transpose(1, 2).contiguous(), None
+    by_head = output.reshape(num_rows, num_heads, num_new, -1)
+    return by_head.transpose(1, 2).contiguous(), None

@@ -9,6 +9,7 @@ Shapes: B rows, L generated tokens, V vocabulary.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from transformers import (
 
 from llmsmc.core.cost import Cost
 from llmsmc.models.caches.attention import Attention
+from llmsmc.models.caches.prefix_cache import PrefixCache
 from llmsmc.models.caches.row_cache import RowCache
 from llmsmc.models.policies.adapters import with_adapter
 from llmsmc.models.policies.decoding.requests import (
@@ -47,7 +49,7 @@ from llmsmc.models.pretrained.loading import (
 )
 from llmsmc.models.pretrained.quantization import quantization_method
 from llmsmc.models.pretrained.tolerance import cached_tolerance
-from llmsmc.models.text.chat import prompt_ids
+from llmsmc.models.text.chat import MIN_SHARED, Prompt, prompt_ids, shared_beginning
 from llmsmc.models.text.thinking import Thinking
 from llmsmc.models.text.vocabulary import TokenizerVocabulary, eos_ids_of
 
@@ -67,6 +69,7 @@ class LanguageModel:
         context_length: the number of positions it is built for.
         eos_ids: the ids that end a text.
         tokens: its vocabulary.
+        prefixes: what it has computed of the beginnings that prompts share.
     """
 
     masks = True
@@ -97,6 +100,8 @@ class LanguageModel:
         generation = getattr(model, "generation_config", None)
         self.eos_ids = eos_ids_of(model.config, generation, tokenizer)
         self.tokens = TokenizerVocabulary(tokenizer, self.vocab_size, self.device, self.eos_ids)
+        self.prefixes = PrefixCache(model, self._prefix)
+        self._shared_beginning = lru_cache(maxsize=8)(partial(shared_beginning, tokenizer))
 
     @classmethod
     def from_pretrained(
@@ -180,15 +185,20 @@ class LanguageModel:
     ) -> tuple[int, ...]:
         """Return the ids of the chat that asks the question, up to where the answer begins.
 
-        Templates that can are told whether the policy is to think before it answers.
+        Templates that can are told whether the policy is to think before it answers. A long
+        beginning that the prompts of all questions share is marked, and computed only once.
 
         Raises:
             InputError: the question is empty, has characters that the tokenizer does not know,
                 or leaves no room for an answer.
         """
-        return prompt_ids(
-            self.tokenizer, question, system, self.context_length, self.name, thinking
-        )
+        ids = prompt_ids(self.tokenizer, question, system, self.context_length, self.name, thinking)
+        if len(ids) <= MIN_SHARED:
+            return ids
+        shared = self._shared_beginning(system, thinking)
+        # The last id is fed with what follows it.
+        is_shared = MIN_SHARED <= len(shared) < len(ids) and ids[: len(shared)] == shared
+        return Prompt(ids, len(shared)) if is_shared else ids
 
     def log_probs(
         self, prompt_ids: Iterable[int], token_ids: Iterable[int]
@@ -252,6 +262,13 @@ class LanguageModel:
             self.device,
             cached_tolerance(self.model.dtype, self.quantization),
         )
+
+    def _prefix(self, ids: tuple[int, ...]) -> RowCache:
+        """Return a cache of these ids, which nothing stands before."""
+        cache = RowCache(1, device=self.device)
+        self.forward(cache, torch.tensor([ids], device=self.device))
+        cache.commit(torch.tensor([len(ids)], device=self.device))
+        return cache
 
     def forward(
         self,

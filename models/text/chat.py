@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import sys
 import unicodedata
 from collections.abc import Collection, Iterable
 from typing import Final
@@ -17,6 +19,20 @@ from llmsmc.models.text.vocabulary import decode, neutralized
 # Templates that print the date of today would make a prompt depend on the day of the run.
 PROMPT_DATE: Final = "01 Jan 2025"
 _ANYTHING: Final = "Answer briefly."
+MIN_SHARED: Final = 64  # ids, from which on it is worth a pass of its own to compute them once
+_UNLIKE: Final = ("0", "What is 1 + 1?", "  How?", "\nWhy?")  # questions, to a tokenizer
+
+
+class Prompt(tuple[int, ...]):
+    """The ids of a prompt, of which the prompts of other questions share the first `num_shared`."""
+
+    num_shared: int
+
+    def __new__(cls, ids: Iterable[int], num_shared: int) -> "Prompt":
+        """Take the ids, and how many of them are shared."""
+        prompt = super().__new__(cls, ids)
+        prompt.num_shared = num_shared
+        return prompt
 
 
 def chat_text(
@@ -161,6 +177,23 @@ def prompt_ids(
             f"tokens; accepted: fewer than {context_length}."
         )
     return ids
+
+
+def shared_beginning(
+    tokenizer: PreTrainedTokenizerBase, system: str | None, thinking: Thinking | None
+) -> tuple[int, ...]:
+    """Return the ids with which prompts begin, whatever the question.
+
+    These are what questions that have nothing in common share, so that they do not depend on the
+    questions that are asked. There are none where the tokenizer cannot write one of those.
+    """
+    try:
+        prompts = [
+            prompt_ids(tokenizer, each, system, sys.maxsize, "", thinking) for each in _UNLIKE
+        ]
+    except InputError:
+        return ()
+    return tuple(os.path.commonprefix(prompts))
 
 
 def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -1,7 +1,9 @@
 """What is asked of a language model, what it answers, and what is cached of what stands before.
 
 Rows of which nothing is cached any more, or not yet, are computed: the prompts of all that ask in
-one batch, and then what has been generated behind each of them.
+one batch, and then what has been generated behind each of them. What prompts share is computed
+before, in a pass of its own, for the first of them as for all others: what is computed for a prompt
+depends on no other prompt. Whoever needs it first pays for it.
 
 Shapes: B particles, R rows that differ, L generated tokens.
 """
@@ -15,7 +17,9 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Generator, Tensor
 
 from llmsmc.errors import ServerError
-from llmsmc.models.caches.row_cache import CacheRows, RowCache, padded_rows
+from llmsmc.models.caches.prefix_cache import PrefixCache
+from llmsmc.models.caches.row_cache import CacheRows, RowCache, gather, padded_rows
+from llmsmc.models.text.chat import Prompt
 from llmsmc.models.text.constraint import Constraint
 from llmsmc.models.text.stopping import StepRule
 from llmsmc.models.text.thinking import ForcedTokens
@@ -228,12 +232,14 @@ class Network(Protocol):
         context_length: the number of positions that it is built for.
         vocab_size: the number of its ids.
         device: the device on which it runs.
+        prefixes: what it has computed of the beginnings that prompts share.
     """
 
     eos_ids: tuple[int, ...]
     context_length: int
     vocab_size: int
     device: torch.device
+    prefixes: PrefixCache
 
     @property
     def tokens(self) -> Vocabulary:
@@ -296,13 +302,8 @@ def cached(network: Network, prefixes: Sequence[Prefix | StepRequest]) -> list[C
     groups = [distinct(p.token_ids, p.num_tokens, p.handle.present) for p in prefixes]
     presents = [p.handle.present[firsts] for p, (firsts, _) in zip(prefixes, groups, strict=True)]
     incomplete = [n for n, present in enumerate(presents) if not bool(present.all())]
-    prompts = [prefixes[n].prompt_ids[:-1] for n in incomplete]
-    cache = RowCache(len(prompts), device=network.device)
-    width = max(map(len, prompts), default=0)
-    if width:
-        ids, lengths = padded_rows(prompts)
-        network.forward(cache, ids.to(network.device))
-        cache.commit(lengths.to(network.device))
+    if incomplete:
+        prompts, costs = _prompts(network, [prefixes[n].prompt_ids for n in incomplete])
     found = []
     for n, (prefix, present) in enumerate(zip(prefixes, presents, strict=True)):
         (firsts, which), parts, positions, calls = groups[n], list[CacheRows](), 0, 0
@@ -310,15 +311,38 @@ def cached(network: Network, prefixes: Sequence[Prefix | StepRequest]) -> list[C
             parts.append(prefix.handle.take(firsts[present]))
         if n in incomplete:
             row, missing = incomplete.index(n), firsts[~present]
-            rows, computed = _behind(network, cache, row, prefix, missing)
+            rows, computed = _behind(network, prompts, row, prefix, missing)
             parts.append(rows)
-            positions, calls = width + computed, (width > 0) + (computed > 0)
+            positions, calls = costs[row]
+            positions, calls = positions + computed, calls + (computed > 0)
         order = torch.cat([present.nonzero(), (~present).nonzero()]).squeeze(1)
         last_of_prompt = torch.full((len(which), 1), prefix.prompt_ids[-1])
         ids = torch.cat([last_of_prompt, prefix.token_ids], dim=1)
         last_ids = ids.gather(1, prefix.num_tokens[:, None]).squeeze(1)
         found.append(CachedPrefix(parts, order.argsort()[which], last_ids, positions, calls))
     return found
+
+
+def _prompts(
+    network: Network, prompts: Sequence[tuple[int, ...]]
+) -> tuple[RowCache, list[tuple[int, int]]]:
+    """Return a row for all but the last id of each prompt, and the positions and passes of each."""
+    begun, rests, costs = list[RowCache](), list[tuple[int, ...]](), list[tuple[int, int]]()
+    for prompt in prompts:
+        num_shared = prompt.num_shared if isinstance(prompt, Prompt) else 0
+        row, is_new = RowCache(1, device=network.device), False
+        if num_shared:
+            row, is_new = network.prefixes.row(prompt[:num_shared])
+        begun.append(row)
+        rests.append(prompt[num_shared:-1])
+        costs.append((num_shared * is_new, int(is_new)))
+    width, first = max(map(len, rests)), torch.zeros(1, dtype=torch.long)
+    cache = gather([(row, first) for row in begun], room=width)
+    if width:
+        ids, lengths = padded_rows(rests)
+        network.forward(cache, ids.to(network.device))
+        cache.commit(lengths.to(network.device))
+    return cache, [(positions + width, calls + (width > 0)) for positions, calls in costs]
 
 
 def _behind(

@@ -9,7 +9,8 @@ the others, and do not take part any more. All rows lie in one cache, so that no
 
 What a particle draws depends on its own tokens and random numbers alone. Each request costs what it
 would alone, in tokens, in calls of the model and, but for padding, in positions: a forward pass
-counts as a call of everybody who takes part. Its time is shared out by rows.
+counts as a call of everybody who takes part. Its time is shared out by rows. What prompts share is
+paid for by the first that needs it.
 
 Shapes: B particles of one request, P of all requests, A of them active, R rows, L tokens of a step,
 V vocabulary.
@@ -46,6 +47,9 @@ Drawn = tuple[StepTokens, Cost] | Exception
 
 # Rows that have stopped stay in the batch until fewer than this fraction are active.
 MIN_ACTIVE_FRACTION: Final = 0.8
+# Logits from which a CPU draws at once. More do not stay in its caches, and new memory for several
+# times as many numbers takes longer than what is computed in it.
+MAX_LOGITS: Final = 2**19
 
 
 @dataclass(frozen=True)
@@ -198,12 +202,18 @@ class StepBatch:
                     record = torch.nn.functional.pad(getattr(particles, name), (0, current))
                     setattr(particles, name, record)
             logits, states = self._feed(any(law.readout is not None for law in laws))
+            broken = list[Tensor]()
             for law, owners in laws.items():
                 active = self._active
                 if len(laws) > 1:
                     of_active = particles.owner[active]
                     active = active[torch.isin(of_active, torch.tensor(owners).to(of_active))]
-                self._draw(law, active, logits, states)
+                parts: Sequence[Tensor] = [active]
+                if logits.device.type == "cpu" and logits.numel() > MAX_LOGITS:
+                    parts = _in_parts(active, particles.row, MAX_LOGITS // logits.shape[1])
+                broken += [self._draw(law, part, logits, states) for part in parts]
+            if len(failed := torch.cat(broken)):
+                self._fail(failed)
             going_on = particles.reason[self._active] == 0
             if not bool(going_on.all()):
                 self._active, self._is_complete = self._active[going_on], True
@@ -340,8 +350,12 @@ class StepBatch:
         active: Int[Tensor, " A"],
         logits: Float[Tensor, "R V"],
         hidden: Sequence[Float[Tensor, "R D"]],
-    ) -> None:
-        """Draw and record a token of each of these particles; see which of them stop."""
+    ) -> Int[Tensor, " K"]:
+        """Draw and record a token of each of these particles; see which of them stop.
+
+        Returns:
+            Those whose logits are not numbers.
+        """
         particles, rows = self._particles, self._particles.row[active]
         if len(active) < len(self._active):
             used, rows = torch.unique(rows, return_inverse=True)
@@ -390,13 +404,12 @@ class StepBatch:
         reasons = torch.where(law.automaton.complete(states) & ~full, STOP, reasons)
         ended = (ids[:, None] == self._eos_ids).any(1)
         particles.reason[active] = torch.where(ended, EOS, reasons)
-        if bool(broken.any()):
-            self._fail(active[broken])
+        return active[broken]
 
     def _fail(self, broken: Int[Tensor, " K"]) -> None:
         """End the requests of particles whose logits are not numbers."""
         owners = self._particles.owner
-        for place in broken.tolist():
+        for place in sorted(broken.tolist()):
             member = self._members[int(owners[place])]
             if member.error is None:
                 mine = owners == owners[place]
@@ -467,3 +480,14 @@ class StepBatch:
             policy_seconds=member.seconds + time.perf_counter() - begun,
         )
         return tokens, cost
+
+
+def _in_parts(
+    active: Int[Tensor, " A"], row: Int[Tensor, " P"], num_rows: int
+) -> list[Int[Tensor, " _"]]:
+    """Return the active particles in parts, each with all of those that stand in a few rows."""
+    rows, which = torch.unique(row[active], return_inverse=True)
+    order = which.argsort(stable=True)
+    firsts = torch.arange(0, len(rows), max(1, num_rows))
+    bounds = torch.searchsorted(which[order], firsts[1:])
+    return list(active[order].tensor_split(bounds))
