@@ -250,6 +250,7 @@ class StepBatch:
         nothing = torch.zeros(size, dtype=torch.long, device=device)
         room = request.room(self._network.context_length).to(device)
         starts, forced, automaton = request.starts, request.forced, law.automaton
+        readout = request.readout
         if starts is None and isinstance(automaton, Resumable):
             starts = automaton.behind(request.token_ids, request.num_tokens)
         record = nothing.new_zeros((size, self._particles.ids.shape[1]))
@@ -269,7 +270,9 @@ class StepBatch:
             raw=record.double(),
             transition=record.double(),
             proposal=record.double(),
-            slot=self._slots(size, request.readout, record.shape[1]),
+            slot=nothing - 1
+            if readout is None
+            else self._slots(size, record.shape[1], readout.size),
         )
         columns = zip(vars(self._particles).values(), vars(new).values(), strict=True)
         self._particles = Particles(*(torch.cat(pair) for pair in columns))
@@ -279,15 +282,13 @@ class StepBatch:
         self._members[owner] = member
         return member
 
-    def _slots(self, size: int, readout: Readout | None, length: int) -> Int[Tensor, " B"]:
+    def _slots(self, count: int, length: int, size: int) -> Int[Tensor, " B"]:
         """Return free places for what is read of so many particles; more are made if need be."""
         features, used = self._features, self._particles.slot
-        if readout is None:
-            return used.new_full((size,), -1)
-        is_free = torch.ones(len(features) + size, dtype=torch.bool, device=used.device)
+        is_free = torch.ones(len(features) + count, dtype=torch.bool, device=used.device)
         is_free[used[used >= 0]] = False
-        slots = is_free.nonzero().squeeze(1)[:size]
-        self._make_room(int(slots.max()) + 1, length, readout.size)
+        slots = is_free.nonzero().squeeze(1)[:count]
+        self._make_room(int(slots.max()) + 1, length, size)
         return slots
 
     def _make_room(self, num_slots: int, length: int, size: int) -> None:
