@@ -74,10 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         {} if given.dtype is None else {"dtype": given.dtype},
         {"samples": given.samples, "samples-larger": given.samples_of_larger},
     )
-    names = given.cells or PLANNED[world.name]
-    for name in names:
+    planned = [] if given.cells != ["planned"] else PLANNED[world.name]
+    for name in given.cells if not planned else ():
         check_name(name)
-    for name in names:
+    for name in planned or given.cells:
         print(f"{name}: {running.run(job, name)}", flush=True)
 
 
@@ -92,9 +92,11 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     page.add_argument("work", type=Path, nargs="?", help="the folder of all cells")
     page.add_argument("--figures", type=Path, default=FIGURES, help="the JSON file")
     page.add_argument("--page", type=Path, default=PAGE, help="the page with marked blocks")
-    run = commands.add_parser("run", help="run cells, by default all that are planned")
+    run = commands.add_parser("run", help="run cells, one after the other")
     run.add_argument("work", type=Path, help="the folder of all cells")
-    run.add_argument("cells", nargs="*", metavar="CELL", help="see benchmarks/.../plan.py")
+    run.add_argument(
+        "cells", nargs="+", metavar="CELL", help="of plan.py; planned stands for all of the page"
+    )
     run.add_argument("--world", choices=list(WORLDS), default="gsm8k")
     run.add_argument("--questions", type=Path, required=True, help="the file of the data set")
     run.add_argument("--policy", required=True, help="the policy")

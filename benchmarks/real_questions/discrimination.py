@@ -1,9 +1,9 @@
 """How well rewards tell solutions that end right from those that end wrong, on the samples.
 
-The score of the last step is held against the correctness of the final answer, over all solutions
-and within each question; the scores of earlier steps likewise. Within a question is what best of N
-lives on: a reward that only knows which questions are hard ranks solutions across questions, and
-not those of any question. Intervals resample questions.
+The score of the last step, and the score of the whole solution that all steps make, are held
+against the correctness of the final answer; the scores of earlier steps likewise. Within a question
+is what best of N lives on: a reward that only knows which questions are hard ranks solutions across
+questions, and not those of any question. Intervals resample questions.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.real_questions.outcomes import Samples
+from benchmarks.real_questions.outcomes import Samples, log_scores_of
 from llmsmc.ablations.intervals import bootstrap_interval
 from llmsmc.training.judging import Judged, auroc, interval
 from llmsmc.training.scoring import judged
@@ -23,16 +23,27 @@ _POSITIONS: Final = ("1", "2", "3", "4", "5 and later")
 
 def of_rewards(samples: Samples) -> list[dict[str, Any]]:
     """Return the figures of each reward that has scored the samples."""
-    return [
-        {"reward": name} | figures(judged(samples.cut, scores))
-        for name, scores in samples.scores.items()
-    ]
+    return [{"reward": name} | figures(*_scored(samples, name)) for name in samples.scores]
 
 
-def figures(steps: Judged) -> dict[str, Any]:
-    """Return the figures of scored steps."""
+def _scored(samples: Samples, name: str) -> tuple[Judged, Judged]:
+    """Return all steps with their scores, and the last steps with the score of the solution."""
+    scores, log_scores = samples.scores[name], log_scores_of(samples, name)
+    scored = [each for each in samples.cut if each.key in scores]
+    steps = judged(scored, scores)
+    of_solution = {
+        f"{row['id']}/{row['sample']}": score
+        for question, rows in samples.solutions.items()
+        for row, score in zip(rows, log_scores[question], strict=True)
+    }
+    whole = np.array([of_solution[each.key] for each in scored])
+    return steps, replace(of_last(steps), log_odds=whole)
+
+
+def figures(steps: Judged, solutions: Judged) -> dict[str, Any]:
+    """Return the figures of scored steps, and of solutions with the scores that they make."""
     last = of_last(steps)
-    within = within_questions(last)
+    within = within_questions(solutions)
     low, high = bootstrap_interval(np.array(within)) if len(within) > 1 else (None, None)
     positions = np.minimum(steps.positions, len(_POSITIONS))
     groups = [(name, positions == n) for n, name in enumerate(_POSITIONS, start=1)]
@@ -42,6 +53,8 @@ def figures(steps: Judged) -> dict[str, Any]:
         "right": float(last.labels.mean()),
         "auroc": auroc(last.log_odds, last.labels),
         "interval": interval(last, _auroc),
+        "whole": auroc(solutions.log_odds, solutions.labels),
+        "whole_interval": interval(solutions, _auroc),
         "questions_of_both": len(within),
         "within": float(np.mean(within)) if within else None,
         "within_interval": None if low is None else (low, high),

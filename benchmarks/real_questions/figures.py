@@ -191,6 +191,8 @@ def compared(
 def label(found: Mapping[str, Any], *, with_size: bool = True) -> str:
     """Return what a reader calls a method."""
     parts = [str(found["method"])]
+    if found["method"] == MAJORITY and found["size"] == 1:
+        parts = ["one draw (pass@1)"]
     if found["is_larger"]:
         parts = [f"1.5B, {parts[0]}"]
     if found["reward"] is not None:

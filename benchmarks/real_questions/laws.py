@@ -12,20 +12,17 @@ The embedded policy is measured in the same way, for comparison.
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
 import numpy as np
 
 from benchmarks.quantization import divergences, shares_left
-from benchmarks.real_questions.plan import SETTINGS
 from llmsmc.ablations.intervals import mean_and_error
 from llmsmc.models import LanguageModel
 from llmsmc.models.minimath.datasets import minimath_dev
 from llmsmc.models.minimath.training.samples import sample_solutions
 from llmsmc.solving.prompts import system_prompt
-from llmsmc.storage.json_files import write_json
 from llmsmc.training.scoring import Labelled
 
 NUM_SOLUTIONS: Final = 40  # of the divergence, one of each question
@@ -37,27 +34,27 @@ Text = tuple[Sequence[int], Sequence[int]]
 
 
 def of_real(
-    policy: str, kind: str, solutions: Sequence[Labelled], settings: Mapping[str, Any]
+    kind: str, solutions: Sequence[Labelled], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the figures of a quantization of a policy, on the first questions of the samples.
 
     Args:
-        policy: the policy.
         kind: the quantization.
         solutions: the samples.
-        settings: how the policy is loaded.
+        settings: the policy, its precision, and how it is asked.
     """
-    full = LanguageModel.from_pretrained(policy, **settings)
-    other = LanguageModel.from_pretrained(policy, kind, **settings)
-    system = system_prompt(SETTINGS["system"])
+    asked = dict(settings) | {"system": system_prompt(settings["system"])}
+    policy, dtype = asked.pop("policy"), asked.pop("dtype", None)
+    full = LanguageModel.from_pretrained(policy, dtype=dtype)
+    other = LanguageModel.from_pretrained(policy, kind, dtype=dtype)
     first = {each.sample["question"]: each for each in reversed(solutions)}
     chosen = list(islice(reversed(first.values()), NUM_SOLUTIONS))
     texts = [
-        (full.prompt_ids(each.sample["question"], system), each.sample["token_ids"])
+        (full.prompt_ids(each.sample["question"], asked["system"]), each.sample["token_ids"])
         for each in chosen
     ]
     questions = [each.sample["question"] for each in chosen[:NUM_QUESTIONS]]
-    return figures(full, other, kind, texts, questions, **dict(SETTINGS) | {"system": system})
+    return figures(full, other, kind, texts, questions, **asked)
 
 
 def of_embedded(kind: str) -> dict[str, Any]:
@@ -101,9 +98,3 @@ def figures(
         "share_left": fmean(shares),
         "least_left": min(shares),
     }
-
-
-def write(path: Path, found: Mapping[str, Any]) -> None:
-    """Write the figures."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, dict(found))

@@ -153,12 +153,12 @@ def of_samples(samples: Samples, *, is_larger: bool = False) -> list[Outcome]:
             **_distinct(samples, size),
         }
         found.append(_voted(samples, MAJORITY, size, _ones(samples), vote, **common))
-        if is_larger:
+        if is_larger or size == 1:
             continue
         covered = _covered(samples, size)
         found.append(Outcome(COVERAGE, size, covered, covered, **common))
-        for name in samples.scores if size > 1 else ():
-            log_scores = _log_scores(samples, name)
+        for name in samples.scores:
+            log_scores = log_scores_of(samples, name)
             reads = {"reward": name, "positions": common["tokens"] * bool(REWARDS[name].weights)}
             weights = {
                 key: torch.tensor(each).double().exp().tolist() for key, each in log_scores.items()
@@ -200,7 +200,7 @@ def _covered(samples: Samples, size: int) -> dict[str, float]:
     }
 
 
-def _log_scores(samples: Samples, name: str) -> dict[str, list[float]]:
+def log_scores_of(samples: Samples, name: str) -> dict[str, list[float]]:
     """Return the log of the score of each solution, by question."""
     rule, scores = aggregation(REWARDS[name].aggregation), samples.scores[name]
     found = dict[str, list[float]]()

@@ -22,6 +22,7 @@ from llmsmc.evaluation.datasets import Dataset, answers_of, load_file
 from llmsmc.solving import loading
 from llmsmc.solving.settings import Settings
 from llmsmc.storage.folder_lock import lock_folder
+from llmsmc.storage.json_files import write_json
 from llmsmc.training.lines import Lines
 from llmsmc.training.samples import ROWS_IN_FLIGHT
 from llmsmc.training.scoring import Labelled, joined, score_missing
@@ -41,7 +42,7 @@ class Job:
         larger: the larger model; None where no cell asks for it.
         rewards: by name of `REWARDS`, how `llmsmc` is told of a reward that has no notation of its
             own: a folder, or "ratio:FILE".
-        settings: settings of the models, such as their precision.
+        settings: settings in addition to those of all cells, such as the precision of the models.
         num_samples: of each question, by name of the cell.
     """
 
@@ -53,6 +54,13 @@ class Job:
     rewards: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     num_samples: Mapping[str, int] = field(default_factory=dict)
+
+    def settings_of(self, reward: str | None = None, **others: Any) -> dict[str, Any]:
+        """Return all settings of a cell, with the reward of that name."""
+        chosen = dict(SETTINGS) | dict(self.settings) | {"policy": self.policy} | others
+        if reward is not None:
+            chosen |= {"reward": self.reward(reward), "aggregation": REWARDS[reward].aggregation}
+        return chosen
 
     @property
     def dataset(self) -> Dataset:
@@ -108,10 +116,7 @@ def run(job: Job, name: str) -> str:
 
 def answer(job: Job, cell: Cell) -> str:
     """Run a cell that answers the questions by an algorithm."""
-    chosen = dict(SETTINGS) | {"quantization": cell.quantization} | dict(job.settings)
-    if cell.reward is not None:
-        chosen["reward"] = job.reward(cell.reward)
-        chosen["aggregation"] = REWARDS[cell.reward].aggregation
+    policy = job.model(is_larger=cell.is_larger)
     found = evaluate(
         job.dataset,
         cell.algorithm,
@@ -120,24 +125,20 @@ def answer(job: Job, cell: Cell) -> str:
         out=job.folder / cell.name,
         in_flight=max(1, ROWS_IN_FLIGHT // cell.particles),
         solutions="all",
-        policy=job.model(is_larger=cell.is_larger),
-        **chosen,
+        **job.settings_of(cell.reward, policy=policy, quantization=cell.quantization),
     )
     return "no accuracy" if found.accuracy is None else f"{100 * found.accuracy:.1f} %"
 
 
 def draw(job: Job, name: str) -> str:
     """Draw independent solutions of each question, and cut them into steps."""
-    settings = Settings(
-        policy=job.model(is_larger=name == "samples-larger"),
-        **{key: SETTINGS[key] for key in ("system", "temperature", "answer_forms")},
-        **job.settings,
-    )
+    policy = job.model(is_larger=name == "samples-larger")
+    settings = Settings(**job.settings_of(policy=policy))
     training = RewardTraining(
         settings,
         job.dataset,
         num_samples=job.num_samples.get(name, NUM_SAMPLES),
-        max_tokens=SETTINGS["max_tokens"],
+        max_tokens=settings.max_tokens,
         seed=SEED,
     )
     run_stages(training, job.folder / name, until="labels")
@@ -147,13 +148,7 @@ def draw(job: Job, name: str) -> str:
 def score(job: Job, name: str) -> str:
     """Score the steps of all samples by a reward; the samples and their steps are there."""
     folder = job.folder / "samples"
-    settings = Settings(
-        policy=job.policy,
-        reward=job.reward(name),
-        aggregation=REWARDS[name].aggregation,
-        **{key: SETTINGS[key] for key in ("system", "temperature", "answer_forms")},
-        **job.settings,
-    )
+    settings = Settings(**job.settings_of(name))
     with lock_folder(folder, "training"):
         solutions = solutions_in(folder)
         policy = loading.load_policy(settings)
@@ -194,6 +189,6 @@ def compare_laws(job: Job, name: str) -> str:
             found = laws.of_embedded(kind)
         else:
             solutions = solutions_in(job.folder / "samples")
-            found = laws.of_real(job.policy, kind, solutions, job.settings)
-        laws.write(path, found)
+            found = laws.of_real(kind, solutions, job.settings_of())
+        write_json(path, found)
     return path.read_text().strip()

@@ -5,7 +5,15 @@ from typing import Any, Final
 
 from benchmarks.real_questions.discrimination import at_goal
 from benchmarks.real_questions.figures import label
-from benchmarks.real_questions.outcomes import COVERAGE, FILTER, MAJORITY, WEIGHTED
+from benchmarks.real_questions.outcomes import (
+    BEST,
+    COVERAGE,
+    DVTS,
+    FILTER,
+    GREEDY,
+    MAJORITY,
+    WEIGHTED,
+)
 from benchmarks.real_questions.plan import KINDS, REWARDS, WORLDS
 from llmsmc.ablations.comparing import HOLDS
 
@@ -13,6 +21,8 @@ Found = Mapping[str, Any]
 
 NOTHING: Final = "*None of the cells of this table is whole yet.*"
 AUROC_GOAL: Final = 0.8
+
+_METHODS: Final = (GREEDY, MAJORITY, BEST, WEIGHTED, DVTS, FILTER, COVERAGE)
 
 
 def blocks(figures: Found) -> dict[str, str]:
@@ -79,8 +89,9 @@ def methods(found: Found) -> str:
     return table(head, rows)
 
 
-def _order(each: Found) -> tuple[str, str, int]:
-    return str(each["method"]), str(each["reward"] or ""), int(each["size"])
+def _order(each: Found) -> tuple[int, int, int]:
+    rewards = [None, *REWARDS]
+    return _METHODS.index(each["method"]), rewards.index(each["reward"]), int(each["size"])
 
 
 def claims(found: Found) -> str:
@@ -151,12 +162,14 @@ def rewards(found: Found) -> str:
     if not found["rewards"]:
         return NOTHING
     positions = [each["position"] for each in found["rewards"][0]["by_position"]]
-    head = ["reward", "solutions", "AUROC of the last step", "within a question"]
+    head = ["reward", "solutions", "AUROC of the last step", "of the solution"]
+    head += ["of the solution, within a question"]
     rows = [
         [
             REWARDS[each["reward"]].label,
             f"{each['solutions']:,}",
             _limits(each["auroc"], each["interval"]),
+            _limits(each["whole"], each["whole_interval"]),
             f"{_limits(each['within'], each['within_interval'])}, "
             f"{each['questions_of_both']} questions",
         ]
@@ -206,7 +219,7 @@ def quantized(found: Found) -> str:
     greedy = {
         each["quantization"]: each
         for each in found["methods"]
-        if each["method"] == "greedy" and not each["is_larger"]
+        if each["method"] == GREEDY and not each["is_larger"]
     }
     pairs = {each["left"]["quantization"]: each for each in found["quantized"]}
     if pairs:
@@ -285,9 +298,9 @@ def why(found: Found) -> str:
                 _number(part["auroc"], 2) for part in seen["by_position"] if part["steps"]
             )
             said += (
-                f" Its AUROC is {_number(seen['auroc'], 2)} at the last step and "
-                f"{_number(seen['within'], 2)} there within a question; after the first steps, one "
-                f"by one, it is {by_position}."
+                f" Its AUROC is {_number(seen['auroc'], 2)} at the last step, and "
+                f"that of the score of the solution {_number(seen['within'], 2)} within a "
+                f"question; after the first steps, one by one, it is {by_position}."
             )
         parts.append(said)
     return "\n\n".join(parts)
