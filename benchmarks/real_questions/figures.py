@@ -74,7 +74,7 @@ def figures_of_world(folder: Path, world: World) -> dict[str, Any]:
     planned = PLANNED[world.name]
     return {
         "questions": world.count,
-        "there": [name for name in (*planned, *CELLS) if name in there],
+        "there": [name for name in dict.fromkeys((*planned, *CELLS)) if name in there],
         "missing": [name for name in planned if name not in there],
         "samples": None if samples is None else samples.num,
         "methods": [method(each) for each in found],
