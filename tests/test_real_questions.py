@@ -285,7 +285,8 @@ def test_the_page_says_what_there_is(tmp_path: Path, figures: dict[str, Any]) ->
     text = page.read_text()
     assert "`bootstrap-4-probe`; still missing are `greedy`" in text
     assert "| filter, probe | 4 | 75.0 |" in text
-    assert "The filter with probe and N = 4 is above majority: not distinguishable (+25.0" in text
+    claim = "That the filter with the reward *probe* and N = 4 is above majority is **not disting"
+    assert claim in text
     assert "not shown to be above weighted best of N at N = 4" in text
     assert (tmp_path / "figures" / "numbers.svg").is_file()
     again = json.loads((tmp_path / "figures" / "numbers.json").read_text())

@@ -1,6 +1,6 @@
 """Run cells, or make the page of those that are whole.
 
-    python -m benchmarks.real_questions run WORK CELL... --questions FILE --policy MODEL
+    python -m benchmarks.real_questions run WORK CELL... --dataset FILE --policy MODEL
     python -m benchmarks.real_questions page WORK
 
 WORK is a folder outside of the project. `run` goes on where a cell was left. `page` reads WORK,
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     job = running.Job(
         world,
         given.work / world.name,
-        given.questions,
+        given.dataset,
         given.policy,
         given.larger,
         dict(each.split("=", 1) for each in given.reward),
@@ -98,7 +98,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         "cells", nargs="+", metavar="CELL", help="of plan.py; planned stands for all of the page"
     )
     run.add_argument("--world", choices=list(WORLDS), default="gsm8k")
-    run.add_argument("--questions", type=Path, required=True, help="the file of the data set")
+    run.add_argument("--dataset", type=Path, required=True, help="the file of the questions")
     run.add_argument("--policy", required=True, help="the policy")
     run.add_argument("--larger", help="the larger model")
     run.add_argument(

@@ -17,6 +17,7 @@ from benchmarks.real_questions.outcomes import (
 from benchmarks.real_questions.plan import REWARDS
 
 _PANEL: Final = (3.4, 3.4)  # inches
+_MARKERS: Final = "os^DvPX"
 _APART: Final = 0.03  # of a doubling, so that intervals at one N can be told apart
 
 Method = Mapping[str, Any]
@@ -35,8 +36,11 @@ def save(methods: Sequence[Method], path: Path) -> None:
         for axes, reward in zip(row, panels, strict=True):
             _draw(axes, methods, reward)
         row[0].set_ylabel("accuracy")
-        handles, names = row[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside right upper")
+        entries = dict[str, Any]()
+        for axes in row:
+            handles, names = axes.get_legend_handles_labels()
+            entries |= dict(zip(names, handles, strict=True))
+        figure.legend(entries.values(), entries.keys(), loc="outside right upper")
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {})
 
 
@@ -56,6 +60,8 @@ def _draw(axes: Any, methods: Sequence[Method], reward: str | None) -> None:
                 [m["accuracy"] - m["low"] for m in found],
                 [m["high"] - m["accuracy"] for m in found],
             ],
+            color=f"C{place}",
+            marker=_MARKERS[place],
             label=f"{method} (right answer as reward)" if of == "answer" else method,
         )
     for m in methods:

@@ -15,7 +15,7 @@ from benchmarks.real_questions.outcomes import (
     WEIGHTED,
 )
 from benchmarks.real_questions.plan import KINDS, REWARDS, WORLDS
-from llmsmc.ablations.comparing import HOLDS
+from llmsmc.ablations.comparing import HOLDS, OPEN
 
 Found = Mapping[str, Any]
 
@@ -103,7 +103,7 @@ def claims(found: Found) -> str:
 
 def compared(pairs: Sequence[Found], *, operations: bool = False) -> str:
     """Return a table of comparisons."""
-    head = ["is", "above", "questions", "difference, points", "95 %", "holds if", "verdict"]
+    head = ["method", "against", "questions", "difference, points", "95 %", "holds if", "verdict"]
     if operations:
         head.insert(2, "10¹² operations")
     rows = []
@@ -131,21 +131,26 @@ def _threshold(each: Found) -> float:
 
 
 def verdicts(pairs: Sequence[Found]) -> str:
-    """Return a sentence for each reward: over what the filter with most particles is."""
+    """Return for each reward what the filter with most particles is above, and what not."""
     found = []
     for reward in dict.fromkeys(each["left"]["reward"] for each in pairs):
         of_reward = [each for each in pairs if each["left"]["reward"] == reward]
         size = max(each["left"]["size"] for each in of_reward)
         parts = [
-            f"{_at_least(each)}above {each['right']['method']}: {each['verdict']} "
+            f"{_at_least(each)}above {each['right']['method']} {_says(each['verdict'])} "
             f"({_difference(each)})"
             for each in of_reward
             if each["left"]["size"] == size
         ]
         found.append(
-            f"* The filter with {REWARDS[reward].label} and N = {size} is {'; '.join(parts)}."
+            f"* That the filter with the reward *{REWARDS[reward].label}* and N = {size} is "
+            f"{'; that it is '.join(parts)}."
         )
     return "\n".join(found)
+
+
+def _says(verdict: str) -> str:
+    return f"is **{verdict}**" if verdict == OPEN else f"**{verdict}**"
 
 
 def _at_least(each: Found) -> str:
@@ -289,8 +294,8 @@ def why(found: Found) -> str:
         if each["right"]["method"] != WEIGHTED or left["size"] != size or each["verdict"] == HOLDS:
             continue
         said = (
-            f"With {REWARDS[left['reward']].label} the filter is not shown to be above weighted "
-            f"best of N at N = {size} ({_difference(each)})."
+            f"With the reward *{REWARDS[left['reward']].label}* the filter is not shown to be above "
+            f"weighted best of N at N = {size} ({_difference(each)})."
         )
         seen = by_reward.get(left["reward"])
         if seen is not None:
