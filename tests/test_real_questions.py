@@ -266,6 +266,12 @@ def test_what_a_cell_needs_is_asked_for(tmp_path: Path) -> None:
         job.model(is_larger=True)
 
 
+def test_cells_may_stand_behind_options() -> None:
+    words = "run WORK --policy P greedy samples --dataset D --reward probe=F --count 3"
+    given = command.parsed(words.split())
+    assert (given.cells, given.reward, given.count) == (["greedy", "samples"], ["probe=F"], 3)
+
+
 def test_levels_are_chosen(tmp_path: Path) -> None:
     rows = [
         {"problem": f"p {n}", "answer": "1", "level": f"Level {1 + n % 5}", "id": str(n)}

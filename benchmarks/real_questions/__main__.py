@@ -74,10 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         {} if given.dtype is None else {"dtype": given.dtype},
         {"samples": given.samples, "samples-larger": given.samples_of_larger},
     )
-    planned = [] if given.cells != ["planned"] else PLANNED[world.name]
-    for name in given.cells if not planned else ():
+    names = PLANNED[world.name] if given.cells == ["planned"] else given.cells
+    for name in names:
         check_name(name)
-    for name in planned or given.cells:
+    for name in names:
         print(f"{name}: {running.run(job, name)}", flush=True)
 
 
@@ -86,7 +86,6 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--count", type=int, help="only so many questions, the first ones")
     commands = parser.add_subparsers(dest="what", required=True)
     page = commands.add_parser("page", help="make the page of the cells that are whole")
     page.add_argument("work", type=Path, nargs="?", help="the folder of all cells")
@@ -111,6 +110,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument("--dtype", help="the precision of the models; by default as llmsmc has it")
     run.add_argument("--samples", type=int, default=NUM_SAMPLES, help="of the cell samples")
     run.add_argument("--samples-of-larger", type=int, default=5, help="of samples-larger")
+    for each in (page, run):
+        each.add_argument("--count", type=int, help="only so many questions, the first ones")
     return parser.parse_args(arguments)
 
 

@@ -294,8 +294,8 @@ def why(found: Found) -> str:
         if each["right"]["method"] != WEIGHTED or left["size"] != size or each["verdict"] == HOLDS:
             continue
         said = (
-            f"With the reward *{REWARDS[left['reward']].label}* the filter is not shown to be above "
-            f"weighted best of N at N = {size} ({_difference(each)})."
+            f"With the reward *{REWARDS[left['reward']].label}* the filter is not shown to be "
+            f"above weighted best of N at N = {size} ({_difference(each)})."
         )
         seen = by_reward.get(left["reward"])
         if seen is not None:
