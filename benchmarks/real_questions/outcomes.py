@@ -94,6 +94,7 @@ class Samples:
 
     Attributes:
         solutions: those of each question; of one that could not be asked there are none.
+        answers: of these, with one spelling for all that say the same.
         references: the right answer of each question.
         cut: the solutions that have steps, with their steps.
         scores: by name of `REWARDS`, the scores of all of these.
@@ -101,6 +102,7 @@ class Samples:
     """
 
     solutions: dict[str, list[dict[str, Any]]]
+    answers: dict[str, list[str | None]]
     references: dict[str, str]
     cut: list[Labelled]
     num: int
@@ -136,7 +138,8 @@ def read_samples(folder: Path, count: int) -> Samples | None:
             scores[name] = scores_in(scored)
     for each in solutions.values():
         each.sort(key=lambda row: row["sample"])
-    return Samples(solutions, references, cut, numbers.pop(), scores)
+    answers = {name: told([row["found"] for row in each]) for name, each in solutions.items()}
+    return Samples(solutions, answers, references, cut, numbers.pop(), scores)
 
 
 def of_samples(samples: Samples, *, is_larger: bool = False) -> list[Outcome]:
@@ -178,8 +181,7 @@ def _voted(
 ) -> Outcome:
     """Return the outcome of a rule on the answers and numbers of each group of `size`."""
     votes = dict[str, list[Vote]]()
-    for name, solutions in samples.solutions.items():
-        answers = told([row["found"] for row in solutions])
+    for name, answers in samples.answers.items():
         votes[name] = [
             rule(answers[group], numbers[name][group], samples.references[name])
             for group in groups(len(answers), size)
