@@ -33,7 +33,7 @@ def samples(
     folder: Path, answers: dict[str, list[str | None]], scores: dict[str, list[float]] | None = None
 ) -> Path:
     """Write a folder of samples, whose solutions have two steps of three tokens."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"id": name, "sample": n, "split": "train", "question": name, "answer": RIGHT}
         | {"token_ids": [1] * 6, "log_probs": [-1.0] * 6, "text": f"a {n}", "finish_reason": "eos"}
         | {"found": answer, "correct": answer == RIGHT}
@@ -60,7 +60,12 @@ def samples(
 
 def evaluation(folder: Path, kept: dict[str, list[tuple[str | None, float]]]) -> None:
     """Write the folder of an evaluation whose solutions have these answers and weights."""
-    cost = {"generated_tokens": 12, "scored_tokens": 0, "model_calls": 1, "reward_positions": 0}
+    cost: dict[str, Any] = {
+        "generated_tokens": 12,
+        "scored_tokens": 0,
+        "model_calls": 1,
+        "reward_positions": 0,
+    }
     cost |= {"seconds": 2.0, "policy_seconds": 1.5}
     results = [
         {"id": name, "level": None, "answer": each[0][0], "reference": RIGHT, "seconds": 2.0}
@@ -85,7 +90,10 @@ def evaluation(folder: Path, kept: dict[str, list[tuple[str | None, float]]]) ->
 
 def filled(folder: Path, *, scored: bool = True) -> Path:
     """Write a world of two questions with samples and a filter."""
-    ties = {"q/1": [RIGHT, RIGHT, WRONG, None], "q/2": [WRONG, RIGHT, "6", WRONG]}
+    ties: dict[str, list[str | None]] = {
+        "q/1": [RIGHT, RIGHT, WRONG, None],
+        "q/2": [WRONG, RIGHT, "6", WRONG],
+    }
     scores = {"q/1": [2.0, 1.0, 3.0, -1.0], "q/2": [0.0, 4.0, -2.0, 0.5]}
     samples(folder / "samples", ties, scores if scored else None)
     evaluation(
@@ -116,7 +124,7 @@ def test_a_vote_splits_ties_and_counts_no_answers() -> None:
     found = vote([RIGHT, "4.0", WRONG, None], [0.25, 0.25, 0.5, 1.0], RIGHT)
     assert (found.right, found.probability) == (0.0, 0.25)
     joined = vote(told([RIGHT, "4.0", WRONG]), [0.3, 0.3, 0.4], RIGHT)
-    assert (joined.right, joined.leading) == (1.0, pytest.approx(0.6))
+    assert joined.right == 1.0 and joined.leading == pytest.approx(0.6)
     for nothing in (vote([None], [1.0], RIGHT), vote([RIGHT], [0.0], RIGHT)):
         assert (nothing.right, nothing.probability, nothing.leading) == (0.0, 0.0, None)
 

@@ -105,8 +105,8 @@ def _difference(samples: Samples, left: str, right: str) -> dict[str, Any]:
 
     def difference(steps: Judged) -> float | None:
         rows = steps.log_odds.astype(int)
-        values = [auroc(each.log_odds[rows], steps.labels) for each in (one, other)]
-        return None if None in values else float(np.subtract(*values))
+        mine, theirs = (auroc(each.log_odds[rows], steps.labels) for each in (one, other))
+        return None if mine is None or theirs is None else mine - theirs
 
     return {"difference": difference(places), "interval": interval(places, difference)}
 

@@ -30,7 +30,7 @@ def save(methods: Sequence[Method], path: Path) -> None:
 
     with as_file(files("llmsmc.ablations") / "ablations.mplstyle") as sheet, style.context(sheet):
         rewards = [r for r in REWARDS if any(_is(m, FILTER, r) for m in methods) and r != "answer"]
-        panels = rewards or [None]
+        panels: Sequence[str | None] = rewards or [None]
         figure = Figure(figsize=(_PANEL[0] * max(len(panels), 2), _PANEL[1]))
         row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axes, reward in zip(row, panels, strict=True):

@@ -99,8 +99,8 @@ def method(outcome: Outcome) -> dict[str, Any]:
     """Return the figures of a method."""
     right = np.array(list(outcome.right.values()))
     low, high = share_interval(right)
-    names = ("tokens", "operations", "positions", "seconds", "outside", "calibration")
-    names += ("first_steps", "solutions")
+    names = ["tokens", "operations", "positions", "seconds", "outside", "calibration"]
+    names += ["first_steps", "solutions"]
     return {
         **key(outcome),
         "accuracy": float(right.mean()),
