@@ -13,17 +13,20 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 
 from llmsmc.inference import Adaptive, BootstrapFilter, GuidedFilter
 from llmsmc.models import LanguageModel, Reasoning, RewardModel
 from llmsmc.models.minimath.datasets import load, minimath_dev
 from llmsmc.models.minimath.training.samples import sample_solutions
+from llmsmc.models.reasoning.particles import ReasoningParticles
 
 KINDS: Final = ("none", "int8", "nf4", "fp4")
 
@@ -89,30 +92,51 @@ def tokens_a_second(
 def sizes_as_proposals(
     policies: dict[str, LanguageModel], num_particles: int = 64, num_problems: int = 20
 ) -> dict[str, str]:
-    """Effective sample size after one step over N, the mean over steps and the least, by kind.
-
-    Nothing is judged, and all weights are made equal before each step, so that what is left is
-    due to the ratio of the policy's probability of the step to that of the proposal.
-    """
+    """Effective sample size after one step over N, the mean over steps and the least, by kind."""
+    questions = [problem.question for problem in minimath_dev(num_problems // 5)]
     found = {}
     for kind, proposal in policies.items():
-        shares = list[float]()
-        for seed, problem in enumerate(minimath_dev(num_problems // 5)):
-            model = Reasoning(
-                policies["none"],
-                None,
-                problem.question,
-                policy_inverse_temperature=1.0,
-                proposal_policy=proposal,
-            )
-            filtered = GuidedFilter(num_particles, Adaptive(ess_threshold=1.0), record=False)
-            history = filtered.run(model, seed=seed).history
-            shares += [record.effective_sample_size / num_particles for record in history]
+        shares = shares_left(policies["none"], proposal, questions, num_particles)
         found[kind] = f"{sum(shares) / len(shares):.3f} (least {min(shares):.3f})"
     return found
 
 
-@torch.no_grad()
+class Unjudged(Reasoning):
+    """Reasoning whose target is the law of the policy itself, at the sampling temperature."""
+
+    def log_tilt(self, state: ReasoningParticles) -> Tensor:
+        """Return zero: nothing is judged."""
+        return torch.zeros(len(state), dtype=torch.float64)
+
+
+def shares_left(
+    full: LanguageModel,
+    proposal: LanguageModel,
+    questions: Sequence[str],
+    num_particles: int,
+    **settings: Any,
+) -> list[float]:
+    """Return the effective sample size over N after each step that a proposal draws.
+
+    All weights are made equal before each step, so that what is left is due to the ratio of the
+    policy's probability of the step to that of the proposal.
+
+    Args:
+        full: the policy, which weighs the steps.
+        proposal: the policy that draws them.
+        questions: the questions; the seed of each is its place.
+        num_particles: N.
+        settings: of `Reasoning`, such as the temperature; by default 1.
+    """
+    shares = list[float]()
+    for seed, question in enumerate(questions):
+        model = Unjudged(full, None, question, proposal_policy=proposal, **settings)
+        filtered = GuidedFilter(num_particles, Adaptive(ess_threshold=1.0), record=False)
+        history = filtered.run(model, seed=seed).history
+        shares += [record.effective_sample_size / num_particles for record in history]
+    return shares
+
+
 def divergence_a_token(
     policies: dict[str, LanguageModel], num_problems: int = 50
 ) -> dict[str, float]:
@@ -123,21 +147,36 @@ def divergence_a_token(
     solutions = list(sample_solutions(network, full.tokenizer, problems, seed=2))
     texts = []
     for problem, steps in solutions:
-        prompt = list(full.prompt_ids(problem.question))
         answer = full.tokenizer.encode("\n\n".join(steps), add_special_tokens=False)
-        texts.append((prompt, answer))
-    found = {}
-    for kind, other in policies.items():
-        total, count = 0.0, 0
-        for prompt, answer in texts:
-            ids = torch.tensor([prompt + answer])
-            p, q = (
-                model.model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
-                for model in (full, other)
-            )
-            total += float((p.exp() * (p - q)).sum())
-            count += len(answer)
-        found[kind] = total / count
+        texts.append((full.prompt_ids(problem.question), answer))
+    return {
+        kind: sum(map(sum, divergences(full, other, texts))) / sum(len(t) for _, t in texts)
+        for kind, other in policies.items()
+    }
+
+
+@torch.no_grad()
+def divergences(
+    full: LanguageModel,
+    other: LanguageModel,
+    texts: Sequence[tuple[Sequence[int], Sequence[int]]],
+) -> list[list[float]]:
+    """Return the KL divergence D(full || other) at each token of each text, in nats.
+
+    Args:
+        full: the policy of the first law.
+        other: the policy of the second law, with the same tokens.
+        texts: the tokens of a prompt, and those behind it at which the laws are compared.
+    """
+    found = []
+    for prompt, answer in texts:
+        ids, kept = torch.tensor([[*prompt, *answer]]), len(answer) + 1
+        networks: tuple[Any, Any] = full.model, other.model
+        p, q = (
+            network(input_ids=ids, logits_to_keep=kept).logits[0, :-1].float().log_softmax(-1)
+            for network in networks
+        )
+        found.append((p.exp() * (p - q)).sum(-1).tolist())
     return found
 
 

@@ -23,6 +23,7 @@ Scores = Mapping[str, Sequence[float]]
 """From the name of a solution to the scores of its steps."""
 
 _SOLUTIONS_A_CALL = 8  # of one question
+_FAR = 1e3  # the log-odds of a score of zero or one, which JSON cannot write
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,19 +120,12 @@ def scored(key: str, scores: Any) -> Row:
     """Return the row of the scores of a solution, or of the error in their place."""
     if isinstance(scores, LlmsmcError):
         return {"solution": key, "log_odds": None, "error": str(scores)}
-    return {"solution": key, "log_odds": scores}
+    return {"solution": key, "log_odds": [min(max(x, -_FAR), _FAR) for x in scores]}
 
 
 def scores_in(rows: Sequence[Row]) -> dict[str, list[float]]:
-    """Return the scores in the rows of a file; a score of zero or one is far out."""
-    return {
-        row["solution"]: [-_FAR if value is None else value for value in row["log_odds"]]
-        for row in rows
-        if row["log_odds"] is not None
-    }
-
-
-_FAR = 1e3  # log-odds that JSON cannot write
+    """Return the scores in the rows of a file."""
+    return {row["solution"]: row["log_odds"] for row in rows if row["log_odds"] is not None}
 
 
 def own_log_probs(solutions: Sequence[Labelled]) -> dict[str, list[float]]:
