@@ -6,7 +6,7 @@ of its question, the layers and the policy, and says so by a digest: whatever el
 used.
 
 Hidden states are pooled over steps before they are kept: the mean of projected states is the
-projected mean. So files hold three vectors a step and layer, whichever directions are chosen.
+projected mean. So files hold a few vectors a step and layer, whichever directions are chosen.
 
 Shapes: N solutions, L tokens, M steps of all of them, F features of a token, W width of the hidden
 states of all layers.
@@ -31,7 +31,7 @@ from llmsmc.errors import InputError
 from llmsmc.models.caches.row_cache import padded_rows
 from llmsmc.models.policies.fingerprint import fingerprints
 from llmsmc.models.policies.language_model import LanguageModel
-from llmsmc.models.rewards.probe.pooling import NAMES, pooled
+from llmsmc.models.rewards.probe.pooling import NAMES, POOLS, pooled
 from llmsmc.models.rewards.probe.readouts import RawReadout
 from llmsmc.storage.strict_files import unwritable
 
@@ -54,7 +54,7 @@ class StepFeatures:
     """
 
     known: Float[Tensor, "M 14"]
-    states: Float[Tensor, "M 3 W"]
+    states: Float[Tensor, "M pools W"]
 
     @classmethod
     def pooled(
@@ -129,7 +129,10 @@ class FeatureFolder:
         another policy.
         """
         num_steps, readout = sum(len(ends) for _, ends in solutions), self.readout
-        shapes = [(num_steps, len(NAMES)), (num_steps, 3, readout.width * len(readout.layers))]
+        shapes = [
+            (num_steps, len(NAMES)),
+            (num_steps, len(POOLS), readout.width * len(readout.layers)),
+        ]
         try:
             with safe_open(self.file(prompt_ids), framework="pt") as opened:
                 if (opened.metadata() or {}).get(_DIGEST) != self._digest(prompt_ids, solutions):
@@ -207,7 +210,7 @@ def layers_of(policy: LanguageModel, layers: Sequence[int] | None) -> tuple[int,
     return tuple(layers)
 
 
-def _halved(states: Float[Tensor, "M 3 W"]) -> Float[Tensor, "M 3 W"]:
+def _halved(states: Float[Tensor, "M pools W"]) -> Float[Tensor, "M pools W"]:
     """Return the states in half precision, unless that cannot express them."""
     half = states.half()
     return half if bool(half.isfinite().all()) else states

@@ -8,7 +8,7 @@ Shapes: M steps, P perceptrons, I inputs, S numbers without hidden states, rank 
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,11 +38,13 @@ class Judge(nn.Module):
     Attributes:
         centre: the mean of each input over the steps of the training set.
         spread: its standard deviation.
+        used: one for each input that is looked at, zero for the others.
         temperature: by which log-odds are divided.
     """
 
     centre: Tensor
     spread: Tensor
+    used: Tensor
     temperature: Tensor
 
     def __init__(self, num_inputs: int, width: int = WIDTH, perceptrons: int = PERCEPTRONS) -> None:
@@ -50,6 +52,7 @@ class Judge(nn.Module):
         super().__init__()
         self.register_buffer("centre", torch.zeros(num_inputs))
         self.register_buffer("spread", torch.ones(num_inputs))
+        self.register_buffer("used", torch.ones(num_inputs))
         self.register_buffer("temperature", torch.ones(()))
         self.members = nn.ModuleList(
             nn.Sequential(
@@ -70,8 +73,8 @@ class Judge(nn.Module):
         return log_odds
 
     def scaled(self, inputs: Float[Tensor, "M I"]) -> Float[Tensor, "M I"]:
-        """Return the inputs in standard deviations from their mean."""
-        return ((inputs - self.centre) / self.spread).clamp(-_CLIP, _CLIP)
+        """Return the inputs in standard deviations from their mean, zero where one is not used."""
+        return self.used * ((inputs - self.centre) / self.spread).clamp(-_CLIP, _CLIP)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,43 +110,57 @@ def principal_directions(states: Float[Tensor, "M D"], rank: int) -> tuple[Tenso
 def trained_judge(
     train: Steps,
     validation: Steps,
+    uses: Sequence[Float[Tensor, " I"]],
     *,
     epochs: int,
     seed: int,
     progress: Progress = lambda done, total: None,
 ) -> tuple[Judge, list[dict[str, float]]]:
-    """Train a judge; return it, and the loss on the validation set after each epoch.
+    """Train a judge for each choice of inputs; return the one with the smallest loss, and losses.
 
-    Classes weigh the same in the loss; what this adds to the log-odds is taken away again. Each
-    perceptron is the one of its epoch with the smallest loss on the validation set, and their mean
-    is calibrated there by one temperature.
+    Many inputs ask for many steps: a judge of fewer inputs is the better one where steps are few,
+    or where the others say nothing. Losses are those on the validation set, after each epoch.
+
+    Classes weigh the same in the loss that is trained; what this adds to the log-odds is taken away
+    again. Each perceptron is the one of its epoch with the smallest loss, and their mean is
+    calibrated on the validation set by one temperature.
 
     Args:
         train: the steps that are learnt.
         validation: steps of other questions.
+        uses: choices of inputs: one for each input that is looked at, zero for the others.
         epochs: how often each step is seen at most.
         seed: of the first weights, the order and the dropout.
         progress: told about each epoch.
     """
-    judge = Judge(train.inputs.shape[1])
-    judge.centre.copy_(train.inputs.mean(0))
-    judge.spread.copy_(train.inputs.std(0).clamp(min=_SPREAD))
-    scaled = Steps(judge.scaled(train.inputs), train.labels)
-    held_out = Steps(judge.scaled(validation.inputs), validation.labels)
-    history = list[dict[str, float]]()
-    for number, member in enumerate(judge.members):
-        assert isinstance(member, nn.Sequential)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed * PERCEPTRONS + number)
-            for epoch, loss in enumerate(_epochs(member, scaled, held_out, epochs)):
-                history.append(
-                    {"perceptron": float(number), "epoch": float(epoch), "validation_loss": loss}
-                )
-                progress(number * epochs + epoch + 1, PERCEPTRONS * epochs)
-    judge.eval()
+    history, judges = list[dict[str, float]](), list[Judge]()
+    steps = PERCEPTRONS * epochs
+    for choice, used in enumerate(uses):
+        judge = Judge(train.inputs.shape[1])
+        judge.centre.copy_(train.inputs.mean(0))
+        judge.spread.copy_(train.inputs.std(0).clamp(min=_SPREAD))
+        judge.used.copy_(used)
+        scaled = Steps(judge.scaled(train.inputs), train.labels)
+        held_out = Steps(judge.scaled(validation.inputs), validation.labels)
+        for number, member in enumerate(judge.members):
+            assert isinstance(member, nn.Sequential)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed * PERCEPTRONS + number)
+                for epoch, loss in enumerate(_epochs(member, scaled, held_out, epochs)):
+                    place = {"choice": choice, "perceptron": number, "epoch": epoch}
+                    history.append(place | {"validation_loss": loss})
+                    done = choice * steps + number * epochs + epoch + 1
+                    progress(done, len(uses) * steps)
+        judge.eval()
+        with torch.no_grad():
+            judge.temperature.fill_(_best_temperature(judge(validation.inputs), validation.labels))
+        judges.append(judge)
     with torch.no_grad():
-        judge.temperature.fill_(_best_temperature(judge(validation.inputs), validation.labels))
-    return judge, history
+        losses = [
+            float(binary_cross_entropy_with_logits(judge(validation.inputs), validation.labels))
+            for judge in judges
+        ]
+    return judges[losses.index(min(losses))], history
 
 
 def _epochs(member: nn.Sequential, train: Steps, validation: Steps, epochs: int) -> Iterator[float]:

@@ -1,7 +1,8 @@
 """From what is read at each token to what is known of each step.
 
 Of the step, and of the solution up to its end: how probable its tokens were and how sure the policy
-was, and the mean of each feature; and each feature at the last token of the step.
+was, and the mean of each feature; and each feature at the last token of the step, at its least
+probable token, where a slip shows first, and at the token behind it, where the policy has seen it.
 
 Shapes: N solutions, L tokens, K steps, B = K + 1 bounds of steps, F features.
 """
@@ -15,6 +16,9 @@ from torch import Tensor
 ENTROPY: Final = 0  # of the law from which a token is drawn, in nats
 TOP: Final = 1  # the log-probability of its most probable token
 NUM_SURPRISES: Final = 2  # the first features of each token
+
+POOLS: Final = ("mean", "last", "mean so far", "least probable", "behind the least probable")
+"""The ways in which hidden states are pooled over a step."""
 
 NAMES: Final = (
     "log-probability",
@@ -40,7 +44,7 @@ def pooled(
     log_probs: Float64[Tensor, "N L"],
     bounds: Int[Tensor, "N B"],
     counted: Bool[Tensor, "N K"],
-) -> tuple[Float[Tensor, "N K S"], Float[Tensor, "N K 3 H"]]:
+) -> tuple[Float[Tensor, "N K S"], Float[Tensor, "N K pools H"]]:
     """Return what is known of each step.
 
     Args:
@@ -51,7 +55,8 @@ def pooled(
 
     Returns:
         The S numbers of `NAMES`; and the mean of the hidden states over the step, their last ones,
-        and their mean over all tokens so far.
+        their mean over all tokens so far, those at the least probable token of the step (the first
+        of them), and those at the token behind it, or at the last one of the step.
     """
     num_rows, num_steps = counted.shape
     starts, ends = bounds[:, :-1].where(counted, 0), bounds[:, 1:].where(counted, 0)
@@ -68,9 +73,10 @@ def pooled(
     limits = bounds.masked_fill(behind, log_probs.shape[1] + 1).contiguous()
     owners = torch.searchsorted(limits, places, right=True)
     extremes = torch.stack([-told, entropy, gap], dim=-1)
-    worst = extremes.new_zeros((num_rows, num_steps + 2, 3)).scatter_reduce(
+    of_all = extremes.new_zeros((num_rows, num_steps + 2, 3)).scatter_reduce(
         1, owners[..., None].expand_as(extremes), extremes, "amax"
-    )[:, 1:-1]
+    )
+    worst = of_all[:, 1:-1]
     worst_so_far = worst.cummax(1).values
     numbers = torch.arange(1, num_steps + 1).expand(num_rows, -1)
     known = [
@@ -91,9 +97,20 @@ def pooled(
     ]
     hidden = features[..., NUM_SURPRISES:]
     sums, sums_before = _sums(hidden, ends), _sums(hidden, starts)
-    last = hidden.gather(1, (ends - 1).clamp(min=0)[..., None].expand(-1, -1, hidden.shape[2]))
-    states = [(sums - sums_before) / sizes, last, sums / so_far]
+    is_least = extremes[..., 0] == of_all[..., 0].gather(1, owners)
+    least = places.new_full(of_all.shape[:2], log_probs.shape[1]).scatter_reduce(
+        1, owners, places.masked_fill(~is_least, log_probs.shape[1]), "amin"
+    )[:, 1:-1]
+    at_end = ends - 1
+    at = [_at(hidden, where) for where in (at_end, least, torch.minimum(least + 1, at_end))]
+    states = [(sums - sums_before) / sizes, at[0], sums / so_far, at[1], at[2]]
     return torch.stack(known, dim=-1), torch.stack(states, dim=2)
+
+
+def _at(values: Float[Tensor, "N L C"], places: Int[Tensor, "N K"]) -> Float[Tensor, "N K C"]:
+    """Return the values at these places; those of steps that there are not are of no meaning."""
+    inside = places.clamp(min=0, max=values.shape[1] - 1)
+    return values.gather(1, inside[..., None].expand(-1, -1, values.shape[2]))
 
 
 def _sums(values: Float[Tensor, "N L C"], ends: Int[Tensor, "N K"]) -> Float[Tensor, "N K C"]:

@@ -36,7 +36,7 @@ from llmsmc.models.policies.fingerprint import PARTS, fingerprints, is_same
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.own_log_prob import unread
 from llmsmc.models.rewards.probe.judge import PERCEPTRONS, WIDTH, Judge
-from llmsmc.models.rewards.probe.pooling import NAMES, pooled
+from llmsmc.models.rewards.probe.pooling import NAMES, POOLS, pooled
 from llmsmc.models.rewards.probe.readouts import ProjectedReadout
 from llmsmc.models.rewards.reward import (
     Memoryless,
@@ -123,7 +123,7 @@ class Probe(Memoryless):
             rank = settings["rank"]
             if centres.shape != (len(layers), width) or bases.shape != (len(layers), width, rank):
                 raise ValueError(f"projections of shape {[*bases.shape]}")
-            num_inputs = len(NAMES) + 3 * rank * len(layers)
+            num_inputs = len(NAMES) + len(POOLS) * rank * len(layers)
             judge = Judge(num_inputs, settings["judge_width"], settings["perceptrons"])
             judge.load_state_dict(tensors)
         except Exception as error:

@@ -7,7 +7,7 @@ Shapes: M steps of all solutions, I inputs of the judge.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.labels import mean_label
 from llmsmc.models.rewards.probe.features import FeatureFolder, StepFeatures, layers_of
 from llmsmc.models.rewards.probe.judge import Steps, principal_directions, trained_judge
+from llmsmc.models.rewards.probe.pooling import NAMES, POOLS
 from llmsmc.models.rewards.probe.probe import Probe, ProbeNetwork
 from llmsmc.models.rewards.probe.readouts import ProjectedReadout
 
@@ -31,6 +32,8 @@ EPOCHS: Final = 60
 TRAIN, VALIDATION = "train", "validation"
 
 _TOKENS: Final = 2**12  # of solutions that are read side by side
+_OF_TOKENS: Final = (0, 1, 3, 4)  # the pools by which directions are chosen: not that of all so far
+_LEAST: Final = (3, 4)  # the pools at, and behind, the least probable token
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done and what there is to do."""
@@ -108,6 +111,7 @@ def train_probe(
     judge, history = trained_judge(
         train,
         validation,
+        [_used(range(len(POOLS)), inputs), _used(_LEAST, inputs)],
         epochs=epochs,
         seed=seed,
         progress=lambda done, total: progress("training", done, total),
@@ -193,7 +197,7 @@ def _projected(
     """Choose directions by the steps of the training set; return the inputs of the judge."""
     centres, bases = list[Tensor](), list[Tensor]()
     for vectors in steps.states.chunk(len(layers), dim=2):
-        told = vectors[is_train, :2].flatten(0, 1).float()
+        told = vectors[is_train][:, _OF_TOKENS].flatten(0, 1).float()
         centre, basis = principal_directions(told, rank)
         centres.append(centre)
         bases.append(basis)
@@ -211,6 +215,13 @@ def _inputs(steps: StepFeatures, readout: ProjectedReadout) -> Float[Tensor, "M 
     )
     projected = [(vectors.float() - centre) @ basis for vectors, centre, basis in layers]
     return torch.cat([steps.known, torch.cat(projected, dim=2).flatten(1)], dim=1)
+
+
+def _used(pools: Collection[int], inputs: Float[Tensor, "M I"]) -> Float[Tensor, " I"]:
+    """Return which inputs are looked at: what is known without hidden states, and these pools."""
+    size = (inputs.shape[1] - len(NAMES)) // len(POOLS)
+    parts = [torch.full((size,), float(pool in pools)) for pool in range(len(POOLS))]
+    return torch.cat([torch.ones(len(NAMES)), *parts])
 
 
 def judged(
