@@ -29,6 +29,7 @@ _WEIGHT_DECAY: Final = 1e-2
 _PATIENCE: Final = 8  # epochs without a smaller loss on the validation set
 _LEAST: Final = 1e-6  # of the largest variance
 _SPREAD: Final = 1e-2  # below which an input is not magnified
+_PLACE: Final = ("choice", "perceptron", "epoch")  # of a loss
 _CLIP: Final = 8.0  # standard deviations, beyond which an input says no more
 
 
@@ -147,8 +148,8 @@ def trained_judge(
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed * PERCEPTRONS + number)
                 for epoch, loss in enumerate(_epochs(member, scaled, held_out, epochs)):
-                    place = {"choice": choice, "perceptron": number, "epoch": epoch}
-                    history.append(place | {"validation_loss": loss})
+                    place = zip(_PLACE, map(float, (choice, number, epoch)), strict=True)
+                    history.append(dict(place) | {"validation_loss": loss})
                     done = choice * steps + number * epochs + epoch + 1
                     progress(done, len(uses) * steps)
         judge.eval()

@@ -141,7 +141,7 @@ def test_layers_that_are_none(policy: LanguageModel, tmp_path: Path, layers: tup
     [
         ([], "0 labels in the split 'train'"),
         ([float("nan")], "0 labels"),
-        ([1.0, float("nan")], "1 labels, all of one kind .all right."),
+        ([1.0, float("nan")], "1 label, all of one kind .all right."),
         ([0.0, 0.0], "2 labels, all of one kind .all wrong."),
     ],
 )
