@@ -245,7 +245,7 @@ def _solutions(
     rows = zip(drawn.token_ids.tolist(), drawn.num_tokens.tolist(), strict=True)
     written = [ids[:length] for ids, length in rows]
     pieces, log_probs = sampling.cut(written), drawn.log_probs.tolist()
-    told = [
+    told: list[TokenSteps] = [
         (ids[: piece.num_tokens], piece.step_ends)
         for ids, piece in zip(written, pieces, strict=True)
     ]

@@ -17,7 +17,7 @@ from pathlib import Path
 from llmsmc.evaluation.datasets import Dataset, Example
 from llmsmc.solving.settings import Settings
 from llmsmc.training.fitting import Fit
-from llmsmc.training.lines import Lines
+from llmsmc.training.lines import Lines, Row
 from llmsmc.training.stages import Progress, RewardTraining, run
 
 EVENT = 2  # of its stage, at which a process is killed
@@ -56,8 +56,13 @@ def attempt(job: RewardTraining, folder: Path, stage: str | None) -> bool:
         see(stage is not None and now.stage.startswith(stage))
 
     append = Lines.append
+
+    def append_seen(self: Lines, rows: Sequence[Row]) -> None:
+        see(True)
+        append(self, rows)
+
     if stage == ROWS:
-        Lines.append = lambda lines, rows: see(True) or append(lines, rows)  # type: ignore[method-assign]
+        Lines.append = append_seen  # type: ignore[method-assign]
     run(job, folder, watch=watch)
     os._exit(0)
 

@@ -118,7 +118,10 @@ def test_records_are_written_before_solutions(
         names.extend(path.name for path in folder.path.glob("*.safetensors"))
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(*((Path, "write_bytes") if is_full else (Lines, "append")), fail)
+    if is_full:
+        monkeypatch.setattr(Path, "write_bytes", fail)
+    else:
+        monkeypatch.setattr(Lines, "append", fail)
     lines = Lines(tmp_path / "samples.jsonl")
     with pytest.raises(InputError if is_full else OSError, match="No space left"):
         next(draw_missing(examples, sampling, lines))

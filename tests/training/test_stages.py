@@ -109,6 +109,7 @@ def test_nothing_is_read_twice(
         patched.delattr(probe_training, "score")
         patched.setattr(LanguageModel, "score_tokens", score_tokens)
         assert run(job, tmp_path, reuse=labelled) is not None
+    assert isinstance(job.settings.policy, str)
     policy = LanguageModel.from_pretrained(job.settings.policy)
     probe = Probe.from_pretrained(tmp_path / "reward", policy)
     samples, labels, scores, lines = (

@@ -83,7 +83,8 @@ class StepFeatures:
 
     def split(self, counts: Sequence[int]) -> list["StepFeatures"]:
         """Return the steps of each solution, of which these are the numbers."""
-        parts = zip(self.known.split(list(counts)), self.states.split(list(counts)), strict=True)
+        sizes = list(counts)
+        parts = zip(torch.split(self.known, sizes), torch.split(self.states, sizes), strict=True)
         return [StepFeatures(*part) for part in parts]
 
 
