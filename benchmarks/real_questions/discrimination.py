@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.real_questions.outcomes import Samples, log_scores_of
 from llmsmc.ablations.intervals import bootstrap_interval
 from llmsmc.training.judging import Judged, auroc, interval
-from llmsmc.training.scoring import judged
+from llmsmc.training.scoring import judged_steps
 
 BASELINES: Final = ("own-log-prob", "judge")
 _POSITIONS: Final = ("1", "2", "3", "4", "5 and later")
@@ -30,7 +30,7 @@ def _scored(samples: Samples, name: str) -> tuple[Judged, Judged]:
     """Return all steps with their scores, and the last steps with the score of the solution."""
     scores, log_scores = samples.scores[name], log_scores_of(samples, name)
     scored = [each for each in samples.cut if each.key in scores]
-    steps = judged(scored, scores)
+    steps = judged_steps(scored, scores)
     of_solution = {
         f"{row['id']}/{row['sample']}": score
         for question, rows in samples.solutions.items()
@@ -100,7 +100,7 @@ def differences(samples: Samples) -> list[dict[str, Any]]:
 def _difference(samples: Samples, left: str, right: str) -> dict[str, Any]:
     both = samples.scores[left].keys() & samples.scores[right].keys()
     kept = [each for each in samples.cut if each.key in both]
-    one, other = (of_last(judged(kept, samples.scores[name])) for name in (left, right))
+    one, other = (of_last(judged_steps(kept, samples.scores[name])) for name in (left, right))
     places = replace(one, log_odds=np.arange(len(one), dtype=float))  # of rows that are resampled
 
     def difference(steps: Judged) -> float | None:

@@ -19,13 +19,15 @@ from benchmarks.real_questions.plan import (
 from llmsmc import evaluate
 from llmsmc.errors import InputError
 from llmsmc.evaluation.datasets import Dataset, answers_of, load_file
+from llmsmc.models.rewards.probe import Probe
 from llmsmc.solving import loading
 from llmsmc.solving.settings import Settings
 from llmsmc.storage.folder_lock import lock_folder
 from llmsmc.storage.json_files import write_json
+from llmsmc.training.folder import TrainingFolder
 from llmsmc.training.lines import Lines
 from llmsmc.training.samples import ROWS_IN_FLIGHT
-from llmsmc.training.scoring import Labelled, joined, score_missing
+from llmsmc.training.scoring import Labelled, joined, judge_missing, score_missing
 from llmsmc.training.stages import RewardTraining
 from llmsmc.training.stages import run as run_stages
 
@@ -160,8 +162,15 @@ def score(job: Job, name: str) -> str:
         def prompt_ids(question: str) -> tuple[int, ...]:
             return policy.prompt_ids(question, settings.system)
 
-        for _ in score_missing(reward, solutions, lines, prompt_ids):
-            print(f"\r{len(lines.rows)} of {len(solutions)} solutions", end="", flush=True)
+        def tell(done: int) -> None:
+            print(f"\r{done} of {len(solutions)} solutions", end="", flush=True)
+
+        if isinstance(reward, Probe):
+            features = TrainingFolder(folder).features
+            judge_missing(reward, solutions, lines, prompt_ids, features, tell)
+        else:
+            for _ in score_missing(reward, solutions, lines, prompt_ids):
+                tell(len(lines.rows))
     return f"\r{len(lines.rows)} solutions scored"
 
 

@@ -16,7 +16,7 @@ from llmsmc.storage.characters import printable
 from llmsmc.storage.json_files import unwritable, write_json
 from llmsmc.storage.strict_files import FORMAT, write_bytes
 from llmsmc.training.judging import figures
-from llmsmc.training.scoring import Labelled, Scores, by_position, judged, own_log_probs
+from llmsmc.training.scoring import Labelled, Scores, by_position, judged_steps, own_log_probs
 
 Report = dict[str, Any]
 
@@ -55,7 +55,7 @@ def report_of(
     of_steps = config.get("labels", {}).get("labels") != "outcome"
     found = {}
     for name, scores in all_scores.items():
-        found[name] = figures(judged(held_out, scores), are_probabilities=name not in _ORDERS)
+        found[name] = figures(judged_steps(held_out, scores), are_probabilities=name not in _ORDERS)
         if not of_steps:
             found[name]["auroc_until_error"] = {"value": None, "interval": None}
     return {"format": FORMAT, "split": split, "rewards": found, "config": dict(config)}

@@ -6,6 +6,7 @@ A score is a number by which steps are ordered; those of rewards are log-odds.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from llmsmc.errors import LlmsmcError
 from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.rewards.probe import LabelledSolution, Probe, judged
 from llmsmc.models.rewards.reward import Reward, Solution, Written
 from llmsmc.training.judging import Judged, first_errors
 from llmsmc.training.labels import name_of
@@ -116,6 +118,67 @@ def _asked(each: Labelled, prompt_ids: tuple[int, ...]) -> Solution:
     return Solution((), tuple(each.labels["steps"]), written)
 
 
+def judge_missing(
+    probe: Probe,
+    solutions: Sequence[Labelled],
+    lines: Lines,
+    prompt_ids: Callable[[str], tuple[int, ...]],
+    features: Path,
+    tell: Callable[[int], None],
+) -> None:
+    """Score the steps of solutions by what was recorded of them; what was not is read and kept.
+
+    Args:
+        probe: the reward.
+        solutions: the solutions, of each question all or none.
+        lines: the file of their scores.
+        prompt_ids: from a question to the tokens of the prompt under which it was solved.
+        features: the folder of what was recorded.
+        tell: called with the number of solutions that are done.
+    """
+    done = {row["solution"] for row in lines.rows}
+    if all(each.key in done for each in solutions):
+        return
+    log_odds = judged(
+        probe,
+        [labelled_solution(each, prompt_ids) for each in solutions],
+        features,
+        progress=lambda stage, count, total: tell(max(count, len(done))),
+    )
+    rows = [scored(each.key, x) for each, x in zip(solutions, log_odds, strict=True)]
+    lines.append([row for row in rows if row["solution"] not in done])
+
+
+def labelled_solution(
+    each: Labelled, prompt_ids: Callable[[str], tuple[int, ...]]
+) -> LabelledSolution:
+    """Return a solution as a probe is told of it."""
+    question = each.sample["question"]
+    return LabelledSolution(
+        question=question,
+        prompt_ids=prompt_ids(question),
+        token_ids=tuple(each.sample["token_ids"]),
+        step_ends=tuple(each.labels["step_ends"]),
+        labels=learnt_labels(each),
+        split=each.split,
+        key=each.key,
+    )
+
+
+def learnt_labels(each: Labelled) -> tuple[float, ...]:
+    """Return the labels that are learnt, NaN for none.
+
+    A checker says of steps behind the first error that something before them is wrong, which says
+    nothing of the steps: only those up to the first error are learnt.
+    """
+    labels = each.labels["labels"]
+    used = first_errors(labels) if each.labels["labeller"] == "checker" else [True] * len(labels)
+    return tuple(
+        float("nan") if label is None or not is_used else float(label)
+        for label, is_used in zip(labels, used, strict=True)
+    )
+
+
 def scored(key: str, scores: Any) -> Row:
     """Return the row of the scores of a solution, or of the error in their place."""
     if isinstance(scores, LlmsmcError):
@@ -157,7 +220,7 @@ def by_position(train: Sequence[Labelled], solutions: Sequence[Labelled]) -> dic
     }
 
 
-def judged(solutions: Sequence[Labelled], scores: Scores) -> Judged:
+def judged_steps(solutions: Sequence[Labelled], scores: Scores) -> Judged:
     """Return the labelled steps of the solutions that have scores."""
     columns = list[tuple[float, float, str, int, int, bool, bool, bool]]()
     for each in solutions:

@@ -21,9 +21,7 @@ from llmsmc.models.policies.policy import Policy
 from llmsmc.models.rewards.labels import mean_label
 from llmsmc.models.rewards.probe import (
     FeatureFolder,
-    LabelledSolution,
     Probe,
-    judged,
     train_probe,
 )
 from llmsmc.models.rewards.reward import Reward
@@ -40,12 +38,18 @@ from llmsmc.training.checkers import named_checker
 from llmsmc.training.classifier import Classifier
 from llmsmc.training.fitting import Fit, TextSolution, fitted
 from llmsmc.training.folder import STAGES, TrainingFolder
-from llmsmc.training.judging import first_errors
 from llmsmc.training.labels import Labelling, in_flight, label_missing
-from llmsmc.training.lines import Lines
 from llmsmc.training.report import Report, card_text, report_of, write_report
 from llmsmc.training.samples import Sampling, draw_missing, is_solution
-from llmsmc.training.scoring import Labelled, joined, score_missing, scored, scores_in
+from llmsmc.training.scoring import (
+    Labelled,
+    joined,
+    judge_missing,
+    labelled_solution,
+    learnt_labels,
+    score_missing,
+    scores_in,
+)
 
 Values = dict[str, Any]
 
@@ -330,7 +334,7 @@ class _Stages:
         if folder.reward.exists():
             return
         for split in ("train", "validation"):
-            labels = [_labels(each) for each in self.solutions if each.split == split]
+            labels = [learnt_labels(each) for each in self.solutions if each.split == split]
             _ = mean_label(chain.from_iterable(labels), split)
         partial = folder.path / ".reward.partial"
         shutil.rmtree(partial, ignore_errors=True)
@@ -350,7 +354,7 @@ class _Stages:
 
         train_probe(
             self.policy,
-            [self._labelled(each) for each in self.solutions],
+            [labelled_solution(each, self._prompt_ids) for each in self.solutions],
             target,
             work=self.folder.features,
             layers=job.layers,
@@ -371,7 +375,7 @@ class _Stages:
             TextSolution(
                 each.sample["question"],
                 tuple(each.labels["steps"]),
-                _labels(each),
+                learnt_labels(each),
                 each.split,
             )
             for each in self.solutions
@@ -415,27 +419,11 @@ class _Stages:
 
         tell(len(lines.rows))
         if name == TRAINED and isinstance(reward, Probe):
-            self._judge_missing(reward, held_out, lines, tell)
+            judge_missing(reward, held_out, lines, self._prompt_ids, self.folder.features, tell)
         else:
             for _ in score_missing(reward, held_out, lines, self._prompt_ids):
                 tell(len(lines.rows))
         return scores_in(lines.rows)
-
-    def _judge_missing(
-        self, probe: Probe, solutions: Sequence[Labelled], lines: Lines, tell: Callable[[int], None]
-    ) -> None:
-        """Score the solutions by what was recorded of them; what was not is read and kept."""
-        done = {row["solution"] for row in lines.rows}
-        if all(each.key in done for each in solutions):
-            return
-        log_odds = judged(
-            probe,
-            [self._labelled(each) for each in solutions],  # of each question all or none
-            self.folder.features,
-            progress=lambda stage, count, total: tell(max(count, len(done))),
-        )
-        rows = [scored(each.key, x) for each, x in zip(solutions, log_odds, strict=True)]
-        lines.append([row for row in rows if row["solution"] not in done])
 
     def _trained(self) -> Reward:
         """Return the reward of this folder, as `--reward` loads it."""
@@ -456,7 +444,7 @@ class _Stages:
         found = []
         for split in ("train", "validation", "test"):
             of = [each for each in self.solutions if each.split == split]
-            labels = [x for each in of for x in _labels(each) if x == x]
+            labels = [x for each in of for x in learnt_labels(each) if x == x]
             right = sum(labels) / len(labels) if labels else 0.0
             found.append(
                 f"{split.capitalize()}: "
@@ -469,37 +457,12 @@ class _Stages:
     def _prompt_ids(self, question: str) -> tuple[int, ...]:
         return self.policy.prompt_ids(question, self.job.settings.system)
 
-    def _labelled(self, each: Labelled) -> LabelledSolution:
-        return LabelledSolution(
-            question=each.sample["question"],
-            prompt_ids=self._prompt_ids(each.sample["question"]),
-            token_ids=tuple(each.sample["token_ids"]),
-            step_ends=tuple(each.labels["step_ends"]),
-            labels=_labels(each),
-            split=each.split,
-            key=each.key,
-        )
-
     def _open(self, stage: str, values: Values) -> None:
         if self.reuse is not None and self.folder.can_reuse(stage, values, self.reuse):
             if stage == "samples" and self.features is not None:
                 self.features.take_over(TrainingFolder(self.reuse).features)
             self.folder.reuse(stage, values, self.reuse)
         self.folder.open(stage, values)
-
-
-def _labels(each: Labelled) -> tuple[float, ...]:
-    """Return the labels that are learnt, NaN for none.
-
-    A checker says of steps behind the first error that something before them is wrong, which says
-    nothing of the steps: only those up to the first error are learnt.
-    """
-    labels = each.labels["labels"]
-    used = first_errors(labels) if each.labels["labeller"] == "checker" else [True] * len(labels)
-    return tuple(
-        float("nan") if label is None or not is_used else float(label)
-        for label, is_used in zip(labels, used, strict=True)
-    )
 
 
 def _require_here(policy: Policy, method: str) -> None:

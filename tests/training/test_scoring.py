@@ -7,7 +7,7 @@ import pytest
 from llmsmc.models.rewards.arithmetic_reward import ArithmeticReward
 from llmsmc.training.judging import auroc
 from llmsmc.training.lines import Lines
-from llmsmc.training.scoring import Labelled, judged, score_missing, scores_in
+from llmsmc.training.scoring import Labelled, judged_steps, score_missing, scores_in
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.01])
@@ -19,5 +19,5 @@ def test_a_score_of_one_is_above_all_others(tmp_path: Path, wrong: float) -> Non
     solutions = [Labelled(sample, labels)]
     lines = Lines(tmp_path / "scores.jsonl")
     assert list(score_missing(ArithmeticReward(wrong=wrong), solutions, lines, lambda _: (1,)))
-    steps = judged(solutions, scores_in(Lines(lines.path).rows))
+    steps = judged_steps(solutions, scores_in(Lines(lines.path).rows))
     assert auroc(steps.log_odds, steps.labels) == 1.0
