@@ -155,7 +155,7 @@ def test_a_checker_of_ones_own() -> None:
         0.0,
     ]
     assert verdicts(lambda *_: [None, 0.5, None, True], "?", ["a"] * 4) == [None, 0.5, 0.5, 0.5]
-    with pytest.raises(InputError, match="1 verdicts on 2 steps"):
+    with pytest.raises(InputError, match="1 verdict on 2 steps"):
         verdicts(one_too_few, "?", ["a", "b"])
     with pytest.raises(InputError, match="'yes'"):
         verdicts(lambda *_: ["yes"], "?", ["a"])
