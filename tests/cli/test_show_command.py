@@ -30,7 +30,7 @@ def test_an_evaluation_is_shown(command: Command, evaluated: str, tmp_path: Path
     listed = command("show", "run")
     assert listed.exit_code == 0, listed.output
     assert all(f"sums/{n}" in listed.stdout for n in (1, 2, 3)) and "3 questions" in listed.stdout
-    assert "1 questions" in command("show", "run", "--only", "failed").stdout
+    assert "1 question;" in command("show", "run", "--only", "failed").stdout
     kept = read_solutions(tmp_path / "run")
     assert list(kept) == ["sums/1", "sums/2"] and len(kept["sums/1"]["solutions"]) == 4
     shown = command("show", "run", "1", "--all-solutions").stdout
