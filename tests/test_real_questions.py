@@ -17,8 +17,9 @@ from benchmarks.real_questions.figures import compared, figures_of_world, share_
 from benchmarks.real_questions.outcomes import Outcome, of_samples, read_samples
 from benchmarks.real_questions.plan import CELLS, OTHERS, PLANNED, WORLDS, World, check_name
 from benchmarks.real_questions.running import Job
-from benchmarks.real_questions.votes import best, calibration_error, coverage, groups, told, vote
+from benchmarks.real_questions.votes import best, calibration_error, groups, told, vote
 from llmsmc.errors import InputError
+from llmsmc.evaluation.runner import pass_at_k
 
 RIGHT, WRONG = "4", "5"
 WORLD = World("gsm8k", "GSM8K", 2)
@@ -116,7 +117,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_coverage_is_the_mean_over_all_choices(count: int, right: int, size: int) -> None:
     hits = [n < right for n in range(count)]
     expected = fmean(any(chosen) for chosen in combinations(hits, size))
-    assert coverage(count, right, size) == pytest.approx(expected)
+    assert pass_at_k(count, right, size) == pytest.approx(expected)
 
 
 def test_a_vote_splits_ties_and_counts_no_answers() -> None:

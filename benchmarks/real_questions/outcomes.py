@@ -18,16 +18,16 @@ from benchmarks.real_questions.votes import (
     best,
     by_question,
     calibration_error,
-    coverage,
     groups,
     told,
     vote,
 )
-from llmsmc.errors import InputError
 from llmsmc.evaluation.result_lines import parse_results
+from llmsmc.evaluation.runner import pass_at_k
 from llmsmc.evaluation.solutions import FILE, read_solutions
 from llmsmc.models.rewards.aggregation import aggregation
-from llmsmc.storage.strict_files import loads, read_bytes
+from llmsmc.storage.strict_files import read_bytes
+from llmsmc.training.lines import read_rows
 from llmsmc.training.samples import is_solution
 from llmsmc.training.scoring import Labelled, Scores, joined, scores_in
 
@@ -116,7 +116,7 @@ def read_samples(folder: Path, count: int) -> Samples | None:
         folder: the folder.
         count: the number of questions.
     """
-    rows = _rows(folder / "samples.jsonl")
+    rows = read_rows(folder / "samples.jsonl")
     solutions, references = dict[str, list[dict[str, Any]]](), dict[str, str]()
     for row in rows:
         solutions.setdefault(row["id"], [])
@@ -126,14 +126,14 @@ def read_samples(folder: Path, count: int) -> Samples | None:
     numbers = {len(each) for each in solutions.values() if each}
     if len(solutions) != count or len(numbers) != 1:
         return None
-    cut = joined(rows, _rows(folder / "labels.jsonl"))
+    cut = joined(rows, read_rows(folder / "labels.jsonl"))
     have_text = sum(bool(row["text"].strip()) for each in solutions.values() for row in each)
     if len(cut) < have_text:
         cut = []
     keys = {each.key for each in cut}
     scores = dict[str, Scores]()
     for name in REWARDS:
-        scored = _rows(folder / f"scores-{name}.jsonl")
+        scored = read_rows(folder / f"scores-{name}.jsonl")
         if keys and keys.issubset(row["solution"] for row in scored):
             scores[name] = scores_in(scored)
     for each in solutions.values():
@@ -197,7 +197,7 @@ def _ones(samples: Samples) -> dict[str, list[float]]:
 
 def _covered(samples: Samples, size: int) -> dict[str, float]:
     return {
-        name: coverage(len(each), sum(row["correct"] for row in each), size) if each else 0.0
+        name: pass_at_k(len(each), sum(row["correct"] for row in each), size) if each else 0.0
         for name, each in samples.solutions.items()
     }
 
@@ -296,19 +296,3 @@ def of_evaluation(folder: Path, cell: Cell, count: int) -> Outcome | None:
         1 - inside / seconds if seconds else None,
         **_variety(variety),
     )
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Return the finished lines of a file; none where there is no file.
-
-    Raises:
-        InputError: a line is no JSON.
-    """
-    content = read_bytes(path) if path.exists() else b""
-    try:
-        return [loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
-    except ValueError as error:
-        raise InputError(
-            f"Each line is one object of JSON. Got {error} in {str(path)!r}; accepted: the file "
-            "as it was written."
-        ) from error

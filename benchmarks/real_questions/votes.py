@@ -4,9 +4,8 @@ A vote is of weighted answers. It is right as far as its leading answers are: ti
 that the order of the solutions decides nothing.
 
 Of K independent solutions of a question, those of N make K / N disjoint groups, over which votes of
-N are averaged. That one of N is right needs no groups: of K solutions of which c are right, it is
-$1 - \binom{K - c}{N} / \binom{K}{N}$ on average over all choices (Chen et al. 2021, arXiv
-2107.03374, equation 1).
+N are averaged. That one of N is right needs no groups: its average over all choices is
+`llmsmc.evaluation.runner.pass_at_k`.
 """
 
 import math
@@ -82,15 +81,6 @@ def groups(count: int, size: int) -> list[slice]:
     [slice(0, 4, None), slice(4, 8, None)]
     """
     return [slice(start, start + size) for start in range(0, count - size + 1, size)]
-
-
-def coverage(count: int, right: int, size: int) -> float:
-    """Return how probable it is that one of `size` among `count` solutions is right.
-
-    >>> coverage(4, 1, 1), coverage(4, 1, 2), coverage(4, 1, 4), coverage(4, 0, 4)
-    (0.25, 0.5, 1.0, 0.0)
-    """
-    return 1 - math.comb(count - right, size) / math.comb(count, size)
 
 
 def told(answers: Answers) -> list[str | None]:

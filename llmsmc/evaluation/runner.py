@@ -291,10 +291,25 @@ def _coverage(results: Sequence[Result]) -> dict[str, Any]:
         return found
     most = min(count for _, count in counts)
     for k in sorted({2**power for power in range(most.bit_length())} | {most}):
-        shares = [1 - math.comb(count - right, k) / math.comb(count, k) for right, count in counts]
+        shares = [pass_at_k(count, right, k) for right, count in counts]
         estimate, error = _mean_and_error(shares + zeros)
         found["pass_at_k"].append({"k": k, "estimate": estimate, "standard_error": error})
     return found
+
+
+def pass_at_k(count: int, right: int, k: int) -> float:
+    """Return how probable it is that one of `k` among `count` solutions is right.
+
+    Of n solutions of which c are right, it is 1 - C(n - c, k) / C(n, k), on average over all
+    choices.
+
+    Reference: Chen et al. (2021). Evaluating large language models trained on code. arXiv
+    2107.03374, equation 1.
+
+    >>> pass_at_k(4, 1, 1), pass_at_k(4, 1, 2), pass_at_k(4, 1, 4), pass_at_k(4, 0, 4)
+    (0.25, 0.5, 1.0, 0.0)
+    """
+    return 1 - math.comb(count - right, k) / math.comb(count, k)
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:

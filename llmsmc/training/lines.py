@@ -34,11 +34,9 @@ class Lines:
         """
         self.path = path
         try:
-            content = read_bytes(path) if path.exists() else b""
-            whole = content[: content.rfind(b"\n") + 1]
-            self.rows = [_row(path, n, line) for n, line in enumerate(whole.splitlines(), start=1)]
+            self.rows, size = _finished(path)
             with path.open("ab") as file:
-                file.truncate(len(whole))
+                file.truncate(size)
         except OSError as error:
             raise unwritable(path, error) from error
 
@@ -80,6 +78,25 @@ class Lines:
         except OSError as error:
             raise unwritable(self.path, error) from error
         del self.rows[count:]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the objects in a file that is left as it is, whoever is writing it; none without one.
+
+    Raises:
+        InputError: it cannot be read, or a line that was finished is no object.
+    """
+    try:
+        return _finished(path)[0]
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def _finished(path: Path) -> tuple[list[Row], int]:
+    """Return the objects in the lines that were finished, and the bytes that these have."""
+    content = read_bytes(path) if path.exists() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    return [_row(path, n, line) for n, line in enumerate(whole.splitlines(), start=1)], len(whole)
 
 
 def _row(path: Path, number: int, line: bytes) -> Row:

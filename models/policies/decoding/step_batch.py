@@ -201,6 +201,8 @@ class StepBatch:
                 for name in ("ids", "raw", "transition", "proposal"):
                     record = torch.nn.functional.pad(getattr(particles, name), (0, current))
                     setattr(particles, name, record)
+                if len(self._features):
+                    self._make_room(0, particles.ids.shape[1], 0)
             logits, states = self._feed(any(law.readout is not None for law in laws))
             broken = list[Tensor]()
             for law, owners in laws.items():
@@ -392,7 +394,6 @@ class StepBatch:
         for record, values in zip(records, found, strict=True):
             record[active, count] = values
         if law.readout is not None:
-            self._make_room(0, particles.ids.shape[1], law.readout.size)
             features = law.readout.features(hidden, raw)[rows]
             self._features[particles.slot[active], count, : law.readout.size] = features
         states = law.automaton.advance(particles.state[active], ids)
