@@ -91,6 +91,7 @@ def test_make_real_fetches_solves_tests_and_says_how_long_it_took(tmp_path: Path
     made = subprocess.run(
         [
             "make",
+            "--no-print-directory",  # it is another make that runs the tests
             "real",
             f"BIN={tmp_path}",
             f"INSTALLED={asked.parent}",
