@@ -2,6 +2,8 @@
 
 The hidden states are projected, once and for all, onto the directions in which they differ most
 over the steps of the training set; the perceptrons are trained apart, and their log-odds averaged.
+How large they are is chosen on validation: a linear one is the better one where a few thousand
+steps are learnt, two hidden layers where there are ten times as many.
 
 Shapes: M steps, P perceptrons, I inputs, S numbers without hidden states, rank of a projection.
 """
@@ -10,6 +12,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 from typing import Final
 
 import torch
@@ -20,11 +23,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do."""
 
-WIDTH: Final = 64
+SHAPES: Final[tuple[tuple[int, ...], ...]] = ((), (64,), (256, 256))
+"""The widths of the hidden layers of the perceptrons from which one is chosen."""
+
 PERCEPTRONS: Final = 4
 _DROPOUT: Final = 0.2
 _BATCH: Final = 256
-_LEARNING_RATE: Final = 1e-3
+_LEARNING_RATE, _OF_LINES = 1e-3, 3e-3  # with hidden layers, and without: these have far to go
 _WEIGHT_DECAY: Final = 1e-2
 _PATIENCE: Final = 8  # epochs without a smaller loss on the validation set
 _LEAST: Final = 1e-6  # of the largest variance
@@ -37,6 +42,7 @@ class Judge(nn.Module):
     """From what is known of a step to its log-odds.
 
     Attributes:
+        widths: of the hidden layers of each perceptron.
         centre: the mean of each input over the steps of the training set.
         spread: its standard deviation.
         used: one for each input that is looked at, zero for the others.
@@ -48,22 +54,18 @@ class Judge(nn.Module):
     used: Tensor
     temperature: Tensor
 
-    def __init__(self, num_inputs: int, width: int = WIDTH, perceptrons: int = PERCEPTRONS) -> None:
-        """Make a judge that has learnt nothing."""
+    def __init__(
+        self, num_inputs: int, widths: Sequence[int] = (), perceptrons: int = PERCEPTRONS
+    ) -> None:
+        """Make a judge that has learnt nothing, with hidden layers of these widths."""
         super().__init__()
+        self.widths = tuple(widths)
         self.register_buffer("centre", torch.zeros(num_inputs))
         self.register_buffer("spread", torch.ones(num_inputs))
         self.register_buffer("used", torch.ones(num_inputs))
         self.register_buffer("temperature", torch.ones(()))
         self.members = nn.ModuleList(
-            nn.Sequential(
-                nn.Dropout(_DROPOUT),
-                nn.Linear(num_inputs, width),
-                nn.GELU(),
-                nn.Dropout(_DROPOUT),
-                nn.Linear(width, 1),
-            )
-            for _ in range(perceptrons)
+            _perceptron(num_inputs, self.widths) for _ in range(perceptrons)
         )
 
     def forward(self, inputs: Float[Tensor, "M I"]) -> Float[Tensor, " M"]:
@@ -76,6 +78,17 @@ class Judge(nn.Module):
     def scaled(self, inputs: Float[Tensor, "M I"]) -> Float[Tensor, "M I"]:
         """Return the inputs in standard deviations from their mean, zero where one is not used."""
         return self.used * ((inputs - self.centre) / self.spread).clamp(-_CLIP, _CLIP)
+
+
+def _perceptron(num_inputs: int, widths: Sequence[int]) -> nn.Sequential:
+    """Return a perceptron with hidden layers of these widths."""
+    sizes = [num_inputs, *widths]
+    hidden = [
+        [nn.Dropout(_DROPOUT), nn.Linear(before, width), nn.GELU()]
+        for before, width in zip(sizes[:-1], sizes[1:], strict=True)
+    ]
+    last = [nn.Dropout(_DROPOUT), nn.Linear(sizes[-1], 1)]
+    return nn.Sequential(*chain.from_iterable([*hidden, last]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +130,11 @@ def trained_judge(
     seed: int,
     progress: Progress = lambda done, total: None,
 ) -> tuple[Judge, list[dict[str, float]]]:
-    """Train a judge for each choice of inputs; return the one with the smallest loss, and losses.
+    """Train a judge; return it, and its losses on the validation set.
 
-    Many inputs ask for many steps: a judge of fewer inputs is the better one where steps are few,
-    or where the others say nothing. Losses are those on the validation set, after each epoch.
+    Many inputs and large perceptrons ask for many steps. So one perceptron is trained for each
+    choice of inputs and each of `SHAPES`, and the others of the judge for the choice with the
+    smallest loss on the validation set alone.
 
     Classes weigh the same in the loss that is trained; what this adds to the log-odds is taken away
     again. Each perceptron is the one of its epoch with the smallest loss, and their mean is
@@ -134,34 +148,44 @@ def trained_judge(
         seed: of the first weights, the order and the dropout.
         progress: told about each epoch.
     """
-    history, judges = list[dict[str, float]](), list[Judge]()
-    steps = PERCEPTRONS * epochs
-    for choice, used in enumerate(uses):
-        judge = Judge(train.inputs.shape[1])
-        judge.centre.copy_(train.inputs.mean(0))
-        judge.spread.copy_(train.inputs.std(0).clamp(min=_SPREAD))
-        judge.used.copy_(used)
+    history = list[dict[str, float]]()
+    judges = [_untrained(train.inputs, *choice) for choice in product(uses, SHAPES)]
+    total = (len(judges) + PERCEPTRONS - 1) * epochs
+
+    def trained(choice: int, number: int, done: int) -> float:
+        judge = judges[choice]
         scaled = Steps(judge.scaled(train.inputs), train.labels)
         held_out = Steps(judge.scaled(validation.inputs), validation.labels)
-        for number, member in enumerate(judge.members):
-            assert isinstance(member, nn.Sequential)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed * PERCEPTRONS + number)
-                for epoch, loss in enumerate(_epochs(member, scaled, held_out, epochs)):
-                    place = zip(_PLACE, map(float, (choice, number, epoch)), strict=True)
-                    history.append(dict(place) | {"validation_loss": loss})
-                    done = choice * steps + number * epochs + epoch + 1
-                    progress(done, len(uses) * steps)
-        judge.eval()
-        with torch.no_grad():
-            judge.temperature.fill_(_best_temperature(judge(validation.inputs), validation.labels))
-        judges.append(judge)
+        member, losses = judge.members[number], list[float]()
+        assert isinstance(member, nn.Sequential)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed * PERCEPTRONS + number)
+            for epoch, loss in enumerate(_epochs(member, scaled, held_out, epochs)):
+                place = zip(_PLACE, map(float, (choice, number, epoch)), strict=True)
+                history.append(dict(place) | {"validation_loss": loss})
+                losses.append(loss)
+                progress(done * epochs + epoch + 1, total)
+        return min(losses)
+
+    least = [trained(choice, 0, choice) for choice in range(len(judges))]
+    best = least.index(min(least))
+    for number in range(1, PERCEPTRONS):
+        _ = trained(best, number, len(judges) + number - 1)
+    judge = judges[best].eval()
     with torch.no_grad():
-        losses = [
-            float(binary_cross_entropy_with_logits(judge(validation.inputs), validation.labels))
-            for judge in judges
-        ]
-    return judges[losses.index(min(losses))], history
+        judge.temperature.fill_(_best_temperature(judge(validation.inputs), validation.labels))
+    return judge, history
+
+
+def _untrained(
+    inputs: Float[Tensor, "M I"], used: Float[Tensor, " I"], widths: Sequence[int]
+) -> Judge:
+    """Return a judge that knows nothing but how its inputs spread."""
+    judge = Judge(inputs.shape[1], widths)
+    judge.centre.copy_(inputs.mean(0))
+    judge.spread.copy_(inputs.std(0).clamp(min=_SPREAD))
+    judge.used.copy_(used)
+    return judge
 
 
 def _epochs(member: nn.Sequential, train: Steps, validation: Steps, epochs: int) -> Iterator[float]:
@@ -172,9 +196,9 @@ def _epochs(member: nn.Sequential, train: Steps, validation: Steps, epochs: int)
     share = float(train.labels.mean())
     lightest, heaviest = 0.5 / (1 - share), 0.5 / share
     shift = math.log(share / (1 - share))
-    optimizer = torch.optim.AdamW(
-        member.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY
-    )
+    is_line = sum(isinstance(layer, nn.Linear) for layer in member) == 1
+    rate = _OF_LINES if is_line else _LEARNING_RATE
+    optimizer = torch.optim.AdamW(member.parameters(), lr=rate, weight_decay=_WEIGHT_DECAY)
     best, least, waited = copy.deepcopy(member.state_dict()), math.inf, 0
     for _ in range(epochs):
         member.train()

@@ -35,7 +35,7 @@ from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.fingerprint import PARTS, fingerprints, is_same
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.own_log_prob import unread
-from llmsmc.models.rewards.probe.judge import PERCEPTRONS, WIDTH, Judge
+from llmsmc.models.rewards.probe.judge import Judge
 from llmsmc.models.rewards.probe.pooling import NAMES, POOLS, pooled
 from llmsmc.models.rewards.probe.readouts import ProjectedReadout
 from llmsmc.models.rewards.reward import (
@@ -124,7 +124,7 @@ class Probe(Memoryless):
             if centres.shape != (len(layers), width) or bases.shape != (len(layers), width, rank):
                 raise ValueError(f"projections of shape {[*bases.shape]}")
             num_inputs = len(NAMES) + len(POOLS) * rank * len(layers)
-            judge = Judge(num_inputs, settings["judge_width"], settings["perceptrons"])
+            judge = Judge(num_inputs, settings["judge_widths"], settings["perceptrons"])
             judge.load_state_dict(tensors)
         except Exception as error:
             raise InputError(
@@ -145,11 +145,12 @@ class Probe(Memoryless):
         path = Path(folder) / SETTINGS
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
-            layers = settings["layers"]
-            numbers = [*layers, *(settings[name] for name in ("width", "rank", "judge_width"))]
+            layers, widths = settings["layers"], settings["judge_widths"]
+            numbers = [*layers, *widths, settings["width"], settings["rank"]]
             whole = all(type(number) is int for number in [*numbers, settings["perceptrons"]])
             bounded = whole and all(0 <= number <= _MAX_WIDTH for number in numbers)
-            if not bounded or len(layers) > _MAX_LAYERS or not 0 < settings["perceptrons"] < 100:
+            few = max(len(layers), len(widths)) <= _MAX_LAYERS
+            if not bounded or not few or not 0 < settings["perceptrons"] < 100:
                 raise ValueError("sizes that no probe has")
             if set(settings["fingerprints"]) != set(PARTS):
                 raise ValueError("no fingerprints of a policy")
@@ -170,8 +171,8 @@ class Probe(Memoryless):
             "layers": list(readout.layers),
             "width": readout.centres.shape[1],
             "rank": readout.bases.shape[2],
-            "judge_width": WIDTH,
-            "perceptrons": PERCEPTRONS,
+            "judge_widths": list(self.network.judge.widths),
+            "perceptrons": len(self.network.judge.members),
             "policy": self.policy.name,
             "fingerprints": fingerprints(self.policy.model),
         }

@@ -33,7 +33,9 @@ TRAIN, VALIDATION = "train", "validation"
 
 _TOKENS: Final = 2**12  # of solutions that are read side by side
 _OF_TOKENS: Final = (0, 1, 3, 4)  # the pools by which directions are chosen: not that of all so far
-_LEAST: Final = (3, 4)  # the pools at, and behind, the least probable token
+# The pools of which one choice is taken: all, those at and behind the least probable token, which
+# show a slip, and those of the last token and of all so far, which show where a solution ends.
+_CHOICES: Final = (tuple(range(len(POOLS))), (3, 4), (1, 2))
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done and what there is to do."""
@@ -111,7 +113,7 @@ def train_probe(
     judge, history = trained_judge(
         train,
         validation,
-        [_used(range(len(POOLS)), inputs), _used(_LEAST, inputs)],
+        [_used(pools, inputs) for pools in _CHOICES],
         epochs=epochs,
         seed=seed,
         progress=lambda done, total: progress("training", done, total),

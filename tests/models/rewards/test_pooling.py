@@ -4,8 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from llmsmc.models.rewards.probe.judge import Steps, trained_judge
+from llmsmc.models.rewards.probe.judge import PERCEPTRONS, SHAPES, Steps, trained_judge
 from llmsmc.models.rewards.probe.pooling import NUM_SURPRISES, POOLS, pooled
 
 
@@ -50,7 +51,32 @@ def test_a_judge_looks_at_the_inputs_with_which_it_is_right(best: int) -> None:
     uses = [torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])]
     judge, history = trained_judge(train, validation, uses, epochs=4, seed=0)
     assert judge.used.tolist() == uses[best].tolist()
-    assert {entry["choice"] for entry in history} == {0.0, 1.0}
+    assert {entry["choice"] for entry in history} == {float(n) for n in range(2 * len(SHAPES))}
     moved = inputs.clone()
     moved[:, 1 - best] += 5
     assert torch.equal(judge(moved), judge(inputs))
+
+
+def test_perceptrons_are_as_large_as_is_best_on_validation() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn((3000, 20), generator=generator)
+    noise = torch.randn(3000, generator=generator)
+    straight = (inputs[:, :5].sum(1) + 3 * noise > 0).float()
+    crossed = (inputs[:, 0] * inputs[:, 1] > 0).float()  # no line tells them apart
+    chosen = []
+    for labels in (straight, crossed):
+        train = Steps(inputs[:2000], labels[:2000])
+        validation = Steps(inputs[2000:], labels[2000:])
+        judge, history = trained_judge(train, validation, [torch.ones(20)], epochs=20, seed=0)
+        chosen.append(judge.widths)
+        firsts = [entry for entry in history if entry["perceptron"] == 0]
+        best = min(firsts, key=lambda entry: entry["validation_loss"])
+        assert SHAPES.index(judge.widths) == best["choice"]
+        log_odds = judge(validation.inputs).detach()
+        loss = binary_cross_entropy_with_logits(log_odds, validation.labels)
+        assert float(loss) < best["validation_loss"] + 0.02
+        # The others are trained for the choice that was taken alone.
+        others = {entry["choice"] for entry in history if entry["perceptron"]}
+        assert others == {best["choice"]}
+        assert {entry["perceptron"] for entry in history} == set(range(PERCEPTRONS))
+    assert chosen[1] == (256, 256)
