@@ -114,6 +114,7 @@ def _asked(each: Labelled, prompt_ids: tuple[int, ...]) -> Solution:
         torch.tensor(each.sample["token_ids"]).long(),
         torch.tensor(each.sample["log_probs"], dtype=torch.float64),
         (0, *ends),
+        is_ended=is_ended(each),
     )
     return Solution((), tuple(each.labels["steps"]), written)
 
@@ -162,7 +163,13 @@ def labelled_solution(
         labels=learnt_labels(each),
         split=each.split,
         key=each.key,
+        is_ended=is_ended(each),
     )
+
+
+def is_ended(each: Labelled) -> bool:
+    """Return whether a solution has ended by itself, and was not cut off."""
+    return each.sample["finish_reason"] in ("eos", "answer")
 
 
 def learnt_labels(each: Labelled) -> tuple[float, ...]:

@@ -17,6 +17,8 @@ from llmsmc.models.caches.row_cache import CacheRows, join
 from llmsmc.models.policies.decoding.requests import Readout, ScoreRequest
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import (
+    ANSWER,
+    EOS,
     FAILED,
     MAX_STEPS,
     UNFINISHED,
@@ -186,6 +188,7 @@ def _written(particles: ReasoningParticles, n: int, num_texts: int, solution: So
         particles.log_probs[n, :count],
         tuple(ends[len(ends) - len(solution.steps) - 1 :]),
         None if particles.features is None else particles.features[n, :count],
+        num_texts == len(particles.steps[n]) and int(particles.finish_codes[n]) in (ANSWER, EOS),
     )
 
 

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from llmsmc.core.checks import require_choice
 from llmsmc.core.cost import Cost
+from llmsmc.grading.extraction import gives_answer
 from llmsmc.models.caches.row_cache import CacheHandle, CacheRows
 from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.policy import Policy
@@ -133,12 +134,16 @@ def without_end(written: Written, eos_ids: Collection[int]) -> int:
 
 
 def unread(policy: Policy, question: str, steps: Steps) -> Written:
-    """Return steps that somebody else has written, behind the question; log-probabilities are 0."""
+    """Return steps that somebody else has written, behind the question; log-probabilities are 0.
+
+    They have ended if they give an answer.
+    """
     pieces = [policy.tokens.encode(step) for step in steps]
     ids = torch.tensor([token for piece in pieces for token in piece], dtype=torch.long)
     bounds = tuple(accumulate(map(len, pieces), initial=0))
     nothing = torch.zeros(len(ids), dtype=torch.float64)
-    return Written(policy.prompt_ids(question), ids, nothing, bounds)
+    is_ended = gives_answer("".join(steps))
+    return Written(policy.prompt_ids(question), ids, nothing, bounds, is_ended=is_ended)
 
 
 def read_plainly(policy: Policy, question: str, steps: Steps) -> Written:

@@ -46,6 +46,8 @@ class Written:
             of the K steps.
         features: what the readout of the reward has read at each token; NaN where nothing has been
             read, None where there is none.
+        is_ended: whether the solution ends with the last of these steps, by itself: the policy has
+            ended the text, or the step gives the answer.
     """
 
     prompt_ids: tuple[int, ...]
@@ -53,6 +55,7 @@ class Written:
     log_probs: Float64[Tensor, " L"]
     bounds: tuple[int, ...]
     features: Float[Tensor, "L F"] | None = None
+    is_ended: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 The hidden states are projected, once and for all, onto the directions in which they differ most
 over the steps of the training set; the perceptrons are trained apart, and their log-odds averaged.
+What is known of a step that ends its solution stands once more in places of its own, which are zero
+for all others: what tells that a solution has ended right is not what promises that it will.
 How large they are is chosen on validation: a linear one is the better one where a few thousand
 steps are learnt, two hidden layers where there are ten times as many.
 
@@ -16,7 +18,7 @@ from itertools import chain, product
 from typing import Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -65,19 +67,29 @@ class Judge(nn.Module):
         self.register_buffer("used", torch.ones(num_inputs))
         self.register_buffer("temperature", torch.ones(()))
         self.members = nn.ModuleList(
-            _perceptron(num_inputs, self.widths) for _ in range(perceptrons)
+            _perceptron(2 * num_inputs + 1, self.widths) for _ in range(perceptrons)
         )
 
-    def forward(self, inputs: Float[Tensor, "M I"]) -> Float[Tensor, " M"]:
-        """Return the log-odds of the steps."""
-        scaled = self.scaled(inputs)
-        votes = torch.stack([member(scaled).squeeze(-1) for member in self.members])
+    def forward(
+        self, inputs: Float[Tensor, "M I"], is_end: Bool[Tensor, " M"]
+    ) -> Float[Tensor, " M"]:
+        """Return the log-odds of the steps, some of which end their solutions."""
+        told = self.told(inputs, is_end)
+        votes = torch.stack([member(told).squeeze(-1) for member in self.members])
         log_odds: Tensor = votes.mean(0) / self.temperature
         return log_odds
 
-    def scaled(self, inputs: Float[Tensor, "M I"]) -> Float[Tensor, "M I"]:
-        """Return the inputs in standard deviations from their mean, zero where one is not used."""
-        return self.used * ((inputs - self.centre) / self.spread).clamp(-_CLIP, _CLIP)
+    def told(
+        self, inputs: Float[Tensor, "M I"], is_end: Bool[Tensor, " M"]
+    ) -> Float[Tensor, "M 2*I+1"]:
+        """Return what each perceptron is told.
+
+        The inputs, in standard deviations from their mean, and zero where one is not used; whether
+        the step ends its solution; and the inputs once more if it does.
+        """
+        scaled = self.used * ((inputs - self.centre) / self.spread).clamp(-_CLIP, _CLIP)
+        ends = is_end[:, None].to(scaled)
+        return torch.cat([scaled, ends, ends * scaled], dim=1)
 
 
 def _perceptron(num_inputs: int, widths: Sequence[int]) -> nn.Sequential:
@@ -97,10 +109,12 @@ class Steps:
 
     Attributes:
         inputs: what is known of each step.
+        is_end: which of them end their solutions.
         labels: how probable it is that it is right, or that its solution ends right.
     """
 
     inputs: Float[Tensor, "M I"]
+    is_end: Bool[Tensor, " M"]
     labels: Float[Tensor, " M"]
 
 
@@ -154,13 +168,13 @@ def trained_judge(
 
     def trained(choice: int, number: int, done: int) -> float:
         judge = judges[choice]
-        scaled = Steps(judge.scaled(train.inputs), train.labels)
-        held_out = Steps(judge.scaled(validation.inputs), validation.labels)
+        learnt = judge.told(train.inputs, train.is_end), train.labels
+        held_out = judge.told(validation.inputs, validation.is_end), validation.labels
         member, losses = judge.members[number], list[float]()
         assert isinstance(member, nn.Sequential)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed * PERCEPTRONS + number)
-            for epoch, loss in enumerate(_epochs(member, scaled, held_out, epochs)):
+            for epoch, loss in enumerate(_epochs(member, learnt, held_out, epochs)):
                 place = zip(_PLACE, map(float, (choice, number, epoch)), strict=True)
                 history.append(dict(place) | {"validation_loss": loss})
                 losses.append(loss)
@@ -173,7 +187,8 @@ def trained_judge(
         _ = trained(best, number, len(judges) + number - 1)
     judge = judges[best].eval()
     with torch.no_grad():
-        judge.temperature.fill_(_best_temperature(judge(validation.inputs), validation.labels))
+        log_odds = judge(validation.inputs, validation.is_end)
+        judge.temperature.fill_(_best_temperature(log_odds, validation.labels))
     return judge, history
 
 
@@ -188,12 +203,21 @@ def _untrained(
     return judge
 
 
-def _epochs(member: nn.Sequential, train: Steps, validation: Steps, epochs: int) -> Iterator[float]:
-    """Train a perceptron; yield its loss on the validation set after each epoch."""
+def _epochs(
+    member: nn.Sequential,
+    train: tuple[Tensor, Tensor],
+    validation: tuple[Tensor, Tensor],
+    epochs: int,
+) -> Iterator[float]:
+    """Train a perceptron; yield its loss on the validation set after each epoch.
+
+    Both sets are what it is told of steps, and their labels.
+    """
+    inputs, labels = train
     for layer in member:
         if isinstance(layer, nn.Linear):
             layer.reset_parameters()
-    share = float(train.labels.mean())
+    share = float(labels.mean())
     lightest, heaviest = 0.5 / (1 - share), 0.5 / share
     shift = math.log(share / (1 - share))
     is_line = sum(isinstance(layer, nn.Linear) for layer in member) == 1
@@ -202,17 +226,17 @@ def _epochs(member: nn.Sequential, train: Steps, validation: Steps, epochs: int)
     best, least, waited = copy.deepcopy(member.state_dict()), math.inf, 0
     for _ in range(epochs):
         member.train()
-        for rows in torch.split(torch.randperm(len(train.labels)), _BATCH):
-            labels, log_odds = train.labels[rows], member(train.inputs[rows]).squeeze(-1)
-            losses = binary_cross_entropy_with_logits(log_odds, labels, reduction="none")
-            loss = (losses * (lightest + (heaviest - lightest) * labels)).mean()
+        for rows in torch.split(torch.randperm(len(labels)), _BATCH):
+            log_odds, told = member(inputs[rows]).squeeze(-1), labels[rows]
+            losses = binary_cross_entropy_with_logits(log_odds, told, reduction="none")
+            loss = (losses * (lightest + (heaviest - lightest) * told)).mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         member.eval()
         with torch.no_grad():
-            log_odds = member(validation.inputs).squeeze(-1) + shift
-        found = float(binary_cross_entropy_with_logits(log_odds, validation.labels))
+            log_odds = member(validation[0]).squeeze(-1) + shift
+        found = float(binary_cross_entropy_with_logits(log_odds, validation[1]))
         yield found
         waited += 1
         if found < least:

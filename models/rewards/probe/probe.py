@@ -74,11 +74,14 @@ class ProbeNetwork:
         log_probs = pad_sequence([each.log_probs for each in written], batch_first=True)
         bounds, lengths = padded_rows([each.bounds for each in written])
         counts = lengths - 1
-        counted = torch.arange(int(counts.max())) < counts[:, None]
+        places = torch.arange(int(counts.max()))
+        counted = places < counts[:, None]
+        is_ended = torch.tensor([each.is_ended for each in written])
+        is_end = (places == counts[:, None] - 1) & is_ended[:, None]
         with torch.no_grad():
             known, states = pooled(read.float(), log_probs, bounds, counted)
-            inputs = torch.cat([known, states.flatten(2)], dim=2)
-            found = self.judge(inputs.flatten(0, 1)).view(counted.shape).double()
+            inputs = torch.cat([known, states.flatten(2)], dim=2).flatten(0, 1)
+            found = self.judge(inputs, is_end.flatten()).view(counted.shape).double()
         return [row[:count] for row, count in zip(found.tolist(), counts.tolist(), strict=True)]
 
 

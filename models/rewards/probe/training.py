@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from llmsmc.models.caches.row_cache import CacheRows, padded_rows
@@ -54,6 +54,7 @@ class LabelledSolution:
             NaN where it is not used.
         split: "train", "validation" or "test"; all solutions of a question are in one of them.
         key: what the solution is called, as no other is.
+        is_ended: whether it ends with its last step, and is not cut off behind it.
     """
 
     question: str
@@ -63,6 +64,13 @@ class LabelledSolution:
     labels: tuple[float, ...]
     split: str
     key: str
+    is_ended: bool = False
+
+    @property
+    def is_end(self) -> Bool[Tensor, " K"]:
+        """Which of the steps ends the solution."""
+        count = len(self.step_ends)
+        return (torch.arange(count) == count - 1) & self.is_ended
 
 
 def train_probe(
@@ -100,16 +108,19 @@ def train_probe(
     for split in (TRAIN, VALIDATION):
         _ = mean_label((x for each in used if each.split == split for x in each.labels), split)
     steps, labels, splits = list[StepFeatures](), list[float](), list[bool]()
+    ends = list[Tensor]()
     read = read_solutions(policy, used, chosen, work, progress)
     for solution, found in zip(used, read, strict=True):
         kept = ~torch.tensor(solution.labels).isnan()
         steps.append(StepFeatures(found.known[kept], found.states[kept]))
+        ends.append(solution.is_end[kept])
         labels += [label for label in solution.labels if not math.isnan(label)]
         splits += [solution.split == TRAIN] * int(kept.sum())
     told, is_train = torch.tensor(labels), torch.tensor(splits)
     readout, inputs = _projected(chosen, StepFeatures.joined(steps), is_train, rank)
-    train = Steps(inputs[is_train], told[is_train])
-    validation = Steps(inputs[~is_train], told[~is_train])
+    is_end = torch.cat(ends)
+    train = Steps(inputs[is_train], is_end[is_train], told[is_train])
+    validation = Steps(inputs[~is_train], is_end[~is_train], told[~is_train])
     judge, history = trained_judge(
         train,
         validation,
@@ -234,8 +245,9 @@ def judged(
 ) -> list[list[float]]:
     """Return the log-odds of each step of solutions; see `read_solutions`."""
     readout, rows = probe.readout, list[list[float]]()
-    for read in read_solutions(probe.policy, solutions, readout.layers, work, progress):
+    found = read_solutions(probe.policy, solutions, readout.layers, work, progress)
+    for solution, read in zip(solutions, found, strict=True):
         with torch.no_grad():
-            log_odds = probe.network.judge(_inputs(read, readout))
+            log_odds = probe.network.judge(_inputs(read, readout), solution.is_end)
         rows.append(log_odds.double().tolist())
     return rows

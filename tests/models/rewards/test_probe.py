@@ -50,6 +50,7 @@ def labelled(policy: LanguageModel) -> list[LabelledSolution]:
                     tuple(float(len(step) % 2) for step in particle.steps),
                     "validation" if number % 3 == 2 else "train",
                     f"{number}/{n}",
+                    particle.finish_reason in ("eos", "answer"),
                 )
             )
     return found
