@@ -8,7 +8,7 @@ Shapes: M steps of all solutions, I inputs of the judge.
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,8 @@ from llmsmc.models.policies.decoding.token_scoring import score
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.labels import mean_label
 from llmsmc.models.rewards.probe.features import FeatureFolder, StepFeatures, layers_of
-from llmsmc.models.rewards.probe.judge import Steps, principal_directions, trained_judge
+from llmsmc.models.rewards.probe.judge import principal_directions
+from llmsmc.models.rewards.probe.learning import Steps, trained_judge
 from llmsmc.models.rewards.probe.pooling import NAMES, POOLS
 from llmsmc.models.rewards.probe.probe import Probe, ProbeNetwork
 from llmsmc.models.rewards.probe.readouts import ProjectedReadout
@@ -34,8 +35,8 @@ TRAIN, VALIDATION = "train", "validation"
 _TOKENS: Final = 2**12  # of solutions that are read side by side
 _OF_TOKENS: Final = (0, 1, 3, 4)  # the pools by which directions are chosen: not that of all so far
 # The pools of which one choice is taken: all, those at and behind the least probable token, which
-# show a slip, and those of the last token and of all so far, which show where a solution ends.
-_CHOICES: Final = (tuple(range(len(POOLS))), (3, 4), (1, 2))
+# show a slip, and the others, which show where a solution is going.
+_CHOICES: Final = (tuple(range(len(POOLS))), (3, 4), (0, 1, 2))
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done and what there is to do."""
@@ -133,7 +134,7 @@ def train_probe(
         chosen, readout.centres.to(policy.device), readout.bases.to(policy.device)
     )
     probe = Probe(policy, ProbeNetwork(moved, judge), name=str(folder))
-    probe.save(folder, num_steps=len(train.labels), seed=seed, history=history)
+    probe.save(folder, num_steps=len(train.labels), seed=seed, history=[asdict(each) for each in history])
     return probe
 
 
