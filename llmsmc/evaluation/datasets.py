@@ -174,7 +174,7 @@ def _minimath(name: str) -> Dataset:
     )
 
 
-minimath_train = partial(_minimath, minimath.TRAIN)  # the first 1,000 problems
+minimath_train = partial(_minimath, minimath.TRAIN)
 minimath_dev = partial(_minimath, minimath.DEV)
 minimath_500 = partial(_minimath, minimath.TEST)
 

@@ -17,6 +17,9 @@ TRAIN, DEV, TEST = "minimath-train", "minimath-dev", "minimath-500"
 
 NAMES = (TRAIN, DEV, TEST)
 
+NUM_TRAIN = 20_000
+"""Questions of the training set that are known by its name."""
+
 
 def set_of(question: str) -> str:
     """Return the set of a question: 2% are for testing, 2% for development."""
@@ -51,14 +54,25 @@ def minimath_500() -> tuple[Problem, ...]:
 
 
 def load(name: str) -> tuple[Problem, ...]:
-    """Return a fixed set by name; of the endless training set, the first 1,000 problems.
+    """Return a fixed set by name; of the endless training set, the first `NUM_TRAIN` questions.
 
     Raises:
         KeyError: the name is none of `NAMES`.
     """
     if name == TRAIN:
-        return tuple(islice(minimath_train(), 1000))
+        return _first_of_train()
     return {DEV: minimath_dev, TEST: minimath_500}[name]()
+
+
+@cache
+def _first_of_train() -> tuple[Problem, ...]:
+    """Return the first problems whose questions differ."""
+    found = dict[str, Problem]()
+    for problem in minimath_train():
+        found.setdefault(problem.question, problem)
+        if len(found) == NUM_TRAIN:
+            break
+    return tuple(found.values())
 
 
 def _fixed(name: str, num_a_level: int) -> tuple[Problem, ...]:

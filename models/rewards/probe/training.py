@@ -134,7 +134,9 @@ def train_probe(
         chosen, readout.centres.to(policy.device), readout.bases.to(policy.device)
     )
     probe = Probe(policy, ProbeNetwork(moved, judge), name=str(folder))
-    probe.save(folder, num_steps=len(train.labels), seed=seed, history=[asdict(each) for each in history])
+    probe.save(
+        folder, num_steps=len(train.labels), seed=seed, history=[asdict(each) for each in history]
+    )
     return probe
 
 

@@ -5,7 +5,15 @@ from itertools import islice
 
 import pytest
 
-from llmsmc.models.minimath.datasets import DEV, TEST, TRAIN, load, minimath_train, set_of
+from llmsmc.models.minimath.datasets import (
+    DEV,
+    NUM_TRAIN,
+    TEST,
+    TRAIN,
+    load,
+    minimath_train,
+    set_of,
+)
 
 
 @pytest.mark.quick
@@ -34,6 +42,12 @@ def test_sets_do_not_change() -> None:
     assert first.question == FIRST_QUESTION
     assert next(minimath_train(0)).question == next(minimath_train(0)).question
     assert next(minimath_train(0)).question != next(minimath_train(1)).question
+
+
+def test_the_training_set_by_name_has_questions_that_differ() -> None:
+    found = load(TRAIN)
+    assert len({problem.question for problem in found}) == len(found) == NUM_TRAIN
+    assert found[:500] == tuple(islice(minimath_train(), 500))
 
 
 FIRST_QUESTION = "Let a = 3 + 80. What is a?"
