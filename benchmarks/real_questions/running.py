@@ -26,7 +26,7 @@ from llmsmc.storage.folder_lock import lock_folder
 from llmsmc.storage.json_files import write_json
 from llmsmc.training.folder import TrainingFolder
 from llmsmc.training.lines import Lines
-from llmsmc.training.samples import ROWS_IN_FLIGHT
+from llmsmc.training.sampling import ROWS_IN_FLIGHT
 from llmsmc.training.scoring import Labelled, joined, judge_missing, score_missing
 from llmsmc.training.stages import RewardTraining
 from llmsmc.training.stages import run as run_stages

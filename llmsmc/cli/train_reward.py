@@ -98,6 +98,15 @@ _OF_POLICY = {
     ),
     options.option(
         "Labels",
+        "redraw",
+        None,
+        "A step that the checker calls wrong is drawn anew, and kept as a wrong one, for training "
+        "and validation; several times as many labels for the tokens that are drawn.",
+        bool,
+        False,
+    ),
+    options.option(
+        "Labels",
         "continuations",
         "N",
         "So many continuations behind a step at most; fewer where its label is decided.",
@@ -193,6 +202,7 @@ def train_reward(
     in_flight: int | None,
     labels: str,
     checker: str | None,
+    redraw: bool,
     continuations: int,
     hard: bool,
     method: str,
@@ -242,6 +252,7 @@ def train_reward(
                 range=range,
                 labels=labels,
                 checker=checker,
+                redraw=redraw,
                 num_continuations=continuations,
                 hard=hard,
                 method=method,

@@ -9,7 +9,7 @@ from llmsmc.models.minimath.checker import Verdict, check_steps
 from llmsmc.models.minimath.problem import Problem
 from llmsmc.registry import FORM, Registry, is_reference
 from llmsmc.storage.characters import one_line
-from llmsmc.training.labels import Checker
+from llmsmc.training.verdicts import Checker
 
 _CHECKERS = Registry("A checker of steps", "llmsmc.checkers")
 

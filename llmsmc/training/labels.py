@@ -20,17 +20,16 @@ process supervision. arXiv 2406.06592 (binary search).
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Generator
 
 from llmsmc.core.checks import require_choice, require_count
-from llmsmc.core.counted import counted
-from llmsmc.errors import InputError, LlmsmcError
+from llmsmc.errors import InputError
 from llmsmc.grading.grades import extract_answer, grade
 from llmsmc.models import LanguageModel
 from llmsmc.models.batching.shared import SharedLanguageModel
@@ -39,15 +38,13 @@ from llmsmc.models.policies.decoding.requests import Prefix, cached
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.cutting import CutSolution
 from llmsmc.models.text.stopping import EOS
-from llmsmc.storage.characters import one_line
 from llmsmc.training.blocks import missing_results
 from llmsmc.training.lines import Lines, Row
-from llmsmc.training.samples import ROWS_IN_FLIGHT, Sampling, is_solution, number_of
+from llmsmc.training.samples import given_in, is_solution, number_of
+from llmsmc.training.sampling import ROWS_IN_FLIGHT, Sampling
+from llmsmc.training.verdicts import Checker, verdicts
 
 LABELLERS: Final = ("outcome", "continuations", "first-error", "checker")
-
-Checker = Callable[[str, Sequence[str]], Sequence[Any]]
-"""From a question and the steps of a solution to a verdict on each: right or not, or None."""
 
 _AT_A_TIME: Final = 4  # continuations behind a step
 _CERTAIN: Final = 0.95
@@ -110,6 +107,8 @@ def label_missing(
             labels: list[float | None] = [float(row["correct"])] * len(steps.steps)
             if labelling.checker is not None:
                 labels = verdicts(labelling.checker, row["question"], steps.steps)
+                given = given_in(row)
+                labels = [None if n < given else label for n, label in enumerate(labels)]
             rows.append(_labelled(row, steps, labels, 0, labelling))
         lines.append(rows)
         yield rows
@@ -118,31 +117,6 @@ def label_missing(
 def name_of(row: Row) -> str:
     """Return the name of a solution."""
     return f"{row['id']}/{row['sample']}"
-
-
-def verdicts(checker: Checker, question: str, steps: Sequence[str]) -> list[float | None]:
-    """Return the labels of steps by a checker: a step is right if all before it are, too.
-
-    Raises:
-        InputError: the checker fails, or returns something else than a verdict on each step.
-    """
-    try:
-        found = list(checker(question, list(steps)))
-    except LlmsmcError:
-        raise
-    except Exception as error:  # of whatever the function does
-        raise _no_verdicts(f"{type(error).__name__}: {error}") from error
-    if len(found) != len(steps):
-        raise _no_verdicts(f"{counted(len(found), 'verdict')} on {counted(len(steps), 'step')}")
-    labels, so_far = list[float | None](), 1.0
-    for verdict in found:
-        verdict = getattr(verdict, "correct", verdict)
-        if verdict is not None:
-            if not isinstance(verdict, bool | int | float) or not 0 <= verdict <= 1:
-                raise _no_verdicts(repr(verdict))
-            so_far = min(so_far, float(verdict))
-        labels.append(None if verdict is None and so_far == 1 else so_far)
-    return labels
 
 
 def is_decided(num_right: int, count: int, most: int, *, hard: bool) -> bool:
@@ -315,10 +289,3 @@ def _labelled(
         "continuations": continuations,
         "labeller": labelling.labeller,
     }
-
-
-def _no_verdicts(got: str) -> InputError:
-    return InputError(
-        "A checker takes a question and the list of its steps, and returns a verdict on each. Got "
-        f"{one_line(got, 200)}; accepted: true, false, a number in [0, 1] or None for each step."
-    )

@@ -19,7 +19,7 @@ from llmsmc.models.rewards.reward import Reward, Solution, Written
 from llmsmc.training.judging import Judged, first_errors
 from llmsmc.training.labels import name_of
 from llmsmc.training.lines import Lines, Row
-from llmsmc.training.samples import is_solution
+from llmsmc.training.samples import given_in, is_solution
 
 Scores = Mapping[str, Sequence[float]]
 """From the name of a solution to the scores of its steps."""
@@ -164,6 +164,7 @@ def labelled_solution(
         split=each.split,
         key=each.key,
         is_ended=is_ended(each),
+        given=given_in(each.sample),
     )
 
 
@@ -208,19 +209,20 @@ def own_log_probs(solutions: Sequence[Labelled]) -> dict[str, list[float]]:
 
 
 def by_position(train: Sequence[Labelled], solutions: Sequence[Labelled]) -> dict[str, list[float]]:
-    """Return the log-odds of a right step, given its position and whether it is the last alone."""
+    """Return the log-odds of a right step, given its position and whether it ends the solution."""
     counts = dict[tuple[int, bool], list[float]]()
     for each in train:
         labels = each.labels["labels"]
         for n, label in enumerate(labels):
             if label is not None:
-                tally = counts.setdefault((n, n == len(labels) - 1), [1.0, 1.0])
+                is_last = n == len(labels) - 1 and is_ended(each)
+                tally = counts.setdefault((n, is_last), [1.0, 1.0])
                 tally[0] += label
                 tally[1] += 1 - label
     odds = {place: float(np.log(right / wrong)) for place, (right, wrong) in counts.items()}
     return {
         each.key: [
-            odds.get((n, n == len(each.labels["labels"]) - 1), 0.0)
+            odds.get((n, n == len(each.labels["labels"]) - 1 and is_ended(each)), 0.0)
             for n in range(len(each.labels["labels"]))
         ]
         for each in solutions

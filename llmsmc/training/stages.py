@@ -40,7 +40,8 @@ from llmsmc.training.fitting import Fit, TextSolution, fitted
 from llmsmc.training.folder import STAGES, TrainingFolder
 from llmsmc.training.labels import Labelling, in_flight, label_missing
 from llmsmc.training.report import Report, card_text, report_of, write_report
-from llmsmc.training.samples import Sampling, draw_missing, is_solution
+from llmsmc.training.samples import draw_missing, is_solution
+from llmsmc.training.sampling import Sampling
 from llmsmc.training.scoring import (
     Labelled,
     joined,
@@ -94,6 +95,8 @@ class RewardTraining:
         range: only the questions at these places, as in `llmsmc.evaluate`.
         labels: the labeller, one of `llmsmc.training.labels.LABELLERS`.
         checker: the name of the checker of that labeller.
+        redraw: whether a step that the checker calls wrong is drawn anew
+            (`llmsmc.training.redrawing`).
         num_continuations: how many continuations are drawn behind a step at most.
         hard: whether a step is right as soon as any continuation ends right.
         method: "probe", "adapter" or "head".
@@ -113,6 +116,7 @@ class RewardTraining:
     range: str | None = None
     labels: str = "outcome"
     checker: str | None = None
+    redraw: bool = False
     num_continuations: int = 16
     hard: bool = False
     method: str = "probe"
@@ -130,6 +134,11 @@ class RewardTraining:
             raise InputError(
                 f"A head is put on a model. Got method={self.method!r} and base={self.base!r}; "
                 "accepted: --method head with --base MODEL, or another method without."
+            )
+        if self.redraw and self.checker is None:
+            raise InputError(
+                "Wrong steps are drawn anew where a checker tells them. Got redraw without one; "
+                "accepted: --redraw beside --labels checker --checker NAME."
             )
         _ = self.labelling
         for name in self.also:
@@ -166,13 +175,15 @@ class RewardTraining:
             seed=self.seed,
             answer_forms=answer_forms(self.settings.answer_forms),
             features=features,
+            checker=self.labelling.checker if self.redraw else None,
         )
 
     def samples_config(self, policy: Policy, sampling: Sampling) -> Values:
         """Return everything that the solutions depend on."""
         settings = self.settings
         first, last = self.dataset.places(self.range)
-        return {
+        redraw = {"redraw": self.checker} if self.redraw else {}
+        return redraw | {
             "policy": policy.name,
             "policy_fingerprint": fingerprint_of(policy),
             "quantization": policy.quantization or "none",

@@ -13,9 +13,11 @@ from llmsmc.models.minimath.datasets import minimath_dev
 from llmsmc.models.text.stopping import Delimiter
 from llmsmc.training import labels as module
 from llmsmc.training.checkers import named_checker
-from llmsmc.training.labels import Labelling, is_decided, label_missing, verdicts
+from llmsmc.training.labels import Labelling, is_decided, label_missing
 from llmsmc.training.lines import Lines, Row
-from llmsmc.training.samples import Sampling, draw_missing
+from llmsmc.training.samples import draw_missing
+from llmsmc.training.sampling import Sampling
+from llmsmc.training.verdicts import verdicts
 from tests.training.checkers import one_too_few, short
 
 

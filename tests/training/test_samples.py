@@ -17,9 +17,11 @@ from llmsmc.models.rewards.probe import (
     StepFeatures,
     read_solutions,
 )
+from llmsmc.models.rewards.probe.features import TokenSteps
 from llmsmc.models.text.stopping import Delimiter, StepRule, TokenCount
 from llmsmc.training.lines import Lines, Row
-from llmsmc.training.samples import Sampling, draw_missing, splits
+from llmsmc.training.samples import draw_missing, splits
+from llmsmc.training.sampling import Sampling
 
 SMALL: dict[str, Any] = {"num_samples": 3, "in_flight": 2, "max_tokens": 30}
 
@@ -69,14 +71,14 @@ def recorded(folder: FeatureFolder, rows: list[Row], sampling: Sampling) -> list
     found = []
     for start in range(0, len(rows), sampling.num_samples):
         ids = [row["token_ids"] for row in rows[start : start + sampling.num_samples]]
-        told = [(a, b.step_ends) for a, b in zip(ids, sampling.cut(ids), strict=True)]
-        told = [each for each in told if each[1]]
+        told = [TokenSteps(a, b.step_ends) for a, b in zip(ids, sampling.cut(ids), strict=True)]
+        told = [each for each in told if each.step_ends]
         prompt_ids = folder.policy.prompt_ids(rows[start]["question"])
         each = folder.load(prompt_ids, told)
         assert each is not None
         solutions = [
             LabelledSolution("", prompt_ids, (*ids,), (*ends,), (), "train", f"{n}")
-            for n, (ids, ends) in enumerate(told)
+            for n, (ids, ends, _) in enumerate(told)
         ]
         other = StepFeatures.joined(
             list(read_solutions(folder.policy, solutions, None, folder.path / "read"))

@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
@@ -35,12 +35,29 @@ from llmsmc.models.rewards.probe.pooling import NAMES, POOLS, pooled
 from llmsmc.models.rewards.probe.readouts import RawReadout
 from llmsmc.storage.strict_files import unwritable
 
-TokenSteps = tuple[Sequence[int], Sequence[int]]
-"""The tokens of a solution, and the number of them up to the end of each step."""
-
 _LAYERS: Final = 4
 _NAME, _SUFFIX = 16, ".safetensors"  # of a file, the length of its name
 _DIGEST: Final = "solutions"  # the entry of the metadata of a file
+
+
+class TokenSteps(NamedTuple):
+    """The steps of a solution, in tokens.
+
+    Attributes:
+        token_ids: the tokens of the solution.
+        step_ends: the number of them up to the end of each step.
+        given: how many of the steps are not its own, but another solution's, of which nothing is
+            kept here.
+    """
+
+    token_ids: Sequence[int]
+    step_ends: Sequence[int]
+    given: int = 0
+
+    @property
+    def num_own(self) -> int:
+        """The number of steps of its own."""
+        return len(self.step_ends) - self.given
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +78,21 @@ class StepFeatures:
         cls,
         features: Float[Tensor, "N L F"],
         log_probs: Float64[Tensor, "N L"],
-        step_ends: Sequence[Sequence[int]],
+        solutions: Sequence[TokenSteps],
     ) -> "StepFeatures":
         """Return what was read at each token, pooled over the steps, solution after solution.
 
         Args:
             features: what a `RawReadout` has read at each token.
             log_probs: of the tokens at temperature 1.
-            step_ends: of each solution the number of tokens up to the end of each step.
+            solutions: their steps; those that are not their own are left out.
         """
-        bounds, lengths = padded_rows([(0, *ends) for ends in step_ends])
-        counted = torch.arange(bounds.shape[1] - 1) < lengths[:, None] - 1
+        bounds, lengths = padded_rows([(0, *each.step_ends) for each in solutions])
+        places = torch.arange(bounds.shape[1] - 1)
+        counted = places < lengths[:, None] - 1
         known, states = pooled(features, log_probs, bounds, counted)
-        return cls(known[counted], _halved(states[counted]))
+        own = counted & (places >= torch.tensor([each.given for each in solutions])[:, None])
+        return cls(known[own], _halved(states[own]))
 
     @classmethod
     def joined(cls, parts: Sequence["StepFeatures"]) -> "StepFeatures":
@@ -129,7 +148,7 @@ class FeatureFolder:
         None if the file is missing, broken, or of something else: other solutions, other layers or
         another policy.
         """
-        num_steps, readout = sum(len(ends) for _, ends in solutions), self.readout
+        num_steps, readout = sum(each.num_own for each in solutions), self.readout
         shapes = [
             (num_steps, len(NAMES)),
             (num_steps, len(POOLS), readout.width * len(readout.layers)),
@@ -180,7 +199,10 @@ class FeatureFolder:
             raise unwritable(self.path, error) from error
 
     def _digest(self, prompt_ids: Sequence[int], solutions: Sequence[TokenSteps]) -> str:
-        told = [[list(token_ids), list(ends)] for token_ids, ends in solutions]
+        told = [
+            [list(each.token_ids), list(each.step_ends), *[each.given] * (each.given > 0)]
+            for each in solutions
+        ]
         return _hash([list(prompt_ids), told, *self._read])
 
 

@@ -21,7 +21,12 @@ from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.decoding.token_scoring import score
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.labels import mean_label
-from llmsmc.models.rewards.probe.features import FeatureFolder, StepFeatures, layers_of
+from llmsmc.models.rewards.probe.features import (
+    FeatureFolder,
+    StepFeatures,
+    TokenSteps,
+    layers_of,
+)
 from llmsmc.models.rewards.probe.judge import principal_directions
 from llmsmc.models.rewards.probe.learning import Steps, trained_judge
 from llmsmc.models.rewards.probe.pooling import NAMES, POOLS
@@ -56,6 +61,7 @@ class LabelledSolution:
         split: "train", "validation" or "test"; all solutions of a question are in one of them.
         key: what the solution is called, as no other is.
         is_ended: whether it ends with its last step, and is not cut off behind it.
+        given: how many of its steps are not its own, but another solution's: they are not learnt.
     """
 
     question: str
@@ -66,11 +72,17 @@ class LabelledSolution:
     split: str
     key: str
     is_ended: bool = False
+    given: int = 0
+
+    @property
+    def told(self) -> TokenSteps:
+        """Its steps, in tokens."""
+        return TokenSteps(self.token_ids, self.step_ends, self.given)
 
     @property
     def is_end(self) -> Bool[Tensor, " K"]:
-        """Which of the steps ends the solution."""
-        count = len(self.step_ends)
+        """Which of its own steps ends the solution."""
+        count = self.told.num_own
         return (torch.arange(count) == count - 1) & self.is_ended
 
 
@@ -112,10 +124,11 @@ def train_probe(
     ends = list[Tensor]()
     read = read_solutions(policy, used, chosen, work, progress)
     for solution, found in zip(used, read, strict=True):
-        kept = ~torch.tensor(solution.labels).isnan()
+        own = solution.labels[solution.given :]
+        kept = ~torch.tensor(own).isnan()
         steps.append(StepFeatures(found.known[kept], found.states[kept]))
         ends.append(solution.is_end[kept])
-        labels += [label for label in solution.labels if not math.isnan(label)]
+        labels += [label for label in own if not math.isnan(label)]
         splits += [solution.split == TRAIN] * int(kept.sum())
     told, is_train = torch.tensor(labels), torch.tensor(splits)
     readout, inputs = _projected(chosen, StepFeatures.joined(steps), is_train, rank)
@@ -176,14 +189,14 @@ def _of_question(
 ) -> list[StepFeatures]:
     """Return what the policy says of the solutions of a question, read only where it must be."""
     prompt_ids = solutions[0].prompt_ids
-    told = [(each.token_ids, each.step_ends) for each in solutions]
+    told = [each.told for each in solutions]
     found = folder.load(prompt_ids, told)
     if found is None:
         size = max(1, _TOKENS // max(len(each.token_ids) for each in solutions))
         parts = [solutions[start : start + size] for start in range(0, len(solutions), size)]
         found = StepFeatures.joined([_read(folder, part) for part in parts])
         folder.save(prompt_ids, told, found)
-    return found.split([len(each.step_ends) for each in solutions])
+    return found.split([each.num_own for each in told])
 
 
 def _read(folder: FeatureFolder, solutions: Sequence[LabelledSolution]) -> StepFeatures:
@@ -203,8 +216,8 @@ def _read(folder: FeatureFolder, solutions: Sequence[LabelledSolution]) -> StepF
         raise answer
     scores = answer[0]
     assert scores.features is not None
-    step_ends = [each.step_ends for each in solutions]
-    return StepFeatures.pooled(scores.features, scores.log_probs, step_ends)
+    told = [each.told for each in solutions]
+    return StepFeatures.pooled(scores.features, scores.log_probs, told)
 
 
 def _projected(
@@ -246,7 +259,7 @@ def judged(
     work: Path,
     progress: Progress = lambda stage, done, total: None,
 ) -> list[list[float]]:
-    """Return the log-odds of each step of solutions; see `read_solutions`."""
+    """Return the log-odds of each step of solutions, of their own; see `read_solutions`."""
     readout, rows = probe.readout, list[list[float]]()
     found = read_solutions(probe.policy, solutions, readout.layers, work, progress)
     for solution, read in zip(solutions, found, strict=True):

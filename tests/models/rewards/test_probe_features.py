@@ -19,7 +19,7 @@ from llmsmc.models.rewards.probe import (
 from llmsmc.models.rewards.probe.features import TokenSteps
 
 PROMPT = (3, 4)
-SOLUTIONS: list[TokenSteps] = [((5, 6, 7), (2, 3)), ((8,), (1,))]
+SOLUTIONS = [TokenSteps((5, 6, 7), (2, 3)), TokenSteps((8,), (1,))]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,8 @@ def policy() -> LanguageModel:
 def steps(folder: FeatureFolder, count: int = 3, largest: float = 1.0) -> StepFeatures:
     """Features of as many steps, with one token each, whose states are up to so large."""
     features = torch.linspace(0, largest, folder.readout.size).repeat(1, count, 1)
-    return StepFeatures.pooled(features, -torch.ones(1, count).double(), [range(1, count + 1)])
+    told = [TokenSteps(range(count), range(1, count + 1))]
+    return StepFeatures.pooled(features, -torch.ones(1, count).double(), told)
 
 
 @pytest.mark.parametrize(("largest", "dtype"), [(6e4, torch.float16), (1e5, torch.float32)])
@@ -76,8 +77,8 @@ def test_a_file_of_something_else_is_not_used(policy: LanguageModel, tmp_path: P
     assert folder.load((3,), SOLUTIONS) is None
     assert folder.load(PROMPT, SOLUTIONS[::-1]) is None
     assert folder.load(PROMPT, SOLUTIONS[:1]) is None
-    assert folder.load(PROMPT, [((5, 6, 7), (1, 3)), SOLUTIONS[1]]) is None
-    assert folder.load(PROMPT, [((5, 6, 9), (2, 3)), SOLUTIONS[1]]) is None
+    assert folder.load(PROMPT, [TokenSteps((5, 6, 7), (1, 3)), SOLUTIONS[1]]) is None
+    assert folder.load(PROMPT, [TokenSteps((5, 6, 9), (2, 3)), SOLUTIONS[1]]) is None
     assert FeatureFolder(tmp_path, policy, [1]).load(PROMPT, SOLUTIONS) is None
     half = LanguageModel.from_pretrained("minimath-policy-small", dtype="bfloat16")
     assert FeatureFolder(tmp_path, half).load(PROMPT, SOLUTIONS) is None
