@@ -25,7 +25,7 @@ from llmsmc.models.policies.decoding.requests import Readout
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.rewards.reward import Memoryless, Reading, Solution, Steps
-from llmsmc.training.sampling import Sampling, Written
+from llmsmc.training.sampling import DrawnSolution, Sampling
 from llmsmc.training.verdicts import Checker, verdicts
 
 TRIES: Final = 4
@@ -34,7 +34,7 @@ TRIES: Final = 4
 
 def redrawn(
     policy: Policy, question: str, sampling: Sampling, generator: Generator
-) -> list[Written]:
+) -> list[DrawnSolution]:
     """Draw solutions of a question, and each wrong step anew; consumes `generator`.
 
     Returns:
@@ -58,7 +58,7 @@ def redrawn(
         stop_at_answer=BOXED in sampling.answer_forms,
         answer_forms=sampling.answer_forms,
     )
-    found = list[Written]()
+    found = list[DrawnSolution]()
     before: ReasoningParticles | None = None
     t = 0
     while before is None or len(before):
@@ -97,9 +97,9 @@ def _are_wrong(
     return torch.tensor([any(x is not None and x < 0.5 for x in row) for row in labels])
 
 
-def _written(particles: ReasoningParticles, n: int, given: int = 0) -> Written:
+def _written(particles: ReasoningParticles, n: int, given: int = 0) -> DrawnSolution:
     count, one = int(particles.num_tokens[n]), particles[n]
-    return Written(
+    return DrawnSolution(
         list(one.token_ids),
         particles.log_probs[n, :count],
         None if particles.features is None else particles.features[n, :count],

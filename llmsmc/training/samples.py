@@ -32,7 +32,7 @@ from llmsmc.models.text.stopping import EOS, FAILED
 from llmsmc.training.blocks import missing_results
 from llmsmc.training.lines import Lines, Row
 from llmsmc.training.redrawing import redrawn
-from llmsmc.training.sampling import Sampling, Written
+from llmsmc.training.sampling import DrawnSolution, Sampling
 
 _REASONS: Final = {EOS: "eos", FAILED: "failed"}
 _SHARES: Final = {"test": 0.1, "validation": 0.1}
@@ -150,7 +150,7 @@ def _drawn(
 
 def _in_one_piece(
     policy: Policy, prompt_ids: tuple[int, ...], sampling: Sampling, generator: Generator
-) -> list[Written]:
+) -> list[DrawnSolution]:
     """Draw the solutions of a question; consumes `generator`."""
     policy.check(Demands(rule=WholeAnswer(), temperature=sampling.temperature))
     count = sampling.num_samples
@@ -161,7 +161,7 @@ def _in_one_piece(
     if drawn.error is not None and set(reasons) == {FAILED}:
         raise drawn.error
     return [
-        Written(
+        DrawnSolution(
             drawn.token_ids[n, :length].tolist(),
             drawn.log_probs[n, :length],
             None if drawn.features is None else drawn.features[n, :length],
@@ -172,7 +172,7 @@ def _in_one_piece(
 
 
 def _rows(
-    written: Sequence[Written],
+    written: Sequence[DrawnSolution],
     example: Example,
     sampling: Sampling,
     prompt_ids: tuple[int, ...],

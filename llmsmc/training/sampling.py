@@ -118,7 +118,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, eq=False)
-class Written:
+class DrawnSolution:
     """A solution as it was written.
 
     Attributes:
