@@ -22,6 +22,7 @@ from transformers import AutoModelForTokenClassification
 from llmsmc.core.extras import optional
 from llmsmc.errors import InputError
 from llmsmc.models.policies.language_model import LanguageModel
+from llmsmc.models.pretrained.packing import unpack
 from llmsmc.models.rewards.conventions.convention import Layout
 from llmsmc.models.rewards.conventions.trl import NUM_LABELS, TrlConvention
 
@@ -53,6 +54,7 @@ class Classifier:
                 f"quantization {model.quantization!r}; accepted: none, or --method probe."
             )
         self._model = model
+        unpack(model.model)
         self.convention = TrlConvention(model.tokenizer)
         self._classifier = _without_weights(model)
         self.context_length = model.context_length

@@ -40,8 +40,13 @@ class PrefixCache:
 
 
 def _version(weights: nn.Module) -> list[tuple[int, int]]:
-    """Return where each weight lies, and how often it was written to."""
+    """Return where each weight lies, and how often it was written to.
+
+    Packed weights have no address, and are never written to.
+    """
     return [
-        (each.data_ptr(), 0 if each.is_inference() else each._version)
+        (id(each), 0)
+        if each.is_mkldnn
+        else (each.data_ptr(), 0 if each.is_inference() else each._version)
         for each in weights.parameters()
     ]

@@ -48,7 +48,8 @@ def _digest(named: Iterable[tuple[str, Tensor]]) -> str:
     for name, tensor in named:
         if not tensor.is_floating_point():
             continue
-        flat = tensor.detach().flatten()
+        plain = tensor.detach().to_dense() if tensor.is_mkldnn else tensor.detach()
+        flat = plain.flatten()
         numbers = flat[_places(len(flat)).to(flat.device)].to(torch.bfloat16).view(torch.int16)
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(numbers.cpu().numpy().tobytes())

@@ -47,6 +47,7 @@ from llmsmc.models.pretrained.loading import (
     resolve,
     stored_precision,
 )
+from llmsmc.models.pretrained.packing import pack
 from llmsmc.models.pretrained.quantization import quantization_method
 from llmsmc.models.pretrained.tolerance import cached_tolerance
 from llmsmc.models.text.chat import MIN_SHARED, Prompt, prompt_ids, shared_beginning
@@ -150,6 +151,7 @@ class LanguageModel:
         quantized = placement.quantized or stored
         if adapter is not None:
             model = with_adapter(model, adapter, merge=quantized is None)
+        pack(model)
         loaded = cls(
             model,
             tokenizer,

@@ -4,7 +4,8 @@ $$\text{weights} = b\,|W|, \qquad \text{cache of a token} = 2 K H D b$$
 
 with b bytes of a number in the precision of the computation, |W| stored weights, K layers, H heads
 of keys and values, and D their width. A model that is quantised while it is loaded stands in
-memory twice then: as it was read, and as it will be.
+memory twice then: as it was read, and as it will be. Tied output embeddings are a copy of the
+input embeddings where they are packed (`llmsmc.models.pretrained.packing`).
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import psutil  # type: ignore[import-untyped]
 import torch
 
 from llmsmc.errors import InputError
+from llmsmc.models.pretrained.precision import computes_in_bfloat16
 
 _BYTES_PER_WEIGHT: Final = {"int8": 1.0, "nf4": 0.5625, "fp4": 0.5625}
 _UNLIMITED: Final = 2**60  # what control groups of version 1 say where there is no limit
@@ -63,12 +65,14 @@ def memory_need(
 
     plain = loaded = num_weights * width
     peak = plain
+    embeddings = size("vocab_size") * size("hidden_size")
+    tied = getattr(config, "tie_word_embeddings", False)
     if quantization is not None:
-        embeddings = size("vocab_size") * size("hidden_size")
-        tied = getattr(config, "tie_word_embeddings", False)
         kept = min(num_weights, embeddings if tied else 2 * embeddings)
         loaded = kept * width + int((num_weights - kept) * _BYTES_PER_WEIGHT[quantization])
         peak = plain + loaded
+    if tied and dtype is torch.bfloat16 and computes_in_bfloat16():
+        loaded, peak = loaded + embeddings * width, peak + embeddings * width
     heads = size("num_attention_heads")
     head_size = size("head_dim") or size("hidden_size") // max(heads, 1)
     pairs = size("num_key_value_heads") or heads
