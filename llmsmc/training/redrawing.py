@@ -17,14 +17,10 @@ import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from llmsmc.core.cost import Cost
 from llmsmc.grading.forms import BOXED
 from llmsmc.models import Reasoning
-from llmsmc.models.caches.row_cache import CacheHandle
-from llmsmc.models.policies.decoding.requests import Readout
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import ReasoningParticles
-from llmsmc.models.rewards.reward import Memoryless, Reading, Solution, Steps
 from llmsmc.training.sampling import DrawnSolution, Sampling
 from llmsmc.training.verdicts import Checker, verdicts
 
@@ -43,11 +39,11 @@ def redrawn(
     Raises:
         InputError: the checker fails.
     """
-    checker, readout = sampling.checker, sampling.readout
+    checker = sampling.checker
     assert checker is not None
     model = Reasoning(
         policy,
-        None if readout is None else _Reads(readout),
+        None,
         question,
         temperature=sampling.temperature,
         step=sampling.step,
@@ -57,6 +53,7 @@ def redrawn(
         system=sampling.system,
         stop_at_answer=BOXED in sampling.answer_forms,
         answer_forms=sampling.answer_forms,
+        readout=sampling.readout,
     )
     found = list[DrawnSolution]()
     before: ReasoningParticles | None = None
@@ -106,33 +103,3 @@ def _written(particles: ReasoningParticles, n: int, given: int = 0) -> DrawnSolu
         one.finish_reason or "checker",
         given,
     )
-
-
-class _Reads(Memoryless):
-    """A reward that has the policy read, and is never asked."""
-
-    reads_written = True
-    never_zero = True
-    name = "what is recorded"
-
-    def __init__(self, readout: Readout) -> None:
-        self.readout = readout
-
-    def score(self, question: str, steps: Sequence[str]) -> list[float]:
-        raise NotImplementedError
-
-    def check(self, question: str) -> None:
-        """Accept any question."""
-
-    def fits(self, question: str, steps: Steps, reading: Reading = "steps") -> bool:
-        return True
-
-    def score_steps(
-        self,
-        question: str,
-        solutions: Sequence[Solution],
-        handle: CacheHandle,
-        *,
-        reading: Reading = "steps",
-    ) -> tuple[list[list[float]], CacheHandle, Cost]:
-        raise NotImplementedError

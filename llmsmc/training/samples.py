@@ -26,6 +26,7 @@ from llmsmc.models import LanguageModel, WholeAnswer
 from llmsmc.models.batching.shared import SharedLanguageModel
 from llmsmc.models.caches.row_cache import CacheRows
 from llmsmc.models.policies.policy import Demands, Policy
+from llmsmc.models.reasoning.cutting import CutSolution
 from llmsmc.models.rewards.probe import FeatureFolder, StepFeatures
 from llmsmc.models.rewards.probe.features import TokenSteps
 from llmsmc.models.text.stopping import EOS, FAILED
@@ -181,9 +182,6 @@ def _rows(
     pieces, solutions = sampling.cut([each.token_ids for each in written]), list[Row]()
     for number, (each, piece) in enumerate(zip(written, pieces, strict=True)):
         count = piece.num_tokens
-        reason = each.finish_reason
-        if piece.gives_answer and (count < len(each.token_ids) or reason not in _REASONS.values()):
-            reason = "answer"
         is_ended = piece.gives_answer or each.finish_reason == "eos"
         found = extract_answer(piece.text, sampling.answer_forms, is_ended=is_ended)
         row: Row = {
@@ -191,7 +189,7 @@ def _rows(
             "token_ids": each.token_ids[:count],
             "log_probs": [round(x, _DIGITS) for x in each.log_probs[:count].tolist()],
             "text": piece.text,
-            "finish_reason": reason,
+            "finish_reason": _finish_reason(each, piece),
             "correct": grade(found, example.answer) == "right",
             "found": found,
         }
@@ -209,6 +207,13 @@ def _rows(
     steps = StepFeatures.pooled(features, log_probs, told)
     told = [each for each in told if each.step_ends]
     return solutions, _Recorded(sampling.features, prompt_ids, told, steps)
+
+
+def _finish_reason(written: DrawnSolution, piece: CutSolution) -> str:
+    """Return "answer" for a solution that did not end by itself, but with its answer."""
+    goes_on = piece.num_tokens < len(written.token_ids)
+    is_open = goes_on or written.finish_reason not in _REASONS.values()
+    return "answer" if piece.gives_answer and is_open else written.finish_reason
 
 
 def number_of(text: str) -> int:

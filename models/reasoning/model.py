@@ -30,6 +30,7 @@ from llmsmc.core.state_space_model import StateSpaceModel
 from llmsmc.defaults import DEFAULT_ANSWER_FORMS
 from llmsmc.errors import InputError
 from llmsmc.grading.forms import BOXED, answer_forms
+from llmsmc.models.policies.decoding.requests import Readout
 from llmsmc.models.policies.policy import Demands, Policy, require_same_tokens
 from llmsmc.models.reasoning.compiled_thinking import CompiledThinking, compiled_thinking
 from llmsmc.models.reasoning.particles import CACHES, FAILED, ReasoningParticles
@@ -90,6 +91,8 @@ class Reasoning(StateSpaceModel):
         thinking: the settings of a policy that thinks before it answers.
         answer_forms: the forms in which answers are looked for, the preferred one first (see
             `llmsmc.grading.extraction`); only ``\boxed{}`` among them ends a solution.
+        readout: what is read of the policy while it writes, and kept beside the tokens; by default
+            what the reward reads of it.
     """
 
     policy: Policy
@@ -111,6 +114,7 @@ class Reasoning(StateSpaceModel):
     lookahead: Callable[[ReasoningParticles], Tensor] | None = None
     thinking: Thinking | None = None
     answer_forms: str | Sequence[str] = DEFAULT_ANSWER_FORMS
+    readout: Readout | None = None
     _meter: _Meter = field(init=False, repr=False, default_factory=_Meter)
 
     def __post_init__(self) -> None:
@@ -162,6 +166,12 @@ class Reasoning(StateSpaceModel):
         read_behind = None if all_are_read else self._thinking_end
         return StepScores(as_reward(self.reward), self.question, self._aggregation, read_behind)
 
+    @property
+    def _readout(self) -> Readout | None:
+        if self.readout is not None or self._scores is None:
+            return self.readout
+        return self._scores.readout
+
     @cached_property
     def _sampler(self) -> StepSampler:
         """The sampler of the steps of this question."""
@@ -185,7 +195,7 @@ class Reasoning(StateSpaceModel):
             self.max_tokens_per_step,
             self.max_tokens,
             finish_reasons,
-            None if self._scores is None else self._scores.readout,
+            self._readout,
         )
 
     def _nothing(self, num_particles: int) -> ReasoningParticles:
@@ -468,7 +478,7 @@ class Reasoning(StateSpaceModel):
         """Raise `InputError` if a language model cannot do what this model asks of it."""
         power, proposes = self.policy_inverse_temperature is not None, self.proposal_policy
         rule, temperature = self._sampler.rule, self.temperature
-        reads_written = bool(getattr(self.reward, "reads_written", False))
+        reads_written = bool(getattr(self.reward, "reads_written", False)) or bool(self.readout)
         self.policy.check(
             Demands(
                 rule=rule,
