@@ -63,15 +63,17 @@ def evaluate_missing(
 ) -> Iterator[Result]:
     """Yield the result of each example that is not done, as they come.
 
-    With one example at a time, finished ones are skipped. With several, whole blocks are run again
-    so that batches, and therefore results, are the same.
+    What is done is never run again. Results of a batch may differ in their last bits from those of
+    another batch, and an evaluation of several examples at a time that was interrupted has other
+    batches. Their law is the same; with one example at a time, so are the bits.
 
     Raises:
         ServerError: a server is down, so that no example can be run any more.
     """
+    missing = [each for each in examples if each.id not in done]
     if in_flight > 1:
-        return evaluate_together(examples, run, seed, in_flight, done)
-    return evaluate_each((each for each in examples if each.id not in done), run, seed)
+        return evaluate_together(missing, run, seed, in_flight)
+    return evaluate_each(missing, run, seed)
 
 
 def evaluate_each(examples: Iterable[Example], run: Run, seed: int) -> Iterator[Result]:
@@ -85,33 +87,24 @@ def evaluate_each(examples: Iterable[Example], run: Run, seed: int) -> Iterator[
 
 
 def evaluate_together(
-    examples: Sequence[Example], run: Run, seed: int, in_flight: int, done: Collection[str] = ()
+    examples: Sequence[Example], run: Run, seed: int, in_flight: int
 ) -> Iterator[Result]:
-    """Yield the result of each example that is not done, as they come; several run at a time.
+    """Yield the result of each example, as they come; several run at a time.
 
-    Results of a batch may differ in their last bits from results of single runs. Examples therefore
-    run in blocks that do not depend on which results exist, and a block with a missing result is
-    run again; a resumed evaluation then repeats an uninterrupted one bit for bit.
+    The next one begins as soon as any of those under way has ended.
     """
-    size = block_size(in_flight)
-    for start in range(0, len(examples), size):
-        block = examples[start : start + size]
-        missing = {example.id for example in block}.difference(done)
-        if not missing:
-            continue
-        tasks = [partial(result_of, each, run, seed_of(seed, each.id)) for each in block]
-        for _, result in run_together(tasks, in_flight):
-            if isinstance(result, Exception):
-                raise result
-            if result["id"] in missing:
-                yield result
-                missing.remove(result["id"])
-            if not missing:
-                break
+    tasks = [partial(result_of, each, run, seed_of(seed, each.id)) for each in examples]
+    for _, result in run_together(tasks, in_flight):
+        if isinstance(result, Exception):
+            raise result
+        yield result
 
 
 def block_size(in_flight: int) -> int:
-    """Return how many examples are run together at most, so many of them at a time."""
+    """Return a number that stands in configurations, so that results of old versions are found.
+
+    They ran so many examples again where one was missing.
+    """
     return 8 * in_flight
 
 

@@ -14,10 +14,8 @@ from llmsmc.evaluation.configuration import Configuration
 from llmsmc.evaluation.datasets import Example
 from llmsmc.evaluation.folder import EvaluationFolder
 from llmsmc.evaluation.runner import (
-    block_size,
     evaluate_each,
     evaluate_missing,
-    evaluate_together,
     result_of,
     seed_of,
     summarize,
@@ -395,32 +393,17 @@ def test_folders_that_cannot_be(tmp_path: Path, name: str) -> None:
         lock_folder(tmp_path / name, "evaluation")
 
 
-def test_a_block_of_which_something_is_missing_is_run_as_a_whole() -> None:
-    examples = [Example(f"a/{n}", "What is 3 + 4?", "7") for n in range(block_size(1) * 3)]
+@pytest.mark.parametrize("in_flight", [1, 2, 8])
+def test_what_is_done_is_never_run_again(in_flight: int) -> None:
+    examples = [Example(f"a/{n}", "What is 3 + 4?", "7") for n in range(20)]
+    missing = ["a/1", "a/3", "a/16", "a/17"]
     ran = list[str]()
 
     def run(example: Example, seed: int) -> Posterior:
         ran.append(example.id)
         return right(example, seed)
 
-    blocks = [[e.id for e in examples[k : k + block_size(1)]] for k in range(0, 24, 8)]
-    missing = [blocks[1][2], blocks[2][7]]
     done = {example.id for example in examples}.difference(missing)
-    results = list(evaluate_together(examples, run, 0, in_flight=1, done=done))
-    assert [result["id"] for result in results] == missing
-    assert ran == [*blocks[1][:3], *blocks[2]]
+    results = list(evaluate_missing(examples, run, 0, in_flight, done))
+    assert ran == missing == [result["id"] for result in results]
     assert results == [result_of(e, right, seed_of(0, e.id)) for e in examples if e.id in missing]
-
-
-@pytest.mark.parametrize(("in_flight", "num_run"), [(1, 2), (2, 4)])
-def test_what_is_done_is_run_again_only_in_a_batch(in_flight: int, num_run: int) -> None:
-    examples = [Example(f"a/{n}", "What is 3 + 4?", "7") for n in range(4)]
-    ran = list[str]()
-
-    def run(example: Example, seed: int) -> Posterior:
-        ran.append(example.id)
-        return right(example, seed)
-
-    results = list(evaluate_missing(examples, run, 0, in_flight, done={"a/0", "a/2"}))
-    assert {result["id"] for result in results} == {"a/1", "a/3"}
-    assert len(ran) == num_run
