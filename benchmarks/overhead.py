@@ -27,7 +27,7 @@ from llmsmc import StateSpaceModel
 from llmsmc.core.cost import Cost
 from llmsmc.inference import BootstrapFilter, systematic
 from llmsmc.models import LanguageModel
-from llmsmc.models.caches.row_cache import CacheHandle, CacheRows, padded_rows
+from llmsmc.models.caches.rows import CacheHandle, CacheRows, padded_rows
 from llmsmc.models.policies.decoding.requests import StepRequest, StepTokens
 from llmsmc.models.reasoning.model import Reasoning
 from llmsmc.models.rewards.reward import Memoryless, Reading, Solution, Steps

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from llmsmc.grading.extraction import extract_answer, gives_answer
 from llmsmc.inspection.report import RuleReport
-from llmsmc.models.caches.row_cache import padded_rows
+from llmsmc.models.caches.rows import padded_rows
 from llmsmc.models.reasoning.particles import answer_text
 from llmsmc.models.text.fences import OutsideFences
 from llmsmc.models.text.regular_expression import RegularExpression

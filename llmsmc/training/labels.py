@@ -33,7 +33,7 @@ from llmsmc.errors import InputError
 from llmsmc.grading.grades import extract_answer, grade
 from llmsmc.models import LanguageModel
 from llmsmc.models.batching.shared import SharedLanguageModel
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.decoding.requests import Prefix, cached
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.cutting import CutSolution

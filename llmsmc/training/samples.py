@@ -24,7 +24,7 @@ from llmsmc.evaluation.datasets import Example
 from llmsmc.grading.grades import extract_answer, grade
 from llmsmc.models import LanguageModel, WholeAnswer
 from llmsmc.models.batching.shared import SharedLanguageModel
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.policy import Demands, Policy
 from llmsmc.models.reasoning.cutting import CutSolution
 from llmsmc.models.rewards.probe import FeatureFolder, StepFeatures

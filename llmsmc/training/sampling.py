@@ -13,7 +13,7 @@ from llmsmc.defaults import DEFAULT_ANSWER_FORMS
 from llmsmc.errors import InputError
 from llmsmc.grading.forms import BOXED
 from llmsmc.models import WholeAnswer
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.decoding.requests import Readout, StepRequest, UniformTable
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.cutting import CutSolution, cut

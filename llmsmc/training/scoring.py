@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from llmsmc.errors import LlmsmcError
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.rewards.probe import LabelledSolution, Probe, judged
 from llmsmc.models.rewards.reward import Reward, Solution, Written
 from llmsmc.training.judging import Judged, first_errors

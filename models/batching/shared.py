@@ -13,7 +13,7 @@ from llmsmc.core.cost import Cost
 from llmsmc.errors import ServerError
 from llmsmc.models.batching.batchers import ScoreBatcher, StepBatcher
 from llmsmc.models.batching.turns import ask, takes_turns
-from llmsmc.models.caches.row_cache import CacheHandle
+from llmsmc.models.caches.rows import CacheHandle
 from llmsmc.models.policies.decoding.requests import (
     Readout,
     ScoreRequest,

@@ -258,7 +258,8 @@ class LanguageModel:
 
         require_step_by_step(
             self.name,
-            lambda cache, ids: self.forward(cache, ids)[0],
+            self.new_rows,
+            lambda *fed: self.forward(*fed)[0],
             whole,
             self.vocab_size,
             self.device,
@@ -268,14 +269,18 @@ class LanguageModel:
     def _prefix(self, ids: tuple[int, ...]) -> RowCache:
         """Return a cache of these ids, which nothing stands before."""
         cache = RowCache(1, device=self.device)
-        self.forward(cache, torch.tensor([ids], device=self.device))
-        cache.commit(torch.tensor([len(ids)], device=self.device))
+        self.forward(cache, torch.tensor([ids], device=self.device), num_logits=0)
         return cache
+
+    def new_rows(self, num_rows: int) -> RowCache:
+        """Return so many empty rows of keys and values."""
+        return RowCache(num_rows, device=self.device)
 
     def forward(
         self,
         cache: RowCache,
         input_ids: Int[Tensor, "B q"],
+        counts: Int[Tensor, " B"] | None = None,
         num_logits: int = 1,
         *,
         reads: bool = False,
@@ -283,8 +288,9 @@ class LanguageModel:
         """Return the logits behind the last k = `num_logits` of q new tokens of each row.
 
         With `reads` the hidden states in these places are returned, too: the embeddings, and those
-        behind each layer; the last of them are behind the final norm. The caller commits. Rows of
-        the cache behind the first B do not take part.
+        behind each layer; the last of them are behind the final norm. Of the new tokens the first
+        `counts` of each row are kept, by default all. Rows of the cache behind the first B do not
+        take part.
         """
         num_rows, num_new = input_ids.shape
         slots = cache.prepare(num_new, torch.arange(num_rows, device=input_ids.device))
@@ -295,8 +301,10 @@ class LanguageModel:
             attention_mask=self._attention.masks(slots),
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=num_logits,
+            logits_to_keep=max(num_logits, 1),  # 0 stands for all of them
             output_hidden_states=reads,
         )
-        states = [each[:, -num_logits:] for each in output.hidden_states] if reads else []
-        return output.logits, states
+        cache.commit(input_ids.new_full((num_rows,), num_new) if counts is None else counts)
+        behind = slice(num_new - num_logits, None)
+        states = [each[:, behind] for each in output.hidden_states] if reads else []
+        return output.logits[:, :0] if num_logits == 0 else output.logits, states

@@ -24,7 +24,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.row_cache import CacheRows, padded_rows
+from llmsmc.models.caches.rows import CacheRows, padded_rows
 from llmsmc.models.policies.decoding.requests import (
     ScoreRequest,
     StepRequest,

@@ -6,13 +6,12 @@ one that does not, whatever its architecture is called, must not be used.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from llmsmc.errors import InputError
-from llmsmc.models.caches.row_cache import RowCache
 
 _LENGTHS: Final = (7, 3)  # tokens of two rows, to which both add the same number
 _NEW: Final = 2
@@ -21,7 +20,8 @@ _SLACK: Final = 10  # between tiny random networks and the many layers of large 
 
 def require_step_by_step(
     name: str,
-    forward: Callable[[RowCache, Tensor], Tensor],
+    new_rows: Callable[[int], Any],
+    forward: Callable[[Any, Tensor, Tensor | None], Tensor],
     whole: Callable[[Tensor], Tensor],
     vocab_size: int,
     device: torch.device,
@@ -31,7 +31,8 @@ def require_step_by_step(
 
     Args:
         name: of the model, for the error.
-        forward: logits [B, 1, V] behind new ids [B, q] of a cache, without committing.
+        new_rows: so many empty rows of the model.
+        forward: logits [B, 1, V] behind new ids [B, q] of rows, the first [B] of which are kept.
         whole: logits [V] behind a text [L], in one uncached pass.
         vocab_size: V.
         device: where the model runs.
@@ -48,10 +49,9 @@ def require_step_by_step(
     first = torch.stack([torch.cat([row[:-_NEW], row.new_zeros(width)])[:width] for row in rows])
     try:
         with torch.no_grad():
-            cache = RowCache(len(rows), device=device)
-            forward(cache, first)
-            cache.commit(torch.tensor(_LENGTHS, device=device))
-            cached = forward(cache, torch.stack([row[-_NEW:] for row in rows]))[:, -1]
+            cache = new_rows(len(rows))
+            forward(cache, first, torch.tensor(_LENGTHS, device=device))
+            cached = forward(cache, torch.stack([row[-_NEW:] for row in rows]), None)[:, -1]
             expected = torch.stack([whole(row) for row in rows])
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -23,7 +23,7 @@ from llmsmc.defaults import DEFAULT_ANSWER_FORMS
 from llmsmc.errors import InputError
 from llmsmc.grading.forms import answer_forms
 from llmsmc.grading.grades import equivalence_classes, extract_answer
-from llmsmc.models.caches.row_cache import CacheHandle, CacheRows, JointHandle, join_handles
+from llmsmc.models.caches.rows import CacheHandle, CacheRows, JointHandle, join_handles
 from llmsmc.storage.serialization import SAVED
 
 FINISH_REASONS: Final = (None, "eos", "answer", "length", "max_steps", "failed")

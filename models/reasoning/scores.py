@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from llmsmc.core.cost import Cost
-from llmsmc.models.caches.row_cache import CacheRows, join
+from llmsmc.models.caches.rows import CacheRows, join
 from llmsmc.models.policies.decoding.requests import Readout, ScoreRequest
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import (

@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 
 from llmsmc.core.cost import Cost
 from llmsmc.grading.extraction import gives_answer
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.decoding.requests import (
     Readout,
     ScoreRequest,

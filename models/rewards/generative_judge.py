@@ -26,7 +26,7 @@ from llmsmc.core.checks import require_count
 from llmsmc.core.cost import Cost
 from llmsmc.core.randomness import RandomStreams
 from llmsmc.errors import InputError
-from llmsmc.models.caches.row_cache import CacheHandle, CacheRows, padded_rows
+from llmsmc.models.caches.rows import CacheHandle, CacheRows, padded_rows
 from llmsmc.models.policies.decoding.requests import ScoreRequest, StepRequest, UniformTables
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.reward import (

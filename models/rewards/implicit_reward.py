@@ -26,13 +26,7 @@ from torch import Tensor
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.caches.row_cache import (
-    CacheHandle,
-    CacheRows,
-    JointHandle,
-    join_handles,
-    padded_rows,
-)
+from llmsmc.models.caches.rows import CacheHandle, CacheRows, JointHandle, join_handles, padded_rows
 from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.reward import Reading, Solution, Steps, checked_steps, cost_of_reading

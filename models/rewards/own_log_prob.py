@@ -31,7 +31,7 @@ from torch import Tensor
 from llmsmc.core.checks import require_choice
 from llmsmc.core.cost import Cost
 from llmsmc.grading.extraction import gives_answer
-from llmsmc.models.caches.row_cache import CacheHandle, CacheRows
+from llmsmc.models.caches.rows import CacheHandle, CacheRows
 from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.rewards.reward import (

@@ -28,7 +28,7 @@ import torch
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.caches.row_cache import CacheHandle, CacheRows, join_handles, padded_rows
+from llmsmc.models.caches.rows import CacheHandle, CacheRows, join_handles, padded_rows
 from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.policies.policy import Policy

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.row_cache import CacheHandle, CacheRows
+from llmsmc.models.caches.rows import CacheHandle, CacheRows
 from llmsmc.models.pretrained.loading import load_plain_tokenizer, resolve
 from llmsmc.models.rewards.calibration import require_temperature
 from llmsmc.models.rewards.conventions.convention import REMEMBERED, Convention, Layout

@@ -20,7 +20,7 @@ from torch import Tensor
 from llmsmc.core.cost import Cost
 from llmsmc.core.counted import counted
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.row_cache import CacheHandle
+from llmsmc.models.caches.rows import CacheHandle
 
 Steps = tuple[str, ...]
 

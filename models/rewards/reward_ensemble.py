@@ -23,7 +23,7 @@ from torch.nn.functional import logsigmoid
 from llmsmc.core.checks import require_choice
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
-from llmsmc.models.caches.row_cache import CacheHandle, JointHandle
+from llmsmc.models.caches.rows import CacheHandle, JointHandle
 from llmsmc.models.policies.decoding.requests import Readout
 from llmsmc.models.rewards.reward import (
     Reading,

@@ -7,7 +7,7 @@ import torch
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.caches.row_cache import CacheHandle, CacheRows
+from llmsmc.models.caches.rows import CacheHandle, CacheRows
 from llmsmc.models.rewards.reward import (
     READINGS,
     Memoryless,

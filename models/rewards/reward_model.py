@@ -25,14 +25,8 @@ from transformers import PreTrainedTokenizerBase
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, NumericalError
 from llmsmc.models.caches.attention import Attention
-from llmsmc.models.caches.row_cache import (
-    CacheHandle,
-    CacheRows,
-    RowCache,
-    RowSelection,
-    gather,
-    padded_rows,
-)
+from llmsmc.models.caches.row_cache import RowCache, RowSelection
+from llmsmc.models.caches.rows import CacheHandle, CacheRows, padded_rows
 from llmsmc.models.pretrained.loading import (
     Placement,
     context_length,
@@ -515,13 +509,13 @@ def _hold(work: _Work, plans: Sequence[_Plan], questions: RowCache, row: int) ->
     work.cache = RowCache(0, device=questions.lengths.device)
     work.rows = torch.full_like(lengths, -1)
     if any(work.present):
-        assert handle.cache is not None
+        assert isinstance(handle.cache, RowCache)
         held = handle.rows[present]
         if handle.is_donated:
             work.cache = handle.cache.moved_out()
             work.rows[present] = work.cache.hold(held, lengths[present]).cpu()
         else:
-            work.cache = gather([(handle.cache, held)])
+            work.cache = RowCache.gathered([(handle.cache, held)])
             work.cache.truncate(lengths[present])
             work.rows[present] = torch.arange(len(held))
     start, count = work.cache.num_rows, int(begun.sum())

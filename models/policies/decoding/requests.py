@@ -10,7 +10,7 @@ Shapes: B particles, R rows that differ, L generated tokens.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from llmsmc.errors import ServerError
 from llmsmc.models.caches.prefix_cache import PrefixCache
-from llmsmc.models.caches.row_cache import CacheRows, RowCache, gather, padded_rows
+from llmsmc.models.caches.rows import CacheRows, Rows, gather, padded_rows
 from llmsmc.models.text.chat import Prompt
 from llmsmc.models.text.constraint import Constraint
 from llmsmc.models.text.stopping import StepRule
@@ -246,17 +246,28 @@ class Network(Protocol):
         """The tokens of the model, and what is compiled for them."""
         ...
 
+    def new_rows(self, num_rows: int) -> Rows:
+        """Return so many empty rows for what the network computes."""
+        ...
+
     def forward(
         self,
-        cache: RowCache,
+        cache: Any,
         input_ids: Int[Tensor, "R q"],
+        counts: Int[Tensor, " R"] | None = None,
         num_logits: int = 1,
         *,
         reads: bool = False,
     ) -> tuple[Float[Tensor, "R k V"], list[Float[Tensor, "R k D"]]]:
-        """Return the logits behind the last of the new ids of each row; the caller commits.
+        """Extend rows that `new_rows` has made, and return the logits behind new ids.
 
-        With `reads` the hidden states in these places are returned, too.
+        Args:
+            cache: the rows, of which the first R are extended.
+            input_ids: q new ids of each row.
+            counts: how many of these each row keeps, the first ones; by default all.
+            num_logits: behind how many of the last of the q ids logits are returned. What is
+                returned behind ids that are not kept is any number; for 0 there are none.
+            reads: whether the hidden states in these places are returned, too.
         """
         ...
 
@@ -325,12 +336,12 @@ def cached(network: Network, prefixes: Sequence[Prefix | StepRequest]) -> list[C
 
 def _prompts(
     network: Network, prompts: Sequence[tuple[int, ...]]
-) -> tuple[RowCache, list[tuple[int, int]]]:
+) -> tuple[Rows, list[tuple[int, int]]]:
     """Return a row for all but the last id of each prompt, and the positions and passes of each."""
-    begun, rests, costs = list[RowCache](), list[tuple[int, ...]](), list[tuple[int, int]]()
+    begun, rests, costs = list[Rows](), list[tuple[int, ...]](), list[tuple[int, int]]()
     for prompt in prompts:
         num_shared = prompt.num_shared if isinstance(prompt, Prompt) else 0
-        row, is_new = RowCache(1, device=network.device), False
+        row, is_new = network.new_rows(1), False
         if num_shared:
             row, is_new = network.prefixes.row(prompt[:num_shared])
         begun.append(row)
@@ -340,14 +351,13 @@ def _prompts(
     cache = gather([(row, first) for row in begun], room=width)
     if width:
         ids, lengths = padded_rows(rests)
-        network.forward(cache, ids.to(network.device))
-        cache.commit(lengths.to(network.device))
+        network.forward(cache, ids.to(network.device), lengths.to(network.device), 0)
     return cache, [(positions + width, calls + (width > 0)) for positions, calls in costs]
 
 
 def _behind(
     network: Network,
-    prompts: RowCache,
+    prompts: Rows,
     row: int,
     prefix: Prefix | StepRequest,
     missing: Int[Tensor, " R"],
@@ -360,8 +370,8 @@ def _behind(
     cache = prompts.select(repeated)
     last_of_prompt = torch.full((len(missing), 1), prefix.prompt_ids[-1])
     fed = torch.cat([last_of_prompt, prefix.token_ids[missing, : longest - 1]], dim=1)
-    network.forward(cache, fed.to(cache.lengths.device))
-    cache.commit(counts.to(cache.lengths.device))
+    device = cache.lengths.device
+    network.forward(cache, fed.to(device), counts.to(device), 0)
     rows = torch.arange(len(missing))
     return CacheRows(cache, rows, cache.lengths, is_donated=True), fed.numel()
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import NumericalError
-from llmsmc.models.caches.row_cache import CacheRows, RowCache, gather
+from llmsmc.models.caches.rows import CacheRows, gather
 from llmsmc.models.policies.decoding.drawing import invert
 from llmsmc.models.policies.decoding.requests import (
     TOKENS_PER_CHUNK,
@@ -145,7 +145,7 @@ class StepBatch:
         self._network, device = network, network.device
         self._eos_ids = torch.tensor(network.eos_ids, dtype=torch.long, device=device)
         self._members: dict[int, Member] = {}
-        self._cache, self._num_front = RowCache(0, device=device), 0
+        self._cache, self._num_front = network.new_rows(0), 0
         nothing = torch.zeros(0, dtype=torch.long, device=device)
         record = torch.zeros((0, TOKENS_PER_CHUNK), dtype=torch.float64, device=device)
         numbers, records = (nothing,) * 10, (record, record.long(), record, record, record)
@@ -343,8 +343,8 @@ class StepBatch:
         particles.row[active] = rows[which]
         fed = torch.zeros(self._num_front, dtype=torch.long, device=rows.device)
         fed[rows] = ids
-        logits, states = self._network.forward(self._cache, fed[:, None], reads=reads)
-        self._cache.commit(torch.zeros_like(fed).index_fill(0, rows, 1))
+        counts = torch.zeros_like(fed).index_fill(0, rows, 1)
+        logits, states = self._network.forward(self._cache, fed[:, None], counts, reads=reads)
         return logits[:, -1], [each[:, -1] for each in states]
 
     def _draw(
@@ -461,7 +461,7 @@ class StepBatch:
                 cache, places = gather([(self._cache, rows)]), which
             else:
                 cache, places = self._cache, self._cache.keep(rows)[going_on]
-                self._cache, self._num_front = RowCache(0, device=rows.device), 0
+                self._cache, self._num_front = self._network.new_rows(0), 0
                 particles.row = torch.full_like(particles.row, -1)
             # A row may go on behind what is a particle's own.
             lengths = torch.where(can_go_on, member.cached + counts, 0)

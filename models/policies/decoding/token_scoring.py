@@ -16,7 +16,7 @@ from torch import Tensor
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import NumericalError
-from llmsmc.models.caches.row_cache import CacheRows, RowCache, gather
+from llmsmc.models.caches.rows import CacheRows, Rows, gather
 from llmsmc.models.policies.decoding.requests import (
     CachedPrefix,
     Network,
@@ -119,7 +119,7 @@ def score(network: Network, requests: Sequence[ScoreRequest]) -> list[Scored]:
 
 def _log_probs(
     network: Network,
-    cache: RowCache,
+    cache: Rows,
     ids: Int[Tensor, "R M"],
     counts: Int[Tensor, " R"],
     temperatures: Float[Tensor, " R"],
@@ -147,9 +147,9 @@ def _log_probs(
     for begin in range(0, width, size):
         fed = ids[:, begin : min(begin + size, width)]
         chosen = ids[:, begin + 1 : begin + 1 + fed.shape[1], None]
-        logits, hidden = network.forward(cache, fed, fed.shape[1], reads=bool(readouts))
+        kept = (counts - begin).clamp(0, fed.shape[1]).to(network.device)
+        logits, hidden = network.forward(cache, fed, kept, fed.shape[1], reads=bool(readouts))
         logits = logits.float()
-        cache.commit((counts - begin).clamp(0, fed.shape[1]).to(network.device))
         log_probs = logits.log_softmax(-1)
         raw.append(log_probs.gather(-1, chosen).squeeze(-1))
         for rows, readout in readouts:
@@ -166,9 +166,9 @@ def _log_probs(
     return found, scaled, joined, len(raw)
 
 
-def _joined(found: Sequence[CachedPrefix], room: int) -> RowCache:
+def _joined(found: Sequence[CachedPrefix], room: int) -> Rows:
     """Return a cache with the rows of the prefixes, in order, and room for more tokens."""
-    parts, lengths = list[tuple[RowCache, Tensor]](), list[Tensor]()
+    parts, lengths = list[tuple[Rows, Tensor]](), list[Tensor]()
     for prefix in found:
         pieces = [(each.cache, each.rows) for each in prefix.parts if each.cache is not None]
         cache, rows = pieces[0]

@@ -28,7 +28,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from llmsmc.errors import InputError
-from llmsmc.models.caches.row_cache import padded_rows
+from llmsmc.models.caches.rows import padded_rows
 from llmsmc.models.policies.fingerprint import fingerprints
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.rewards.probe.pooling import NAMES, POOLS, pooled

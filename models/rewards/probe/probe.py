@@ -30,7 +30,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError
-from llmsmc.models.caches.row_cache import CacheHandle, CacheRows, padded_rows
+from llmsmc.models.caches.rows import CacheHandle, CacheRows, padded_rows
 from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.fingerprint import PARTS, fingerprints, is_same
 from llmsmc.models.policies.language_model import LanguageModel

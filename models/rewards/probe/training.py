@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from llmsmc.models.caches.row_cache import CacheRows, padded_rows
+from llmsmc.models.caches.rows import CacheRows, padded_rows
 from llmsmc.models.policies.decoding.requests import ScoreRequest
 from llmsmc.models.policies.decoding.token_scoring import score
 from llmsmc.models.policies.language_model import LanguageModel

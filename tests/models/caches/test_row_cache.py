@@ -5,14 +5,8 @@ import torch
 from torch import Tensor
 
 from llmsmc.models.caches.attention import Attention
-from llmsmc.models.caches.row_cache import (
-    TOKENS_PER_BLOCK,
-    CacheRows,
-    RowCache,
-    RowSelection,
-    gather,
-    join,
-)
+from llmsmc.models.caches.row_cache import RowCache, RowSelection
+from llmsmc.models.caches.rows import TOKENS_PER_BLOCK, CacheRows, join
 from llmsmc.models.policies.language_model import LanguageModel
 
 
@@ -35,9 +29,9 @@ class Rows:
         """Append ragged rows; return the logits behind the last position of the padded batch."""
         width = max(len(row) for row in new)
         padded = torch.tensor([row + [7] * (width - len(row)) for row in new])
+        counts = torch.tensor([len(row) for row in new])
         with torch.no_grad():
-            logits = self.policy.forward(self.cache, padded)[0][:, -1]
-        self.cache.commit(torch.tensor([len(row) for row in new]))
+            logits = self.policy.forward(self.cache, padded, counts)[0][:, -1]
         for row, tokens in zip(self.ids, new, strict=True):
             row.extend(tokens)
         return logits
@@ -120,7 +114,7 @@ def test_concatenated_caches(policy: LanguageModel) -> None:
     second.feed([list(range(5, 90))])
     empty = RowCache(2)
     caches = [first.cache, empty, second.cache]
-    joined.cache = gather([(cache, torch.arange(cache.num_rows)) for cache in caches])
+    joined.cache = RowCache.gathered([(cache, torch.arange(cache.num_rows)) for cache in caches])
     joined.ids = [list(row) for row in [*first.ids, [], [], *second.ids]]
     joined.check()
     first.check()
@@ -212,7 +206,7 @@ def test_gathered_rows_have_room_for_more(policy: LanguageModel) -> None:
     parts = [(two.cache, torch.tensor([1])), (one.cache, torch.tensor([0, 0]))]
     for room in (0, 5):
         joined = Rows(policy, 0)
-        joined.cache = gather(parts, room=room)
+        joined.cache = RowCache.gathered(parts, room=room)
         keys = joined.cache.buffers[0]
         assert keys.shape[0] == 3 and keys.shape[2] == 3 + room
         joined.ids = [[11], [5, 6, 7], [5, 6, 7]]
@@ -271,7 +265,6 @@ def test_rows_in_front_are_fed_alone(policy: LanguageModel, front: list[int]) ->
     if front:
         with torch.no_grad():
             policy.forward(rows.cache, torch.tensor([[11, 12]] * len(front)))
-        rows.cache.commit(torch.full((len(front),), 2))
         for row in rows.ids[: len(front)]:
             row.extend([11, 12])
     rows.check()

@@ -14,7 +14,7 @@ from llmsmc import InputError, Posterior
 from llmsmc.inference import Adaptive, BootstrapFilter, systematic
 from llmsmc.models import LanguageModel, Reasoning
 from llmsmc.models.caches.attention import Attention
-from llmsmc.models.caches.row_cache import RowCache, Slots, gather
+from llmsmc.models.caches.row_cache import RowCache, Slots
 from llmsmc.models.pretrained.loading import context_length
 from llmsmc.models.pretrained.tolerance import CACHED_TOLERANCE
 from llmsmc.models.text.chat import chat_ids, chat_text
@@ -238,7 +238,7 @@ def test_layers_on_several_devices() -> None:
     keys, _ = cache.update(new, new, 0)
     cache.commit(torch.tensor([5, 3]))
     assert keys.device.type == "meta" and keys.shape == (2, 1, 5, 4)
-    gathered = gather([(cache, torch.tensor([1, 1, 0]))])
+    gathered = RowCache.gathered([(cache, torch.tensor([1, 1, 0]))])
     assert gathered.buffers[0].device.type == "meta" and len(gathered.buffers[0]) == 3
     cache.append(cache, torch.tensor([1]), torch.tensor([3]))
     assert cache.buffers[0].shape[0] >= 3

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from llmsmc import NumericalError
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.decoding import step_batch
 from llmsmc.models.policies.decoding.drawing import invert
 from llmsmc.models.policies.decoding.requests import StepRequest, UniformTable

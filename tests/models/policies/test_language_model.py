@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from llmsmc import InputError, NumericalError
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.decoding.requests import StepRequest, StepTokens, UniformTable
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.text.stopping import EOS, LENGTH, STOP, Delimiter, TokenCount

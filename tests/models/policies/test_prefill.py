@@ -17,7 +17,7 @@ def test_a_part_of_the_positions_is_one_matrix(num_logits: int) -> None:
     )
     with torch.no_grad():
         ids = torch.arange(3 * 7).reshape(3, 7)
-        logits, _ = policy.forward(RowCache(3, device=policy.device), ids, num_logits)
+        logits, _ = policy.forward(RowCache(3, device=policy.device), ids, None, num_logits)
         expected = policy.model(ids, use_cache=False).logits[:, -num_logits:]
     assert seen[0] == (torch.Size([3, num_logits, head.in_features]), True)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)

@@ -7,7 +7,7 @@ import torch
 
 from llmsmc.evaluation.datasets import sample_problem
 from llmsmc.models import LanguageModel
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.decoding.requests import StepRequest, StepTokens, UniformTable
 from llmsmc.models.policies.decoding.step_batch import StepBatch
 from llmsmc.models.rewards.probe.readouts import RawReadout

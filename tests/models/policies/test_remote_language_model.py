@@ -33,7 +33,7 @@ from llmsmc.models import (
     WholeAnswer,
     WithoutText,
 )
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.decoding.requests import StepRequest, UniformTable
 from llmsmc.models.servers import client
 from llmsmc.models.text.fences import FencedAutomaton

@@ -8,7 +8,8 @@ from torch import nn
 
 from llmsmc.core.cost import Cost
 from llmsmc.models.caches.prefix_cache import MAX_PREFIXES, PrefixCache
-from llmsmc.models.caches.row_cache import CacheRows, RowCache
+from llmsmc.models.caches.row_cache import RowCache
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.minimath.tokenizer import SYSTEM_PROMPT
 from llmsmc.models.policies.decoding.requests import ScoreRequest, StepRequest, UniformTable
 from llmsmc.models.policies.decoding.step_batch import Drawn, StepBatch

@@ -8,7 +8,7 @@ from transformers.integrations import sdpa_attention
 
 from llmsmc.models import LanguageModel, RewardModel
 from llmsmc.models.caches.attention import GROUPED
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.rewards.reward import Solution
 
 QUESTION = "Let a = 7 + 4 * 12. Let b = a - 9. What is b?"

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,7 +104,8 @@ def test_a_packed_policy_is_the_plain_one(packed: LanguageModel, plain: Language
 
 
 def test_unpacking_ties_what_was_tied(plain: LanguageModel) -> None:
-    first, last = plain.model.get_input_embeddings(), plain.model.get_output_embeddings()
+    network: Any = plain.model
+    first, last = network.get_input_embeddings(), network.get_output_embeddings()
     assert isinstance(last, nn.Linear)
     assert (first.weight is last.weight) == plain.model.config.tie_word_embeddings
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from llmsmc import InputError
 from llmsmc.errors import MissingExtraError
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.decoding.requests import StepRequest
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.pretrained.loading import EMBEDDED, load_tokenizer, loading_errors, resolve

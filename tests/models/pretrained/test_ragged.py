@@ -2,7 +2,7 @@
 
 import torch
 
-from llmsmc.models.caches.row_cache import padded_rows
+from llmsmc.models.caches.rows import padded_rows
 
 
 def test_rows_are_padded_on_the_right() -> None:

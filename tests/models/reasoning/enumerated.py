@@ -19,7 +19,7 @@ from torch import Tensor
 from llmsmc.core.cost import Cost
 from llmsmc.grading.grades import boxed_answer
 from llmsmc.models import Reasoning
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.decoding.requests import (
     ScoreRequest,
     StepRequest,

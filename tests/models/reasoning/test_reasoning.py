@@ -19,7 +19,7 @@ from llmsmc.inference import (
     ResampleMove,
     SelfConsistency,
 )
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.reasoning.model import Reasoning
 from llmsmc.models.reasoning.particles import ReasoningParticles, concatenate

@@ -16,7 +16,7 @@ from llmsmc.core.cost import Cost
 from llmsmc.errors import InputError, ServerError
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import LanguageModel, Reasoning, RewardEnsemble
-from llmsmc.models.caches.row_cache import CacheHandle, CacheRows
+from llmsmc.models.caches.rows import CacheHandle, CacheRows
 from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.rewards.reward import Memoryless, Reading, Solution, Steps
 from llmsmc.models.rewards.reward_function import RewardFunction

@@ -21,7 +21,7 @@ from llmsmc.models import (
     SharedLanguageModel,
     SharedReward,
 )
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.rewards.reward import Reward, Solution
 from llmsmc.models.servers import client
 from tests.models.conftest import saved

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from llmsmc import InputError, NumericalError
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.rewards import reward_model
 from llmsmc.models.rewards.conventions.prm_head import Qwen2ForProcessRewardModel
 from llmsmc.models.rewards.conventions.qwen import QwenConvention

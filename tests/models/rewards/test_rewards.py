@@ -20,7 +20,7 @@ from llmsmc.models import (
     RewardModel,
     fit_temperature,
 )
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.rewards.arithmetic_reward import ArithmeticReward
 from llmsmc.models.rewards.own_log_prob import OwnLogProb
 from llmsmc.models.rewards.policy_ratio import PolicyRatio

@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from llmsmc import InputError
 from llmsmc.inference import BootstrapFilter
 from llmsmc.models import LanguageModel, Reasoning, RewardModel
-from llmsmc.models.caches.row_cache import CacheRows
+from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.rewards.conventions.convention import layout_of_text
 from llmsmc.models.rewards.conventions.value_head import Qwen2ForPrmModel
 from llmsmc.models.rewards.reward import Solution
