@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from llmsmc.models.batching.shared import SharedLanguageModel as SharedLanguageModel
     from llmsmc.models.batching.shared import SharedReward as SharedReward
     from llmsmc.models.policies.language_model import LanguageModel as LanguageModel
+    from llmsmc.models.policies.llama_cpp_model import LlamaCppModel as LlamaCppModel
     from llmsmc.models.policies.remote_language_model import (
         RemoteLanguageModel as RemoteLanguageModel,
     )
@@ -45,6 +46,7 @@ __all__, __getattr__, __dir__ = lazy_exports(
         "llmsmc.models.state_space.hidden_markov": ["HiddenMarkov"],
         "llmsmc.models.rewards.implicit_reward": ["ImplicitReward"],
         "llmsmc.models.policies.language_model": ["LanguageModel"],
+        "llmsmc.models.policies.llama_cpp_model": ["LlamaCppModel"],
         "llmsmc.models.state_space.linear_gaussian": ["LinearGaussian"],
         "llmsmc.models.pyro.pyro_model": ["PyroModel"],
         "llmsmc.models.reasoning.model": ["Reasoning"],

@@ -242,6 +242,13 @@ OF_MODELS: Final = (
         Path,
         show_default=False,
     ),
+    models(
+        "engine",
+        "NAME",
+        "What computes a policy in this process: transformers, llama-cpp (GGUF files), or auto: "
+        "llama-cpp for GGUF files where it is installed and nothing that is asked for needs "
+        "transformers.",
+    ),
     DEVICE,
     models(
         "device_map",

@@ -15,9 +15,9 @@ from llmsmc.inspection.cutting import Written, cut_report
 from llmsmc.inspection.proposing import RULES, proposals
 from llmsmc.inspection.questions import questions_for
 from llmsmc.inspection.report import Inspection, Question, Solution
-from llmsmc.models import LanguageModel, Reasoning, WholeAnswer
+from llmsmc.models import Reasoning, WholeAnswer
 from llmsmc.models.batching.scheduler import run_together
-from llmsmc.models.batching.shared import SharedLanguageModel
+from llmsmc.models.batching.shared import share_policy
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.particles import ReasoningParticles
 from llmsmc.models.text.thinking import Thinking
@@ -88,7 +88,7 @@ def inspect_policy(
             f"An inspection shows how tokens are spelled. Got {policy.name}, whose vocabulary does "
             "not say; accepted: a vocabulary with `pieces` and `spelled`."
         )
-    shared: Policy = SharedLanguageModel(policy) if isinstance(policy, LanguageModel) else policy
+    shared = share_policy(policy)
     models = [
         Reasoning(
             shared,

@@ -10,7 +10,9 @@ from typing import Any, Final
 from llmsmc.errors import InputError
 from llmsmc.inference import Algorithm
 from llmsmc.models import LanguageModel, RewardModel
-from llmsmc.models.batching.shared import SharedLanguageModel, SharedReward
+from llmsmc.models.batching.shared import SharedReward, share_policy
+from llmsmc.models.policies.llama_cpp_model import LlamaCppModel
+from llmsmc.models.policies.local_language_model import LocalLanguageModel
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.rewards.reward import Reward
 from llmsmc.models.rewards.reward_function import as_reward
@@ -191,8 +193,10 @@ def load_proposal(settings: Settings) -> Policy:
     return _language_model(settings, settings.proposal)
 
 
-def _language_model(settings: Settings, quantization: str | None) -> LanguageModel:
+def _language_model(settings: Settings, quantization: str | None) -> LocalLanguageModel:
     assert isinstance(settings.policy, str | Path), "checked by check_proposal"
+    if settings.computed_by == "llama-cpp" and quantization in (None, "none"):
+        return LlamaCppModel.from_pretrained(settings.policy, chat_template=settings.chat_template)
     return LanguageModel.from_pretrained(
         settings.policy,
         quantization=quantization,
@@ -251,10 +255,10 @@ def shared(settings: Settings, tokens_meanwhile: int = 0) -> Settings:
     For `tokens_meanwhile` see `SharedReward`.
     """
     policy, proposal, reward = settings.policy, settings.proposal, settings.reward
-    if isinstance(policy, LanguageModel):
-        settings = replace(settings, policy=SharedLanguageModel(policy))
-    if isinstance(proposal, LanguageModel):
-        settings = replace(settings, proposal=SharedLanguageModel(proposal))
+    if isinstance(policy, Policy):
+        settings = replace(settings, policy=share_policy(policy))
+    if isinstance(proposal, Policy):
+        settings = replace(settings, proposal=share_policy(proposal))
     if reward is not None and not isinstance(reward, str | Path):
         own = SharedReward(as_reward(reward), tokens_meanwhile=tokens_meanwhile)
         settings = replace(settings, reward=own)

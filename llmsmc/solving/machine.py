@@ -9,6 +9,7 @@ from llmsmc.core.counted import counted
 from llmsmc.inference import Algorithm
 from llmsmc.models.batching.shared import MAX_PARTICLES
 from llmsmc.models.policies.language_model import LanguageModel
+from llmsmc.models.policies.local_language_model import LocalLanguageModel
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.pretrained.memory import size_in_words
 from llmsmc.models.pretrained.precision import is_large
@@ -47,13 +48,13 @@ def machine_of(
         algorithm: what draws from it.
         in_flight: how many questions are under way at a time.
     """
-    if not isinstance(policy, LanguageModel):
+    if not isinstance(policy, LocalLanguageModel):
         return None
     machine: Machine = {
         "precision": policy.precision,
         "chosen": _chosen(policy, settings),
         "device": str(policy.device),
-        "weight_bytes": sum(each.nbytes for each in policy.model.parameters()),
+        "weight_bytes": policy.weight_bytes,
     }
     if policy.device.type == "cpu":
         machine["threads"] = torch.get_num_threads()
@@ -63,10 +64,12 @@ def machine_of(
     return machine
 
 
-def _chosen(policy: LanguageModel, settings: Settings) -> str:
+def _chosen(policy: LocalLanguageModel, settings: Settings) -> str:
     """Return who chose the precision, in words that stand behind it."""
     if not isinstance(settings.policy, str | Path):
         return "as loaded"
+    if not isinstance(policy, LanguageModel):
+        return "as installed" if settings.engine == "auto" else "as asked"
     if settings.dtype is not None:
         return "as asked"
     if policy.device.type != "cpu":

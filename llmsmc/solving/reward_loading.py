@@ -138,8 +138,9 @@ class Parts:
             policy = self.own_policy
             if not isinstance(policy, LanguageModel):
                 raise InputError(
-                    "A language model of a reward runs in this process. Got the policy "
-                    f"{policy.name}, which does not; accepted: the name or the folder of a model."
+                    "A language model of a reward is computed by transformers. Got the policy "
+                    f"{policy.name}, which is not; accepted: the name or the folder of a model, or "
+                    "--engine transformers."
                 )
             return policy
         if name not in self.models:

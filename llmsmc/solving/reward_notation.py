@@ -153,6 +153,11 @@ class NamedReward:
         return any(each.kind in ("own-log-prob", FOLDER) or each.models for each in self.parts)
 
     @property
+    def reads_network(self) -> bool:
+        """Whether it may need the network of the policy, beyond what that says of its tokens."""
+        return any(each.kind == FOLDER or each.models for each in self.parts)
+
+    @property
     def reads_answers(self) -> bool:
         """Whether it knows the right answers: an oracle, whose figures are a ceiling."""
         return any(each.kind == "answer" for each in self.parts)

@@ -1,5 +1,6 @@
 """The settings of a run: its models and everything else but the algorithm."""
 
+import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,7 +11,14 @@ from llmsmc import defaults
 from llmsmc.core.checks import require_choice, require_count, require_seconds
 from llmsmc.errors import InputError
 from llmsmc.grading.forms import answer_forms
-from llmsmc.models.pretrained.names import DTYPES, EMBEDDED, QUANTIZATIONS, is_gguf, resolve
+from llmsmc.models.pretrained.names import (
+    DTYPES,
+    EMBEDDED,
+    ENGINES,
+    QUANTIZATIONS,
+    is_gguf,
+    resolve,
+)
 from llmsmc.models.servers.address import root_of
 from llmsmc.models.text.template_text import template_text
 from llmsmc.registry import AGGREGATIONS, CONVENTIONS
@@ -38,10 +46,21 @@ _LOADED_HERE: Final = {
         "policy_revision",
         "device_map",
         "chat_template",
+        "engine",
     ],
     "reward": ["reward_quantization", "reward_device"],
 }
 """Settings that say how a model is loaded in this process."""
+
+_OF_TRANSFORMERS: Final = (
+    "quantization",
+    "double_quantization",
+    "adapter",
+    "policy_revision",
+    "device_map",
+    "dtype",
+)
+"""Settings by which the weights of a policy are not computed as they are in its file."""
 
 _ON_SERVER: Final = {
     "policy": ["policy_model", "policy_tokenizer"],
@@ -107,6 +126,9 @@ class Settings:
         policy_revision: branch, tag or commit of a policy on the hub.
         chat_template: a chat template of the policy in place of its own: a text in the language
             Jinja, or a file with it.
+        engine: what computes the logits of a policy in this process: "transformers", "llama-cpp",
+            or "auto": llama.cpp for GGUF files if its bindings are installed and nothing else that
+            is asked for needs transformers.
         reward_calibration: the temperature by which the log-odds of the reward model are divided:
             above 1 the model is less sure than it was trained to be, below 1 more.
         selection: the rule by which one answer is selected (see `llmsmc.solving.selection`).
@@ -146,6 +168,7 @@ class Settings:
     adapter: str | Path | None = None
     policy_revision: str | None = None
     chat_template: str | Path | None = None
+    engine: str = "auto"
     reward_calibration: float | int = 1.0
     selection: str = defaults.DEFAULT_SELECTION
     policy_model: str | None = None
@@ -165,6 +188,7 @@ class Settings:
         if isinstance(self.proposal, str):
             require_choice("proposal", self.proposal, QUANTIZATIONS)
         require_choice("selection", self.selection, SELECTIONS)
+        require_choice("engine", self.engine, ENGINES)
         require_count("max_steps", self.max_steps)
         require_count("max_tokens_per_step", self.max_tokens_per_step)
         if self.max_tokens is not None:
@@ -235,6 +259,8 @@ class Settings:
             else:
                 resolve(self.policy)
                 self._require_unset("policy", "in this process", _ON_SERVER["policy"])
+                if self.engine == "llama-cpp":
+                    self._require_unset("policy", "by llama.cpp", _OF_TRANSFORMERS)
         reward = self.named_reward
         if reward is not None:
             effects = {name for each in reward.parts for name in _effective(each)}
@@ -259,6 +285,21 @@ class Settings:
                     f"{name}={value!r} beside {role}={str(getattr(self, role))!r}; accepted: "
                     "either of them."
                 )
+
+    @property
+    def computed_by(self) -> str:
+        """What computes a policy that is loaded here by its name: "llama-cpp" or "transformers"."""
+        if self.engine != "auto":
+            return self.engine
+        is_file = _is_named(self.policy) and is_gguf(self.policy)
+        if not is_file or self.device not in (None, "cpu"):
+            return "transformers"
+        default = {each.name: each.default for each in fields(self)}
+        reward = self.named_reward
+        is_plain = all(getattr(self, n) in ("none", default[n]) for n in _OF_TRANSFORMERS)
+        reads_network = reward is not None and reward.reads_network
+        is_there = importlib.util.find_spec("llama_cpp") is not None
+        return "llama-cpp" if is_plain and is_there and not reads_network else "transformers"
 
     @property
     def reward_or_default(self) -> str | Path | Reward | Scoring | None:
@@ -309,6 +350,7 @@ class Settings:
                 "adapter": adapter,
                 "answer_forms": ",".join(answer_forms(self.answer_forms)),
                 "chat_template": template,
+                "engine": self.computed_by,
             }
             | self._chosen_here()
         )
@@ -322,7 +364,8 @@ class Settings:
         from llmsmc.models.pretrained.loading import chosen_dtype, stored_precision
 
         chosen, reward = dict[str, Any](), self.named_reward
-        if self.dtype is None and _is_named(self.policy):
+        is_computed_so = self.computed_by == "transformers"
+        if self.dtype is None and _is_named(self.policy) and is_computed_so:
             chosen["dtype"] = chosen_dtype(self.policy, self.device, self.policy_revision)
         is_network = reward is not None and reward.kind == MODEL
         if self.dtype is None and is_network and _is_named(self.reward):

@@ -31,10 +31,10 @@ from torch import Generator
 from llmsmc.core.checks import require_choice, require_count
 from llmsmc.errors import InputError
 from llmsmc.grading.grades import extract_answer, grade
-from llmsmc.models import LanguageModel
-from llmsmc.models.batching.shared import SharedLanguageModel
+from llmsmc.models.batching.shared import share_policy
 from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.decoding.requests import Prefix, cached
+from llmsmc.models.policies.local_language_model import LocalLanguageModel
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.cutting import CutSolution
 from llmsmc.models.text.stopping import EOS
@@ -161,7 +161,7 @@ class _Continuations:
 
     def _cached(self) -> CacheRows | None:
         """Return the cache of the whole solution, of which each prefix is a part."""
-        if not isinstance(self._policy, LanguageModel):
+        if not isinstance(self._policy, LocalLanguageModel):
             return None
         ids = torch.tensor([self._row["token_ids"]])
         prefix = Prefix(
@@ -225,9 +225,7 @@ def _by_continuations(
     lines: Lines,
     done: set[str],
 ) -> Iterator[list[Row]]:
-    policy = sampling.policy
-    if isinstance(policy, LanguageModel):
-        policy = SharedLanguageModel(policy)
+    policy = share_policy(sampling.policy)
     work = partial(_continued, policy, sampling=sampling, labelling=labelling)
     for _, row in missing_results(solutions, work, name_of, done, in_flight(solutions, labelling)):
         lines.append([row])

@@ -22,8 +22,8 @@ from torch.nn.utils.rnn import pad_sequence
 from llmsmc.errors import ServerError
 from llmsmc.evaluation.datasets import Example
 from llmsmc.grading.grades import extract_answer, grade
-from llmsmc.models import LanguageModel, WholeAnswer
-from llmsmc.models.batching.shared import SharedLanguageModel
+from llmsmc.models import WholeAnswer
+from llmsmc.models.batching.shared import share_policy
 from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.policy import Demands, Policy
 from llmsmc.models.reasoning.cutting import CutSolution
@@ -71,9 +71,7 @@ def draw_missing(
     _drop_unfinished(lines, sampling.num_samples)
     done = {str(row["id"]) for row in lines.rows}
     split_of = splits([example.id for example in examples], sampling.seed)
-    policy = sampling.policy
-    if isinstance(policy, LanguageModel):
-        policy = SharedLanguageModel(policy)
+    policy = share_policy(sampling.policy)
     draw = partial(_drawn, policy, sampling=sampling, split_of=split_of)
     missing = missing_results(examples, draw, _name, done, sampling.num_in_flight)
     for example, (rows, recorded) in missing:

@@ -261,7 +261,7 @@ def run(
         )
     with lock_folder(out, "training"):
         folder = TrainingFolder(out)
-        policy = loading.load_policy(training.settings)
+        policy = loading.load_policy(_by_transformers(training.settings))
         if training.method != "head" and not report_only and STAGES.index(until) > 1:
             _require_here(policy, training.method)
         features = None
@@ -398,7 +398,7 @@ class _Stages:
             self.watch(Progress(job.method, now.done, now.total, "batches", remark, now.tokens))
         classifier.save(target)
         if job.base is None:  # its layers have become those of the classifier
-            self.policy = loading.load_policy(job.settings)
+            self.policy = loading.load_policy(_by_transformers(job.settings))
 
     def report(self, *, report_only: bool) -> Report:
         """Score the steps of the test questions by all rewards, and write the report."""
@@ -476,11 +476,17 @@ class _Stages:
         self.folder.open(stage, values)
 
 
+def _by_transformers(settings: Settings) -> Settings:
+    """Return the settings with the engine whose network can be read and trained."""
+    return replace(settings, engine="transformers") if settings.engine == "auto" else settings
+
+
 def _require_here(policy: Policy, method: str) -> None:
     if not isinstance(policy, LanguageModel):
         raise InputError(
-            f"A policy on a server has no weights here. Got {policy.name!r} with method="
-            f"{method!r}; accepted: --method head --base MODEL, or a policy in this process."
+            "The weights of a policy are read by transformers, in this process. Got "
+            f"{policy.name!r}, which is elsewhere, with method={method!r}; accepted: --method head "
+            "--base MODEL, or a policy in this process."
         )
 
 

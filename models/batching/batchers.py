@@ -11,7 +11,7 @@ from llmsmc.core.cost import Cost
 from llmsmc.models.batching.scheduler import Answer
 from llmsmc.models.policies.decoding.requests import StepRequest
 from llmsmc.models.policies.decoding.step_batch import StepBatch
-from llmsmc.models.policies.language_model import LanguageModel
+from llmsmc.models.policies.local_language_model import LocalLanguageModel
 
 
 class ScoreBatcher:
@@ -66,7 +66,7 @@ class StepBatcher:
     is_prompt = False
     tokens_meanwhile = 0
 
-    def __init__(self, policy: LanguageModel, max_particles: int) -> None:
+    def __init__(self, policy: LocalLanguageModel, max_particles: int) -> None:
         """Make a batcher with nothing to do.
 
         Args:

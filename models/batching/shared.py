@@ -23,6 +23,9 @@ from llmsmc.models.policies.decoding.requests import (
 )
 from llmsmc.models.policies.decoding.token_scoring import score
 from llmsmc.models.policies.language_model import LanguageModel
+from llmsmc.models.policies.llama_cpp_model import LlamaCppModel
+from llmsmc.models.policies.local_language_model import LocalLanguageModel
+from llmsmc.models.policies.policy import Policy
 from llmsmc.models.rewards.reward import (
     MeasuredReward,
     Reading,
@@ -43,7 +46,7 @@ Scored = tuple[Sequence[list[float] | ServerError], CacheHandle, Cost]
 class _Steps:
     """Who is asked for steps."""
 
-    policy: LanguageModel
+    policy: LocalLanguageModel
     max_particles: int
 
     def batcher(self) -> StepBatcher:
@@ -54,7 +57,7 @@ class _Steps:
 class _Scores:
     """Who is asked to score tokens."""
 
-    policy: LanguageModel
+    policy: LocalLanguageModel
 
     def batcher(self) -> ScoreBatcher:
         return ScoreBatcher(lambda requests: score(self.policy, requests))
@@ -81,7 +84,34 @@ class _Rewards:
         )
 
 
-class SharedLanguageModel(LanguageModel):
+class _Shared(LocalLanguageModel):
+    """What draws and scores for several runs in one batch."""
+
+    _steps: _Steps
+    _scores: _Scores
+
+    def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
+        """Draw one step for each of B particles; see `LocalLanguageModel.sample_step`."""
+        if not takes_turns():
+            return super().sample_step(request)
+        drawn: tuple[StepTokens, Cost] = ask(self._steps, request)
+        return drawn
+
+    def score_tokens(self, request: ScoreRequest) -> tuple[TokenScores, Cost]:
+        """Score given tokens; see `LocalLanguageModel.score_tokens`."""
+        if not takes_turns():
+            return super().score_tokens(request)
+        scores: tuple[TokenScores, Cost] = ask(self._scores, request)
+        return scores
+
+    def _share(self, policy: LocalLanguageModel, max_particles: int) -> None:
+        """Take over what a policy knows, and let runs ask it."""
+        require_count("max_particles", max_particles)
+        self.eos_ids, self.tokens = policy.eos_ids, policy.tokens
+        self._steps, self._scores = _Steps(policy, max_particles), _Scores(policy)
+
+
+class SharedLanguageModel(_Shared, LanguageModel):
     """A language model that draws and scores for several runs in one batch."""
 
     def __init__(self, policy: LanguageModel, *, max_particles: int = MAX_PARTICLES) -> None:
@@ -92,26 +122,35 @@ class SharedLanguageModel(LanguageModel):
             max_particles: of how many particles steps are drawn at a time; the memory that their
                 caches take is limited by it. Steps of more than that in one run are drawn alone.
         """
-        require_count("max_particles", max_particles)
         super().__init__(
             policy.model, policy.tokenizer, name=policy.name, quantization=policy.quantization
         )
-        self.eos_ids, self.tokens = policy.eos_ids, policy.tokens
-        self._steps, self._scores = _Steps(policy, max_particles), _Scores(policy)
+        self._share(policy, max_particles)
 
-    def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
-        """Draw one step for each of B particles; see `LanguageModel.sample_step`."""
-        if not takes_turns():
-            return super().sample_step(request)
-        drawn: tuple[StepTokens, Cost] = ask(self._steps, request)
-        return drawn
 
-    def score_tokens(self, request: ScoreRequest) -> tuple[TokenScores, Cost]:
-        """Score given tokens; see `LanguageModel.score_tokens`."""
-        if not takes_turns():
-            return super().score_tokens(request)
-        scores: tuple[TokenScores, Cost] = ask(self._scores, request)
-        return scores
+class SharedLlamaCppModel(_Shared, LlamaCppModel):
+    """A language model in llama.cpp that draws and scores for several runs in one batch."""
+
+    def __init__(self, policy: LlamaCppModel, *, max_particles: int = MAX_PARTICLES) -> None:
+        """Share a language model; see `SharedLanguageModel`."""
+        super().__init__(
+            policy.engine,
+            policy.config,
+            policy.tokenizer,
+            name=policy.name,
+            stored=policy.stored,
+            memory=policy.memory,
+        )
+        self._share(policy, max_particles)
+
+
+def share_policy(policy: Policy, *, max_particles: int = MAX_PARTICLES) -> Policy:
+    """Return a policy that several runs can share; one on a server is shared as it is."""
+    if isinstance(policy, LanguageModel):
+        return SharedLanguageModel(policy, max_particles=max_particles)
+    if isinstance(policy, LlamaCppModel):
+        return SharedLlamaCppModel(policy, max_particles=max_particles)
+    return policy
 
 
 class SharedReward:

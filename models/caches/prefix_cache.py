@@ -10,7 +10,7 @@ from typing import Final
 
 from torch import nn
 
-from llmsmc.models.caches.row_cache import RowCache
+from llmsmc.models.caches.rows import Rows
 
 MAX_PREFIXES: Final = 4
 
@@ -18,13 +18,13 @@ MAX_PREFIXES: Final = 4
 class PrefixCache:
     """Caches of one row each, by the ids in them; the least recently used leaves."""
 
-    def __init__(self, weights: nn.Module, compute: Callable[[tuple[int, ...]], RowCache]) -> None:
+    def __init__(self, weights: nn.Module, compute: Callable[[tuple[int, ...]], Rows]) -> None:
         """Take the model, and what makes the cache of ids, which stand at positions 0, 1, ..."""
         self._weights, self._compute = weights, compute
-        self._rows = dict[tuple[int, ...], RowCache]()
+        self._rows = dict[tuple[int, ...], Rows]()
         self._version = _version(weights)
 
-    def row(self, ids: tuple[int, ...]) -> tuple[RowCache, bool]:
+    def row(self, ids: tuple[int, ...]) -> tuple[Rows, bool]:
         """Return the cache of the ids, and whether it had to be computed."""
         version = _version(self._weights)
         if version != self._version:  # trained, or loaded anew

@@ -28,12 +28,15 @@ class Rows(Protocol):
     takes note of it.
 
     Attributes:
-        num_rows: the number of rows B.
         lengths: how many tokens each row holds.
     """
 
-    num_rows: int
     lengths: Int[Tensor, " B"]
+
+    @property
+    def num_rows(self) -> int:
+        """The number of rows B."""
+        ...
 
     @staticmethod
     def gathered(parts: Any, room: int = 0) -> "Rows":

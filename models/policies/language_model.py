@@ -1,15 +1,9 @@
-"""A language model as the transition of a state-space model: it appends one step to each particle.
-
-Token ids are the state. The model draws them in a loop of its own, from its own softmax at the
-temperature asked for and from nothing else: what a checkpoint's generation settings say about
-top-k, penalties and the like would change the law, and is not read. For each token the
-log-probability at temperature 1 is recorded, and that under the law which was sampled.
+"""A language model of transformers as the transition of a state-space model.
 
 Shapes: B rows, L generated tokens, V vocabulary.
 """
 
 from collections.abc import Iterable
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +16,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from llmsmc.core.cost import Cost
 from llmsmc.models.caches.attention import Attention
-from llmsmc.models.caches.prefix_cache import PrefixCache
 from llmsmc.models.caches.row_cache import RowCache
 from llmsmc.models.policies.adapters import with_adapter
-from llmsmc.models.policies.decoding.requests import (
-    ScoreRequest,
-    StepRequest,
-    StepTokens,
-    TokenScores,
-)
-from llmsmc.models.policies.decoding.step_batch import StepBatch
-from llmsmc.models.policies.decoding.token_scoring import score
-from llmsmc.models.policies.policy import Demands
+from llmsmc.models.policies.local_language_model import LocalLanguageModel
 from llmsmc.models.policies.step_by_step import require_step_by_step
 from llmsmc.models.pretrained.loading import (
     Placement,
@@ -50,31 +34,14 @@ from llmsmc.models.pretrained.loading import (
 from llmsmc.models.pretrained.packing import pack
 from llmsmc.models.pretrained.quantization import quantization_method
 from llmsmc.models.pretrained.tolerance import cached_tolerance
-from llmsmc.models.text.chat import MIN_SHARED, Prompt, prompt_ids, shared_beginning
-from llmsmc.models.text.thinking import Thinking
-from llmsmc.models.text.vocabulary import TokenizerVocabulary, eos_ids_of
 
 
-class LanguageModel:
-    """A causal language model with its tokenizer.
+class LanguageModel(LocalLanguageModel):
+    """A causal language model of transformers, with its tokenizer.
 
     Attributes:
         model: the transformers model, in evaluation mode.
-        tokenizer: its tokenizer, which must have a chat template.
-        name: where it came from.
-        quantization: how its weights are quantised, or None.
-        stored: the precision of the weights in the GGUF file that it was read from, such as
-            "Q4_K_M"; None for other files.
-        device: the device on which the model runs.
-        vocab_size: the number of ids that it knows.
-        context_length: the number of positions it is built for.
-        eos_ids: the ids that end a text.
-        tokens: its vocabulary.
-        prefixes: what it has computed of the beginnings that prompts share.
     """
-
-    masks = True
-    whole_answers_only = False
 
     def __init__(
         self,
@@ -90,19 +57,19 @@ class LanguageModel:
         Raises:
             InputError: the tokenizer has ids for which the model has no embedding.
         """
-        self.model, self.tokenizer = model, tokenizer
-        self.name, self.quantization = name or type(model).__name__, quantization
-        self.stored = stored
-        require_embedded(tokenizer, model, self.name)
-        self.device: torch.device = model.device
-        self.vocab_size = int(model.config.get_text_config().vocab_size)
-        self.context_length = context_length(model.config)
+        self.model, name = model, name or type(model).__name__
+        require_embedded(tokenizer, model, name)
+        super().__init__(
+            model.config,
+            tokenizer,
+            name=name,
+            device=model.device,
+            ends=[getattr(model, "generation_config", None)],
+            weights=model,
+            quantization=quantization,
+            stored=stored,
+        )
         self._attention = Attention(model.config)
-        generation = getattr(model, "generation_config", None)
-        self.eos_ids = eos_ids_of(model.config, generation, tokenizer)
-        self.tokens = TokenizerVocabulary(tokenizer, self.vocab_size, self.device, self.eos_ids)
-        self.prefixes = PrefixCache(model, self._prefix)
-        self._shared_beginning = lru_cache(maxsize=8)(partial(shared_beginning, tokenizer))
 
     @classmethod
     def from_pretrained(
@@ -179,28 +146,10 @@ class LanguageModel:
         )
         return f"{computed}{read}{quantized}"
 
-    def check(self, demands: Demands) -> None:
-        """Accept everything that can be asked of a language model."""
-
-    def prompt_ids(
-        self, question: str, system: str | None = None, thinking: Thinking | None = None
-    ) -> tuple[int, ...]:
-        """Return the ids of the chat that asks the question, up to where the answer begins.
-
-        Templates that can are told whether the policy is to think before it answers. A long
-        beginning that the prompts of all questions share is marked, and computed only once.
-
-        Raises:
-            InputError: the question is empty, has characters that the tokenizer does not know,
-                or leaves no room for an answer.
-        """
-        ids = prompt_ids(self.tokenizer, question, system, self.context_length, self.name, thinking)
-        if len(ids) <= MIN_SHARED:
-            return ids
-        shared = self._shared_beginning(system, thinking)
-        # The last id is fed with what follows it.
-        is_shared = MIN_SHARED <= len(shared) < len(ids) and ids[: len(shared)] == shared
-        return Prompt(ids, len(shared)) if is_shared else ids
+    @property
+    def weight_bytes(self) -> int:
+        """The memory of the weights."""
+        return sum(each.nbytes for each in self.model.parameters())
 
     def log_probs(
         self, prompt_ids: Iterable[int], token_ids: Iterable[int]
@@ -220,35 +169,6 @@ class LanguageModel:
         log_probs: Tensor = chosen.squeeze(-1).double().cpu()
         return log_probs
 
-    def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
-        """Draw one step for each of B particles, and tell what it has cost.
-
-        Raises:
-            NumericalError: a logit is NaN.
-        """
-        batch = StepBatch(self)
-        batch.join([request])
-        while not (answers := batch.advance()):
-            pass
-        ((_, drawn),) = answers
-        if isinstance(drawn, Exception):
-            raise drawn
-        return drawn
-
-    def score_tokens(self, request: ScoreRequest) -> tuple[TokenScores, Cost]:
-        """Score given tokens by teacher forcing, all of a row in one pass; tell what it has cost.
-
-        Returns:
-            The scores, in which the first token scored stands first, and the cost.
-
-        Raises:
-            NumericalError: a logit is NaN.
-        """
-        (answer,) = score(self, [request])
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
     def _require_step_by_step(self) -> None:
         def whole(ids: Tensor) -> Tensor:
             batch = ids[None]
@@ -265,12 +185,6 @@ class LanguageModel:
             self.device,
             cached_tolerance(self.model.dtype, self.quantization),
         )
-
-    def _prefix(self, ids: tuple[int, ...]) -> RowCache:
-        """Return a cache of these ids, which nothing stands before."""
-        cache = RowCache(1, device=self.device)
-        self.forward(cache, torch.tensor([ids], device=self.device), num_logits=0)
-        return cache
 
     def new_rows(self, num_rows: int) -> RowCache:
         """Return so many empty rows of keys and values."""

@@ -23,6 +23,9 @@ QUANTIZATIONS: Final = ("none", "int8", "nf4", "fp4")
 DTYPES: Final = ("float32", "bfloat16", "float16")
 """Precisions, which have the same names in torch."""
 
+ENGINES: Final = ("auto", "transformers", "llama-cpp")
+"""What computes the logits of a policy in this process."""
+
 GGUF_MAGIC: Final = b"GGUF"
 """The bytes with which a GGUF file begins."""
 
