@@ -61,9 +61,9 @@ def test_what_needs_the_network_is_computed_by_transformers(
 
 @pytest.mark.parametrize("name", ["dtype", "quantization", "adapter", "policy_revision"])
 def test_settings_without_effect_are_refused(file: Path, name: str) -> None:
-    value = {"dtype": "bfloat16", "quantization": "nf4"}.get(name, "x")
+    settings: dict[str, Any] = {name: {"dtype": "bfloat16", "quantization": "nf4"}.get(name, "x")}
     with pytest.raises(InputError, match=f"{name} has no effect on a model that is run by llama"):
-        Settings(policy=file, engine="llama-cpp", **{name: value})
+        Settings(policy=file, engine="llama-cpp", **settings)
 
 
 def test_other_engines_and_other_files_are_refused() -> None:

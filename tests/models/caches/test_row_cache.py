@@ -46,7 +46,7 @@ class Rows:
 
 def copied(handle: CacheRows, indices: Tensor) -> RowCache:
     """Return an independent cache with the rows of some particles."""
-    assert handle.cache is not None
+    assert isinstance(handle.cache, RowCache)
     cache = handle.cache.select(handle.rows[indices])
     cache.truncate(handle.lengths[indices])
     return cache
