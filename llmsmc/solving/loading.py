@@ -255,9 +255,9 @@ def shared(settings: Settings, tokens_meanwhile: int = 0) -> Settings:
     For `tokens_meanwhile` see `SharedReward`.
     """
     policy, proposal, reward = settings.policy, settings.proposal, settings.reward
-    if isinstance(policy, Policy):
+    if not isinstance(policy, str | Path):
         settings = replace(settings, policy=share_policy(policy))
-    if isinstance(proposal, Policy):
+    if not isinstance(proposal, str):
         settings = replace(settings, proposal=share_policy(proposal))
     if reward is not None and not isinstance(reward, str | Path):
         own = SharedReward(as_reward(reward), tokens_meanwhile=tokens_meanwhile)

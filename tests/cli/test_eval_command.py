@@ -254,12 +254,14 @@ def test_several_in_flight_give_what_one_gives(
     assert "in_flight" not in config["1"]
 
 
-def test_a_killed_evaluation_is_taken_up_bit_for_bit(
-    command: Command, tiny: list[str], tmp_path: Path
+@pytest.mark.parametrize("in_flight", ["1", "2"])
+def test_a_killed_evaluation_is_taken_up_where_it_was(
+    command: Command, tiny: list[str], tmp_path: Path, in_flight: str
 ) -> None:
+    """Nothing is run again; one problem at a time the results are the same bit for bit."""
     rows = [{"question": f"What is {n} + 1?", "answer": n + 1} for n in range(20)]
     (tmp_path / "sums.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    options = ["eval", "sums.jsonl", *tiny, "--in-flight", "2", "--out"]
+    options = ["eval", "sums.jsonl", *tiny, "--in-flight", in_flight, "--out"]
     process = subprocess.Popen(
         [sys.executable, "-m", "llmsmc", *options, "killed"],
         cwd=tmp_path,
@@ -272,19 +274,28 @@ def test_a_killed_evaluation_is_taken_up_bit_for_bit(
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    done = results.read_text().count("\n")
-    assert 1 <= done < 20
+    before = results.read_text().rpartition("\n")[0].splitlines()
+    assert 1 <= len(before) < 20
     kept = read_solutions(tmp_path / "killed")
-    assert kept.keys() >= {json.loads(line)["id"] for line in results.read_text().splitlines()}
+    assert kept.keys() >= {json.loads(line)["id"] for line in before}
     assert command(*options, "killed").exit_code == 0
     assert command(*options, "whole").exit_code == 0
+    assert results.read_text().splitlines()[: len(before)] == before
     files = [results, tmp_path / "whole/results.jsonl"]
-    taken_up, whole = ([json.loads(line) for line in f.read_text().splitlines()] for f in files)
-    assert len(whole) == 20
-    assert read_solutions(tmp_path / "killed") == read_solutions(tmp_path / "whole")
-    for one, other in zip(taken_up, whole, strict=True):
-        for each in (one, other):
+    taken_up, whole = (
+        {each["id"]: each for each in map(json.loads, file.read_text().splitlines())}
+        for file in files
+    )
+    assert len(whole) == 20 and taken_up.keys() == whole.keys()
+    for name, one in taken_up.items():
+        other = whole[name]
+        assert one["answer"] == other["answer"]
+        assert one["log_evidence"] == pytest.approx(other["log_evidence"], abs=1e-3)
+        assert one["cost"]["generated_tokens"] == other["cost"]["generated_tokens"]
+    if in_flight == "1":
+        assert read_solutions(tmp_path / "killed") == read_solutions(tmp_path / "whole")
+        for each in (*taken_up.values(), *whole.values()):
             del each["seconds"]
             for name in ("seconds", "policy_seconds", "reward_seconds", "peak_memory_bytes"):
                 del each["cost"][name]
-        assert one == other
+        assert taken_up == whole
