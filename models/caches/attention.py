@@ -10,6 +10,10 @@ where several new tokens are fed under a mask, as when steps are scored, since i
 CUDA ask for that; releases before 5.23 do so for a single new token, too. Fused kernels for CPUs do
 not, and give the same numbers bit for bit. With a single new token, the queries of a group stand
 side by side as those of several tokens would, so that keys and values are read once for all.
+
+So do the queries of all rows where these have a beginning in common, which is held once (see
+`llmsmc.models.caches.row_cache.Beginning`). What they find there and what they find behind it is
+averaged, each by the mass of its part of the softmax.
 """
 
 from typing import Any, Final
@@ -22,7 +26,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from llmsmc.errors import InputError
-from llmsmc.models.caches.row_cache import Slots
+from llmsmc.models.caches.row_cache import Beginning, Slots
 
 FULL: Final = "full_attention"
 SLIDING: Final = "sliding_attention"
@@ -59,6 +63,11 @@ class Attention:
         """Read the configuration of a model; for errors see `layer_kinds`."""
         self._config, self._text_config = config, config.get_text_config()
         self._kinds = layer_kinds(config)
+
+    @property
+    def shares_beginnings(self) -> bool:
+        """Whether its layers can attend to a beginning that is held once."""
+        return self._text_config._attn_implementation == GROUPED and self._kinds == {FULL}
 
     def masks(self, slots: Slots) -> Masks:
         """Return the argument `attention_mask` of a forward pass over the tokens of `slots`."""
@@ -100,6 +109,7 @@ def grouped_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
+    beginning: Beginning | None = None,
     **settings: Any,
 ) -> tuple[Tensor, None]:
     """Return what new tokens attend to: `sdpa_attention_forward` of transformers without copies.
@@ -112,6 +122,8 @@ def grouped_attention(
         attention_mask: [B, 1, q, extent]; None where there is none.
         dropout: of the weights.
         scaling: of the products.
+        beginning: what all rows begin with, if it is held once; keys and values are those behind
+            it.
         settings: whatever else the layer says.
     """
     others = ("position_bias", "softcap", "cache")
@@ -120,6 +132,8 @@ def grouped_attention(
         or query.device.type != "cpu"
         or any(settings.get(name) is not None for name in others)
     ):
+        if beginning is not None:
+            raise NotImplementedError("Such a layer attends to whole rows only.")
         found: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **settings
         )
@@ -127,8 +141,40 @@ def grouped_attention(
     num_rows, num_heads, num_new, width = query.shape
     if num_new == 1:
         query = query.reshape(num_rows, key.shape[1], -1, width)
-    output = scaled_dot_product_attention(
-        query, key, value, attention_mask, dropout, scale=scaling, enable_gqa=True
-    )
+    if beginning is None:
+        output = scaled_dot_product_attention(
+            query, key, value, attention_mask, dropout, scale=scaling, enable_gqa=True
+        )
+    else:
+        mask = _additive(attention_mask, query.dtype)
+        own = _attended(query, key, value, attn_mask=mask, scale=scaling)
+        output = _merged(_in_beginning(query, beginning, module, scaling), own)
     by_head = output.reshape(num_rows, num_heads, num_new, -1)
     return by_head.transpose(1, 2).contiguous(), None
+
+
+Attended = tuple[Tensor, Tensor]
+"""What queries find, [B, heads, q, D], and the log of their mass, [B, heads, q]."""
+
+_attended: Final = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+def _in_beginning(
+    query: Tensor, beginning: Beginning, layer: Any, scaling: float | None
+) -> Attended:
+    """Return what the queries find in the beginning: those of all rows side by side."""
+    number = 2 * layer.layer_idx
+    keys, values = beginning.buffers[number], beginning.buffers[number + 1]
+    num_rows, _, _, width = query.shape
+    by_key = query.reshape(num_rows, keys.shape[1], -1, width).transpose(0, 1)
+    found, mass = _attended(by_key.reshape(1, len(by_key), -1, width), keys, values, scale=scaling)
+    found = found.view(len(by_key), num_rows, -1, width).transpose(0, 1)
+    mass = mass.view(len(by_key), num_rows, -1).transpose(0, 1)
+    return found.reshape(query.shape), mass.reshape(query.shape[:3])
+
+
+def _merged(first: Attended, second: Attended) -> Tensor:
+    """Return what is found in both parts of the positions, by the masses of their softmax."""
+    (found, mass), (others, other_mass) = first, second
+    share = torch.sigmoid(mass - other_mass)[..., None]
+    return torch.lerp(others.float(), found.float(), share).to(found.dtype)

@@ -19,10 +19,14 @@ into the places of those that go, and `hold` copies rows only where they are nee
 Whoever has no more need of a cache hands its buffers on by `moved_out`. What moves rows says where
 they are afterwards; their numbers have one owner at a time, who takes note of it.
 
+Where all rows begin with the same tokens, these may be held once, as the cache's `beginning`; the
+buffers then hold what stands behind it. Rows with different beginnings lie in one cache with whole
+rows. Lengths and positions count from the first token in either case.
+
 Shapes: B rows, q new tokens, H key-value heads, C capacity, D width of a head.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,20 +39,36 @@ from llmsmc.models.caches.rows import TOKENS_PER_BLOCK, UNLIMITED
 
 
 @dataclass(frozen=True, eq=False)
+class Beginning:
+    """Keys and values of the tokens with which all rows of a cache begin, held once.
+
+    Attributes:
+        length: how many tokens these are.
+        buffers: the keys of layer n under 2n and its values under 2n + 1, [1, H, length, D].
+    """
+
+    length: int
+    buffers: Mapping[int, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
 class Slots:
     """Where the q new tokens of each of B rows are written, and what each of them attends to.
 
     Attributes:
         rows: the rows, each once.
         position_ids: the positions of the new tokens.
-        attention_mask: which positions each of them attends to.
-        extent: the number of cached positions that the longest row can attend to.
+        attention_mask: which positions behind the beginning each of them attends to, besides all
+            of the beginning.
+        extent: the number of these positions that the longest row can attend to.
+        places: where in the buffers the new tokens are.
     """
 
     rows: Int[Tensor, "B 1"]
     position_ids: Int[Tensor, "B q"]
     attention_mask: Bool[Tensor, "B 1 q extent"]
     extent: int
+    places: Int[Tensor, "B q"]
 
 
 class RowCache(Cache):
@@ -62,9 +82,11 @@ class RowCache(Cache):
         lengths: how many tokens each row holds.
         buffers: the keys of layer n under 2n and its values under 2n + 1, [B, H, C, D], with rows
             and positions to spare behind those in use. Layers may lie on several devices.
+        beginning: what all rows begin with, which is not in the buffers; None for nothing.
     """
 
     lengths: Int[Tensor, " B"]
+    beginning: Beginning | None = None
 
     def __init__(self, num_rows: int, *, device: torch.device | str = "cpu") -> None:
         """Make a cache of so many empty rows."""
@@ -76,18 +98,24 @@ class RowCache(Cache):
 
     @property
     def num_bytes(self) -> int:
-        """Memory held by the buffers."""
+        """Memory held by the buffers, without the beginning."""
         return sum(buffer.nbytes for buffer in self.buffers.values())
+
+    @property
+    def num_begun(self) -> int:
+        """How many tokens of each row are those of the beginning."""
+        return 0 if self.beginning is None else self.beginning.length
 
     def prepare(self, num_new: int, rows: Int[Tensor, " M"] | None = None) -> Slots:
         """Announce a forward pass over `num_new` tokens of each row, or of some of them."""
         if rows is None:
             rows = torch.arange(self.num_rows, device=self.lengths.device)
-        lengths = self.lengths[rows]
-        extent = num_new + (int(lengths.max()) if len(lengths) else 0)
+        lengths, num_begun = self.lengths[rows], self.num_begun
+        extent = num_new + (self._extent(lengths) if len(lengths) else 0)
         positions = lengths[:, None] + torch.arange(num_new, device=lengths.device)
-        visible = torch.arange(extent, device=lengths.device) <= positions[:, :, None]
-        self._slots = Slots(rows[:, None], positions, visible[:, None], extent)
+        places = positions - num_begun
+        visible = torch.arange(extent, device=lengths.device) <= places[:, :, None]
+        self._slots = Slots(rows[:, None], positions, visible[:, None], extent, places)
         return self._slots
 
     def update(
@@ -106,7 +134,7 @@ class RowCache(Cache):
             if slots.extent > buffer.shape[2]:
                 self.reserve(_in_blocks(slots.extent))
                 buffer = self.buffers[name]
-            rows, places = slots.rows.to(buffer.device), slots.position_ids.to(buffer.device)
+            rows, places = slots.rows.to(buffer.device), slots.places.to(buffer.device)
             buffer[rows, :, places] = new.transpose(1, 2)
             seen.append(buffer[: len(rows), :, : slots.extent])
         return seen[0], seen[1]
@@ -120,6 +148,7 @@ class RowCache(Cache):
     def truncate(self, lengths: Int[Tensor, " B"]) -> None:
         """Forget all but the first `lengths` tokens of each row."""
         self.lengths = torch.minimum(self.lengths, lengths.to(self.lengths.device))
+        self._require_begun(self.lengths)
 
     def select(self, indices: Int[Tensor, " M"]) -> "RowCache":
         """Return a new, independent cache of the rows `indices`; any order, repeats allowed."""
@@ -131,10 +160,16 @@ class RowCache(Cache):
     ) -> "RowCache":
         """Return a new cache with rows of several; see `llmsmc.models.caches.rows.gather`."""
         device = parts[0][0].lengths.device
+        beginning = parts[0][0].beginning
+        if any(cache.beginning is not beginning for cache, _ in parts):
+            beginning = None
+            parts = [cache._whole(rows.to(device)) for cache, rows in parts]
         parts = [(cache, rows.to(device)) for cache, rows in parts]
         lengths = [cache.lengths[rows] for cache, rows in parts]
-        extents = [int(each.max()) if len(each) else 0 for each in lengths]
+        pairs = zip(parts, lengths, strict=True)
+        extents = [cache._extent(each) if len(each) else 0 for (cache, _), each in pairs]
         gathered = RowCache(0, device=device)
+        gathered.beginning = beginning
         gathered.lengths = torch.cat(lengths)
         gathered.num_rows = len(gathered.lengths)
         for name in {name: None for cache, _ in parts for name in cache.buffers}:
@@ -156,8 +191,49 @@ class RowCache(Cache):
         """Return a cache with the buffers of this one, in which no row is left."""
         new = RowCache(0, device=self.lengths.device)
         new.num_rows, new.lengths, new.buffers = self.num_rows, self.lengths.clone(), self.buffers
+        new.beginning = self.beginning
         self.num_rows, self.lengths, self.buffers = 0, self.lengths[:0], {}
         return new
+
+    def as_beginning(self) -> "RowCache":
+        """Return a cache of the only row of this one, all of which is a beginning.
+
+        Copies of the row then share it.
+        """
+        length = int(self.lengths[0])
+        new = RowCache(1, device=self.lengths.device)
+        new.lengths = self.lengths.clone()
+        held = {name: buffer[:1, :, :length] for name, buffer in self.buffers.items()}
+        new.beginning = Beginning(length, {name: each.contiguous() for name, each in held.items()})
+        new.buffers = {name: each[:, :, :0] for name, each in held.items()}
+        return new
+
+    def _extent(self, lengths: Int[Tensor, " M"]) -> int:
+        """Return how many positions of the buffers the longest of rows of these lengths takes."""
+        return max(0, int(lengths.max()) - self.num_begun)
+
+    def _whole(self, rows: Int[Tensor, " M"]) -> "tuple[RowCache, Int[Tensor, ' M']]":
+        """Return a cache without a beginning, and where in it these rows are."""
+        if self.beginning is None:
+            return self, rows
+        new = RowCache(0, device=self.lengths.device)
+        new.num_rows, new.lengths = len(rows), self.lengths[rows]
+        extent = self._extent(new.lengths) if len(rows) else 0
+        for name, buffer in self.buffers.items():
+            own = buffer[:, :, :extent].index_select(0, rows.to(buffer.device))
+            begun = self.beginning.buffers[name].expand(len(rows), -1, -1, -1)
+            new.buffers[name] = torch.cat([begun, own], dim=2)
+        return new, torch.arange(len(rows), device=self.lengths.device)
+
+    def _make_whole(self) -> None:
+        """Hold whole rows from now on."""
+        new, _ = self._whole(torch.arange(self.num_rows, device=self.lengths.device))
+        self.buffers, self.beginning = new.buffers, None
+
+    def _require_begun(self, lengths: Int[Tensor, " M"]) -> None:
+        """Hold whole rows if some are shorter than the beginning."""
+        if self.beginning is not None and bool((lengths < self.beginning.length).any()):
+            self._make_whole()
 
     def hold(self, rows: Int[Tensor, " M"], lengths: Int[Tensor, " M"]) -> Int[Tensor, " M"]:
         """Hold the first `lengths` tokens of these rows, and nothing else.
@@ -180,6 +256,7 @@ class RowCache(Cache):
         parents = places[again]
         places[again] = self.append(self, parents, self.lengths[parents], len(rows))
         self.lengths[places] = lengths
+        self._require_begun(lengths)
         return places
 
     def append(
@@ -197,7 +274,13 @@ class RowCache(Cache):
         device, start, num_rows = self.lengths.device, self.num_rows, self.num_rows + len(rows)
         if len(rows):
             rows, lengths = rows.to(device), lengths.to(device)
-            extent = int(lengths.max())
+            if not start and self.beginning is not source.beginning:
+                self.beginning, self.buffers = source.beginning, {}
+            self._require_begun(lengths)
+            if source.beginning is not self.beginning:
+                source, rows = source._whole(rows)
+                self._make_whole()
+            extent = self._extent(lengths)
             for name, theirs in source.buffers.items():
                 buffer = self.buffers.get(name, theirs[:0, :, :0])
                 more_rows, more = num_rows - buffer.shape[0], extent - buffer.shape[2]
@@ -222,7 +305,7 @@ class RowCache(Cache):
         leaving = (~is_wanted[: len(rows)]).nonzero().squeeze(1)
         if len(leaving):
             coming = len(rows) + is_wanted[len(rows) :].nonzero().squeeze(1)
-            extent = int(self.lengths.max())
+            extent = self._extent(self.lengths)
             both, exchanged = torch.cat([leaving, coming]), torch.cat([coming, leaving])
             for buffer in self.buffers.values():
                 seen = buffer[:, :, :extent]
@@ -250,7 +333,7 @@ class RowCache(Cache):
         sources = rows[rows >= num_kept]
         if len(sources):
             targets = (places[:num_kept] < 0).nonzero().squeeze(1)
-            extent = int(self.lengths[sources].max())
+            extent = self._extent(self.lengths[sources])
             for buffer in self.buffers.values():
                 seen = buffer[:, :, :extent]
                 moved = seen.index_select(0, sources.to(buffer.device))
@@ -303,7 +386,7 @@ class RowSelection(Cache):
         device, extent = positions.device, max(self._extents)
         visible = torch.arange(extent, device=device) <= positions[:, :, None]
         rows = torch.arange(len(positions), device=device)[:, None]
-        return Slots(rows, positions, visible[:, None], extent)
+        return Slots(rows, positions, visible[:, None], extent, positions)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any

@@ -3,7 +3,7 @@
 Shapes: B rows, L generated tokens, V vocabulary.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from llmsmc.models.caches.attention import Attention
-from llmsmc.models.caches.row_cache import RowCache
+from llmsmc.models.caches.row_cache import Beginning, RowCache
 from llmsmc.models.policies.adapters import with_adapter
 from llmsmc.models.policies.local_language_model import LocalLanguageModel
 from llmsmc.models.policies.step_by_step import require_step_by_step
@@ -186,6 +186,30 @@ class LanguageModel(LocalLanguageModel):
             cached_tolerance(self.model.dtype, self.quantization),
         )
 
+    def _prefix(self, ids: tuple[int, ...]) -> RowCache:
+        """Return a row of these ids, which its copies share where the layers can attend to it."""
+        row = super()._prefix(ids)
+        assert isinstance(row, RowCache)
+        if not self._attention.shares_beginnings:
+            return row
+        shared = row.as_beginning()
+        return shared if self._attends_to(shared) else row
+
+    def _attends_to(self, shared: RowCache) -> bool:
+        """Return whether all layers are told of the beginning of a row, and can attend to it.
+
+        Layers that hand on nothing but what they know would attend to what stands behind it alone.
+        """
+        assert shared.beginning is not None
+        noted = _Noted(shared.beginning.buffers)
+        row = shared.select(torch.zeros(1, dtype=torch.long))
+        row.beginning = Beginning(shared.beginning.length, noted)
+        try:
+            self.forward(row, torch.zeros((1, 1), dtype=torch.long, device=self.device))
+        except NotImplementedError:
+            return False
+        return noted.read == noted.keys()
+
     def new_rows(self, num_rows: int) -> RowCache:
         """Return so many empty rows of keys and values."""
         return RowCache(num_rows, device=self.device)
@@ -217,8 +241,21 @@ class LanguageModel(LocalLanguageModel):
             use_cache=True,
             logits_to_keep=max(num_logits, 1),  # 0 stands for all of them
             output_hidden_states=reads,
+            **({} if cache.beginning is None else {"beginning": cache.beginning}),
         )
         cache.commit(input_ids.new_full((num_rows,), num_new) if counts is None else counts)
         behind = slice(num_new - num_logits, None)
         states = [each[:, behind] for each in output.hidden_states] if reads else []
         return output.logits[:, :0] if num_logits == 0 else output.logits, states
+
+
+class _Noted(dict[int, Tensor]):
+    """Tensors, and which of them have been read."""
+
+    def __init__(self, tensors: Mapping[int, Tensor]) -> None:
+        super().__init__(tensors)
+        self.read = set[int]()
+
+    def __getitem__(self, name: int) -> Tensor:
+        self.read.add(name)
+        return super().__getitem__(name)

@@ -36,12 +36,13 @@ class Rows:
             row.extend(tokens)
         return logits
 
-    def check(self) -> None:
+    def check(self, tolerance: float = 1e-5) -> None:
         """Feed one more token and compare with an uncached pass over each row."""
         assert self.cache.lengths.tolist() == [len(row) for row in self.ids]
         logits = self.feed([[n + 1] for n in range(len(self.ids))])
         for row, cached in zip(self.ids, logits, strict=True):
-            torch.testing.assert_close(cached, uncached(self.policy, row), rtol=0.0, atol=1e-5)
+            expected = uncached(self.policy, row)
+            torch.testing.assert_close(cached, expected, rtol=0.0, atol=tolerance)
 
 
 def copied(handle: CacheRows, indices: Tensor) -> RowCache:
