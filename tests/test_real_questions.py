@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import shutil
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -12,14 +13,21 @@ import numpy as np
 import pytest
 
 from benchmarks.real_questions import __main__ as command
-from benchmarks.real_questions import discrimination, tables
-from benchmarks.real_questions.figures import compared, figures_of_world, share_interval
+from benchmarks.real_questions import discrimination, records, running, tables
+from benchmarks.real_questions.figures import (
+    compared,
+    figures_of,
+    figures_of_world,
+    share_interval,
+)
 from benchmarks.real_questions.outcomes import Outcome, of_samples, read_samples
 from benchmarks.real_questions.plan import CELLS, OTHERS, PLANNED, WORLDS, World, check_name
 from benchmarks.real_questions.running import Job
 from benchmarks.real_questions.votes import best, calibration_error, groups, told, vote
 from llmsmc.errors import InputError
 from llmsmc.evaluation.runner import pass_at_k
+from llmsmc.models import LanguageModel
+from llmsmc.training.lines import read_rows
 
 RIGHT, WRONG = "4", "5"
 WORLD = World("gsm8k", "GSM8K", 2)
@@ -316,3 +324,200 @@ def test_the_page_is_that_of_its_figures() -> None:
     assert has_figures == command.FIGURES.with_suffix(".svg").is_file()
     if not has_figures:
         assert tables.NOTHING in text
+
+
+COUNT = ["--count", "2"]
+
+
+def with_all_kinds(work: Path) -> Path:
+    """Write a world with cells of all kinds, in which questions have texts and paths folders."""
+    folder = filled(work / "gsm8k")
+    samples(folder / "samples-larger", {"q/1": [RIGHT] * 3, "q/2": [WRONG] * 3})
+    evaluation(folder / "greedy", {"q/1": [(RIGHT, 1.0)], "q/2": [(WRONG, 1.0)]})
+    (folder / "greedy" / "solutions.jsonl.gz").unlink()
+    law: dict[str, Any] = {"kind": "nf4", "divergence": 1 / 3, "divergence_error": None}
+    law |= dict.fromkeys(("solutions", "tokens", "particles", "questions", "steps"), 3)
+    law |= {"share_left": 0.5, "least_left": 0.1}
+    (folder / "quantized-nf4.json").write_text(json.dumps(law))
+    config = {"policy": "/some/where/p.gguf", "dataset": "questions.jsonl"}
+    for name in ("greedy", "bootstrap-4-probe"):
+        (folder / name / "manifest.json").write_text(json.dumps({"config": config}))
+    for name in ("samples", "samples-larger"):
+        stages = {"samples": config, "labels": {}}
+        (folder / name / "config.json").write_text(json.dumps({"stages": stages}))
+    for path in folder.rglob("*.jsonl"):
+        path.write_text(path.read_text().replace('"question": "q', '"question": "How many q'))
+    return work
+
+
+def told_by(capsys: pytest.CaptureFixture[str], *words: str | Path) -> list[str]:
+    """What a command says."""
+    command.main([str(word) for word in (*words, *COUNT)])
+    return capsys.readouterr().out.splitlines()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*.gz"))}
+
+
+def test_records_make_the_same_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work, kept = with_all_kinds(tmp_path / "work"), tmp_path / "records"
+    names = ["samples", "scores-probe", "samples-larger", "quantized-nf4", "greedy"]
+    names = [f"gsm8k/{name}" for name in (*names, "bootstrap-4-probe")]
+    assert told_by(capsys, "keep", work, "--records", kept) == names
+    assert len(contents(kept)) == len(names)
+    found = []
+    for place in ([str(work)], []):
+        numbers, page = tmp_path / "figures.json", tmp_path / "page.md"
+        page.write_text(command.PAGE.read_text())
+        options: list[str | Path] = ["--records", kept, "--figures", numbers, "--page", page]
+        _ = told_by(capsys, "page", *place, *options)
+        found.append((json.loads(numbers.read_text()), page.read_text()))
+    assert found[0] == found[1]
+    assert len(found[0][0]["gsm8k"]["there"]) == len(names)
+    assert found[0][0]["gsm8k"]["rewards"] and found[0][0]["gsm8k"]["larger"]
+
+
+def test_records_are_the_same_bytes_and_have_no_texts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work, kept = with_all_kinds(tmp_path / "work"), tmp_path / "records"
+    _ = told_by(capsys, "keep", work, "--records", kept)
+    first = contents(kept)
+    _ = told_by(capsys, "keep", work, "--records", kept)
+    assert contents(kept) == first
+    for content in first.values():
+        text = gzip.decompress(content)
+        assert not any(each in text for each in (b"How many", b"a 0", b"some/where"))
+    with records.brought(kept, WORLDS) as brought:
+        _ = told_by(capsys, "keep", brought, "--records", tmp_path / "again")
+    assert contents(tmp_path / "again") == first
+
+
+def test_a_record_is_replaced_when_the_cell_is_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work, kept = with_all_kinds(tmp_path / "work"), tmp_path / "records"
+    _ = told_by(capsys, "keep", work, "--records", kept)
+    first = contents(kept)
+    results = work / "gsm8k" / "bootstrap-4-probe" / "results.jsonl"
+    whole = results.read_text().replace('"seconds": 2.0', '"seconds": 3.0')
+    results.write_text(whole[:-20])
+    (work / "gsm8k" / "samples" / "labels.jsonl").write_text("")
+    said = told_by(capsys, "keep", work, "--records", kept)
+    assert said == [f"gsm8k/{name}" for name in ("samples-larger", "quantized-nf4", "greedy")]
+    assert contents(kept) == first
+    assert told_by(capsys, "keep", work, "--records", tmp_path / "others") == said
+    assert len(contents(tmp_path / "others")) == len(said)
+    results.write_text(whole)
+    assert "gsm8k/bootstrap-4-probe" in told_by(capsys, "keep", work, "--records", kept)
+    new = contents(kept)
+    assert [name for name in first if new[name] != first[name]] == ["bootstrap-4-probe.jsonl.gz"]
+
+
+def test_a_broken_record_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work, kept = with_all_kinds(tmp_path / "work"), tmp_path / "records"
+    _ = told_by(capsys, "keep", work, "--records", kept)
+    path = kept / "gsm8k" / "bootstrap-4-probe.jsonl.gz"
+    whole = path.read_bytes()
+    text = gzip.decompress(whole)
+    without_a_line = b"".join(text.splitlines(keepends=True)[:-1])
+    others = (text.replace(b"0.25", b"0.35"), without_a_line, b"", text[:40])
+    for broken in (whole[:-9], whole[:60], b"", b"text", *map(gzip.compress, others)):
+        path.write_bytes(broken)
+        with pytest.raises(InputError, match=f"as it was written. Got .*{path.name}"):
+            records.read(path)
+        with pytest.raises(InputError, match=path.name):
+            _ = told_by(capsys, "page", "--records", kept)
+    (kept / "gsm8k" / "greedy.jsonl.gz").write_bytes(whole)  # of another cell
+    with pytest.raises(InputError, match="greedy.jsonl.gz"):
+        records.read(kept / "gsm8k" / "greedy.jsonl.gz")
+
+
+def test_cells_are_brought_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Samples of a real policy are whole again, and further cells are run on them."""
+    policy = LanguageModel.from_pretrained("minimath-policy")
+    texts = ["7 + 5 = 12\n\n12 - 8 = 4\n\n\\boxed{4}", "7 + 5 = 13\n\n13 - 8 = 5\n\n\\boxed{5}"]
+    questions = {f"q/{n}": f"Tom has {n} pens. How many has he?" for n in (1, 2)}
+    dataset = tmp_path / "questions.jsonl"
+    lines(
+        dataset,
+        [{"id": name, "question": each, "answer": RIGHT} for name, each in questions.items()],
+    )
+    work, kept, other = tmp_path / "work", tmp_path / "records", tmp_path / "other"
+    job = running.Job(WORLD, work / "gsm8k", dataset, "minimath-policy")
+    drawn = with_all_kinds(work) / "gsm8k" / "samples"
+    sampling = running.training_of(job, "samples").sampling(policy)
+    rows, labels = list[dict[str, Any]](), list[dict[str, Any]]()
+    for name, question in questions.items():
+        ids = [policy.tokens.encode(text) for text in texts]
+        for n, piece in enumerate(sampling.cut(ids)):
+            correct = piece.text.endswith("{4}")
+            rows.append(
+                {"id": name, "split": "train", "question": question, "answer": RIGHT, "sample": n}
+                | {"token_ids": list(ids[n]), "log_probs": [-0.01 * k for k in range(len(ids[n]))]}
+                | {"text": piece.text, "finish_reason": "answer", "correct": correct}
+                | {"found": RIGHT if correct else WRONG}
+            )
+            labels.append(
+                {"id": name, "sample": n, "step_ends": list(piece.step_ends)}
+                | {"steps": list(piece.steps), "labels": [float(correct)] * len(piece.steps)}
+                | {"continuations": 0, "labeller": "outcome"}
+            )
+    lines(drawn / "samples.jsonl", rows)
+    lines(drawn / "labels.jsonl", labels)
+    (drawn / "scores-probe.jsonl").unlink()
+    shutil.rmtree(work / "gsm8k" / "samples-larger")  # whose tokens nobody has drawn
+    asked: list[str | Path] = ["--dataset", dataset, "--policy", "minimath-policy"]
+    _ = told_by(capsys, "run", work, "scores-own-log-prob", *asked)
+    _ = told_by(capsys, "keep", work, "--records", kept)
+    (other / "gsm8k" / "greedy").mkdir(parents=True)
+    said = told_by(capsys, "bring", other, "--records", kept, *asked)
+    assert "samples: brought" in said and "greedy: left alone, since it is there" in said
+    assert not list((other / "gsm8k" / "greedy").iterdir())
+    again = told_by(capsys, "bring", other, "--records", kept, *asked)
+    assert all(line.endswith("left alone, since it is there") for line in again)
+    brought = other / "gsm8k" / "samples"
+    assert read_rows(brought / "labels.jsonl") == labels
+    same = [{**row, "log_probs": []} for row in read_rows(brought / "samples.jsonl")]
+    assert same == [{**row, "log_probs": []} for row in rows]
+    (other / "gsm8k" / "greedy").rmdir()
+    assert "greedy: brought" in told_by(capsys, "bring", other, "--records", kept, *asked)
+    worlds = {"gsm8k": WORLD}
+    assert figures_of(other, worlds) == figures_of(work, worlds)
+    scores = brought / "scores-own-log-prob.jsonl"
+    kept_scores = read_rows(scores)
+    scores.unlink()
+    _ = told_by(capsys, "run", other, "scores-own-log-prob", "scores-arithmetic", *asked)
+    for one, two in zip(read_rows(scores), kept_scores, strict=True):
+        assert one["solution"] == two["solution"]
+        assert one["log_odds"] == pytest.approx(two["log_odds"], rel=1e-4)
+    assert "scores-arithmetic" in figures_of(other, worlds)["gsm8k"]["there"]
+    # Scores stay with the samples that they are of.
+    (brought / "samples.jsonl").write_text((drawn / "samples.jsonl").read_text()[:-20])
+    scores.unlink()
+    said = told_by(capsys, "bring", other, "--records", kept, *asked)
+    assert "scores-own-log-prob: left out, since these are scores of other samples" in said
+
+
+def test_texts_of_another_world_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work, kept = with_all_kinds(tmp_path / "work"), tmp_path / "records"
+    _ = told_by(capsys, "keep", work, "--records", kept)
+    dataset = tmp_path / "others.jsonl"
+    lines(dataset, [{"id": "q/1", "question": "How many?", "answer": RIGHT}])
+    asked: list[str | Path] = [
+        "--records",
+        kept,
+        "--dataset",
+        dataset,
+        "--policy",
+        "minimath-policy",
+    ]
+    with pytest.raises(InputError, match="other steps"):
+        _ = told_by(capsys, "bring", tmp_path / "one", *asked)
+    (kept / "gsm8k" / "samples.jsonl.gz").unlink()
+    (kept / "gsm8k" / "samples-larger.jsonl.gz").unlink()
+    with pytest.raises(InputError, match="without 'q/2'"):
+        _ = told_by(capsys, "bring", tmp_path / "two", *asked)

@@ -1,22 +1,25 @@
-"""Run cells, or make the page of those that are whole.
+"""Run cells, keep and bring back those that are whole, or make their page.
 
     python -m benchmarks.real_questions run WORK CELL... --dataset FILE --policy MODEL
-    python -m benchmarks.real_questions page WORK
+    python -m benchmarks.real_questions page [WORK]
+    python -m benchmarks.real_questions keep WORK
+    python -m benchmarks.real_questions bring WORK --dataset FILE --policy MODEL
 
 WORK is a folder outside of the project. `run` goes on where a cell was left. `page` reads WORK,
 writes docs/figures/real_questions.json and .svg, and puts the tables into docs/real_models.md;
-without WORK, the tables of the figures that are there.
+without WORK it reads the records of cells, and without any record, the figures that are there.
+`keep` writes the records of the cells in WORK that are whole, and `bring` makes them cells again.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.page import replaced
-from benchmarks.real_questions import drawing, figures, running
+from benchmarks.real_questions import drawing, figures, records, running
 from benchmarks.real_questions.plan import NUM_SAMPLES, PLANNED, WORLDS, World, check_name
 from benchmarks.real_questions.tables import blocks
 from llmsmc.storage.json_files import write_json
@@ -52,18 +55,35 @@ def worlds(count: int | None) -> dict[str, World]:
     }
 
 
+def figures_in(work: Path | None, kept: Path, every: Mapping[str, World]) -> dict[str, Any]:
+    """Return the figures of the cells in a folder; without one, those of the records, if any."""
+    if work is not None:
+        return figures.figures_of(work, every)
+    if not records.has_any(kept, every):
+        found: dict[str, Any] = json.loads(FIGURES.read_text(encoding="utf-8"))
+        return found
+    with records.brought(kept, every) as brought:
+        return figures.figures_of(brought, every)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run cells, or make the page."""
+    """Do what the command line says."""
     given = parsed(arguments)
     every = worlds(given.count)
     if given.what == "page":
-        if given.work is None:
-            found = json.loads(FIGURES.read_text(encoding="utf-8"))
-        else:
-            found = figures.figures_of(given.work, every)
-        make_page(found, given.figures, given.page)
+        make_page(figures_in(given.work, given.records, every), given.figures, given.page)
+        return
+    if given.what == "keep":
+        for world in every.values():
+            for name in records.keep(given.work / world.name, world, given.records):
+                print(f"{world.name}/{name}", flush=True)
         return
     world = every[given.world]
+    if given.what == "bring":
+        job = running.Job(world, given.work / world.name, given.dataset, given.policy)
+        for line in records.bring(given.records, world.name, job.folder, records.Texts(job)):
+            print(line, flush=True)
+        return
     job = running.Job(
         world,
         given.work / world.name,
@@ -96,9 +116,6 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument(
         "cells", nargs="+", metavar="CELL", help="of plan.py; planned stands for all of the page"
     )
-    run.add_argument("--world", choices=list(WORLDS), default="gsm8k")
-    run.add_argument("--dataset", type=Path, required=True, help="the file of the questions")
-    run.add_argument("--policy", required=True, help="the policy")
     run.add_argument("--larger", help="the larger model")
     run.add_argument(
         "--reward",
@@ -110,7 +127,17 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument("--dtype", help="the precision of the models; by default as llmsmc has it")
     run.add_argument("--samples", type=int, default=NUM_SAMPLES, help="of the cell samples")
     run.add_argument("--samples-of-larger", type=int, default=5, help="of samples-larger")
-    for each in (page, run):
+    keep = commands.add_parser("keep", help="write the records of the cells that are whole")
+    keep.add_argument("work", type=Path, help="the folder of all cells")
+    bring = commands.add_parser("bring", help="make the cells of a world from their records")
+    bring.add_argument("work", type=Path, help="the folder of all cells")
+    for each in (run, bring):
+        each.add_argument("--world", choices=list(WORLDS), default="gsm8k")
+        each.add_argument("--dataset", type=Path, required=True, help="the file of the questions")
+        each.add_argument("--policy", required=True, help="the policy")
+    for each in (page, keep, bring):
+        each.add_argument("--records", type=Path, default=records.RECORDS, help="their folder")
+    for each in (page, run, keep, bring):
         each.add_argument("--count", type=int, help="only so many questions, the first ones")
     return parser.parse_args(arguments)
 

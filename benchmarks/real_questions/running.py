@@ -134,17 +134,22 @@ def answer(job: Job, cell: Cell) -> str:
 
 def draw(job: Job, name: str) -> str:
     """Draw independent solutions of each question, and cut them into steps."""
+    training = training_of(job, name)
+    run_stages(training, job.folder / name, until="labels")
+    return f"{training.num_samples} solutions of each question"
+
+
+def training_of(job: Job, name: str) -> RewardTraining:
+    """Return the training of which the samples of a cell are the first stages."""
     policy = job.model(is_larger=name == "samples-larger")
     settings = Settings(**job.settings_of(policy=policy))
-    training = RewardTraining(
+    return RewardTraining(
         settings,
         job.dataset,
         num_samples=job.num_samples.get(name, NUM_SAMPLES),
         max_tokens=settings.max_tokens,
         seed=SEED,
     )
-    run_stages(training, job.folder / name, until="labels")
-    return f"{training.num_samples} solutions of each question"
 
 
 def score(job: Job, name: str) -> str:
