@@ -24,6 +24,7 @@ from benchmarks.real_questions.outcomes import Outcome, of_samples, read_samples
 from benchmarks.real_questions.plan import CELLS, OTHERS, PLANNED, WORLDS, World, check_name
 from benchmarks.real_questions.running import Job
 from benchmarks.real_questions.votes import best, calibration_error, groups, told, vote
+from llmsmc import models
 from llmsmc.errors import InputError
 from llmsmc.evaluation.runner import pass_at_k
 from llmsmc.models import LanguageModel
@@ -327,6 +328,7 @@ def test_the_page_is_that_of_its_figures() -> None:
 
 
 COUNT = ["--count", "2"]
+EMBEDDED = Path(models.__file__).parent / "embedded"
 
 
 def with_all_kinds(work: Path) -> Path:
@@ -407,12 +409,43 @@ def test_a_record_is_replaced_when_the_cell_is_whole(
     said = told_by(capsys, "keep", work, "--records", kept)
     assert said == [f"gsm8k/{name}" for name in ("samples-larger", "quantized-nf4", "greedy")]
     assert contents(kept) == first
-    assert told_by(capsys, "keep", work, "--records", tmp_path / "others") == said
-    assert len(contents(tmp_path / "others")) == len(said)
+    begun = [*said, "gsm8k/bootstrap-4-probe"]
+    assert told_by(capsys, "keep", work, "--records", tmp_path / "others") == begun
+    assert len(contents(tmp_path / "others")) == len(begun)
     results.write_text(whole)
     assert "gsm8k/bootstrap-4-probe" in told_by(capsys, "keep", work, "--records", kept)
     new = contents(kept)
     assert [name for name in first if new[name] != first[name]] == ["bootstrap-4-probe.jsonl.gz"]
+
+
+def test_evaluations_that_have_begun_are_kept_and_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, work, kept = tmp_path / "questions.jsonl", tmp_path / "work", tmp_path / "records"
+    questions = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in (3, 4)]
+    lines(dataset, [{"id": f"q/{n}"} | each for n, each in enumerate(questions)])
+    reward = str(tmp_path / "some" / "reward")
+    shutil.copytree(EMBEDDED / "minimath-reward", reward)
+    asked: list[str | Path] = ["--dataset", dataset, "--policy", "minimath-policy"]
+    asked += ["--reward", f"probe={reward}"]
+    cell = ("bootstrap-4-probe", *asked)
+    _ = told_by(capsys, "run", work, *cell)
+    results = work / "gsm8k" / "bootstrap-4-probe" / "results.jsonl"
+    whole = read_rows(results)
+    lines(results, whole[:1])
+    assert told_by(capsys, "keep", work, "--records", kept) == ["gsm8k/bootstrap-4-probe"]
+    assert told_by(capsys, "keep", work, "--records", kept) == []  # nothing is new
+    other, moved = tmp_path / "other", str(tmp_path / "elsewhere" / "reward")
+    shutil.copytree(reward, moved)
+    asked[-1] = f"probe={moved}"
+    _ = told_by(capsys, "bring", other, "--records", kept, *asked)
+    assert not figures_of(other, {"gsm8k": WORLD})["gsm8k"]["there"]
+    _ = told_by(capsys, "run", other, "bootstrap-4-probe", *asked)
+    found = read_rows(other / "gsm8k" / "bootstrap-4-probe" / "results.jsonl")
+    assert [row["id"] for row in found] == [row["id"] for row in whole]
+    assert found[0]["seconds"] == pytest.approx(whole[0]["seconds"], rel=1e-5)  # not run again
+    assert found[1]["answer"] == whole[1]["answer"]
+    assert told_by(capsys, "keep", other, "--records", kept) == ["gsm8k/bootstrap-4-probe"]
 
 
 def test_a_broken_record_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

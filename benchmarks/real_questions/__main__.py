@@ -1,4 +1,4 @@
-"""Run cells, keep and bring back those that are whole, or make their page.
+"""Run cells, keep them and bring them back, or make the page of those that are whole.
 
     python -m benchmarks.real_questions run WORK CELL... --dataset FILE --policy MODEL
     python -m benchmarks.real_questions page [WORK]
@@ -8,7 +8,7 @@
 WORK is a folder outside of the project. `run` goes on where a cell was left. `page` reads WORK,
 writes docs/figures/real_questions.json and .svg, and puts the tables into docs/real_models.md;
 without WORK it reads the records of cells, and without any record, the figures that are there.
-`keep` writes the records of the cells in WORK that are whole, and `bring` makes them cells again.
+`keep` writes the records of the cells in WORK, and `bring` makes them cells again.
 """
 
 import argparse
@@ -79,11 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"{world.name}/{name}", flush=True)
         return
     world = every[given.world]
-    if given.what == "bring":
-        job = running.Job(world, given.work / world.name, given.dataset, given.policy)
-        for line in records.bring(given.records, world.name, job.folder, records.Texts(job)):
-            print(line, flush=True)
-        return
     job = running.Job(
         world,
         given.work / world.name,
@@ -91,8 +86,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given.policy,
         given.larger,
         dict(each.split("=", 1) for each in given.reward),
-        {} if given.dtype is None else {"dtype": given.dtype},
-        {"samples": given.samples, "samples-larger": given.samples_of_larger},
+    )
+    if given.what == "bring":
+        for line in records.bring(given.records, world.name, job.folder, records.Texts(job)):
+            print(line, flush=True)
+        return
+    job = replace(
+        job,
+        settings={} if given.dtype is None else {"dtype": given.dtype},
+        num_samples={"samples": given.samples, "samples-larger": given.samples_of_larger},
     )
     names = PLANNED[world.name] if given.cells == ["planned"] else given.cells
     for name in names:
@@ -116,18 +118,10 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument(
         "cells", nargs="+", metavar="CELL", help="of plan.py; planned stands for all of the page"
     )
-    run.add_argument("--larger", help="the larger model")
-    run.add_argument(
-        "--reward",
-        action="append",
-        default=[],
-        metavar="NAME=REWARD",
-        help="probe=FOLDER, adapter=FOLDER, ratio=ratio:FILE; can be repeated",
-    )
     run.add_argument("--dtype", help="the precision of the models; by default as llmsmc has it")
     run.add_argument("--samples", type=int, default=NUM_SAMPLES, help="of the cell samples")
     run.add_argument("--samples-of-larger", type=int, default=5, help="of samples-larger")
-    keep = commands.add_parser("keep", help="write the records of the cells that are whole")
+    keep = commands.add_parser("keep", help="write the records of cells")
     keep.add_argument("work", type=Path, help="the folder of all cells")
     bring = commands.add_parser("bring", help="make the cells of a world from their records")
     bring.add_argument("work", type=Path, help="the folder of all cells")
@@ -135,6 +129,14 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         each.add_argument("--world", choices=list(WORLDS), default="gsm8k")
         each.add_argument("--dataset", type=Path, required=True, help="the file of the questions")
         each.add_argument("--policy", required=True, help="the policy")
+        each.add_argument("--larger", help="the larger model")
+        each.add_argument(
+            "--reward",
+            action="append",
+            default=[],
+            metavar="NAME=REWARD",
+            help="probe=FOLDER, adapter=FOLDER, ratio=ratio:FILE; can be repeated",
+        )
     for each in (page, keep, bring):
         each.add_argument("--records", type=Path, default=records.RECORDS, help="their folder")
     for each in (page, run, keep, bring):

@@ -1,4 +1,7 @@
-"""Records: the cells that are whole, kept in the project without the texts of the questions.
+"""Records: cells, kept in the project without the texts of the questions.
+
+Cells that are whole have records, and evaluations from their first result on: the page leaves out
+what is not whole, and whoever brings it back goes on with it.
 
 The record of a cell is `records/WORLD/CELL.jsonl.gz`, lines of JSON that are compressed. The first
 line names the cell and has a digest of all that follows; the second one is about the whole cell;
@@ -72,7 +75,9 @@ Kept = tuple[Row, list[Row]]
 
 
 def keep(folder: Path, world: World, records: Path) -> Iterator[str]:
-    """Write the record of each cell of a world that is whole, and yield the name of the cell.
+    """Write the record of each cell of a world, and yield the name of the cell.
+
+    A cell that is not whole does not replace the record of as many questions, or more.
 
     Args:
         folder: the folder of the world.
@@ -82,10 +87,12 @@ def keep(folder: Path, world: World, records: Path) -> Iterator[str]:
     Raises:
         InputError: the files of a cell are broken, or a record cannot be written.
     """
-    for name, (about, rows) in _whole(folder, world.count):
+    for name, is_whole, (about, rows) in _cells(folder, world.count):
+        path = _path(records, world.name, name)
+        if not is_whole and path.exists() and len(read(path)[1]) >= len(rows):
+            continue
         rest = "".join(f"{dumps(row)}\n" for row in (about, *rows)).encode()
         head = f"{dumps({'cell': name, 'digest': _digest(rest)})}\n".encode()
-        path = _path(records, world.name, name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, gzip.compress(head + rest, mtime=0))
@@ -177,10 +184,12 @@ class Texts:
         return training.sampling(loading.load_policy(training.settings)).cut
 
     def config(self, found: Any) -> Any:
-        """Return a configuration with the path of the policy."""
+        """Return a configuration with the paths of the models."""
         if self.job is None:
             return found
-        return _with_policy(found, self.job.policy)
+        models = (self.job.policy, self.job.larger, *self.job.rewards.values())
+        paths = {_without_folders(path): path for path in models if path is not None}
+        return _mapped(found, lambda text: paths.get(text, text))
 
 
 def bring(records: Path, world: str, folder: Path, texts: Texts) -> Iterator[str]:
@@ -242,23 +251,26 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _whole(folder: Path, count: int) -> Iterator[tuple[str, Kept]]:
-    """Yield the name of each cell that is whole, and what is kept of it."""
+def _cells(folder: Path, count: int) -> Iterator[tuple[str, bool, Kept]]:
+    """Yield the name of each cell, whether it is whole, and what is kept of it."""
     for name in _SAMPLES:
         samples = read_samples(folder / name, count)
         if samples is None or not samples.cut:
             continue
-        yield name, _of_samples(folder / name)
+        yield name, True, _of_samples(folder / name)
         for reward in samples.scores if name == "samples" else ():
             scores = f"scores-{reward}"
             about = {"samples": _samples_in(folder / name)}
-            yield scores, (about, [_of_scores(row) for row in read_rows(_target(folder, scores))])
+            rows = [_of_scores(row) for row in read_rows(_target(folder, scores))]
+            yield scores, True, (about, rows)
     for name in LAWS:
         if _target(folder, name).exists():
-            yield name, (json.loads(_target(folder, name).read_text()), [])
+            yield name, True, (json.loads(_target(folder, name).read_text()), [])
     for name, cell in CELLS.items():
-        if of_evaluation(folder / name, cell, count) is not None:
-            yield name, _of_evaluation(folder / name)
+        is_whole = of_evaluation(folder / name, cell, count) is not None
+        kept = _of_evaluation(folder / name)
+        if is_whole or kept[1]:
+            yield name, is_whole, kept
 
 
 def _of_evaluation(folder: Path) -> Kept:
@@ -439,10 +451,6 @@ def _config(path: Path) -> Any:
 
 def _without_folders(text: str) -> str:
     return _FOLDERS.sub(r"\1", text)
-
-
-def _with_policy(found: Any, policy: str) -> Any:
-    return _mapped(found, lambda text: policy if text == Path(policy).name else text)
 
 
 def _mapped(value: Any, change: Callable[[str], str]) -> Any:
