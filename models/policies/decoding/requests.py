@@ -74,7 +74,8 @@ class UniformTables(UniformTable):
 class NextUniforms(UniformTable):
     """Numbers for the step after the next resampling, of which each row is used once.
 
-    Who has which row is settled by its number alone, never by what is drawn from it.
+    Who has which row is settled by its number alone, never by what is drawn from it. As a generator
+    is consumed, so are the rows: who extends the same particles again draws anew.
     """
 
     def __init__(self, num_particles: int, generator: Generator) -> None:

@@ -8,9 +8,8 @@ stopped stay in the batch, unchanged, until less than a part of it is active; th
 the others, and do not take part any more. All rows lie in one cache, so that nothing is copied out.
 
 If a request has random numbers of the next step, particles that have come to the end of this one
-write on until its last one has: what a particle draws next depends on nothing that others draw. The
-answer holds what they have begun, and the request for the next step those beginnings that are still
-wanted. A place that computes nothing for stragglers so costs no more than before.
+write on until its last one has. The answer holds what they have begun, and the request for the next
+step holds those beginnings that are still wanted.
 
 What a particle draws depends on its own tokens and random numbers alone. Each request costs what it
 would alone, in tokens, in calls of the model and, but for padding, in positions: a forward pass
