@@ -304,6 +304,12 @@ OF_REASONING: Final = (
         "'The answer is ...', hashes is '#### ...'.",
     ),
     _reasoning(
+        "write_on",
+        None,
+        "Particles begin the next step while others finish theirs, where one question is under "
+        "way: the same law, sooner where steps differ in length.",
+    ),
+    _reasoning(
         "thinking",
         None,
         "The policy thinks before it answers, up to </think>: its template is told so, and answers "

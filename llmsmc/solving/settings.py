@@ -111,6 +111,8 @@ class Settings:
             its text; by default the prompt of the chat template.
         answer_forms: the forms in which answers are looked for, the preferred one first, in a text
             with commas or in a sequence; see `llmsmc.grading.extraction`.
+        write_on: whether particles begin the next step while others finish theirs, where one
+            question is under way; see `llmsmc.models.Reasoning`.
         device: where the models run; by default the CUDA device if there is one, else the CPU.
         reward_convention: the layout on which a reward model given by name was trained; by default
             the one that is recognised.
@@ -158,6 +160,7 @@ class Settings:
     thinking: Thinking | None = None
     system: str | None = None
     answer_forms: str | Sequence[str] = ",".join(defaults.DEFAULT_ANSWER_FORMS)
+    write_on: bool = False
     device: str | None = None
     reward_convention: str | None = None
     reward_quantization: str | None = None

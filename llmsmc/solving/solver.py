@@ -46,6 +46,7 @@ def reasoning(question: str, settings: Settings, algorithm: Algorithm) -> Reason
         thinking=settings.thinking,
         system=settings.system,
         answer_forms=settings.answer_forms,
+        write_on=settings.write_on,
     )
     if algorithm.needs_proposal:
         model = replace(model, proposal_policy=loading.load_proposal(settings))

@@ -5,7 +5,7 @@ it answers as the other one does.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from llmsmc.core.checks import require_count
@@ -94,7 +94,8 @@ class _Shared(LocalLanguageModel):
         """Draw one step for each of B particles; see `LocalLanguageModel.sample_step`."""
         if not takes_turns():
             return super().sample_step(request)
-        drawn: tuple[StepTokens, Cost] = ask(self._steps, request)
+        # The others in the batch are its work while stragglers finish a step.
+        drawn: tuple[StepTokens, Cost] = ask(self._steps, replace(request, ahead=None))
         return drawn
 
     def score_tokens(self, request: ScoreRequest) -> tuple[TokenScores, Cost]:

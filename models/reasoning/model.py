@@ -93,6 +93,11 @@ class Reasoning(StateSpaceModel):
             `llmsmc.grading.extraction`); only ``\boxed{}`` among them ends a solution.
         readout: what is read of the policy while it writes, and kept beside the tokens; by default
             what the reward reads of it.
+        write_on: whether particles that have come to the end of a step begin the next while others
+            finish it, where the policy runs in this process and has no other work. The law is the
+            same, and so are the draws whether or not there is other work; see
+            `llmsmc.models.reasoning.writing_on`. Steps that are guided and policies that think do
+            without.
     """
 
     policy: Policy
@@ -115,6 +120,7 @@ class Reasoning(StateSpaceModel):
     thinking: Thinking | None = None
     answer_forms: str | Sequence[str] = DEFAULT_ANSWER_FORMS
     readout: Readout | None = None
+    write_on: bool = False
     _meter: _Meter = field(init=False, repr=False, default_factory=_Meter)
 
     def __post_init__(self) -> None:
@@ -196,6 +202,7 @@ class Reasoning(StateSpaceModel):
             self.max_tokens,
             finish_reasons,
             self._readout,
+            self.write_on and self._thinking is None,
         )
 
     def _nothing(self, num_particles: int) -> ReasoningParticles:
@@ -438,7 +445,7 @@ class Reasoning(StateSpaceModel):
 
     def record(self, particles: ReasoningParticles) -> ReasoningParticles:
         """Return the particles without caches."""
-        nothing: dict[str, Any] = dict.fromkeys((*CACHES, "reward_room", "features"))
+        nothing: dict[str, Any] = dict.fromkeys((*CACHES, "reward_room", "features", "ahead"))
         return replace(particles, **nothing)
 
     def donate(self, particles: ReasoningParticles) -> ReasoningParticles:

@@ -24,6 +24,7 @@ from llmsmc.errors import InputError
 from llmsmc.grading.forms import answer_forms
 from llmsmc.grading.grades import equivalence_classes, extract_answer
 from llmsmc.models.caches.rows import CacheHandle, CacheRows, JointHandle, join_handles
+from llmsmc.models.reasoning.writing_on import Ahead, joined
 from llmsmc.storage.serialization import SAVED
 
 FINISH_REASONS: Final = (None, "eos", "answer", "length", "max_steps", "failed")
@@ -132,6 +133,7 @@ class ReasoningParticles:
             the solution has outgrown it; None where it is not known.
         answer_forms: the forms in which answers are looked for, the preferred one first; see
             `llmsmc.grading.extraction`.
+        ahead: what the particles have drawn of their next steps; None where they wait for others.
         num_steps: number of texts of each particle.
         num_transitions: number of steps of each particle, blank ones among them, which `max_steps`
             limits.
@@ -160,6 +162,7 @@ class ReasoningParticles:
     reward_room: Int64[Tensor, " N"] | None = _not_saved()
     features: Float[Tensor, "N L F"] | None = _not_saved()
     answer_forms: tuple[str, ...] = DEFAULT_ANSWER_FORMS
+    ahead: Ahead | None = _not_saved()
     num_steps: Int64[Tensor, " N"] = _derived()
     num_transitions: Int64[Tensor, " N"] = _derived()
     finished: Bool[Tensor, " N"] = _derived()
@@ -265,7 +268,7 @@ class ReasoningParticles:
             value = getattr(self, each.name)
             if isinstance(value, Tensor) and each.init:
                 gathered[each.name] = value[indices]
-            elif isinstance(value, CacheRows | JointHandle):
+            elif isinstance(value, CacheRows | JointHandle | Ahead):
                 gathered[each.name] = value.take(indices)
         gathered["steps"] = tuple(self.steps[n] for n in indices.tolist())
         return replace(self, **gathered)
@@ -330,19 +333,21 @@ class ReasoningParticles:
 
 def concatenate(parts: Sequence[ReasoningParticles]) -> ReasoningParticles:
     """Return the particles of all populations, which answer one question, in order."""
-    joined: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     for each in fields(ReasoningParticles):
         values = [getattr(part, each.name) for part in parts]
         if each.name in CACHES:
             pairs = zip(values, parts, strict=True)
             handles = [v or CacheRows.none(len(part)) for v, part in pairs]
-            joined[each.name] = join_handles(handles)
+            columns[each.name] = join_handles(handles)
+        elif each.name == "ahead":
+            columns[each.name] = joined(values, [len(part) for part in parts])
         elif each.init and isinstance(values[0], Tensor):
             is_known = all(value is not None for value in values)
             padding = _PADDING.get(each.name, 0.0)
-            joined[each.name] = _stacked(values, padding) if is_known else None
-    joined["steps"] = tuple(steps for part in parts for steps in part.steps)
-    return replace(parts[0], **joined)
+            columns[each.name] = _stacked(values, padding) if is_known else None
+    columns["steps"] = tuple(steps for part in parts for steps in part.steps)
+    return replace(parts[0], **columns)
 
 
 def _stacked(tensors: Sequence[Tensor], padding: float | int) -> Tensor:

@@ -53,6 +53,7 @@ def spliced(
         ),
         finish_codes=references.finish_codes,
         features=_unread(particles, lengths, counts),
+        ahead=None,
         policy_cache=None,
         proposal_cache=None,
     )
@@ -127,6 +128,7 @@ def rewound(
         features=_where_kept(particles.features, kept),
         transition_ends=particles.transition_ends.where(remains, NO_STEP),
         finish_codes=particles.finish_codes.where(~shortened, UNFINISHED),
+        ahead=None,
         policy_cache=truncated(particles.policy_cache, num_prompt_tokens),
         proposal_cache=truncated(particles.proposal_cache, num_prompt_tokens),
         expert_log_probs=particles.expert_log_probs.where(read_by_expert, torch.nan),

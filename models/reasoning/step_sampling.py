@@ -22,6 +22,7 @@ from llmsmc.core.cost import Cost
 from llmsmc.grading.extraction import gives_answer
 from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.decoding.requests import (
+    MixedUniforms,
     Readout,
     ScoreRequest,
     StepRequest,
@@ -45,6 +46,7 @@ from llmsmc.models.reasoning.particles import (
     concatenate,
 )
 from llmsmc.models.reasoning.scores import StepScores
+from llmsmc.models.reasoning.writing_on import Ahead, next_uniforms
 from llmsmc.models.rewards.reward import Steps
 from llmsmc.models.text import stopping
 from llmsmc.models.text.constraint import Constraint
@@ -80,8 +82,7 @@ class FinishReasons:
         reward_room: Int64[Tensor, " N"] | None = None,
     ) -> Int64[Tensor, " N"]:
         """Return why solutions are not extended after step t, of which each has a stop reason."""
-        is_last = self.max_steps is not None and t + 1 >= self.max_steps
-        going_on = MAX_STEPS if is_last else UNFINISHED
+        going_on = MAX_STEPS if self.is_last(t) else UNFINISHED
         reasons = stop_reasons.tolist()
         room = [0] * len(steps) if reward_room is None else reward_room.tolist()
         codes = list[int]()
@@ -97,6 +98,10 @@ class FinishReasons:
             else:
                 codes.append(LENGTH if reason == stopping.LENGTH else going_on)
         return torch.tensor(codes, dtype=torch.long)
+
+    def is_last(self, t: int) -> bool:
+        """Return whether solutions that go on after step t are truncated there."""
+        return self.max_steps is not None and t + 1 >= self.max_steps
 
     def has_answer(self, steps: Steps) -> bool:
         """Return whether the steps give an answer, outside of thinking."""
@@ -126,6 +131,7 @@ class StepSampler:
         max_tokens: number of tokens at which the whole solution is truncated.
         finish_reasons: what ends a solution.
         readout: what the reward reads of the policy while it writes; None for nothing.
+        writes_on: whether particles begin the next step while others finish theirs.
     """
 
     policy: Policy
@@ -138,6 +144,7 @@ class StepSampler:
     max_tokens: int | None
     finish_reasons: FinishReasons
     readout: Readout | None = None
+    writes_on: bool = False
 
     def step(
         self,
@@ -173,25 +180,31 @@ class StepSampler:
         source, handle, is_proposed = self.policy, active.policy_cache, False
         if is_guided and self.proposal_policy is not None:
             source, handle, is_proposed = self.proposal_policy, active.proposal_cache, True
-        drawn, cost = source.sample_step(
-            StepRequest(
-                self.prompt_ids,
-                active.token_ids,
-                active.num_tokens,
-                handle or CacheRows.none(len(active)),
-                rule=self.rule,
-                max_tokens=self.max_tokens_per_step,
-                max_total_tokens=self.max_tokens,
-                temperature=temperature,
-                uniforms=uniforms,
-                particles=rows,
-                step=t,
-                constraint=self.constraint if is_guided else None,
-                starts=starts,
-                forced=forced,
-                readout=None if is_proposed else self.readout,
-            )
+        request = StepRequest(
+            self.prompt_ids,
+            active.token_ids,
+            active.num_tokens,
+            handle or CacheRows.none(len(active)),
+            rule=self.rule,
+            max_tokens=self.max_tokens_per_step,
+            max_total_tokens=self.max_tokens,
+            temperature=temperature,
+            uniforms=uniforms,
+            particles=rows,
+            step=t,
+            constraint=self.constraint if is_guided else None,
+            starts=starts,
+            forced=forced,
+            readout=None if is_proposed else self.readout,
         )
+        ahead = None
+        if self.writes_on and not is_guided and temperature > 0 and generator is not None:
+            ahead = Ahead(self, next_uniforms(len(previous), generator), rows)
+            if active.ahead is not None and active.ahead.sampler is self:
+                request = taken_up(request, active.ahead.claim(request.handle), len(previous))
+            if not self.finish_reasons.is_last(t):
+                request = replace(request, ahead=ahead.uniforms)
+        drawn, cost = source.sample_step(request)
         scores, transition_log_probs = None, drawn.transition_log_probs
         if is_proposed and int(drawn.num_tokens.sum()):
             lengths, counts = active.num_tokens, drawn.num_tokens
@@ -204,6 +217,9 @@ class StepSampler:
         if is_guided:
             log_ratio[rows] = (transition_log_probs - drawn.proposal_log_probs).sum(1)
         extended = self.extended(t, active, drawn, scores)
+        if ahead is not None:
+            numbers = rows.masked_fill(extended.finished, -1)
+            extended = replace(extended, ahead=replace(ahead, rows=numbers, begun=drawn.begun))
         if len(rows) < len(previous):
             extended = among_finished(extended, rows, previous)
         if drawn.error is not None and bool(extended.failed.all()):
@@ -279,6 +295,30 @@ class StepSampler:
         if rewards is not None and bool((extended.num_scored < particles.num_scored).any()):
             return rewards.rewound(particles, extended)
         return extended
+
+
+def taken_up(request: StepRequest, ahead: Ahead, num_particles: int) -> StepRequest:
+    """Return the request for a step of which something is drawn already.
+
+    Args:
+        request: what would be asked for without it.
+        ahead: what is handed over to its B particles.
+        num_particles: the number of particles in the table of uniform numbers.
+    """
+    assert request.uniforms is not None
+    claimed = torch.full((num_particles,), -1)
+    claimed[request.numbers] = ahead.rows
+    request = replace(request, uniforms=MixedUniforms(request.uniforms, ahead.uniforms, claimed))
+    begun, handle, lengths = ahead.begun, request.handle, request.num_tokens
+    if begun is None:
+        return request
+    return replace(
+        request,
+        token_ids=appended(request.token_ids, lengths, begun.token_ids, begun.num_tokens),
+        num_tokens=lengths + begun.num_tokens,
+        handle=replace(handle, lengths=handle.lengths + begun.num_tokens),
+        begun=begun,
+    )
 
 
 def with_features(

@@ -71,6 +71,72 @@ class UniformTables(UniformTable):
         return torch.cat([table.chunk(index) for table in self._tables])
 
 
+class NextUniforms(UniformTable):
+    """Numbers for the step after the next resampling, of which each row is used once.
+
+    Who has which row is settled by its number alone, never by what is drawn from it. As a generator
+    is consumed, so are the rows: who extends the same particles again draws anew.
+    """
+
+    def __init__(self, num_particles: int, generator: Generator) -> None:
+        """Make a table that draws from `generator` as it is read."""
+        super().__init__(num_particles, generator)
+        self._is_free = torch.ones(num_particles, dtype=torch.bool)
+
+    def claim(self, numbers: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
+        """Return the rows for those that are the first to ask for them, and -1 for the others."""
+        order = numbers.argsort(stable=True)
+        is_first = torch.empty_like(numbers, dtype=torch.bool)
+        is_first[order] = numbers[order].diff(prepend=numbers.new_full((1,), -1)) != 0
+        is_mine = is_first & (numbers >= 0)
+        is_mine &= self._is_free[numbers.clamp(min=0)]
+        self._is_free[numbers[is_mine]] = False
+        return numbers.where(is_mine, -1)
+
+
+class MixedUniforms(UniformTable):
+    """The numbers of some particles from rows of one table, those of the others from another."""
+
+    def __init__(self, table: UniformTable, claimed: UniformTable, rows: Int[Tensor, " N"]) -> None:
+        """Take the table of all, another one, and which row of that each has; -1 for none."""
+        self._table, self._claimed, self._rows = table, claimed, rows
+
+    def chunk(self, index: int) -> Float64[Tensor, "N 64"]:
+        """Return u[:, 64 * index : 64 * (index + 1)]."""
+        numbers = self._claimed.chunk(index)[self._rows.clamp(min=0)]
+        return numbers.where((self._rows >= 0)[:, None], self._table.chunk(index))
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """What each of B particles has drawn of its next step.
+
+    Attributes:
+        token_ids: the tokens, padded with zeros on the right.
+        num_tokens: how many each particle has; none where it has nothing to go on with.
+        log_probs: log-probabilities of the tokens at temperature 1; zero on padding.
+        transition_log_probs: the same at the temperature, from which they were drawn.
+        states: of the rule, behind these tokens.
+        stop_reasons: why the next step has ended already; 0 where it goes on.
+        features: what the readout has read at each token; None without one.
+    """
+
+    token_ids: Int[Tensor, "B L"]
+    num_tokens: Int[Tensor, " B"]
+    log_probs: Float64[Tensor, "B L"]
+    transition_log_probs: Float64[Tensor, "B L"]
+    states: Int[Tensor, " B"]
+    stop_reasons: Int[Tensor, " B"]
+    features: Float[Tensor, "B L F"] | None = None
+
+    def take(self, indices: Int[Tensor, " M"]) -> "Begun":
+        """Return what the particles `indices` have drawn."""
+        columns: dict[str, Any] = {
+            name: None if column is None else column[indices] for name, column in vars(self).items()
+        }
+        return Begun(**columns)
+
+
 @runtime_checkable
 class Readout(Protocol):
     """What is read of a language model while it writes: features of each token, of a fixed number.
@@ -118,6 +184,10 @@ class StepRequest:
         starts: the states of the rule with which the particles begin; None for its own start.
         forced: tokens that stand at fixed places, whatever the law says.
         readout: what is read of the network while it writes; None for nothing.
+        ahead: the random numbers of the next step, if particles that have come to the end of this
+            one may begin it until the others have; not with a constraint or forced tokens. Whoever
+            draws need not do so.
+        begun: what is drawn of this step already; `token_ids` and `handle` hold it as well.
     """
 
     prompt_ids: tuple[int, ...]
@@ -135,6 +205,8 @@ class StepRequest:
     starts: Int[Tensor, " B"] | None = None
     forced: ForcedTokens | None = None
     readout: Readout | None = None
+    ahead: UniformTable | None = None
+    begun: Begun | None = None
 
     def __len__(self) -> int:
         """Return B."""
@@ -169,6 +241,8 @@ class StepTokens:
         handle: the cached rows of those that can go on (STOP); the others have none.
         error: why rows have failed, if there are any.
         features: what the readout of the request has read at each token; None without one.
+        begun: what is drawn of the next step, behind what is a particle's own in its row; None
+            where nothing is.
     """
 
     token_ids: Int[Tensor, "B L"]
@@ -180,6 +254,7 @@ class StepTokens:
     handle: CacheRows
     error: ServerError | None = None
     features: Float[Tensor, "B L F"] | None = None
+    begun: Begun | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,10 @@ of the batch, and are computed once, until they draw different tokens. Rows whos
 stopped stay in the batch, unchanged, until less than a part of it is active; then they wait behind
 the others, and do not take part any more. All rows lie in one cache, so that nothing is copied out.
 
+If a request has random numbers of the next step, particles that have come to the end of this one
+write on until its last one has. The answer holds what they have begun, and the request for the next
+step holds those beginnings that are still wanted.
+
 What a particle draws depends on its own tokens and random numbers alone. Each request costs what it
 would alone, in tokens, in calls of the model and, but for padding, in positions: a forward pass
 counts as a call of everybody who takes part. Its time is shared out by rows. What prompts share is
@@ -31,6 +35,7 @@ from llmsmc.models.caches.rows import CacheRows, gather
 from llmsmc.models.policies.decoding.drawing import invert
 from llmsmc.models.policies.decoding.requests import (
     TOKENS_PER_CHUNK,
+    Begun,
     CachedPrefix,
     Network,
     Readout,
@@ -39,7 +44,7 @@ from llmsmc.models.policies.decoding.requests import (
     cached,
 )
 from llmsmc.models.text.constraint import TokenMask
-from llmsmc.models.text.stopping import EOS, LENGTH, STOP, Automaton, Resumable
+from llmsmc.models.text.stopping import EOS, LENGTH, STOP, Automaton, Resumable, restarted
 from llmsmc.models.text.thinking import put_forced
 
 Drawn = tuple[StepTokens, Cost] | Exception
@@ -82,7 +87,8 @@ class Member:
         positions: positions computed for it so far, those of waiting rows included.
         calls: forward passes so far in which it took part.
         seconds: its part of the time that these took.
-        num_drawn: tokens drawn so far, of those particles that are active.
+        num_begun: tokens that its particles had drawn together before it joined.
+        num_drawn: the most tokens that one of its particles has so far.
         error: what has gone wrong.
     """
 
@@ -92,8 +98,14 @@ class Member:
     positions: int
     calls: int
     seconds: float = 0.0
+    num_begun: int = 0
     num_drawn: int = 0
     error: NumericalError | None = None
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all of its active particles have drawn the same number of tokens."""
+        return self.request.begun is None and self.request.ahead is None
 
 
 @dataclass(eq=False)
@@ -107,6 +119,7 @@ class Particles:
         state: of the automaton that knows where the step ends.
         masked: of the automaton of the constraint.
         count: tokens drawn.
+        end: how many of these make up the step, where the particle has begun the next; 0 elsewhere.
         room: how many tokens it may have before its text is cut off.
         limit: the same for the step.
         reason: why it has stopped; 0 while it goes on.
@@ -125,6 +138,7 @@ class Particles:
     state: Int[Tensor, " P"]
     masked: Int[Tensor, " P"]
     count: Int[Tensor, " P"]
+    end: Int[Tensor, " P"]
     room: Int[Tensor, " P"]
     limit: Int[Tensor, " P"]
     reason: Int[Tensor, " P"]
@@ -148,7 +162,7 @@ class StepBatch:
         self._cache, self._num_front = network.new_rows(0), 0
         nothing = torch.zeros(0, dtype=torch.long, device=device)
         record = torch.zeros((0, TOKENS_PER_CHUNK), dtype=torch.float64, device=device)
-        numbers, records = (nothing,) * 10, (record, record.long(), record, record, record)
+        numbers, records = (nothing,) * 11, (record, record.long(), record, record, record)
         self._particles, self._active = Particles(*numbers, *records, nothing), nothing
         # What is read takes far more memory than all columns, so it stays where it is while
         # others join and leave: [slots, L, F].
@@ -190,19 +204,15 @@ class StepBatch:
             for owner, member in members.items():
                 laws.setdefault(member.law, []).append(owner)
                 chunk, offset = divmod(member.num_drawn, TOKENS_PER_CHUNK)
-                if offset == 0 and member.law.temperature > 0:
+                if not member.is_even:
+                    self._refill(owner, member)
+                elif offset == 0 and member.law.temperature > 0:
                     uniforms, numbers = member.request.uniforms, member.request.particles
                     assert uniforms is not None
                     which = slice(len(member.cached)) if numbers is None else numbers.cpu()
                     drawn = uniforms.chunk(chunk)[which]
                     particles.uniforms[particles.owner == owner] = drawn.to(particles.uniforms)
-            width, current = 1 + max(m.num_drawn for m in members.values()), particles.ids.shape[1]
-            if width > current:  # doubled, so that a token costs no copy
-                for name in ("ids", "raw", "transition", "proposal"):
-                    record = torch.nn.functional.pad(getattr(particles, name), (0, current))
-                    setattr(particles, name, record)
-                if len(self._features):
-                    self._make_room(0, particles.ids.shape[1], 0)
+            self._widen(1 + max(member.num_drawn for member in members.values()))
             logits, states = self._feed(any(law.readout is not None for law in laws))
             broken = list[Tensor]()
             for law, owners in laws.items():
@@ -219,6 +229,7 @@ class StepBatch:
             going_on = particles.reason[self._active] == 0
             if not bool(going_on.all()):
                 self._active, self._is_complete = self._active[going_on], True
+                self._write_on()
         shares = dict.fromkeys(members, self._num_front)
         if len(members) > 1:
             owners_of_rows = particles.owner.new_zeros(self._cache.num_rows + 1)
@@ -255,6 +266,10 @@ class StepBatch:
         readout = request.readout
         if starts is None and isinstance(automaton, Resumable):
             starts = automaton.behind(request.token_ids, request.num_tokens)
+        begun, num_begun = request.begun, nothing
+        if begun is not None:
+            num_begun = begun.num_tokens.to(device)
+            self._widen(int(num_begun.max()))
         record = nothing.new_zeros((size, self._particles.ids.shape[1]))
         new = Particles(
             owner=nothing + owner,
@@ -262,8 +277,9 @@ class StepBatch:
             last=found.last_ids.to(device),
             state=automaton.start(size) if starts is None else starts.to(device),
             masked=nothing if masked is None else masked.to(device),
-            count=nothing,
-            room=room,
+            count=num_begun,
+            end=nothing,
+            room=room + num_begun,
             limit=nothing + request.max_tokens,
             reason=LENGTH * (room <= 0),
             forced=nothing if forced is None else forced.starts.to(device),
@@ -276,13 +292,83 @@ class StepBatch:
             if readout is None
             else self._slots(size, record.shape[1], readout.size),
         )
+        member = Member(request, law, lengths, found.positions, found.calls)
+        if begun is not None:
+            self._take_up(begun, new)
+            member.cached = lengths - begun.num_tokens
+            member.num_begun = int(begun.num_tokens.sum())
+            member.num_drawn = int(begun.num_tokens.max())
         columns = zip(vars(self._particles).values(), vars(new).values(), strict=True)
         self._particles = Particles(*(torch.cat(pair) for pair in columns))
         self._active = (self._particles.reason == 0).nonzero().squeeze(1)
-        self._is_complete |= not bool((room > 0).any())
-        member = Member(request, law, lengths, found.positions, found.calls)
+        self._is_complete |= not bool((new.reason == 0).any())
         self._members[owner] = member
+        if begun is not None:
+            self._write_on()
+            self._refill(owner, member, at_once=True)
         return member
+
+    def _take_up(self, begun: Begun, new: Particles) -> None:
+        """Enter what is drawn already of a step into the columns of the particles."""
+        device, width = self._network.device, int(begun.num_tokens.max())
+        is_begun = torch.arange(width, device=device) < new.count[:, None]
+        for record, drawn in (
+            (new.ids, begun.token_ids),
+            (new.raw, begun.log_probs),
+            (new.transition, begun.transition_log_probs),
+            (new.proposal, begun.transition_log_probs),
+        ):
+            record[:, :width] = drawn[:, :width].to(device).where(is_begun, 0)
+        new.state = begun.states.to(device).where(new.count > 0, new.state)
+        new.reason = begun.stop_reasons.to(device).where(new.count > 0, new.reason)
+        if begun.features is not None:
+            features = begun.features[:, :width].to(device)
+            self._features[new.slot, :width, : features.shape[2]] = features
+
+    def _write_on(self) -> None:
+        """Let particles begin the next step that have come to the end of theirs, where they may."""
+        particles = self._particles
+        owners = [n for n, member in self._members.items() if member.request.ahead is not None]
+        if not owners:
+            return
+        is_theirs = torch.isin(particles.owner, torch.tensor(owners).to(particles.owner))
+        ready = is_theirs & (particles.reason == STOP) & (particles.end == 0)
+        for owner in owners:
+            member, mine = self._members[owner], ready & (particles.owner == owner)
+            states = particles.state[mine]
+            particles.state[mine] = restarted(member.law.automaton, states)
+            particles.limit[mine] = particles.count[mine] + member.request.max_tokens
+        particles.end = torch.where(ready, particles.count, particles.end)
+        particles.reason = particles.reason.masked_fill(ready, 0)
+        self._active = (particles.reason == 0).nonzero().squeeze(1)
+
+    def _refill(self, owner: int, member: Member, *, at_once: bool = False) -> None:
+        """Get the random numbers of particles that have used up theirs, or of all at once."""
+        particles, request = self._particles, member.request
+        places, mine = particles.count - particles.end, particles.owner == owner
+        due = mine & (particles.reason == 0)
+        if not at_once:
+            due &= places % TOKENS_PER_CHUNK == 0
+        if not bool(due.any()):
+            return
+        first, numbers = int(mine.nonzero()[0]), request.numbers.cpu()
+        chunks, is_next = places // TOKENS_PER_CHUNK, particles.end > 0
+        for table, of_table in ((request.uniforms, due & ~is_next), (request.ahead, due & is_next)):
+            for chunk in torch.unique(chunks[of_table]).tolist():
+                assert table is not None
+                those = (of_table & (chunks == chunk)).nonzero().squeeze(1)
+                drawn = table.chunk(chunk)[numbers[(those - first).cpu()]]
+                particles.uniforms[those] = drawn.to(particles.uniforms)
+
+    def _widen(self, width: int) -> None:
+        """Make room for so many tokens of each particle; doubled, so that a token costs no copy."""
+        particles = self._particles
+        while (current := particles.ids.shape[1]) < width:
+            for name in ("ids", "raw", "transition", "proposal"):
+                record = torch.nn.functional.pad(getattr(particles, name), (0, current))
+                setattr(particles, name, record)
+            if len(self._features):
+                self._make_room(0, particles.ids.shape[1], 0)
 
     def _slots(self, count: int, length: int, size: int) -> Int[Tensor, " B"]:
         """Return free places for what is read of so many particles; more are made if need be."""
@@ -333,7 +419,7 @@ class StepBatch:
         is_first = parents.diff(prepend=parents[:1] - 1) != 0
         firsts = parents[is_first]
         if len(firsts) < MIN_ACTIVE_FRACTION * self._num_front:
-            waiting = particles.row[particles.reason == STOP]
+            waiting = particles.row[(particles.reason == STOP) | (particles.end > 0)]
             parents = self._keep(torch.unique(torch.cat([firsts, waiting])), firsts)[parents]
         rows, forked = parents.clone(), parents[~is_first]
         if len(forked):
@@ -380,7 +466,8 @@ class StepBatch:
                 states = torch.zeros_like(logits[:, 0], dtype=torch.long)
                 states[rows] = particles.masked[active]
                 sampled = law.mask.restrict(tempered, states)
-            ids = invert(sampled, particles.uniforms[active, count % TOKENS_PER_CHUNK], rows)
+            places = (count - particles.end[active]) % TOKENS_PER_CHUNK
+            ids = invert(sampled, particles.uniforms[active, places], rows)
             found = [values[rows, ids].double() for values in (raw, tempered, sampled)]
         broken = found[0].isnan()
         if law.forced_ids:
@@ -423,9 +510,9 @@ class StepBatch:
                 self._particles.reason[mine] = LENGTH
 
     def _leave(self) -> list[tuple[StepRequest, Drawn]]:
-        """Let the requests go whose particles have all stopped; return the answers to them."""
+        """Let the requests go whose particles all have their step; return the answers to them."""
         particles, self._is_complete = self._particles, False
-        owners = particles.owner[self._active]
+        owners = particles.owner[self._active[particles.end[self._active] == 0]]
         num_active = owners.bincount(minlength=max(self._members) + 1).tolist()
         gone = [owner for owner in self._members if not num_active[owner]]
         answers = [(self._members[owner].request, self._answer(owner)) for owner in gone]
@@ -451,11 +538,14 @@ class StepBatch:
         if member.error is not None:
             self._cache.wipe(particles.row[mine & held])
             return member.error
-        reasons, counts = particles.reason[mine].cpu(), particles.count[mine].cpu()
+        reasons, totals = particles.reason[mine].cpu(), particles.count[mine].cpu()
+        has_begun = particles.end[mine].cpu() > 0
+        counts = particles.end[mine].cpu().where(has_begun, totals)
+        last_reasons, reasons = reasons, reasons.masked_fill(has_begun, STOP)
         can_go_on = reasons == STOP
         handle = CacheRows(None, torch.full_like(reasons, -1), torch.zeros_like(reasons))
         if bool(can_go_on.any()):
-            going_on = particles.row[mine & (particles.reason == STOP)]
+            going_on = particles.row[mine][can_go_on.to(particles.row.device)]
             rows, which = torch.unique(going_on, return_inverse=True)
             if bool((held & ~mine).any()):
                 cache, places = gather([(self._cache, rows)]), which
@@ -472,16 +562,53 @@ class StepBatch:
         if readout is not None:
             read = self._features[:, : member.num_drawn, : readout.size]
             features = read[particles.slot[mine]].cpu()
+        following = None
+        if member.request.ahead is not None:
+            states = particles.state[mine].cpu()
+            columns = ids, raw, transition, features
+            following = _behind(columns, counts, totals - counts, states, last_reasons)
+            is_of_step = torch.arange(ids.shape[1]) < counts[:, None]
+            ids, raw = ids.where(is_of_step, 0), raw.where(is_of_step, 0.0)
+            transition = proposal = transition.where(is_of_step, 0.0)
         tokens = StepTokens(
-            ids, counts, raw, transition, proposal, reasons, handle, features=features
+            ids,
+            counts,
+            raw,
+            transition,
+            proposal,
+            reasons,
+            handle,
+            features=features,
+            begun=following,
         )
         cost = Cost(
-            generated_tokens=int(counts.sum()),
+            generated_tokens=int(totals.sum()) - member.num_begun,
             policy_positions=member.positions,
             model_calls=member.calls,
             policy_seconds=member.seconds + time.perf_counter() - begun,
         )
         return tokens, cost
+
+
+def _behind(
+    columns: tuple[Tensor, Tensor, Tensor, Tensor | None],
+    starts: Int[Tensor, " B"],
+    counts: Int[Tensor, " B"],
+    states: Int[Tensor, " B"],
+    reasons: Int[Tensor, " B"],
+) -> Begun:
+    """Return the `counts` entries of each column that stand behind its first `starts`."""
+    places = torch.arange(int(counts.max()))
+    is_drawn = places < counts[:, None]
+    sources = (starts[:, None] + places).where(is_drawn, 0)
+    ids, raw, transition = (
+        each.gather(1, sources).masked_fill(~is_drawn, 0) for each in columns[:3]
+    )
+    features = columns[3]
+    if features is not None:
+        features = features[torch.arange(len(counts))[:, None], sources]
+    following = reasons.masked_fill(counts == 0, 0)
+    return Begun(ids, counts, raw, transition, states, following, features)
 
 
 def _in_parts(
