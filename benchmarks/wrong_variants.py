@@ -16,13 +16,15 @@ from llmsmc.inference import (
     AuxiliaryFilter,
     BootstrapFilter,
     EntropicFilter,
+    NestedFilter,
+    RejectionFilter,
     Resampled,
     TemperedSMC,
     TwistedFilter,
     multinomial,
     systematic,
 )
-from llmsmc.inference.loop.loop import Population, Run, extend
+from llmsmc.inference.loop.loop import Population, Run, extend, resample
 from llmsmc.inference.resampling.multinomial import multinomial_rows
 from llmsmc.models import TabularLanguageModel
 from llmsmc.testing import Instance, exact_instances
@@ -40,6 +42,8 @@ def algorithms() -> Iterator[tuple[str, Algorithm, Instance]]:
     yield "a guess that is not undone", Forgetful(8, always), table
     yield "a twist without its correction", Uncorrected(8, always), cut_off()
     yield "flattened weights not compensated", Uncompensated(8, ess_threshold=1.0), table
+    yield "candidates weighed by the one that is kept", WeighedByTheKept(4, 4), table
+    yield "draws counted to the first acceptance", WeighedByTheFirst(6), table
     yield (
         "moved by the next target, then weighed",
         MovesAhead(8, (0.1, 0.35, 1.0), num_moves=10),
@@ -152,6 +156,31 @@ class Uncompensated(EntropicFilter):
         parents = population.particles[after.ancestors]
         equal = uniform(len(parents)) + log_evidence(population.log_weights)
         return extend(run, t, Population(parents, equal, after.ancestors, True))
+
+
+class WeighedByTheKept(NestedFilter):
+    """A particle is weighed by the potential of the candidate that it takes, not by their mean."""
+
+    def step(self, run: Run, t: int, population: Population) -> Population:
+        """Make a step, and then the error."""
+        after = super().step(run, t, population)
+        previous = population.particles[after.ancestors]
+        _, log_likelihood = run.observe(t, previous, after.particles)
+        carried = resample(run, t, population, self.resampler).log_weights
+        return replace(after, log_weights=carried + log_likelihood)
+
+
+class WeighedByTheFirst(RejectionFilter):
+    """A particle is weighed by one over the number of draws up to its first acceptance."""
+
+    def step(self, run: Run, t: int, population: Population) -> Population:
+        """Make a step, and then the error."""
+        after = super().step(run, t, population)
+        carried = resample(run, t, population, self.resampler).log_weights
+        others = (carried - after.log_weights).exp().round()  # among which the first one is
+        uniforms = torch.rand(len(others), generator=run.generator(t, "first"))
+        firsts = (uniforms * others).floor() + 1
+        return replace(after, log_weights=carried - firsts.log())
 
 
 class MovesAhead(TemperedSMC):

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from llmsmc.inference.filters.entropic_filter import EntropicFilter as EntropicFilter
     from llmsmc.inference.filters.guided_filter import GuidedFilter as GuidedFilter
     from llmsmc.inference.filters.island_filter import IslandFilter as IslandFilter
+    from llmsmc.inference.filters.nested_filter import NestedFilter as NestedFilter
     from llmsmc.inference.filters.particle_cascade import ParticleCascade as ParticleCascade
+    from llmsmc.inference.filters.rejection_filter import RejectionFilter as RejectionFilter
     from llmsmc.inference.filters.resample_move import ResampleMove as ResampleMove
     from llmsmc.inference.filters.tempered_smc import TemperedSMC as TemperedSMC
     from llmsmc.inference.filters.twisted_filter import TwistedFilter as TwistedFilter

@@ -280,6 +280,8 @@ ALGORITHMS: Final = Registry(
         "coalescing": "filters.coalescing_filter:CoalescingFilter",
         "cascade": "filters.particle_cascade:ParticleCascade",
         "entropic": "filters.entropic_filter:EntropicFilter",
+        "nested": "filters.nested_filter:NestedFilter",
+        "rejection": "filters.rejection_filter:RejectionFilter",
         "published": "search.published_particle_filter:PublishedParticleFilter",
     },
 )

@@ -22,6 +22,15 @@ def require_seconds(name: str, value: object, *, may_be_zero: bool = False) -> N
         )
 
 
+def require_positive(name: str, value: object) -> None:
+    """Raise `InputError` unless `value` is a finite, positive number."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:  # type: ignore[operator]
+        raise InputError(
+            f"{name} is a positive number. Got {value!r}; accepted: 0 < {name} < infinity."
+        )
+
+
 def require_fraction(name: str, value: object) -> None:
     """Raise `InputError` unless `value` is a number in [0, 1]."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
