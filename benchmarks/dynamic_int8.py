@@ -59,9 +59,11 @@ def main() -> None:
 
 def layers_table(num_rounds: int) -> Iterator[str]:
     """Yield the lines of the table of layers: times over those of packed bfloat16."""
-    yield f"| layer | rows | {' | '.join(ways(nn.Linear(64, 64, dtype=torch.bfloat16)))} |"
-    for width, out in SHAPES:
+    for number, (width, out) in enumerate(SHAPES):
         found = ways(nn.Linear(width, out, bias=False, dtype=torch.bfloat16).requires_grad_(False))
+        if not number:
+            yield f"| layer | rows | {' | '.join(found)} |"
+            yield f"| {' | '.join(['---'] * (2 + len(found)))} |"
         for num_rows in ROWS:
             rows = torch.randn(num_rows, width, dtype=torch.bfloat16)
             calls = {name: functools.partial(way, rows) for name, way in found.items()}
@@ -90,7 +92,9 @@ def ways(layer: nn.Linear) -> dict[str, Way]:
         kept: Any = bitsandbytes.nn.Linear8bitLt(
             layer.in_features, layer.out_features, bias=False, has_fp16_weights=False
         )
-        kept.weight = bitsandbytes.nn.Int8Params(layer.weight.clone(), has_fp16_weights=False)
+        kept.weight = bitsandbytes.nn.Int8Params(
+            layer.weight.clone(), requires_grad=False, has_fp16_weights=False
+        )
         found["bitsandbytes"] = kept.to("cpu").eval()
     return found
 
@@ -147,6 +151,7 @@ def policy_table(source: str, num_rounds: int, num_texts: int) -> Iterator[str]:
         texts.append((prompt, drawn[0, len(prompt) :].tolist()))
     heads = [*(f"{rows} rows" for rows in ROWS), "weights, MB", "KL a token, nats"]
     yield f"| quantization | {' | '.join(heads)} |"
+    yield f"| {' | '.join(['---'] * (1 + len(heads)))} |"
     for kind, policy in policies.items():
         found = list(chain(*divergences(full, policy, texts)))
         held = chain(policy.model.parameters(), policy.model.buffers())
