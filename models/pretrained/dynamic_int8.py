@@ -6,7 +6,7 @@ with whole numbers q and w of at most 127, a scale t of each output, made once, 
 each row x that is fed. The sum is exact in 32 bits: what comes of a row depends on no other row.
 
 The kernel of oneDNN takes q + 128, which has no sign, and takes the rest off again. Signed numbers
-it multiplies one by one on processors without AMX, thousands of times as slowly. Processors without
+it multiplies one by one on processors without AMX, hundreds of times as slowly. Processors without
 VNNI add up in 16 bits, and saturate; they are refused.
 """
 
