@@ -91,8 +91,8 @@ class Settings:
             function of the question and the steps that returns their scores, which may be named as
             "package.module:name". None for the reward model of the embedded policies; others have
             none of their own.
-        quantization: the quantization of the weights of the policy: None (or "none"), "int8", "nf4"
-            or "fp4".
+        quantization: the quantization of the weights of the policy: None (or "none"), "int8",
+            "int8-dynamic", "nf4" or "fp4".
         proposal: the model that guided algorithms draw from: a quantization of the policy, or a
             language model that is loaded already.
         aggregation: the function from the scores of the steps to the score of the solution: a name,

@@ -90,8 +90,9 @@ class LanguageModel(LocalLanguageModel):
         Args:
             name_or_path: "minimath-policy", "minimath-policy-small", a folder in the Hugging
                 Face layout with safetensors weights, a GGUF file, or a name on the hub.
-            quantization: None (or "none"), "int8", "nf4" or "fp4", by bitsandbytes. A checkpoint
-                that is quantised (GPTQ, AWQ, torchao, ...) is loaded as it is, with None.
+            quantization: None (or "none"), "int8", "nf4" or "fp4", by bitsandbytes, or
+                "int8-dynamic", on processors that multiply in 8 bits. A checkpoint that is
+                quantised (GPTQ, AWQ, torchao, ...) is loaded as it is, with None.
             device: by default the CUDA device if there is one, else the CPU.
             dtype: by default single precision on the CPU, bfloat16 for a large model where the
                 processor computes in it, and elsewhere the precision of the checkpoint.
@@ -117,7 +118,8 @@ class LanguageModel(LocalLanguageModel):
         stored = quantization_method(getattr(config, "quantization_config", None))
         quantized = placement.quantized or stored
         if adapter is not None:
-            model = with_adapter(model, adapter, merge=quantized is None)
+            model = with_adapter(model, adapter, merge=quantized is None or placement.is_dynamic)
+        placement.round_layers(model)
         pack(model)
         loaded = cls(
             model,

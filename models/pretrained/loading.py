@@ -27,6 +27,7 @@ from transformers.utils import logging
 
 from llmsmc.errors import InputError, LlmsmcError
 from llmsmc.models.caches.attention import layer_kinds, use_grouped_attention
+from llmsmc.models.pretrained import dynamic_int8
 from llmsmc.models.pretrained.checkpoints import (
     LoadingReport,
     TensorsError,
@@ -61,7 +62,7 @@ class Placement:
         device: the device; by default the first CUDA device if there is one, else the CPU.
         dtype: the precision; by default that of `llmsmc.models.pretrained.precision` on the CPU,
             and elsewhere that of the checkpoint.
-        quantization: None, "int8", "nf4" or "fp4".
+        quantization: None, "int8", "int8-dynamic", "nf4" or "fp4".
         double_quantization: whether the scales of 4-bit weights are quantised too.
         device_map: how the layers are spread over several devices: "auto", "balanced",
             "sequential", or a dict from modules to devices; in place of `device`.
@@ -78,9 +79,10 @@ class Placement:
     ) -> Any:
         """Return `cls.from_pretrained(source, ...)` in evaluation mode.
 
-        Modules named in `full_precision` are not quantised. A checkpoint that is quantised already
-        is loaded as it is. All tensors of the model are in the checkpoint, and the other way round
-        (see `llmsmc.models.pretrained.checkpoints`).
+        Modules named in `full_precision` are not quantised by bitsandbytes; `round_layers` is for
+        what it does not quantise. A checkpoint that is quantised already is loaded as it is. All
+        tensors of the model are in the checkpoint, and the other way round (see
+        `llmsmc.models.pretrained.checkpoints`).
 
         Raises:
             TensorsError: tensors are missing, unexpected or of other shapes.
@@ -98,6 +100,8 @@ class Placement:
         dtype = self._dtype(device, settings["config"])
         # Computing in 4 bit needs to know a precision before the checkpoint has been read.
         compute_dtype = dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
+        if self.is_dynamic:
+            dynamic_int8.require_dynamic_int8(device, dtype, is_spread=self.device_map is not None)
         quantized = quantization_config(
             self.quantization, compute_dtype, full_precision, double=self.double_quantization
         )
@@ -192,6 +196,16 @@ class Placement:
                 f"{error}. Accepted: another quantization, another device, or None; for a "
                 "checkpoint that says so itself, weights that are quantised so."
             ) from error
+
+    def round_layers(self, network: nn.Module) -> None:
+        """Quantise the layers of a loaded network, in the kind that is not made while loading."""
+        if self.is_dynamic:
+            dynamic_int8.round_layers(network)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the layers are quantised once everything is loaded, and an adapter merged."""
+        return self.quantization == dynamic_int8.NAME
 
     @property
     def quantized(self) -> str | None:

@@ -5,7 +5,9 @@ $$\text{weights} = b\,|W|, \qquad \text{cache of a token} = 2 K H D b$$
 with b bytes of a number in the precision of the computation, |W| stored weights, K layers, H heads
 of keys and values, and D their width. A model that is quantised while it is loaded stands in
 memory twice then: as it was read, and as it will be. Tied output embeddings are a copy of the
-input embeddings where they are packed (`llmsmc.models.pretrained.packing`).
+input embeddings where they are packed (`llmsmc.models.pretrained.packing`), and one in 8 bits with
+rows that are rounded as they come (`llmsmc.models.pretrained.dynamic_int8`). There the layers are
+rounded one after the other, and at most what was read and one layer are held.
 """
 
 import contextlib
@@ -18,9 +20,10 @@ import psutil  # type: ignore[import-untyped]
 import torch
 
 from llmsmc.errors import InputError
+from llmsmc.models.pretrained import dynamic_int8
 from llmsmc.models.pretrained.precision import computes_in_bfloat16
 
-_BYTES_PER_WEIGHT: Final = {"int8": 1.0, "nf4": 0.5625, "fp4": 0.5625}
+_BYTES_PER_WEIGHT: Final = {"int8": 1.0, dynamic_int8.NAME: 1.0, "nf4": 0.5625, "fp4": 0.5625}
 _UNLIMITED: Final = 2**60  # what control groups of version 1 say where there is no limit
 
 
@@ -71,7 +74,11 @@ def memory_need(
         kept = min(num_weights, embeddings if tied else 2 * embeddings)
         loaded = kept * width + int((num_weights - kept) * _BYTES_PER_WEIGHT[quantization])
         peak = plain + loaded
-    if tied and dtype is torch.bfloat16 and computes_in_bfloat16():
+    if quantization == dynamic_int8.NAME:
+        copy = embeddings if tied else 0
+        loaded += copy
+        peak = max(plain + 2 * size("hidden_size") * size("intermediate_size"), loaded + copy)
+    elif tied and dtype is torch.bfloat16 and computes_in_bfloat16():
         loaded, peak = loaded + embeddings * width, peak + embeddings * width
     heads = size("num_attention_heads")
     head_size = size("head_dim") or size("hidden_size") // max(heads, 1)

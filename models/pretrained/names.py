@@ -17,7 +17,7 @@ EMBEDDED: Final = (
 )
 """Models that ship with the package, in a folder of their name."""
 
-QUANTIZATIONS: Final = ("none", "int8", "nf4", "fp4")
+QUANTIZATIONS: Final = ("none", "int8", "int8-dynamic", "nf4", "fp4")
 """Quantizations of weights, from none to four bits."""
 
 DTYPES: Final = ("float32", "bfloat16", "float16")

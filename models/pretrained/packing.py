@@ -71,11 +71,13 @@ def pack(model: nn.Module) -> None:
 
 def unpack(model: nn.Module) -> None:
     """Give the linear layers of a network their plain weights back; tied embeddings are tied."""
+    was_tied = False
     for name, layer in list(model.named_modules()):
         if isinstance(layer, PackedLinear):
+            was_tied |= "weight" not in layer._parameters
             model.set_submodule(name, layer.unpacked())
     tie = getattr(model, "tie_weights", None)
-    if tie is not None:
+    if was_tied and tie is not None:  # rounded output embeddings stay a copy
         tie()
 
 

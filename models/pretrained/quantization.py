@@ -1,5 +1,7 @@
 """Quantised weights, made by bitsandbytes while a checkpoint is loaded, or stored in it.
 
+The kind that this package makes itself is in `llmsmc.models.pretrained.dynamic_int8`.
+
 The quantised model is the transition of the state-space model, not an approximation to be
 corrected: its log-probabilities are the ones that are recorded.
 """
@@ -15,6 +17,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from llmsmc.core.checks import require_choice
 from llmsmc.core.extras import optional
 from llmsmc.errors import InputError
+from llmsmc.models.pretrained import dynamic_int8
 from llmsmc.models.pretrained.names import QUANTIZATIONS
 
 
@@ -25,7 +28,7 @@ def quantization_config(
     *,
     double: bool = False,
 ) -> BitsAndBytesConfig | None:
-    """Return the setting of `from_pretrained` for the quantization `name`; None for full precision.
+    """Return the setting of `from_pretrained` for a quantization by bitsandbytes; None for others.
 
     Args:
         name: one of `QUANTIZATIONS`, or None.
@@ -44,7 +47,7 @@ def quantization_config(
             "Double quantization is of the scales of 4-bit weights. Got double_quantization=True "
             f"beside quantization={name!r}; accepted: 'nf4', 'fp4'."
         )
-    if name is None or name == "none":
+    if name in (None, "none", dynamic_int8.NAME):
         return None
     _require_bitsandbytes(f"quantization={name!r}")
     if name == "int8":

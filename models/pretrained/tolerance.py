@@ -15,6 +15,7 @@ CACHED_TOLERANCE: Final = {
     "float16": 2e-2,
     "bfloat16": 1e-1,
     "int8": 2e-1,
+    "int8-dynamic": 2e-1,
     "nf4": 1e-1,
     "fp4": 1e-1,
 }

@@ -138,7 +138,8 @@ class RewardModel:
                 None where config and tokenizer tell.
             device: by default the CUDA device if there is one, else the CPU.
             dtype: by default single precision on the CPU, else that of the checkpoint.
-            quantization: None (or "none"), "int8", "nf4" or "fp4", by bitsandbytes.
+            quantization: None (or "none"), "int8", "nf4" or "fp4", by bitsandbytes, or
+                "int8-dynamic", on processors that multiply in 8 bits.
             calibration: a temperature by which log-odds are divided.
             settings: of the convention, such as `separator=` of "trl".
 
@@ -160,8 +161,10 @@ class RewardModel:
         placement = Placement(device, dtype, quantization)
         architecture = architecture_of(source)
         chosen = convention_class(convention, architecture, tokenizer, str(name_or_path))
+        model = chosen.load(source, placement)
+        placement.round_layers(model.base_model)  # and not the head
         loaded = cls(
-            chosen.load(source, placement),
+            model,
             tokenizer,
             chosen,
             name=str(name_or_path),
