@@ -31,6 +31,7 @@ from llmsmc.models.pretrained.loading import (
     resolve,
     stored_precision,
 )
+from llmsmc.models.pretrained.memory import give_back
 from llmsmc.models.pretrained.packing import pack
 from llmsmc.models.pretrained.quantization import quantization_method
 from llmsmc.models.pretrained.tolerance import cached_tolerance
@@ -130,6 +131,7 @@ class LanguageModel(LocalLanguageModel):
         )
         placement.warm_up(lambda: loaded.log_probs([], [0, 0]), stored)
         loaded._require_step_by_step()
+        give_back()
         return loaded
 
     def __repr__(self) -> str:

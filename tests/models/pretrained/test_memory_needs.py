@@ -1,5 +1,8 @@
 """The formula against what models really take."""
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,27 @@ from llmsmc.models.caches.row_cache import RowCache
 from llmsmc.models.policies.language_model import LanguageModel
 from llmsmc.models.pretrained.loading import Placement
 
+FREES = """
+import gc, sys
+import psutil, torch
+from llmsmc.models.pretrained.memory import give_back
+pieces = [torch.ones(8_000) for _ in range(10_000)]
+last = pieces[-1]
+del pieces
+gc.collect()
+before = psutil.Process().memory_info().rss
+give_back()
+print(before - psutil.Process().memory_info().rss)
+"""
 ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep nothing")
+def test_what_was_freed_is_given_back() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", FREES], capture_output=True, text=True, check=True
+    )
+    assert int(found.stdout) > 150e6  # of 320 million bytes
 
 
 @pytest.mark.filterwarnings("ignore")  # of the kernels
