@@ -33,7 +33,6 @@ from llmsmc.solving.solver import chosen_step
 from llmsmc.solving.step_notation import step_text
 from llmsmc.storage.folder_lock import lock_folder
 from llmsmc.storage.json_files import unwritable
-from llmsmc.training.blocks import BLOCKS
 from llmsmc.training.checkers import named_checker
 from llmsmc.training.classifier import Classifier
 from llmsmc.training.fitting import Fit, TextSolution, fitted
@@ -199,7 +198,6 @@ class RewardTraining:
             "max_tokens": sampling.max_tokens,
             "step": step_text(self.settings.step),
             "in_flight": sampling.num_in_flight,
-            "block_size": BLOCKS * sampling.num_in_flight,
             "seed": self.seed,
             "answer_forms": list(sampling.answer_forms),
         }

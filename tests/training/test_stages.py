@@ -135,8 +135,8 @@ def test_fingerprints_of_the_weights(
     probe = json.loads((tmp_path / "run/reward/probe.json").read_text())
     told = config["stages"]["samples"]["policy_fingerprint"]
     assert told == probe["fingerprints"]
-    # A folder of an earlier version has a hash of another kind, and is taken up.
-    config["stages"]["samples"]["policy_fingerprint"] = "0123456789abcdef"
+    # A folder of an earlier version has a hash of another kind, and more, and is taken up.
+    config["stages"]["samples"] |= {"policy_fingerprint": "0123456789abcdef", "block_size": 4}
     (tmp_path / "run/config.json").write_text(json.dumps(config))
     assert run(job, tmp_path / "run") is not None
     # Other weights behind the same name are refused.
