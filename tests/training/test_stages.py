@@ -172,11 +172,16 @@ def test_a_policy_that_is_never_right(job: RewardTraining, labelled: Path, tmp_p
         run(job, tmp_path)
 
 
-def test_a_checker_that_finds_nothing(job: RewardTraining, labelled: Path, tmp_path: Path) -> None:
-    job = replace(job, checker="tests.training.checkers:generous")
-    with pytest.raises(InputError, match="all of one kind"):
+@pytest.mark.parametrize(("method", "learner"), [("probe", "train_probe"), ("adapter", "fitted")])
+def test_a_checker_that_finds_nothing(
+    job: RewardTraining, labelled: Path, tmp_path: Path, method: str, learner: str
+) -> None:
+    """Labels are checked once, by what learns from them."""
+    job = replace(job, checker="tests.training.checkers:generous", method=method)
+    with pytest.raises(InputError, match="all of one kind") as error:
         run(job, tmp_path, reuse=labelled)
-    assert Lines(tmp_path / "labels.jsonl").rows
+    assert error.traceback[-2].name == learner
+    assert Lines(tmp_path / "labels.jsonl").rows and not (tmp_path / "reward").exists()
 
 
 @pytest.mark.parametrize(
