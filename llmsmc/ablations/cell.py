@@ -20,9 +20,6 @@ from llmsmc.storage.typed import mismatch, shown
 EQUAL: Final = "equal"
 """In place of a number of particles: as many as cost the tokens of the budget."""
 
-BLOCK: Final = 25
-"""Problems in a block, which are run in one process, and together if several are under way."""
-
 _IN_FILES: Final = (str, int, float, bool, dict, NoneType)
 _SETTINGS: Final = tuple(each.name for each in fields(Settings) if each.name != "selection")
 KEYS: Final = ("series", "algorithm", "particles", "selection", "budget", "in_flight", *_SETTINGS)
@@ -69,9 +66,9 @@ class Cell:
     def configuration(self, dataset: Dataset, seed: int) -> Configuration:
         """Return the configuration of its runs with a seed.
 
-        A problem that runs by itself has the configuration of `llmsmc eval --in-flight 1`.
+        It is that of `llmsmc eval` with as many problems under way.
         """
-        together = {"in_flight": self.in_flight, "block_size": BLOCK} if self.in_flight > 1 else {}
+        together = {"in_flight": self.in_flight} if self.in_flight > 1 else {}
         return configuration(unselected(self.settings), self.algorithm, dataset, seed, together)
 
     def with_particles(self, particles: int) -> "Cell":

@@ -1,18 +1,17 @@
 """Units of work: a cell with a seed on a block of problems, run in one process.
 
-The blocks are fixed: whichever of its problems have been done before, a unit is about the same
-block, so that a batch of several problems is made up of the same ones when it is run again.
+Problems of the block that have a result are not run again.
 """
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 
-from llmsmc.ablations.cell import BLOCK, Cell, unselected
+from llmsmc.ablations.cell import Cell, unselected
 from llmsmc.evaluation.datasets import Example, answers_of
 from llmsmc.evaluation.runner import Result, evaluate_missing, runner
 from llmsmc.inference import Algorithm
@@ -24,6 +23,9 @@ from llmsmc.solving.loading import (
     named_key,
 )
 from llmsmc.solving.settings import Settings
+
+BLOCK: Final = 25
+"""Problems in a block, which are run together if several are under way."""
 
 
 @dataclass(frozen=True, eq=False)

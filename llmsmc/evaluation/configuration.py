@@ -4,7 +4,8 @@ A configuration is written in full. Two of them are the same if they differ only
 of the two lacks, and that have in the other the value which stands for an absent entry: the default
 of the setting. A setting that is added to the code, with a default under which nothing changes,
 therefore leaves the hash of every configuration as it was, and results of earlier versions are
-taken up. Where the default of a setting changes, `FIRST_DEFAULTS` keeps the first one.
+taken up. Where the default of a setting changes, `FIRST_DEFAULTS` keeps the first one, and `FORMER`
+has the entries that are written no more.
 """
 
 import json
@@ -24,6 +25,9 @@ Values = dict[str, Any]
 
 FIRST_DEFAULTS: Final[Values] = {}
 """Setting -> the default that it had when it was added, where it has another one now."""
+
+FORMER: Final = frozenset({"block_size"})
+"""Entries of earlier versions on which no result depends any more."""
 
 _MAX_SHOWN: Final = 200  # characters of a value in an error
 
@@ -60,7 +64,8 @@ class Configuration:
 
     def changes_from(self, there: Values) -> list[str]:
         """Return the differences from a configuration that has been read, in words."""
-        return _changes(there, _as_json(self.values), self.defaults)
+        told = {key: value for key, value in there.items() if key not in FORMER}
+        return _changes(told, _as_json(self.values), self.defaults)
 
 
 def configuration(

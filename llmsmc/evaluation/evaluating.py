@@ -19,7 +19,7 @@ from llmsmc.evaluation.datasets import (
     load_file,
 )
 from llmsmc.evaluation.folder import EvaluationFolder, folder_of
-from llmsmc.evaluation.runner import Result, block_size, evaluate_missing, runner
+from llmsmc.evaluation.runner import Result, evaluate_missing, runner
 from llmsmc.evaluation.solutions import FILE, Keeper, Solutions, read_solutions
 from llmsmc.inference import Algorithm
 from llmsmc.solving.loading import loaded
@@ -150,9 +150,7 @@ class Job:
 
     def configuration(self) -> Configuration:
         """Return everything that the results depend on."""
-        together = dict[str, Any]()
-        if self.in_flight > 1:
-            together |= {"in_flight": self.in_flight, "block_size": block_size(self.in_flight)}
+        together = {"in_flight": self.in_flight} if self.in_flight > 1 else {}
         if self.in_flight > 1 and self.tokens_meanwhile:
             together |= {"tokens_meanwhile": self.tokens_meanwhile}
         return configuration(self.settings, self.algorithm, self.dataset, self.seed, together)

@@ -100,14 +100,6 @@ def evaluate_together(
         yield result
 
 
-def block_size(in_flight: int) -> int:
-    """Return a number that stands in configurations, so that results of old versions are found.
-
-    They ran so many examples again where one was missing.
-    """
-    return 8 * in_flight
-
-
 def seed_of(seed: int, example_id: str) -> int:
     """Return the seed of an example, which depends neither on its place nor on the others."""
     digest = hashlib.blake2b(f"{seed}/{example_id}".encode(), digest_size=8).digest()

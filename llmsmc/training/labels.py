@@ -31,6 +31,7 @@ from torch import Generator
 from llmsmc.core.checks import require_choice, require_count
 from llmsmc.errors import InputError
 from llmsmc.grading.grades import extract_answer, grade
+from llmsmc.models.batching.scheduler import run_together
 from llmsmc.models.batching.shared import share_policy
 from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.decoding.requests import Prefix, cached
@@ -38,7 +39,6 @@ from llmsmc.models.policies.local_language_model import LocalLanguageModel
 from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.cutting import CutSolution
 from llmsmc.models.text.stopping import EOS
-from llmsmc.training.blocks import missing_results
 from llmsmc.training.lines import Lines, Row
 from llmsmc.training.samples import given_in, is_solution, number_of
 from llmsmc.training.sampling import ROWS_IN_FLIGHT, Sampling
@@ -226,8 +226,11 @@ def _by_continuations(
     done: set[str],
 ) -> Iterator[list[Row]]:
     policy = share_policy(sampling.policy)
-    work = partial(_continued, policy, sampling=sampling, labelling=labelling)
-    for _, row in missing_results(solutions, work, name_of, done, in_flight(solutions, labelling)):
+    label = partial(_continued, policy, sampling=sampling, labelling=labelling)
+    tasks = [partial(label, row) for row in solutions if name_of(row) not in done]
+    for _, row in run_together(tasks, in_flight(solutions, labelling)):
+        if isinstance(row, Exception):
+            raise row
         lines.append([row])
         yield [row]
 

@@ -1,9 +1,11 @@
 """The first stage: solutions of the policy on questions with answers, graded.
 
 Each solution is drawn in one piece, so that none waits for the steps of another, and cut afterwards
-into the steps that a filter would have drawn (`llmsmc.models.reasoning.cutting`). Questions are
-drawn in blocks that share their batches. A block of which anything is missing is drawn again, so
-that a stage that was interrupted comes to the same solutions, bit for bit.
+into the steps that a filter would have drawn (`llmsmc.models.reasoning.cutting`). Questions that
+are under way at the same time share their batches, and one that has its solutions is never drawn
+again. Numbers of a batch may differ in their last bits from those of another batch, and a stage of
+several questions at a time that was interrupted has other batches. The law of the solutions is the
+same; with one question at a time, so are the bits.
 
 What a probe is to read of the policy is recorded while it writes, and is on the disk before the
 solutions are: a question that has solutions has it, too.
@@ -23,6 +25,7 @@ from llmsmc.errors import ServerError
 from llmsmc.evaluation.datasets import Example
 from llmsmc.grading.grades import extract_answer, grade
 from llmsmc.models import WholeAnswer
+from llmsmc.models.batching.scheduler import run_together
 from llmsmc.models.batching.shared import share_policy
 from llmsmc.models.caches.rows import CacheRows
 from llmsmc.models.policies.policy import Demands, Policy
@@ -30,7 +33,6 @@ from llmsmc.models.reasoning.cutting import CutSolution
 from llmsmc.models.rewards.probe import FeatureFolder, StepFeatures
 from llmsmc.models.rewards.probe.features import TokenSteps
 from llmsmc.models.text.stopping import EOS, FAILED
-from llmsmc.training.blocks import missing_results
 from llmsmc.training.lines import Lines, Row
 from llmsmc.training.redrawing import redrawn
 from llmsmc.training.sampling import DrawnSolution, Sampling
@@ -73,17 +75,18 @@ def draw_missing(
     split_of = splits([example.id for example in examples], sampling.seed)
     policy = share_policy(sampling.policy)
     draw = partial(_drawn, policy, sampling=sampling, split_of=split_of)
-    missing = missing_results(examples, draw, _name, done, sampling.num_in_flight)
-    for example, (rows, recorded) in missing:
+    missing = [example for example in examples if example.id not in done]
+    tasks = [partial(draw, example) for example in missing]
+    for number, drawn in run_together(tasks, sampling.num_in_flight):
+        if isinstance(drawn, Exception):
+            raise drawn
+        rows, recorded = drawn
         if recorded is not None:
             recorded.keep()
-        rows = [{"id": example.id, "split": split_of[example.id]} | row for row in rows]
+        name = missing[number].id
+        rows = [{"id": name, "split": split_of[name]} | row for row in rows]
         lines.append(rows)
         yield rows
-
-
-def _name(example: Example) -> str:
-    return example.id
 
 
 def is_solution(row: Row) -> bool:

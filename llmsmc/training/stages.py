@@ -4,7 +4,6 @@ import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +17,6 @@ from llmsmc.grading.forms import answer_forms
 from llmsmc.models import LanguageModel, RewardModel
 from llmsmc.models.policies.fingerprint import Fingerprints, fingerprints
 from llmsmc.models.policies.policy import Policy
-from llmsmc.models.rewards.labels import mean_label
 from llmsmc.models.rewards.probe import (
     FeatureFolder,
     Probe,
@@ -33,7 +31,6 @@ from llmsmc.solving.solver import chosen_step
 from llmsmc.solving.step_notation import step_text
 from llmsmc.storage.folder_lock import lock_folder
 from llmsmc.storage.json_files import unwritable
-from llmsmc.training.blocks import BLOCKS
 from llmsmc.training.checkers import named_checker
 from llmsmc.training.classifier import Classifier
 from llmsmc.training.fitting import Fit, TextSolution, fitted
@@ -199,7 +196,6 @@ class RewardTraining:
             "max_tokens": sampling.max_tokens,
             "step": step_text(self.settings.step),
             "in_flight": sampling.num_in_flight,
-            "block_size": BLOCKS * sampling.num_in_flight,
             "seed": self.seed,
             "answer_forms": list(sampling.answer_forms),
         }
@@ -344,9 +340,6 @@ class _Stages:
         folder.open("training", job.training_config())
         if folder.reward.exists():
             return
-        for split in ("train", "validation"):
-            labels = [learnt_labels(each) for each in self.solutions if each.split == split]
-            _ = mean_label(chain.from_iterable(labels), split)
         partial = folder.path / ".reward.partial"
         shutil.rmtree(partial, ignore_errors=True)
         train = self._probe if job.method == "probe" else self._classifier

@@ -87,8 +87,20 @@ class _Rewards:
 class _Shared(LocalLanguageModel):
     """What draws and scores for several runs in one batch."""
 
-    _steps: _Steps
-    _scores: _Scores
+    def __init__(self, policy: LocalLanguageModel, *, max_particles: int = MAX_PARTICLES) -> None:
+        """Share a language model.
+
+        Args:
+            policy: the language model.
+            max_particles: of how many particles steps are drawn at a time; the memory that their
+                caches take is limited by it. Steps of more than that in one run are drawn alone.
+
+        Raises:
+            InputError: `max_particles` is no count.
+        """
+        require_count("max_particles", max_particles)
+        vars(self).update(vars(policy))  # whatever it knows, read or compiled once
+        self._steps, self._scores = _Steps(policy, max_particles), _Scores(policy)
 
     def sample_step(self, request: StepRequest) -> tuple[StepTokens, Cost]:
         """Draw one step for each of B particles; see `LocalLanguageModel.sample_step`."""
@@ -105,44 +117,13 @@ class _Shared(LocalLanguageModel):
         scores: tuple[TokenScores, Cost] = ask(self._scores, request)
         return scores
 
-    def _share(self, policy: LocalLanguageModel, max_particles: int) -> None:
-        """Take over what a policy knows, and let runs ask it."""
-        require_count("max_particles", max_particles)
-        self.eos_ids, self.tokens = policy.eos_ids, policy.tokens
-        self._steps, self._scores = _Steps(policy, max_particles), _Scores(policy)
-
 
 class SharedLanguageModel(_Shared, LanguageModel):
     """A language model that draws and scores for several runs in one batch."""
 
-    def __init__(self, policy: LanguageModel, *, max_particles: int = MAX_PARTICLES) -> None:
-        """Share a language model.
-
-        Args:
-            policy: the language model.
-            max_particles: of how many particles steps are drawn at a time; the memory that their
-                caches take is limited by it. Steps of more than that in one run are drawn alone.
-        """
-        super().__init__(
-            policy.model, policy.tokenizer, name=policy.name, quantization=policy.quantization
-        )
-        self._share(policy, max_particles)
-
 
 class SharedLlamaCppModel(_Shared, LlamaCppModel):
     """A language model in llama.cpp that draws and scores for several runs in one batch."""
-
-    def __init__(self, policy: LlamaCppModel, *, max_particles: int = MAX_PARTICLES) -> None:
-        """Share a language model; see `SharedLanguageModel`."""
-        super().__init__(
-            policy.engine,
-            policy.config,
-            policy.tokenizer,
-            name=policy.name,
-            stored=policy.stored,
-            memory=policy.memory,
-        )
-        self._share(policy, max_particles)
 
 
 def share_policy(policy: Policy, *, max_particles: int = MAX_PARTICLES) -> Policy:

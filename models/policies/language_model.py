@@ -236,6 +236,7 @@ class LanguageModel(LocalLanguageModel):
         """
         num_rows, num_new = input_ids.shape
         slots = cache.prepare(num_new, torch.arange(num_rows, device=input_ids.device))
+        kept = max(num_logits, 1)  # 0 stands for all of them
         output = self.model(
             input_ids=input_ids,
             # Positions of padding may lie beyond the context; what is computed there is not used.
@@ -243,7 +244,9 @@ class LanguageModel(LocalLanguageModel):
             attention_mask=self._attention.masks(slots),
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=max(num_logits, 1),  # 0 stands for all of them
+            # Of positions by number the states are copied into one matrix. A slice of them would be
+            # no contiguous tensor, for which torch copies the weights of the head for each row.
+            logits_to_keep=kept if kept == num_new else list(range(-kept, 0)),
             output_hidden_states=reads,
             **({} if cache.beginning is None else {"beginning": cache.beginning}),
         )

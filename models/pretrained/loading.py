@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -144,7 +143,6 @@ class Placement:
         if "device_map" not in settings:
             model.to(device)
         use_grouped_attention(model)
-        _fold_rows(model.get_output_embeddings())
         return model
 
     def _say_and_require(
@@ -236,16 +234,6 @@ class Placement:
                 f"{', '.join(DTYPES)}."
             )
         return dtype
-
-
-def _fold_rows(head: nn.Module | None) -> None:
-    """Let the output embeddings read a part of the positions of each row as one matrix.
-
-    A part is no contiguous tensor, and for one torch copies the weights of a layer, once for each
-    row, where no gradients are asked for.
-    """
-    if head is not None:
-        head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
 
 
 def chosen_dtype(

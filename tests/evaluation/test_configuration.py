@@ -40,7 +40,7 @@ NAMES: list[tuple[Configuration, str]] = [
     (of(Settings(temperature=0.8, aggregation="min"), BestOfN(4)), "best-of-n-9ca92f6d4ed9a604"),
     (of(Settings(quantization="nf4", max_steps=12, step=16), Greedy()), "greedy-945a9b0b90cb1689"),
     (of(THINKS, TemperedSMC(8, (0.5, 1.0))), "tempered-3ec39ca02a1ab564"),
-    (of(Settings(), BootstrapFilter(32), in_flight=8, block_size=64), "bootstrap-641e9226ba8dffec"),
+    (of(Settings(), BootstrapFilter(32), in_flight=8), "bootstrap-873074cd4f682163"),
 ]
 
 
@@ -129,3 +129,18 @@ def test_a_folder_of_another_name_is_found(tmp_path: Path) -> None:
     assert folder_of(tmp_path, other).name == "minimath-500-bootstrap-2"
     EvaluationFolder(tmp_path / config.folder_name, config)
     assert folder_of(tmp_path, config) == tmp_path / config.folder_name
+
+
+@pytest.mark.parametrize("block_size", [64, 25])
+def test_a_folder_with_an_entry_of_an_earlier_version(tmp_path: Path, block_size: int) -> None:
+    """Evaluations ran whole blocks again, of so many questions, and ablations of others."""
+    before = of(Settings(), BootstrapFilter(32), in_flight=8, block_size=block_size)
+    EvaluationFolder(tmp_path / before.folder_name, before)
+    manifest = (tmp_path / before.folder_name / "manifest.json").read_bytes()
+    now = of(Settings(), BootstrapFilter(32), in_flight=8)
+    assert "block_size" not in now.values and now.folder_name != before.folder_name
+    assert folder_of(tmp_path, now) == tmp_path / before.folder_name
+    EvaluationFolder(tmp_path / before.folder_name, now)
+    assert (tmp_path / before.folder_name / "manifest.json").read_bytes() == manifest
+    other = of(Settings(), BootstrapFilter(32), in_flight=4)
+    assert other.changes_from(json.loads(manifest)["config"]) == ["in_flight 4, which is 8 there"]

@@ -1,9 +1,9 @@
 """Train a reward, killed in each stage and taken up again: `killed.py POLICY FOLDER METHOD`.
 
 Prints the name of each stage in which it was killed, and whether the result is that of a training
-that was not. A training of a probe is killed as well between its records and the solutions they are
-of, and, without its records, while solutions are read. Everything heavy is imported once; each
-attempt is a process of its own.
+that was not, bit for bit, as one question is under way at a time. A training of a probe is killed
+as well between its records and the solutions they are of, and, without its records, while solutions
+are read. Everything heavy is imported once; each attempt is a process of its own.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from llmsmc.evaluation.datasets import Dataset, Example
@@ -89,7 +90,7 @@ def compare(job: RewardTraining, whole: Path, broken: Path, stages: Sequence[str
 
 def main() -> None:
     policy, folder, method = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
-    job = training(policy, method)
+    job = replace(training(policy, method), in_flight=1)
     records = [ROWS] if method == "probe" else []
     stages = [*records, "samples", "labels", method, "report"]
     compare(job, folder / "whole", folder / "broken", stages)

@@ -10,6 +10,7 @@ from llmsmc.errors import InputError
 from llmsmc.evaluation.datasets import Example
 from llmsmc.models import LanguageModel
 from llmsmc.models.minimath.datasets import minimath_dev
+from llmsmc.models.policies.policy import Policy
 from llmsmc.models.text.stopping import Delimiter
 from llmsmc.training import labels as module
 from llmsmc.training.checkers import named_checker
@@ -59,7 +60,13 @@ def test_outcomes(tmp_path: Path, samples: list[Row], sampling: Sampling) -> Non
 
 @pytest.mark.usefixtures("lenient")
 @pytest.mark.parametrize("hard", [False, True])
-def test_continuations(tmp_path: Path, samples: list[Row], sampling: Sampling, hard: bool) -> None:
+def test_continuations(
+    tmp_path: Path,
+    samples: list[Row],
+    sampling: Sampling,
+    monkeypatch: pytest.MonkeyPatch,
+    hard: bool,
+) -> None:
     labelling = Labelling("continuations", num_continuations=8, hard=hard)
     rows = labelled(tmp_path / "labels.jsonl", samples, sampling, labelling)
     for row, sample in zip(rows, samples, strict=True):
@@ -69,11 +76,20 @@ def test_continuations(tmp_path: Path, samples: list[Row], sampling: Sampling, h
             assert row["continuations"] <= 8 * (len(row["steps"]) - 1)
     inner = [label for row in rows for label in row["labels"][:-1]]
     assert set(inner) == {1.0} if hard else 0.5 < sum(inner) / len(inner) < 0.8
-    # Taken up again, from any place, it comes to the same.
-    content = (tmp_path / "labels.jsonl").read_bytes()
+    # Taken up again, from any place, it draws what is missing, and nothing else.
+    content, tried = (tmp_path / "labels.jsonl").read_bytes(), list[str]()
     (tmp_path / "cut.jsonl").write_bytes(content[: len(content) // 2])
-    labelled(tmp_path / "cut.jsonl", samples, sampling, labelling)
-    assert (tmp_path / "cut.jsonl").read_bytes() == content
+    kept = Lines(tmp_path / "cut.jsonl").rows
+    continued = module._continued
+
+    def counted(policy: Policy, row: Row, **settings: Any) -> Row:
+        tried.append(module.name_of(row))
+        return continued(policy, row, **settings)
+
+    monkeypatch.setattr(module, "_continued", counted)
+    assert labelled(tmp_path / "cut.jsonl", samples, sampling, labelling) == rows
+    assert Lines(tmp_path / "cut.jsonl").rows[: len(kept)] == kept
+    assert sorted([*tried, *map(module.name_of, kept)]) == sorted(map(module.name_of, samples))
 
 
 def test_the_cache_of_a_solution_serves_all_prefixes(

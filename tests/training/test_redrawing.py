@@ -113,14 +113,14 @@ def test_what_is_recorded_of_them_is_what_is_read(sampling: Sampling, tmp_path: 
 
 
 def test_rows_that_are_missing_are_drawn_again(sampling: Sampling, tmp_path: Path) -> None:
-    sampling, examples = replace(sampling, in_flight=2), EXAMPLES[:5]
+    """One question at a time they are the same bit for bit."""
+    sampling, examples = replace(sampling, in_flight=1), EXAMPLES[:5]
     whole = drawn(tmp_path / "whole.jsonl", sampling, examples)
     path = tmp_path / "cut.jsonl"
     lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
     for kept in (1, len(lines) - 1):
         path.write_bytes(b"".join(lines[:kept]))
-        again = sorted(drawn(path, sampling, examples), key=lambda row: (row["id"], row["sample"]))
-        assert again == sorted(whole, key=lambda row: (row["id"], row["sample"]))
+        assert drawn(path, sampling, examples) == whole
 
 
 @pytest.mark.quick

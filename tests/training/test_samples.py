@@ -10,6 +10,7 @@ import torch
 from llmsmc.errors import InputError
 from llmsmc.evaluation.datasets import Example
 from llmsmc.models import LanguageModel, Reasoning
+from llmsmc.models.policies.policy import Policy
 from llmsmc.models.reasoning.cutting import cut
 from llmsmc.models.rewards.probe import (
     FeatureFolder,
@@ -19,6 +20,7 @@ from llmsmc.models.rewards.probe import (
 )
 from llmsmc.models.rewards.probe.features import TokenSteps
 from llmsmc.models.text.stopping import Delimiter, StepRule, TokenCount
+from llmsmc.training import samples as module
 from llmsmc.training.lines import Lines, Row
 from llmsmc.training.samples import draw_missing, splits
 from llmsmc.training.sampling import Sampling
@@ -134,17 +136,43 @@ def test_records_are_written_before_solutions(
     assert len(recorded(folder, lines.rows, sampling)) == len(examples)
 
 
+@pytest.mark.parametrize("in_flight", [1, 2])
 @pytest.mark.parametrize("kept", [1, 20])
-def test_a_stage_that_was_killed_comes_to_the_same(
-    policy: LanguageModel, examples: tuple[Example, ...], tmp_path: Path, kept: int
+def test_a_stage_that_was_killed_is_taken_up_where_it_was(
+    policy: LanguageModel,
+    examples: tuple[Example, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kept: int,
+    in_flight: int,
 ) -> None:
-    sampling = Sampling(policy, Delimiter(), **SMALL)
+    """Nothing is drawn again; one question at a time the solutions are the same bit for bit."""
+    sampling = Sampling(policy, Delimiter(), **SMALL | {"in_flight": in_flight})
     whole = drawn(tmp_path / "whole.jsonl", examples, sampling)
-    lines = whole.splitlines(keepends=True)
+    lines, tried = whole.splitlines(keepends=True), list[str]()
     assert len(lines) == 30
     broken = tmp_path / "broken.jsonl"
     broken.write_bytes(b"".join(lines[:kept]) + lines[kept][:40])
-    assert drawn(broken, examples, sampling) == whole
+    draw = module._drawn
+
+    def counted(policy: Policy, example: Example, **settings: Any) -> Any:
+        tried.append(example.id)
+        return draw(policy, example, **settings)
+
+    monkeypatch.setattr(module, "_drawn", counted)
+    again = drawn(broken, examples, sampling)
+    num_done = kept // 3  # questions, those of which all solutions are there
+    assert again.splitlines(keepends=True)[: 3 * num_done] == lines[: 3 * num_done]
+    before = {row["id"] for row in Lines(broken).rows[: 3 * num_done]}
+    assert tried == [each.id for each in examples if each.id not in before]
+    assert len(tried) == 10 - num_done
+    if in_flight == 1:
+        assert again == whole
+    one, other = (
+        {(row["id"], row["sample"]): row["token_ids"] for row in Lines(path).rows}
+        for path in (tmp_path / "whole.jsonl", broken)
+    )
+    assert one == other
 
 
 def test_rows(policy: LanguageModel, examples: tuple[Example, ...], tmp_path: Path) -> None:

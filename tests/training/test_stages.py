@@ -135,8 +135,8 @@ def test_fingerprints_of_the_weights(
     probe = json.loads((tmp_path / "run/reward/probe.json").read_text())
     told = config["stages"]["samples"]["policy_fingerprint"]
     assert told == probe["fingerprints"]
-    # A folder of an earlier version has a hash of another kind, and is taken up.
-    config["stages"]["samples"]["policy_fingerprint"] = "0123456789abcdef"
+    # A folder of an earlier version has a hash of another kind, and more, and is taken up.
+    config["stages"]["samples"] |= {"policy_fingerprint": "0123456789abcdef", "block_size": 4}
     (tmp_path / "run/config.json").write_text(json.dumps(config))
     assert run(job, tmp_path / "run") is not None
     # Other weights behind the same name are refused.
@@ -172,11 +172,16 @@ def test_a_policy_that_is_never_right(job: RewardTraining, labelled: Path, tmp_p
         run(job, tmp_path)
 
 
-def test_a_checker_that_finds_nothing(job: RewardTraining, labelled: Path, tmp_path: Path) -> None:
-    job = replace(job, checker="tests.training.checkers:generous")
-    with pytest.raises(InputError, match="all of one kind"):
+@pytest.mark.parametrize(("method", "learner"), [("probe", "train_probe"), ("adapter", "fitted")])
+def test_a_checker_that_finds_nothing(
+    job: RewardTraining, labelled: Path, tmp_path: Path, method: str, learner: str
+) -> None:
+    """Labels are checked once, by what learns from them."""
+    job = replace(job, checker="tests.training.checkers:generous", method=method)
+    with pytest.raises(InputError, match="all of one kind") as error:
         run(job, tmp_path, reuse=labelled)
-    assert Lines(tmp_path / "labels.jsonl").rows
+    assert error.traceback[-2].name == learner
+    assert Lines(tmp_path / "labels.jsonl").rows and not (tmp_path / "reward").exists()
 
 
 @pytest.mark.parametrize(

@@ -288,6 +288,16 @@ def test_more_particles_than_fit_wait_for_room(
         require_equal(one, together[n])
 
 
+def test_a_shared_policy_has_what_the_policy_has(policy: LanguageModel) -> None:
+    """Nothing is read or compiled again, as of the tokens, and nothing is lost."""
+    read = LanguageModel(policy.model, policy.tokenizer, name="a.gguf", stored="Q4_K_M")
+    shared = SharedLanguageModel(read)
+    assert [name for name, has in vars(read).items() if vars(shared)[name] is not has] == []
+    assert shared.precision == read.precision and "Q4_K_M" in shared.precision
+    with pytest.raises(InputError, match="max_particles is a count"):
+        SharedLanguageModel(read, max_particles=0)
+
+
 @pytest.mark.parametrize("tokens_meanwhile", [0, 5])
 def test_no_thread_outlives_the_call(
     policy: LanguageModel, reward: RewardModel, tokens_meanwhile: int
