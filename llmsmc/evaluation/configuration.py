@@ -47,7 +47,8 @@ class Configuration:
     @property
     def hash(self) -> str:
         """A short hash of the entries that differ from their defaults."""
-        text = json.dumps(_without(_as_json(self.values), self.defaults), sort_keys=True)
+        values = _in_use(_as_json(self.values))
+        text = json.dumps(_without(values, self.defaults), sort_keys=True)
         return fingerprint(text)
 
     @property
@@ -64,8 +65,7 @@ class Configuration:
 
     def changes_from(self, there: Values) -> list[str]:
         """Return the differences from a configuration that has been read, in words."""
-        told = {key: value for key, value in there.items() if key not in FORMER}
-        return _changes(told, _as_json(self.values), self.defaults)
+        return _changes(_in_use(there), _in_use(_as_json(self.values)), self.defaults)
 
 
 def configuration(
@@ -91,6 +91,11 @@ def _as_json(values: Values) -> Values:
     """Return the entries as they are when they have been written and read."""
     read: Values = json.loads(dumps(values))
     return read
+
+
+def _in_use(values: Values) -> Values:
+    """Return the entries on which results depend."""
+    return {key: value for key, value in values.items() if key not in FORMER}
 
 
 def _without(values: Values, defaults: Values) -> Values:

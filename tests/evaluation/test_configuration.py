@@ -135,12 +135,15 @@ def test_a_folder_of_another_name_is_found(tmp_path: Path) -> None:
 def test_a_folder_with_an_entry_of_an_earlier_version(tmp_path: Path, block_size: int) -> None:
     """Evaluations ran whole blocks again, of so many questions, and ablations of others."""
     before = of(Settings(), BootstrapFilter(32), in_flight=8, block_size=block_size)
-    EvaluationFolder(tmp_path / before.folder_name, before)
-    manifest = (tmp_path / before.folder_name / "manifest.json").read_bytes()
+    path = tmp_path / "minimath-500-bootstrap-641e9226ba8dffec"  # as it was named
+    EvaluationFolder(path, before)
+    manifest = (path / "manifest.json").read_bytes()
+    assert json.loads(manifest)["config"]["block_size"] == block_size
     now = of(Settings(), BootstrapFilter(32), in_flight=8)
-    assert "block_size" not in now.values and now.folder_name != before.folder_name
-    assert folder_of(tmp_path, now) == tmp_path / before.folder_name
-    EvaluationFolder(tmp_path / before.folder_name, now)
-    assert (tmp_path / before.folder_name / "manifest.json").read_bytes() == manifest
+    assert before.folder_name == now.folder_name != path.name
+    assert folder_of(tmp_path, now) == path
+    for config in (now, before):
+        EvaluationFolder(path, config)
+    assert (path / "manifest.json").read_bytes() == manifest
     other = of(Settings(), BootstrapFilter(32), in_flight=4)
     assert other.changes_from(json.loads(manifest)["config"]) == ["in_flight 4, which is 8 there"]
