@@ -487,8 +487,10 @@ class RunRecorder:
             total, num_cut = len(truncated), int(truncated.sum())
             all_have = agreeing(total, "The only particle has", f"All {total} particles have")
             cut = agreeing(total, "truncated", f"{num_cut} of them truncated")
+            estimates = self._algorithm.guarantee == "unbiased evidence"
             raise DegenerateWeightsError(
-                f"{all_have} weight zero at step {last.step}{f', {cut}' if num_cut else ''}.",
+                f"{all_have} weight zero at step {last.step}{f', {cut}' if num_cut else ''}."
+                f"{' The evidence is estimated as zero.' if estimates else ''}",
                 posterior,
             )
         return posterior
