@@ -45,6 +45,9 @@ def sample(
         num_particles: N.
         previous: the N previous states, with the same components; None if there are none.
         generator: the source of randomness.
+
+    Raises:
+        InputError: the law of one particle has N of them already.
     """
 
     def draw(law: Distribution, previous: Any) -> Tensor:
@@ -134,11 +137,18 @@ def log_density_of_observation(law: DistributionTree, y: Any, num_particles: int
 
     Raises:
         InputError: y_t, or a component of it, is outside the support that all particles share, or
-            has another shape.
+            has another shape; or the law is one of another number of particles.
     """
     densities = []
     for name, part, value in observed(law, y, t):
         step = f"step {t}{name and f' ({name})'}"
+        if part.batch_shape[:1] not in ((), (num_particles,)):
+            raise InputError(
+                f"The law of an observation has a row for each particle. Got batch shape "
+                f"{tuple(part.batch_shape)} at {step} for {num_particles} particles; accepted: "
+                f"a batch shape that begins with {num_particles}, or a law without particles, with "
+                "`to_event` where an observation is several numbers."
+            )
         try:
             density = validated_log_prob(part, value)
         except (ValueError, RuntimeError) as error:  # how torch says that y is no value of the law
@@ -184,7 +194,8 @@ def _may_be_excluded(law: Distribution, value: Tensor) -> bool:
         return False
     supported = _supported(law, value)
     some = supported.any(0) if supported.dim() else supported
-    is_whole = not law.support.is_discrete or bool((value == value.floor()).all())
+    support: Any = law.support
+    is_whole = not support.is_discrete or bool((value == value.floor()).all())
     return bool(some.all()) or is_whole and _has_supports(law)
 
 
@@ -280,12 +291,16 @@ def observed(law: DistributionTree, y: Any, t: int) -> Iterator[tuple[str, Distr
                 yield f"{name}.{rest}" if rest else str(name), distribution, value
         return
     value, present = with_gaps(y)
-    num_event_dims = len(law.event_shape) + max(len(law.batch_shape) - 1, 0)
-    if value.dim() > num_event_dims:
+    shape = law.batch_shape[1:] + law.event_shape
+    if value.dim() < len(shape) and value.numel() == math.prod(shape) == 1:
+        value, present = value.reshape(shape), None if present is None else present.reshape(shape)
+    batch = value.shape[: max(value.dim() - len(law.event_shape), 0)]
+    if value.dim() > len(shape) or (batch != law.batch_shape[1:] and _fits(law, value)):
         raise InputError(
-            f"An observation is a single y_t. Got shape {tuple(value.shape)} at step {t}, for an "
-            f"observation law with batch shape {tuple(law.batch_shape)} and event shape "
-            f"{tuple(law.event_shape)}; accepted: at most {num_event_dims} dimensions."
+            f"An observation is a single y_t, with one number for each of its law. Got shape "
+            f"{tuple(value.shape)} at step {t}, for an observation law with batch shape "
+            f"{tuple(law.batch_shape)} and event shape {tuple(law.event_shape)}; accepted: shape "
+            f"{tuple(shape)}."
         )
     if accepts_nan(law):
         present = ~value.isnan() if present is None else present & ~value.isnan()
@@ -452,6 +467,13 @@ def _mapped(function: Callable[..., Any], law: DistributionTree, previous: Any) 
 def _missing_batch(law: Distribution, num_particles: int, previous: Any) -> tuple[int, ...]:
     """Return `(N,)` where the law is that of a single particle."""
     if previous is None:
+        if num_particles > 1 and law.batch_shape[:1] == (num_particles,):
+            raise InputError(
+                "The law of x_0 is that of a single particle, from which all are drawn. Got batch "
+                f"shape {tuple(law.batch_shape)} for {num_particles} particles; accepted: a law "
+                f"without a dimension for them, and `to_event` where a state is {num_particles} "
+                "numbers."
+            )
         return (num_particles,)
     shape = law.batch_shape + law.event_shape
     return (num_particles,) if isinstance(previous, Tensor) and len(shape) < previous.dim() else ()
