@@ -44,7 +44,7 @@ from llmsmc.core.distributions import (
     with_gaps,
 )
 from llmsmc.core.priors import with_attributes
-from llmsmc.core.randomness import global_generators
+from llmsmc.core.randomness import ONE_THREAD, global_generators
 from llmsmc.core.state_space_model import Observations, StateSpaceModel
 from llmsmc.errors import InputError
 from llmsmc.models.pyro.pyro_particles import PyroParticles, Sites, Stored, num_rows
@@ -346,7 +346,7 @@ def _sites(program: Any, call: _Call, choose: Choose) -> list[_Site]:
             f"`{call.method}` of a {type(program).__name__} does not take what it gets at step "
             f"{call.t}. Got arguments {call.arguments!r} behind the state; accepted: {signature}."
         ) from error
-    with torch.no_grad(), poutine.block(), _Choosing(choose), call.plate():
+    with ONE_THREAD, torch.no_grad(), poutine.block(), _Choosing(choose), call.plate():
         try:
             trace = poutine.trace(method).get_trace(call.stored, *call.arguments)
         except ValueError as error:
@@ -413,7 +413,7 @@ def _what_is_there(name: str, node: Mapping[str, Any], call: _Call) -> tuple[Any
 
 def _some_value(law: Distribution) -> Tensor:
     """Return values that the law can have; no generator is touched."""
-    with torch.random.fork_rng(devices=()):
+    with ONE_THREAD, torch.random.fork_rng(devices=()):
         return law.sample()
 
 
