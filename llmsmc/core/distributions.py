@@ -121,7 +121,7 @@ def log_prob(law: Distribution, value: Tensor) -> Tensor:
             raise
         supported = _supported(law, value)
         if not bool(supported.any()):
-            return torch.full(supported.shape, -math.inf)
+            return torch.full(supported.shape, -math.inf, device=supported.device)
         # Indices beyond a table cannot be looked up: values of other laws stand in their places.
         rows = supported.reshape(supported.shape + (1,) * len(law.event_shape))
         value = value.expand(supported.shape + law.event_shape)
