@@ -173,7 +173,8 @@ def run_many(
         means.append(posterior.normalized_weights @ values)
         errors.append(standard_error(posterior, values))
         evidence.append(math.exp(posterior.log_evidence - smoothing.log_evidence))
-        evidence_errors.append(max(posterior.log_evidence_variance, 0.0) ** 0.5)
+        variance = posterior.log_evidence_variance
+        evidence_errors.append(0.0 if math.isnan(variance) else variance**0.5)
     return Runs(
         smoothing,
         torch.stack(means),

@@ -23,7 +23,7 @@ from llmsmc.inference.loop.loop import Population, Run, Stepwise
 from llmsmc.inference.resampling.adaptive import Adaptive
 from llmsmc.inference.resampling.blockwise import Blockwise
 from llmsmc.inference.resampling.scheme import Resampler
-from llmsmc.results.estimates import Guarantee
+from llmsmc.results.estimates import Guarantee, Noted
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ class IslandFilter(Stepwise):
                 "The islands are equally large. Got num_particles="
                 f"{self.num_particles} on {self.num_islands} islands; accepted: a multiple."
             )
+
+    @property
+    def noted(self) -> Noted:
+        """The number of islands, whose evidences are compared."""
+        return {"num_islands": self.num_islands}
 
     @cached_property
     def _filter(self) -> BootstrapFilter:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from llmsmc.core.state_space_model import Observations, StateSpaceModel
-from llmsmc.results.estimates import Guarantee
+from llmsmc.results.estimates import Guarantee, Noted
 from llmsmc.results.posterior import Posterior
 
 
@@ -16,18 +16,25 @@ class Algorithm(ABC):
     Attributes:
         needs_reward: whether it ever asks the model for a likelihood.
         needs_proposal: whether it cannot do without a proposal.
+        has_evidence: whether it estimates the evidence; without, that of its posteriors is None.
         independent_draws: whether its particles are independent draws from the prior, whatever
             their weights, so that pass@k can be estimated from them.
     """
 
     needs_reward: ClassVar[bool] = True
     needs_proposal: ClassVar[bool] = False
+    has_evidence: ClassVar[bool] = True
     independent_draws: ClassVar[bool] = False
 
     @property
     @abstractmethod
     def guarantee(self) -> Guarantee:
         """The guarantee that holds for any number of particles, or `heuristic`."""
+
+    @property
+    def noted(self) -> Noted:
+        """What the estimates of its posteriors have to know, among their metadata."""
+        return {}
 
     @abstractmethod
     def iterate(

@@ -442,7 +442,7 @@ class RunRecorder:
         record = StepRecord(
             step=len(self._history),
             effective_sample_size=weights.effective_sample_size,
-            log_evidence=weights.log_evidence,
+            log_evidence=weights.log_evidence if self._algorithm.has_evidence else None,
             ancestors=population.ancestors,
             resampled=population.resampled,
             num_finished=num_finished,
@@ -488,7 +488,8 @@ class RunRecorder:
             all_have = agreeing(total, "The only particle has", f"All {total} particles have")
             cut = agreeing(total, "truncated", f"{num_cut} of them truncated")
             raise DegenerateWeightsError(
-                f"{all_have} weight zero at step {last.step}{f', {cut}' if num_cut else ''}.",
+                f"{all_have} weight zero at step {last.step}{f', {cut}' if num_cut else ''}."
+                f"{' The evidence is estimated as zero.' if self._algorithm.has_evidence else ''}",
                 posterior,
             )
         return posterior
@@ -502,7 +503,11 @@ class RunRecorder:
             seed=self._run.streams.seed,
             log_evidence=parts["history"][-1].log_evidence,
             cost=spent(),
-            metadata={"model": type(self._run.model).__name__, **metadata},
+            metadata={
+                "model": type(self._run.model).__name__,
+                **self._algorithm.noted,
+                **metadata,
+            },
             **parts,
         )
 

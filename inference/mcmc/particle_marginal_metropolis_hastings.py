@@ -12,7 +12,7 @@ number of particles. Here h is a random walk on the parameters without their con
 covariance is learned in the warm-up and fixed after it.
 
 The particles of the posterior are the parameters, `{name: [M, ...]}`. No evidence is estimated
-over the parameters: the log-evidence is 0.
+over the parameters: the log-evidence is None.
 
 Reference: Andrieu, Doucet, Holenstein (2010). Particle Markov chain Monte Carlo methods, section
 2.4.2.
@@ -57,6 +57,7 @@ class ParticleMarginalMetropolisHastings(Algorithm):
     """
 
     guarantee: ClassVar[Guarantee] = "invariant"
+    has_evidence: ClassVar[bool] = False
 
     prior: Prior
     num_iterations: int = 1000

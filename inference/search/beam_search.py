@@ -3,7 +3,7 @@
 Of K unfinished particles the K / M with the likeliest paths are kept, each in M copies, which are
 extended independently; finished particles keep their places. The search returns the likeliest path.
 Its particles are not a sample of any distribution, and it has no evidence: the log-evidence of the
-posterior is computed from the final scores.
+posterior is None.
 
 Reference: Snell, Lee, Xu, Kumar (2024). Scaling LLM test-time compute optimally can be more
 effective than scaling model parameters. arXiv 2408.03314.
@@ -34,6 +34,7 @@ class BeamSearch(Stepwise):
     """
 
     guarantee: ClassVar[Guarantee] = "heuristic"
+    has_evidence: ClassVar[bool] = False
 
     beam_width: int = 4
 

@@ -31,6 +31,7 @@ class DiverseVerifierTreeSearch(Stepwise):
     """
 
     guarantee: ClassVar[Guarantee] = "heuristic"
+    has_evidence: ClassVar[bool] = False
 
     beam_width: int = 4
 

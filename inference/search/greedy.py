@@ -21,6 +21,7 @@ class Greedy(Stepwise):
     """
 
     guarantee: ClassVar[Guarantee] = "heuristic"
+    has_evidence: ClassVar[bool] = False
     needs_reward: ClassVar[bool] = False
 
     num_particles: int = field(default=1, init=False, repr=False)

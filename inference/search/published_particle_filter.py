@@ -10,7 +10,8 @@ resampled at every step by independent draws. It differs from a particle filter:
 3. after all particles have finished, one more resampling may lose the best of them;
 4. with `selection="sample"` the selection uses the weights of that resampling a second time.
 
-Its target is no named distribution, and it has no evidence: the log-evidence of the posterior is 0.
+Its target is no named distribution, and it has no evidence: the log-evidence of the posterior is
+None.
 
 Reference: Puri et al. (2025). A probabilistic inference approach to inference-time scaling of LLMs
 using particle-based Monte Carlo methods. arXiv 2502.01618, algorithm 1 and the released code.
@@ -46,6 +47,7 @@ class PublishedParticleFilter(Stepwise):
     """
 
     guarantee: ClassVar[Guarantee] = "heuristic"
+    has_evidence: ClassVar[bool] = False
 
     selection: Selection = "argmax"
 

@@ -23,6 +23,7 @@ class SelfConsistency(Stepwise):
     """
 
     guarantee: ClassVar[Guarantee] = "heuristic"
+    has_evidence: ClassVar[bool] = False
     needs_reward: ClassVar[bool] = False
     independent_draws: ClassVar[bool] = True
 

@@ -21,6 +21,8 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float
 
+from llmsmc.evaluation.runner import wilson_interval
+
 Values = Float[np.ndarray, " n"]
 Interval = tuple[float, float]
 
@@ -33,6 +35,22 @@ def mean_and_error(values: Values) -> tuple[float, float | None]:
     if len(values) < 2:
         return float(np.mean(values)), None
     return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
+
+
+def percent_with_error(share: float | None, error: float | None, num_problems: int) -> str:
+    """Return a share in percent with its standard error, in words for tables.
+
+    Outcomes that are all alike have an error of zero, and are no certainty: the 95 % interval of
+    Wilson, of as many outcomes as there are problems, takes its place.
+    """
+    if share is None:
+        return "-"
+    if error is None:
+        return f"{100 * share:.1f}"
+    if error > 0:
+        return f"{100 * share:.1f} ± {100 * error:.1f}"
+    low, high = wilson_interval(share, num_problems)
+    return f"{100 * share:.1f} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def bounded_interval(differences: Values) -> Interval:

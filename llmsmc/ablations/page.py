@@ -13,6 +13,7 @@ from urllib.parse import quote
 from llmsmc.ablations import drawing
 from llmsmc.ablations.comparing import ComparisonReport, Verdict
 from llmsmc.ablations.figures import MIN_IN_BIN
+from llmsmc.ablations.intervals import percent_with_error
 from llmsmc.ablations.report import Report
 from llmsmc.core.counted import counted
 from llmsmc.errors import InputError
@@ -168,8 +169,10 @@ def _figures(report: Report) -> str:
                 _cell(cell["label"]),
                 str(cell["algorithm"].get("num_particles", 1)),
                 str(f["num_runs"]) + ("" if cell["complete"] else ", not all"),
-                _percent(f["accuracy"], f["standard_error"]),
-                _percent(f["probability_correct"], f["probability_correct_error"]),
+                percent_with_error(f["accuracy"], f["standard_error"], f["num_problems"]),
+                percent_with_error(
+                    f["probability_correct"], f["probability_correct_error"], f["num_problems"]
+                ),
                 _number(f["log_score"], f["log_score_error"]),
                 "" if f["calibration_error"] is None else f"{f['calibration_error']:.3f}",
                 f"{f['generated_tokens']:,.0f}",
@@ -237,10 +240,6 @@ def _rule(c: ComparisonReport) -> str:
 
 def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
-
-
-def _percent(value: float | None, error: float | None) -> str:
-    return "-" if value is None else " ± ".join(f"{100 * x:.1f}" for x in _known(value, error))
 
 
 def _number(value: float | None, error: float | None) -> str:

@@ -4,6 +4,7 @@ from rich import box
 from rich.table import Table
 
 from llmsmc.ablations.figures import Figures
+from llmsmc.ablations.intervals import percent_with_error
 from llmsmc.ablations.report import Report
 from llmsmc.ablations.study import Study
 from llmsmc.cli.console import foreign
@@ -55,10 +56,9 @@ def _cells(figures: Figures | None) -> list[str]:
     if figures is None:
         return ["0"]
     error, calibration = figures["standard_error"], figures["calibration_error"]
-    accuracy = _number(figures["accuracy"], "{:.1f}", 100.0)
     return [
         str(figures["num_runs"]),
-        accuracy + ("" if error is None else f" ± {100 * error:.1f}"),
+        percent_with_error(figures["accuracy"], error, figures["num_problems"]),
         _number(figures["probability_correct"], "{:.1f}", 100.0),
         _number(figures["log_score"], "{:.2f}"),
         _number(calibration, "{:.2f}"),

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from typing import Final
@@ -13,6 +14,7 @@ from rich.text import Text
 from llmsmc.storage.characters import printable
 
 TAB: Final = 4  # columns
+_UNBROKEN: Final = 1000  # columns of what nobody is watching, from which nothing is left out
 
 
 def results() -> Console:
@@ -78,4 +80,7 @@ def _console(to_errors: bool) -> Console:
     stream = sys.stderr if to_errors else sys.stdout
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")  # an old terminal may lack a letter
-    return Console(file=stream, markup=False, emoji=False, highlight=False)
+    console = Console(file=stream, markup=False, emoji=False, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _UNBROKEN
+    return console

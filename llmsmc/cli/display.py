@@ -172,10 +172,15 @@ def _evidence_rows(posterior: Posterior) -> list[tuple[str, ...]]:
     known = summary.log_evidence_error(posterior)
     error = "" if known is None else f"\N{PLUS-MINUS SIGN} {known:.3f}"
     above = posterior.metadata.get("log_evidence_above")
-    rows: list[tuple[str, ...]] = [("log-evidence", f"{posterior.log_evidence:.3f}", error)]
+    rows: list[tuple[str, ...]] = [("log-evidence", decimals(posterior.log_evidence), error)]
     if above is not None:
         rows.append(("  from above, by conditional runs", f"{above:.3f}"))
     return rows
+
+
+def decimals(value: float | None) -> str:
+    """Return a number with three decimals, or the sign for none."""
+    return NOTHING if value is None else f"{value:.3f}"
 
 
 def _move_rows(posterior: Posterior) -> list[tuple[str, ...]]:

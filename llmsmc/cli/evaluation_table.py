@@ -7,6 +7,7 @@ from rich.table import Table
 
 from llmsmc.cli.console import foreign
 from llmsmc.core.counted import agreeing
+from llmsmc.evaluation.runner import wilson_interval
 from llmsmc.models.reasoning.no_answer import CAUSES
 
 _MAX_KINDS: Final = 10
@@ -15,10 +16,19 @@ _MAX_MESSAGE: Final = 400  # characters
 
 def evaluation_table(figures: dict[str, Any]) -> Table:
     """Return a table of the figures, by level and overall."""
-    titles = ["n", "accuracy", "±", "P(right)", "tokens", "seconds", "cut\noff", "no\nanswer"]
+    titles = [
+        "n",
+        "accuracy",
+        "95 %\ninterval",
+        "P(right)",
+        "tokens",
+        "seconds",
+        "cut\noff",
+        "no\nanswer",
+    ]
     titles += ["errors"] * (figures["overall"]["num_errors"] > 0)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("level")
+    table.add_column("level", overflow="fold")
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     for group in figures["levels"]:
@@ -35,12 +45,10 @@ def coverage_table(group: dict[str, Any]) -> Table:
     table.add_column()
     for _ in range(2):
         table.add_column(justify="right")
-    rows = [("coverage: any particle is right", "coverage", "coverage_standard_error", group)]
-    rows += [
-        (f"pass@{each['k']}", "estimate", "standard_error", each) for each in group["pass_at_k"]
-    ]
-    for title, value, error, source in rows:
-        table.add_row(title, _percent(source[value]), f"± {_percent(source[error])}")
+    rows = [("coverage: any particle is right", group["coverage"])]
+    rows += [(f"pass@{each['k']}", each["estimate"]) for each in group["pass_at_k"]]
+    for title, share in rows:
+        table.add_row(title, _percent(share), _interval(share, group["num_problems"]))
     return table
 
 
@@ -83,7 +91,7 @@ def _cells(group: dict[str, Any]) -> list[str]:
     return [
         str(group["num_problems"]),
         _percent(group["accuracy"]),
-        _percent(group["standard_error"]),
+        _interval(group["accuracy"], group["num_problems"]),
         _percent(group["probability_correct"]),
         f"{group['tokens']:,.0f}",
         f"{group['seconds']:.2f}",
@@ -91,6 +99,14 @@ def _cells(group: dict[str, Any]) -> list[str]:
         str(group["num_no_answer"]),
         str(group["num_errors"]),
     ]
+
+
+def _interval(share: float | None, count: int) -> str:
+    """Return the 95 % interval of a share of the questions."""
+    if share is None:
+        return "-"
+    low, high = wilson_interval(share, count)
+    return f"{100 * low:.1f}-{100 * high:.1f}"
 
 
 def _percent(share: float | None) -> str:

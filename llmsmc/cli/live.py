@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmsmc.cli.console import foreign, is_animated
-from llmsmc.cli.display import bar
+from llmsmc.cli.display import bar, decimals
 from llmsmc.results import summary
 from llmsmc.results.estimates import NO_ANSWER
 from llmsmc.results.posterior import Posterior
@@ -81,7 +81,7 @@ def _figures(posterior: Posterior) -> Table:
     table.add_column(no_wrap=True)
     table.add_row("step", f"{record.step + 1}{', resampled' if record.resampled else ''}")
     table.add_row("effective sample size", f"{size:.1f} of {count}", bar(size / count))
-    table.add_row("log-evidence", f"{record.log_evidence:.3f}")
+    table.add_row("log-evidence", decimals(record.log_evidence))
     speed = cost.generated_tokens / seconds
     table.add_row("tokens", f"{cost.generated_tokens:,}, {speed:,.0f} a second")
     table.add_row("going on", str(going_on), bar(going_on / count))

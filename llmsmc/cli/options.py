@@ -60,10 +60,21 @@ def option(
     if kind is None:
         kind, default = _SETTINGS[name].type, _SETTINGS[name].default
         kind = next(iter(get_args(kind)), kind)  # of a union, the first is what a text can say
+    if kind is Path:
+        more["callback"] = _named
     spelled = [flag or f"--{name.replace('_', '-')}"] if flag or kind is bool else []
     info = typer.Option(*spelled, metavar=metavar, help=help, rich_help_panel=panel, **more)
     annotation: Any = Annotated[kind if default is not None else kind | None, info]
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _named(path: Path | None) -> Path | None:
+    """Refuse the sign that other programs take for the standard output."""
+    if path == Path("-"):
+        raise typer.BadParameter(
+            "A path names a file or a folder. Got '-'; accepted: a name, as ./- is."
+        )
+    return path
 
 
 def taking(*options: Parameter) -> Callable[[Command], Command]:

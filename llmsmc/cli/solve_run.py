@@ -1,5 +1,6 @@
 """The work of `llmsmc solve`, after its options have been read."""
 
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -107,6 +108,7 @@ def solve(run: Run, out: Path | None = None) -> None:
             run.add(error.posterior)
         run.write(out, f"{type(error).__name__}: {error}")
         raise
+    run.remarks += _rejections(run, model)
     try:
         run.write(out)
     finally:
@@ -119,6 +121,19 @@ def _advance(run: Run, model: Reasoning) -> None:
         for posterior in run.algorithm.iterate(model, seed=run.seed):
             run.add(posterior)
             show(posterior)
+
+
+def _rejections(run: Run, model: Reasoning) -> list[str]:
+    """Say so where an algorithm has chosen among solutions that all have the score zero."""
+    assert run.posterior is not None, "a run has at least one step"
+    if not run.algorithm.needs_reward:
+        return []
+    if bool((model.log_tilt(run.posterior.particles) > -math.inf).any()):
+        return []
+    return [
+        "Every solution was rejected: the score of each is zero. The probabilities are those of an "
+        "algorithm that chooses one nevertheless, and say nothing of the answer."
+    ]
 
 
 def _print_report(run: Run) -> None:

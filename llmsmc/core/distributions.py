@@ -9,6 +9,7 @@ for N particles if it depends on any of them; a distribution with fewer dimensio
 particle.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Generator, Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, Transform, constraints
 
 from llmsmc.core import randomness
 from llmsmc.core.particles import children, components, is_tree, map_populations
@@ -31,6 +32,8 @@ _NORMAL = (
     torch.distributions.LowRankMultivariateNormal,
 )
 
+_MOST_SHOWN = 8
+
 
 def sample(
     law: DistributionTree, num_particles: int, previous: Any = None, *, generator: Generator
@@ -42,6 +45,9 @@ def sample(
         num_particles: N.
         previous: the N previous states, with the same components; None if there are none.
         generator: the source of randomness.
+
+    Raises:
+        InputError: the law of one particle has N of them already.
     """
 
     def draw(law: Distribution, previous: Any) -> Tensor:
@@ -91,30 +97,65 @@ def most_probable(law: Distribution) -> Tensor:
 
 
 def log_density(law: DistributionTree, state: Any) -> Tensor:
-    """Return the log-density of each of the N states, `[N]`, summed over the components."""
+    """Return the log-density of each of the N states, `[N]`, summed over the components.
+
+    It is `-inf` for a state outside the support of its law.
+    """
     densities = [
-        law.log_prob(value).reshape(len(value), -1).sum(1)
+        log_prob(law, value).reshape(len(value), -1).sum(1)
         for _, (law, value) in components(law, state)
     ]
     return _sum(densities)
 
 
+def log_prob(law: Distribution, value: Tensor) -> Tensor:
+    """Return the log-density of values that may lie outside the support, where it is `-inf`.
+
+    Raises:
+        ValueError: the values have another shape than the law, or are NaN.
+    """
+    try:
+        density: Tensor = law.log_prob(value)
+    except ValueError:  # also of laws with a value that others have not
+        if not _fits(law, value) or bool(value.isnan().any()):
+            raise
+        supported = _supported(law, value)
+        if not bool(supported.any()):
+            return torch.full(supported.shape, -math.inf, device=supported.device)
+        # Indices beyond a table cannot be looked up: values of other laws stand in their places.
+        rows = supported.reshape(supported.shape + (1,) * len(law.event_shape))
+        value = value.expand(supported.shape + law.event_shape)
+        density = _unchecked(law).log_prob(torch.where(rows, value, value[supported][0]))
+        return density.masked_fill(~supported, -math.inf)
+    return density
+
+
 def log_density_of_observation(law: DistributionTree, y: Any, num_particles: int, t: int) -> Tensor:
     """Return log p(y_t), `[N]`, for N independent laws of the whole of y_t.
 
+    It is `-inf` for particles whose law excludes y_t, where the support depends on the particle.
+
     Raises:
-        InputError: y_t, or a component of it, is outside the support or shape of its law.
+        InputError: y_t, or a component of it, is outside the support that all particles share, or
+            has another shape; or the law is one of another number of particles.
     """
     densities = []
     for name, part, value in observed(law, y, t):
         step = f"step {t}{name and f' ({name})'}"
+        if part.batch_shape[:1] not in ((), (num_particles,)):
+            raise InputError(
+                f"The law of an observation has a row for each particle. Got batch shape "
+                f"{tuple(part.batch_shape)} at {step} for {num_particles} particles; accepted: "
+                f"a batch shape that begins with {num_particles}, or a law without particles, with "
+                "`to_event` where an observation is several numbers."
+            )
         try:
             density = validated_log_prob(part, value)
         except (ValueError, RuntimeError) as error:  # how torch says that y is no value of the law
             raise InputError(
-                f"The observation of {step} is no value of its law. Got {value.tolist()!r}; "
-                f"accepted: event shape {tuple(part.event_shape)}, {part.support}; None in place "
-                "of it, or of single numbers of it, where they are missing."
+                f"The observation of {step} is no value of its law. Got {shown(value)}; "
+                f"accepted: {described(part)}; None in place of it, or of single numbers of it, "
+                "where they are missing."
             ) from error
         is_one_number = density.dim() == 0
         densities.append(
@@ -129,16 +170,104 @@ def validated_log_prob(law: Distribution, value: Tensor) -> Tensor:
     """Return the log-density of a value, after checking that it is a value of the law.
 
     The check is explicit, since `torch.compile` disables the checks of all distributions made
-    later.
+    later. Where the support depends on parameters of the law, laws of a batch that exclude the
+    value give it density zero.
 
     Raises:
         ValueError: the value is outside the support or shape of the law.
     """
     if value.dtype == torch.bool:  # torch subtracts, which Booleans refuse
         value = value.to(torch.get_default_dtype())
-    law._validate_sample(value)
-    density: Tensor = law.log_prob(value)
+    try:
+        law._validate_sample(value)
+        density: Tensor = law.log_prob(value)
+    except ValueError:
+        if not _may_be_excluded(law, value):
+            raise
+        density = log_prob(law, value)
     return density
+
+
+def _may_be_excluded(law: Distribution, value: Tensor) -> bool:
+    """Return whether a value outside the support is none of some particles, and no mistake."""
+    if not _fits(law, value) or bool(value.isnan().any()):
+        return False
+    supported = _supported(law, value)
+    some = supported.any(0) if supported.dim() else supported
+    support: Any = law.support
+    is_whole = not support.is_discrete or bool((value == value.floor()).all())
+    return bool(some.all()) or is_whole and _has_supports(law)
+
+
+def _has_supports(law: Distribution) -> bool:
+    """Return whether each law of a batch has a support of its own."""
+    bounds = [bound for part in _parts_of(law) for bound in _bounds(part)]
+    is_batch = len(law.batch_shape) > 0
+    return is_batch and any(isinstance(bound, Tensor) and bound.dim() > 0 for bound in bounds)
+
+
+def _parts_of(law: Any) -> Iterator[Any]:
+    """Yield a law, and the laws and transforms that it is made from."""
+    yield law
+    for part in vars(law).values():
+        if isinstance(part, Distribution):
+            yield from _parts_of(part)
+        elif isinstance(part, list):
+            yield from (other for other in part if isinstance(other, Transform))
+
+
+def _bounds(part: Any) -> Iterator[Any]:
+    """Yield the parameters of a transform, or of the support of a law."""
+    support = part if isinstance(part, Transform) else part.support
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    yield from vars(support).values()
+
+
+def _supported(law: Any, value: Tensor) -> Tensor:
+    """Return which laws of a batch have a value in their support."""
+    supported: Tensor
+    if isinstance(law, torch.distributions.Independent):
+        supported, num_dims = _supported(law.base_dist, value), law.reinterpreted_batch_ndims
+        return supported.flatten(-num_dims).all(-1) if num_dims else supported
+    if isinstance(law, dist.MaskedDistribution):
+        return _supported(law.base_dist, value) | ~torch.as_tensor(law._mask)
+    supported = law.support.check(value)
+    if isinstance(law, torch.distributions.TransformedDistribution):
+        for transform in reversed(law.transforms):
+            value = transform.inv(value)
+        supported = supported & _supported(law.base_dist, value)
+    return supported
+
+
+def _unchecked(law: Distribution) -> Distribution:
+    """Return the law without checks of values, its own and those of the laws in it."""
+    copied = copy.copy(law)
+    for name, part in vars(law).items():
+        if isinstance(part, Distribution):
+            setattr(copied, name, _unchecked(part))
+    copied._validate_args = False
+    return copied
+
+
+def described(law: Distribution) -> str:
+    """Return what values a law accepts, in words for an error."""
+    support: Any = law.support
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    bounds = [f"{name}={shown(bound)}" for name, bound in vars(support).items() if name[:1] != "_"]
+    name = type(support).__name__.strip("_")
+    return f"event shape {tuple(law.event_shape)}, {name}({', '.join(bounds)})"
+
+
+def shown(value: Any) -> str:
+    """Return a value in a line, with the range of the numbers where they are many."""
+    if not isinstance(value, Tensor):
+        return repr(value)
+    if value.numel() <= _MOST_SHOWN:
+        return repr(value.tolist())
+    low, high = float(value.min()), float(value.max())
+    return f"{value.numel()} numbers from {low:g} to {high:g}, of shape {tuple(value.shape)}"
 
 
 def observed(law: DistributionTree, y: Any, t: int) -> Iterator[tuple[str, Distribution, Tensor]]:
@@ -162,12 +291,16 @@ def observed(law: DistributionTree, y: Any, t: int) -> Iterator[tuple[str, Distr
                 yield f"{name}.{rest}" if rest else str(name), distribution, value
         return
     value, present = with_gaps(y)
-    num_event_dims = len(law.event_shape) + max(len(law.batch_shape) - 1, 0)
-    if value.dim() > num_event_dims:
+    shape = law.batch_shape[1:] + law.event_shape
+    if value.dim() < len(shape) and value.numel() == math.prod(shape) == 1:
+        value, present = value.reshape(shape), None if present is None else present.reshape(shape)
+    batch = value.shape[: max(value.dim() - len(law.event_shape), 0)]
+    if value.dim() > len(shape) or (batch != law.batch_shape[1:] and _fits(law, value)):
         raise InputError(
-            f"An observation is a single y_t. Got shape {tuple(value.shape)} at step {t}, for an "
-            f"observation law with batch shape {tuple(law.batch_shape)} and event shape "
-            f"{tuple(law.event_shape)}; accepted: at most {num_event_dims} dimensions."
+            f"An observation is a single y_t, with one number for each of its law. Got shape "
+            f"{tuple(value.shape)} at step {t}, for an observation law with batch shape "
+            f"{tuple(law.batch_shape)} and event shape {tuple(law.event_shape)}; accepted: shape "
+            f"{tuple(shape)}."
         )
     if accepts_nan(law):
         present = ~value.isnan() if present is None else present & ~value.isnan()
@@ -334,6 +467,13 @@ def _mapped(function: Callable[..., Any], law: DistributionTree, previous: Any) 
 def _missing_batch(law: Distribution, num_particles: int, previous: Any) -> tuple[int, ...]:
     """Return `(N,)` where the law is that of a single particle."""
     if previous is None:
+        if num_particles > 1 and law.batch_shape[:1] == (num_particles,):
+            raise InputError(
+                "The law of x_0 is that of a single particle, from which all are drawn. Got batch "
+                f"shape {tuple(law.batch_shape)} for {num_particles} particles; accepted: a law "
+                f"without a dimension for them, and `to_event` where a state is {num_particles} "
+                "numbers."
+            )
         return (num_particles,)
     shape = law.batch_shape + law.event_shape
     return (num_particles,) if isinstance(previous, Tensor) and len(shape) < previous.dim() else ()

@@ -200,6 +200,42 @@ def batches_of(num_states: int) -> Int64[Tensor, " M"]:
     return torch.arange(num_states) // math.ceil(math.sqrt(num_states))
 
 
+def effective_sample_size_of_chain(values: Float64[Tensor, "M D"]) -> float:
+    r"""Return the smallest effective sample size of D numbers along a chain of M states.
+
+    $$\frac{M}{-1 + 2 \sum_{k \ge 0} \Gamma_k}, \qquad \Gamma_k = \rho_{2k} + \rho_{2k+1},$$
+
+    with the autocorrelations $\rho$ of the chain, summed as long as $\Gamma_k$ is above zero, and
+    at most M. A number that never changes counts as one state.
+
+    Reference: Geyer (1992). Practical Markov chain Monte Carlo: the initial positive sequence.
+    """
+    length = len(values)
+    centred = values - values.mean(0)
+    is_still = (values == values[0]).all(0)
+    if length < 4 or bool(is_still.any()):
+        return 1.0 if bool(is_still.any()) else float(length)
+    spectrum = torch.fft.rfft(centred, n=2 * length, dim=0).abs().square()
+    covariances = torch.fft.irfft(spectrum, dim=0)[: length // 2 * 2]
+    correlations = covariances / covariances[0]
+    pairs = correlations[::2] + correlations[1::2]
+    counts = (pairs > 0).cumprod(0)
+    # The pairs cannot grow where the chain is reversible: what grows is noise.
+    times = -1 + 2 * (counts * pairs.cummin(0).values).sum(0)
+    return float((length / times.clamp(min=1)).min())
+
+
+def relative_variance_of_evidence_of_islands(
+    probabilities: Float64[Tensor, " N"], num_islands: int
+) -> float:
+    r"""Return the relative variance of the mean of the evidences of K > 1 independent islands.
+
+    With the share $s_k$ of island k in the weights this is $\frac{K}{K - 1} \sum_k (s_k - 1/K)^2$.
+    """
+    shares = probabilities.reshape(num_islands, -1).sum(1)
+    return float((shares - 1 / num_islands).square().sum()) * num_islands / (num_islands - 1)
+
+
 def relative_variance_of_evidence(
     probabilities: Float64[Tensor, " N"],
     ancestors: Sequence[Int64[Tensor, " _"]],

@@ -1,12 +1,19 @@
 """Diagnostics of each step of a run."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
 from llmsmc.errors import InputError
+
+if TYPE_CHECKING:
+    MaybeNone: TypeAlias = Any
+else:
+    MaybeNone = None
+"""None, for algorithms that estimate no evidence; type checkers ask nobody else to look for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +53,7 @@ class StepRecord:
     Attributes:
         step: the step t, from 0.
         effective_sample_size: of the weights after the step.
-        log_evidence: the log-evidence of the steps 0 to t.
+        log_evidence: the log-evidence of the steps 0 to t; None where none is estimated.
         ancestors: for each particle, the index of its parent among those of the step before.
         resampled: whether the parents were drawn anew; if not, each particle is its own.
         num_finished: particles that have finished, in this step or before.
@@ -57,7 +64,7 @@ class StepRecord:
 
     step: int
     effective_sample_size: float
-    log_evidence: float
+    log_evidence: float | MaybeNone
     ancestors: Int64[Tensor, " N"]
     resampled: bool
     num_finished: int

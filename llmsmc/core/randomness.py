@@ -6,14 +6,20 @@ depend on the number of draws for another, and a run can be resumed at any step.
 
 import hashlib
 import secrets
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from llmsmc.errors import InputError
+
+ONE_THREAD: Final = threading.RLock()
+"""Held by the thread that uses what a process has once: the global generators, and the handlers of
+Pyro."""
 
 _SEED_BITS = 63
 
@@ -60,11 +66,19 @@ def global_generators(generator: Generator) -> Iterator[None]:
     """Make draws from the global generators depend on `generator` alone; consumes `generator`.
 
     Distributions of torch and Pyro draw from the global generators. Within the block these are
-    seeded from `generator`; after it they have exactly their previous states.
+    seeded from `generator`; after it they have exactly their previous states. Threads enter such
+    blocks one after the other.
     """
+    with seeded_globally(draw_seed(generator)):
+        yield
+
+
+@contextmanager
+def seeded_globally(seed: int) -> Iterator[None]:
+    """Seed the global generators for the block, like `global_generators`."""
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    seed = draw_seed(generator)
-    with torch.random.fork_rng(range(torch.cuda.device_count()) if cuda else []):
+    devices = range(torch.cuda.device_count()) if cuda else []
+    with ONE_THREAD, torch.random.fork_rng(devices):
         torch.default_generator.manual_seed(seed)
         if cuda:
             torch.cuda.manual_seed_all(seed)

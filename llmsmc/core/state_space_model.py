@@ -69,7 +69,7 @@ class StateSpaceModel:
     # The model itself.
 
     def initial(self) -> DistributionTree:
-        """Return the distribution of x_0, of a single particle."""
+        """Return the distribution of x_0, of a single particle; `to_event` declares dimensions."""
         raise NotImplementedError(f"{type(self).__name__} does not define `initial`.")
 
     def transition(self, t: int, previous: Any) -> DistributionTree:

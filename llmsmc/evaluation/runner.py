@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Final
 
 from llmsmc.core.cost import Cost, clock, kind_of
 from llmsmc.errors import DegenerateWeightsError, ServerError
@@ -22,6 +22,8 @@ from llmsmc.results.posterior import Posterior
 from llmsmc.solving.loading import shared
 from llmsmc.solving.settings import Settings
 from llmsmc.solving.solver import answered, reasoning
+
+_QUANTILE: Final = 1.959964  # of the normal law, 97.5 %
 
 Result = dict[str, Any]
 """The record of one question, as written into a JSON file."""
@@ -232,16 +234,18 @@ def _figures(results: Sequence[Result]) -> dict[str, Any]:
     """
     count = len(results)
     num_errors = sum(result["error"] is not None for result in results)
-    accuracy, standard_error, probability_correct = None, None, None
+    accuracy, standard_error, probability_correct, interval = None, None, None, None
     if num_errors < count:
         accuracy = fmean(bool(result["correct"]) for result in results)
         standard_error = math.sqrt(accuracy * (1 - accuracy) / count)
+        interval = list(wilson_interval(accuracy, count))
         probability_correct = fmean(result["probability_correct"] for result in results)
     ran = [result for result in results if result["num_particles"]]
     return {
         "num_problems": count,
         "accuracy": accuracy,
         "standard_error": standard_error,
+        "accuracy_interval": interval,
         "probability_correct": probability_correct,
         "tokens": fmean(result["cost"]["generated_tokens"] for result in results),
         "seconds": fmean(result["seconds"] for result in results),
@@ -280,6 +284,20 @@ def _coverage(results: Sequence[Result]) -> dict[str, Any]:
         estimate, error = _mean_and_error(shares + zeros)
         found["pass_at_k"].append({"k": k, "estimate": estimate, "standard_error": error})
     return found
+
+
+def wilson_interval(share: float, count: float) -> tuple[float, float]:
+    """Return the 95 % interval of a probability, of which `count` outcomes show a share.
+
+    It is no point where the share is 0 or 1. For shares of outcomes between 0 and 1 it is on the
+    safe side.
+
+    Reference: Wilson (1927). Probable inference, the law of succession, and statistical inference.
+    """
+    squared = _QUANTILE**2 / count
+    centre = (share + squared / 2) / (1 + squared)
+    half = math.sqrt(share * (1 - share) * squared + squared**2 / 4) / (1 + squared)
+    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def pass_at_k(count: int, right: int, k: int) -> float:

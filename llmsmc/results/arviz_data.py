@@ -224,15 +224,12 @@ def _steps(xarray: ModuleType, posterior: WeightedParticles) -> Any:
     history = posterior.history
     columns = {
         "effective_sample_size": [record.effective_sample_size for record in history],
-        "log_evidence": [record.log_evidence for record in history],
+        "log_evidence": [_or_nan(record.log_evidence) for record in history],
         "resampled": [float(record.resampled) for record in history],
         "num_unique_ancestors": [float(record.num_unique_ancestors) for record in history],
         "num_surviving": [float(n) for n in num_surviving([r.ancestors for r in history])],
         "num_finished": [float(record.num_finished) for record in history],
-        "acceptance_rate": [
-            np.nan if record.acceptance_rate is None else record.acceptance_rate
-            for record in history
-        ],
+        "acceptance_rate": [_or_nan(record.acceptance_rate) for record in history],
         "max_weight": [record.max_weight for record in history],
     }
     return xarray.Dataset(
@@ -270,8 +267,8 @@ def _attributes(posteriors: Sequence[WeightedParticles]) -> dict[str, Any]:
         values = {
             "seed": str(posterior.seed),  # may be larger than the integers of a file
             "num_particles": posterior.num_particles,
-            "log_evidence": posterior.log_evidence,
-            "log_evidence_standard_error": np.nan if error is None else error,
+            "log_evidence": _or_nan(posterior.log_evidence),
+            "log_evidence_standard_error": _or_nan(error),
             "effective_sample_size": posterior.effective_sample_size,
             "num_truncated": summary.num_truncated(posterior),
             **{name: n for name, n in asdict(posterior.cost).items() if name != "failures"},
@@ -285,6 +282,10 @@ def _attributes(posteriors: Sequence[WeightedParticles]) -> dict[str, Any]:
         "guarantee": posteriors[0].guarantee,
         **{name: row[0] if len(row) == 1 else row for name, row in found.items()},
     }
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def _version() -> str:

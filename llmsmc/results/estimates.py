@@ -12,14 +12,16 @@ from torch import Tensor
 
 from llmsmc.core.cost import Cost
 from llmsmc.core.genealogy import (
+    effective_sample_size_of_chain,
     lineages,
     relative_variance_of_evidence,
     relative_variance_of_evidence_after_merging,
+    relative_variance_of_evidence_of_islands,
     variance_between_batches,
     variance_of_mean_after_merging,
     variance_of_mean_over_lags,
 )
-from llmsmc.core.history import Merged, StepRecord
+from llmsmc.core.history import MaybeNone, Merged, StepRecord
 from llmsmc.core.particles import (
     element,
     is_tree,
@@ -48,15 +50,17 @@ Guarantee = Literal[
 
 
 class Noted(TypedDict, total=False):
-    """The metadata that the library reads: an estimate from above, and the sizes of chains."""
+    """The metadata that the library reads: an estimate from above, the sizes of chains, islands."""
 
     log_evidence_above: float
+    num_islands: int
     num_chains: int
     num_sweeps: int
 
 
 NO_ANSWER = "no answer"
 _MOST_DRAWS = 2**24
+_ROUNDING = 1e-9  # below zero, of a variance that is zero
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,8 +72,9 @@ class WeightedParticles:
         guarantee: the guarantee of the algorithm.
         seed: the seed that repeats the run.
         particles: the population, N states.
-        log_weights: carried and unnormalised; their logsumexp is `log_evidence`.
-        log_evidence: the log of the estimated normalising constant.
+        log_weights: carried and unnormalised; their logsumexp is `log_evidence`, if there is one.
+        log_evidence: the log of the estimated normalising constant; None where the algorithm
+            estimates none. (Files of earlier versions may have 0 there.)
         history: the diagnostics of each step.
         cost: the cost of the run.
         truncated: particles that the last step has cut off before they had finished.
@@ -84,7 +89,7 @@ class WeightedParticles:
     seed: int
     particles: Any
     log_weights: LogWeights
-    log_evidence: float
+    log_evidence: float | MaybeNone
     history: tuple[StepRecord, ...]
     cost: Cost
     truncated: Bool[Tensor, " N"]
@@ -105,22 +110,50 @@ class WeightedParticles:
 
     @property
     def effective_sample_size(self) -> float:
-        """Return the effective sample size of the weights."""
-        return effective_sample_size(self.log_weights)
+        """Return the effective sample size: of the weights, or of a chain of single states.
+
+        A chain, as of `ParticleMarginalMetropolisHastings`, has that of the number in its states
+        whose autocorrelation is the longest. That of `ParticleGibbs`, whose sweeps are weighted
+        populations, is that of the weights: it leaves out that successive sweeps are alike.
+        """
+        if self.batches is None or "num_sweeps" in self.metadata:
+            return effective_sample_size(self.log_weights)
+        columns = [
+            values.detach().cpu().double().reshape(self.num_particles, -1)
+            for _, values in named_populations(self.particles)
+            if isinstance(values, Tensor)
+        ]
+        if not columns:
+            return float(self.num_particles)
+        return effective_sample_size_of_chain(torch.cat(columns, 1))
 
     @property
     def log_evidence_variance(self) -> float:
         """Return the variance of the log-evidence, estimated from the genealogy of this run.
 
         The estimator is made for multinomial resampling; with other schemes, whose variance is
-        smaller, it is an indication and may fall below zero. With merged particles it is made for
-        the scheme of the run. NaN if all particles share one ancestor at step 0, if the population
-        size changes other than by merging, or if all weights are zero; use several runs or islands
-        then.
+        smaller, it is an indication. With merged particles it is made for the scheme of the run.
+        Islands are compared with each other. NaN where the run does not tell:
+
+        * all particles share one ancestor at step 0, or the estimate is below zero, which happens
+          where few families are left;
+        * the population size changes other than by merging, or all weights are zero;
+        * there is no evidence; or the weights are not those it was estimated from, as after a
+          selection, or in a Markov chain, whose evidence is that of its first run alone.
+
+        Use several runs or islands then.
         """
-        ancestors, merged = [record.ancestors for record in self.history], self._merged()
-        if self.log_evidence == -math.inf:
+        heuristic = self.guarantee == "heuristic" or self.batches is not None
+        if heuristic or self.log_evidence is None or self.log_evidence == -math.inf:
             return math.nan
+        variance = self._relative_variance_of_evidence()
+        return max(variance, 0.0) if variance > -_ROUNDING else math.nan
+
+    def _relative_variance_of_evidence(self) -> float:
+        ancestors, merged = [record.ancestors for record in self.history], self._merged()
+        num_islands = self.metadata.get("num_islands", 1)
+        if num_islands > 1:
+            return relative_variance_of_evidence_of_islands(self.normalized_weights, num_islands)
         if merged:
             return relative_variance_of_evidence_after_merging(
                 self.normalized_weights, ancestors, merged
@@ -221,10 +254,11 @@ class WeightedParticles:
                 have another type.
         """
         total = log_evidence(self.log_weights)
-        if not math.isclose(self.log_evidence, total, rel_tol=1e-6, abs_tol=1e-6):
+        known = self.log_evidence
+        if known is not None and not math.isclose(known, total, rel_tol=1e-6, abs_tol=1e-6):
             raise InputError(
                 "The log-evidence is the log of the sum of the weights. Got "
-                f"{self.log_evidence:.9g}; accepted: {total:.9g}."
+                f"{known:.9g}; accepted: {total:.9g}."
             )
         sizes = [len(record.ancestors) for record in self.history]
         if sizes[-1:] != [self.num_particles]:
@@ -252,6 +286,12 @@ class WeightedParticles:
             raise InputError(
                 f"The sweeps of chains have particles alike. Got {chains} chains of {sweeps} "
                 f"sweeps; accepted: a product that divides {self.num_particles}."
+            )
+        islands = self.metadata.get("num_islands", 1)
+        if islands < 1 or self.num_particles % islands != 0:
+            raise InputError(
+                f"Islands are equally large. Got {islands}; accepted: a number that divides "
+                f"{self.num_particles}."
             )
         if self.recorded is not None and len(self.recorded) != len(sizes):
             raise InputError(

@@ -82,7 +82,9 @@ def _promise(posterior: WeightedParticles) -> str:
 
 def _facts(posterior: WeightedParticles) -> str:
     cost, error = posterior.cost, summary.log_evidence_error(posterior)
-    evidence = _number(posterior.log_evidence) + ("" if error is None else f" ± {error:.3f}")
+    known = posterior.log_evidence
+    evidence = "none" if known is None else _number(known)
+    evidence += "" if error is None else f" ± {error:.3f}"
     size = f"{posterior.effective_sample_size:,.1f} of {posterior.num_particles:,}"
     rows = [
         ("particles", f"{posterior.num_particles:,}"),

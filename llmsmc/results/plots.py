@@ -17,6 +17,7 @@ from llmsmc.core.checks import require_count
 from llmsmc.core.counted import agreeing, counted
 from llmsmc.core.extras import optional
 from llmsmc.core.genealogy import lineages
+from llmsmc.errors import InputError
 from llmsmc.results import summary
 from llmsmc.results.estimates import NO_ANSWER, WeightedParticles
 from llmsmc.storage.characters import one_line
@@ -68,7 +69,15 @@ def plot_evidence(
     """Draw the log-evidence of the steps 0 to t for each t, and its standard error where known.
 
     The error is computed from the genealogy and the final weights, and belongs to the last step.
+
+    Raises:
+        InputError: the algorithm estimates no evidence.
     """
+    if posterior.log_evidence is None:
+        raise InputError(
+            f"There is no evidence to be drawn. Got a posterior of {posterior.algorithm}, which "
+            "estimates none; accepted: those of filters, for instance."
+        )
     axes = _axes(ax)
     steps = [record.step for record in posterior.history]
     path = [record.log_evidence for record in posterior.history]

@@ -89,7 +89,11 @@ class Posterior(WeightedParticles):
         return plots.plot_ess(self, ax)
 
     def plot_evidence(self, ax: "matplotlib.axes.Axes | None" = None) -> "matplotlib.axes.Axes":
-        """Draw the log-evidence up to each step, with its standard error; return the axes."""
+        """Draw the log-evidence up to each step, with its standard error; return the axes.
+
+        Raises:
+            InputError: the algorithm estimates no evidence.
+        """
         from llmsmc.results import plots
 
         return plots.plot_evidence(self, ax)
@@ -116,8 +120,10 @@ class Posterior(WeightedParticles):
 
     def __repr__(self) -> str:
         """Return a summary of one line."""
+        known = self.log_evidence
         return (
             f"Posterior({self.algorithm}, {counted(self.num_particles, 'particle')}, "
-            f"{counted(len(self.history), 'step')}, log_evidence={self.log_evidence:.4f}, "
+            f"{counted(len(self.history), 'step')}, "
+            f"log_evidence={known if known is None else f'{known:.4f}'}, "
             f"effective_sample_size={self.effective_sample_size:.1f})"
         )

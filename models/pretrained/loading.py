@@ -215,12 +215,20 @@ class Placement:
         if self.device is None:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            return torch.device(self.device)
+            device = torch.device(self.device)
         except RuntimeError as error:
             raise InputError(
                 f"device names where a model runs. Got {self.device!r}; accepted: 'cpu', 'cuda', "
                 "'cuda:1' and what else torch.device takes."
             ) from error
+        if not _is_there(device):
+            count = torch.cuda.device_count()
+            cuda = {0: "", 1: ", 'cuda'"}.get(count, f", 'cuda:0' to 'cuda:{count - 1}'")
+            raise InputError(
+                f"This machine, or this torch ({torch.__version__}), has no such device. Got "
+                f"{self.device!r}; accepted here: 'cpu'{cuda}."
+            )
+        return device
 
     def _dtype(self, device: torch.device, config: Any) -> torch.dtype | str:
         if self.dtype is None and device.type != "cpu":
@@ -235,6 +243,17 @@ class Placement:
                 f"{', '.join(DTYPES)}."
             )
         return dtype
+
+
+def _is_there(device: torch.device) -> bool:
+    """Return whether tensors can be on a device."""
+    if device.type == "cuda":  # which need not be started for this
+        return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    try:
+        torch.empty(0, device=device)
+    except Exception:  # each kind of device has its own errors
+        return False
+    return True
 
 
 def chosen_dtype(

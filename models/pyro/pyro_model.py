@@ -35,13 +35,16 @@ from torch.distributions import Distribution
 from llmsmc.core.capabilities import DrawsProposals
 from llmsmc.core.distributions import (
     accepts_nan,
+    described,
     in_part,
+    log_prob,
     most_probable,
+    shown,
     validated_log_prob,
     with_gaps,
 )
 from llmsmc.core.priors import with_attributes
-from llmsmc.core.randomness import global_generators
+from llmsmc.core.randomness import ONE_THREAD, global_generators
 from llmsmc.core.state_space_model import Observations, StateSpaceModel
 from llmsmc.errors import InputError
 from llmsmc.models.pyro.pyro_particles import PyroParticles, Sites, Stored, num_rows
@@ -343,7 +346,7 @@ def _sites(program: Any, call: _Call, choose: Choose) -> list[_Site]:
             f"`{call.method}` of a {type(program).__name__} does not take what it gets at step "
             f"{call.t}. Got arguments {call.arguments!r} behind the state; accepted: {signature}."
         ) from error
-    with torch.no_grad(), poutine.block(), _Choosing(choose), call.plate():
+    with ONE_THREAD, torch.no_grad(), poutine.block(), _Choosing(choose), call.plate():
         try:
             trace = poutine.trace(method).get_trace(call.stored, *call.arguments)
         except ValueError as error:
@@ -374,11 +377,11 @@ def _site(name: str, node: Mapping[str, Any], call: _Call) -> _Site:
     if is_observed:
         law, value = _what_is_there(name, node, call)
     try:
-        density = validated_log_prob(law, value) if is_observed else law.log_prob(value)
+        density = validated_log_prob(law, value) if is_observed else log_prob(law, value)
     except (ValueError, RuntimeError) as error:  # how torch says that it is no value of the law
         raise InputError(
             f"The value of site {name!r} at step {call.t} is no value of its law. Got "
-            f"{value.tolist()!r}; accepted: event shape {tuple(law.event_shape)}, {law.support}."
+            f"{shown(value)}; accepted: {described(law)}."
         ) from error
     density = scale_and_mask(density, node["scale"], node["mask"])
     if density.dim() != 1 + call.max_plate_nesting or len(density) != call.num_particles:
@@ -400,7 +403,7 @@ def _what_is_there(name: str, node: Mapping[str, Any], call: _Call) -> tuple[Any
     mask = torch.as_tensor(True if node["mask"] is None else node["mask"])
     if bool((missing & mask.reshape(mask.shape + (1,) * len(law.event_shape))).any()):
         raise InputError(
-            f"The observation of step {call.t} is no number. Got {value.tolist()!r} at site "
+            f"The observation of step {call.t} is no number. Got {shown(value)} at site "
             f"{name!r}; accepted: numbers; None in place of it, or of single numbers of it, "
             "where they are missing; NaN where a mask, or a law such as NanMaskedNormal, says "
             "that it is."
@@ -410,7 +413,7 @@ def _what_is_there(name: str, node: Mapping[str, Any], call: _Call) -> tuple[Any
 
 def _some_value(law: Distribution) -> Tensor:
     """Return values that the law can have; no generator is touched."""
-    with torch.random.fork_rng(devices=()):
+    with ONE_THREAD, torch.random.fork_rng(devices=()):
         return law.sample()
 
 

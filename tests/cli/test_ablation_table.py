@@ -9,6 +9,7 @@ from rich.console import Console
 from llmsmc.cli.ablation_table import cells_table, comparisons_table
 
 FIGURES = {
+    "num_problems": 500,
     "num_runs": 1500,
     "accuracy": 0.8512,
     "standard_error": 0.0123,

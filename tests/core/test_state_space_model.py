@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmsmc import InputError, StateSpaceModel
+from llmsmc import InputError, StateSpaceModel, check_model
 from llmsmc.core.randomness import RandomStreams
 
 
@@ -93,6 +93,61 @@ def test_an_observation_that_is_no_value_of_its_law_is_named() -> None:
 def test_an_observation_is_not_spread_over_the_particles(y: Tensor) -> None:
     with pytest.raises(InputError, match="a single y_t"):
         LocalLevel().log_likelihood(0, None, torch.zeros(3), y)
+
+
+@pytest.mark.parametrize("y", [0.5, torch.tensor([0.5]), torch.zeros(2, 1)])
+def test_an_observation_is_not_spread_over_its_dimensions(y: Any) -> None:
+    message = r"Got shape \(.*\) at step 1, .* batch shape \(5, 2\) .* accepted: shape \(2,\)"
+    with pytest.raises(InputError, match=message):
+        Planar().log_likelihood(1, torch.zeros(5, 2), torch.zeros(5, 2), y)
+    with pytest.raises(InputError, match=r"accepted: shape \(2,\)"):
+        check_model(Planar(), [y])
+
+
+@pytest.mark.parametrize("num_event_dims", [0, 1, 2])
+def test_a_number_is_a_vector_of_one(num_event_dims: int) -> None:
+    class Vector(LocalLevel):
+        def observation(self, t: int, state: Tensor) -> Any:
+            return dist.Normal(state[:, None, None], 1.0).to_event(num_event_dims)
+
+    states = torch.tensor([0.0, 1.0, 2.0])
+    expected = LocalLevel().log_likelihood(0, None, states, 0.5)
+    for y in (0.5, [0.5], torch.tensor([[0.5]])):
+        torch.testing.assert_close(Vector().log_likelihood(0, None, states, y), expected)
+
+
+def test_a_number_beside_columns_of_one_is_one_number() -> None:
+    class Column(LocalLevel):
+        def observation(self, t: int, state: Tensor) -> Any:
+            return dist.Normal(state[:, None], 1.0)
+
+    with pytest.raises(InputError, match=r"accepted: shape \(1,\)"):
+        Column().log_likelihood(0, None, torch.zeros(3), [0.5, 0.1])
+
+
+@pytest.mark.parametrize("name", ["state", "parts"])
+def test_the_first_law_is_that_of_a_single_particle(name: str) -> None:
+    class Batch(LocalLevel):
+        def initial(self) -> Any:
+            law = dist.Normal(torch.zeros(8), 1.0)
+            return law if name == "state" else (dist.Normal(0.0, 1.0), law)
+
+    message = r"single particle.* Got batch shape \(8,\) for 8 particles"
+    with pytest.raises(InputError, match=message):
+        Batch().sample_initial(8, generator=generator())
+    with pytest.raises(InputError, match=message):
+        Batch().mode_initial(8)
+    with pytest.raises(InputError, match=message):
+        check_model(Batch(), [0.5])
+
+
+def test_a_law_of_another_number_of_particles_is_named() -> None:
+    class Fixed(LocalLevel):
+        def observation(self, t: int, state: Tensor) -> Any:
+            return dist.Normal(torch.zeros(2), 1.0)
+
+    with pytest.raises(InputError, match=r"Got batch shape \(2,\) at step 3 for 5 particles"):
+        Fixed().log_likelihood(3, None, torch.zeros(5), 0.5)
 
 
 def test_an_observation_law_may_ignore_the_state() -> None:

@@ -237,7 +237,7 @@ class Forgetful(StateSpaceModel):
         return {
             "place": dist.MultivariateNormal(torch.zeros(2), torch.eye(2)),
             "noise": dist.Normal(0.0, 1.0),
-            "table": dist.Normal(torch.zeros(3, 2), 1.0).to_event(1),
+            "table": dist.Normal(torch.zeros(3, 2), 1.0).to_event(2),
         }
 
     def transition(self, t: int, previous: Any) -> Any:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
+from llmsmc.core.randomness import seeded_globally
 from llmsmc.models.minimath.training.corpus import IGNORED, Batches
 
 MAX_POSITIONS = 1024
@@ -42,8 +43,7 @@ def qwen2_config(size: Size, tokenizer: PreTrainedTokenizerBase) -> Qwen2Config:
 
 def new_policy(size: Size, tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2ForCausalLM:
     """Return a policy with random weights drawn with `seed`, not with the global generator."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_globally(seed):
         return Qwen2ForCausalLM(qwen2_config(size, tokenizer))
 
 

@@ -31,6 +31,7 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Qwen2ForCausalLM
 
+from llmsmc.core.randomness import seeded_globally
 from llmsmc.models.minimath.families import FAMILIES
 from llmsmc.models.minimath.problem import STEP_SEPARATOR, Problem
 from llmsmc.models.minimath.tokenizer import STEP_MARKER, train_tokenizer
@@ -226,8 +227,7 @@ class Workshop:
             num_updates=schedule.num_updates,
             num_tokens=recipe.num_reward_tokens if stage.judges else recipe.num_tokens,
         )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)  # of the heads that are there for the training alone
+        with seeded_globally(self.seed):  # of the heads that are there for the training alone
             objective = stage.begin(self, batches)
         model = objective.model
         nn.Module.to(model, self.device)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, smooth_l1_loss
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen2ForCausalLM
 
+from llmsmc.core.randomness import seeded_globally
 from llmsmc.models.minimath.checker import num_correct_steps
 from llmsmc.models.minimath.problem import Problem
 from llmsmc.models.minimath.tokenizer import STEP_MARKER, SYSTEM_PROMPT
@@ -85,8 +86,7 @@ def new_reward_model(
     settings["num_hidden_layers"] += extra_layers
     config = type(policy.config)(**settings)
     config.num_labels = 2
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_globally(seed):
         model = Qwen2ForProcessRewardModel(config)
     missing, _ = model.model.load_state_dict(policy.model.state_dict(), strict=False)
     assert all(name.startswith("layers.") for name in missing)

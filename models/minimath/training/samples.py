@@ -6,6 +6,7 @@ from random import Random
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen2ForCausalLM
 
+from llmsmc.core.randomness import seeded_globally
 from llmsmc.models.minimath.datasets import TRAIN, set_of
 from llmsmc.models.minimath.problem import LEVELS, STEP_SEPARATOR, Problem, draw_problem
 from llmsmc.models.minimath.training.corpus import prompt_ids
@@ -53,8 +54,7 @@ def sample_solutions(
     )
     in_order = sorted(problems, key=lambda problem: problem.level)
     policy.train(False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_globally(seed):
         for start in range(0, len(in_order), batch_size):
             batch = in_order[start : start + batch_size]
             prompts = [prompt_ids(tokenizer, problem.question) for problem in batch]

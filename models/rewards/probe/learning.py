@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from llmsmc.core.randomness import seeded_globally
 from llmsmc.models.rewards.probe.judge import PERCEPTRONS, Judge
 
 Progress = Callable[[int, int], None]
@@ -127,8 +128,7 @@ def trained_judge(
         held_out = judge.told(validation.inputs, validation.is_end), validation.labels
         member = judge.members[number]
         assert isinstance(member, nn.Sequential)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed * PERCEPTRONS + number)
+        with seeded_globally(seed * PERCEPTRONS + number):
             steps = (
                 _epochs(member, learnt, held_out, epochs)
                 if choice.widths
