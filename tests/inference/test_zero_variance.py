@@ -19,6 +19,7 @@ from llmsmc.inference import (
     EntropicFilter,
     GuidedFilter,
     IslandFilter,
+    NestedFilter,
     ParticleGibbsMove,
     ResampleMove,
     Resampler,
@@ -46,6 +47,7 @@ FILTERS: dict[str, Any] = {
     "tempered": lambda n, r: TemperedSMC(n, (0.3, 1.0), resampler=r.resampler),
     "coalescing": lambda n, r: CoalescingFilter(n, resampler=r.resampler),
     "entropic": lambda n, r: EntropicFilter(n, resampler=r.resampler),
+    "nested": lambda n, r: NestedFilter(n, 2, r),
     "weighted best of N": lambda n, r: WeightedBestOfN(n),
 }
 

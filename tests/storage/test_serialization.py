@@ -123,6 +123,8 @@ ON_TEXTS = [
     inference.BootstrapFilter(4),
     inference.CoalescingFilter(4),
     inference.EntropicFilter(4),
+    inference.NestedFilter(4),
+    inference.RejectionFilter(4),
     inference.PublishedParticleFilter(4),
     inference.ResampleMove(4),
     inference.TemperedSMC(4),
