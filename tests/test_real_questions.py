@@ -448,6 +448,16 @@ def test_evaluations_that_have_begun_are_kept_and_gone_on_with(
     assert told_by(capsys, "keep", other, "--records", kept) == ["gsm8k/bootstrap-4-probe"]
 
 
+def test_the_records_of_the_project() -> None:
+    """They are whole, and the page can be made of them."""
+    for path in records.RECORDS.glob("*/*.jsonl.gz"):
+        about, rows = records.read(path)
+        assert about and (rows or path.name.startswith("quantized"))
+    with records.brought(records.RECORDS, WORLDS) as brought:
+        found = figures_of(brought, WORLDS)
+    assert "samples" in found["gsm8k"]["there"] and found["gsm8k"]["rewards"]
+
+
 def test_a_broken_record_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     work, kept = with_all_kinds(tmp_path / "work"), tmp_path / "records"
     _ = told_by(capsys, "keep", work, "--records", kept)
