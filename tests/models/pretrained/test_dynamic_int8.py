@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from llmsmc import InputError
 from llmsmc.models.policies.fingerprint import fingerprints, is_same
 from llmsmc.models.policies.language_model import LanguageModel
-from llmsmc.models.pretrained import dynamic_int8
+from llmsmc.models.pretrained import dynamic_int8, loading
 from llmsmc.models.pretrained.dynamic_int8 import (
     NAME,
     DynamicInt8Linear,
@@ -212,6 +212,7 @@ def test_where_it_is_refused(
     settings: dict[str, Any], got: str, wide_policy_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dynamic_int8, "multiplies_in_int8", lambda: True)
+    monkeypatch.setattr(loading, "_is_there", lambda device: True)
     with pytest.raises(InputError, match=f"{NAME}.*Got {got}; accepted"):
         LanguageModel.from_pretrained(wide_policy_folder, NAME, **settings)
 
