@@ -23,12 +23,20 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Generator, Tensor
 
-from llmsmc.core.capabilities import Fails, Finishes
+from llmsmc.core.capabilities import Fails
 from llmsmc.core.checks import require_count
 from llmsmc.core.particles import take
-from llmsmc.core.weights import uniform
-from llmsmc.inference.loop.loop import Population, Run, Stepwise, absorb, add_potentials, resample
+from llmsmc.inference.loop.loop import (
+    Population,
+    Run,
+    Stepwise,
+    absorb,
+    add_potentials,
+    nothing,
+    resample,
+)
 from llmsmc.inference.resampling.adaptive import Adaptive
+from llmsmc.inference.resampling.multinomial import multinomial_rows
 from llmsmc.inference.resampling.scheme import Resampler
 from llmsmc.results.estimates import Guarantee
 
@@ -54,8 +62,7 @@ class NestedFilter(Stepwise):
 
     def init(self, run: Run) -> Population:
         """Draw the candidates of the initial particles, and take one of each."""
-        own = torch.arange(self.num_particles)
-        return self._extend(run, 0, Population(None, uniform(self.num_particles), own))
+        return self._extend(run, 0, nothing(self.num_particles))
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Resample, draw the candidates of each particle, and take one of them by its potential."""
@@ -70,7 +77,7 @@ class NestedFilter(Stepwise):
         else:
             siblings = torch.arange(self.num_particles).repeat_interleave(self.candidates)
             previous = run.model.donate(take(parents.particles, siblings))
-            finished = run.finished(previous) if run.supports(Finishes) else finished
+            finished = run.finished(previous)
             drawn = run.model.sample_transition(t, previous, generator=generator)
             candidates = absorb(drawn, previous, finished)
         candidates, log_likelihood = run.observe(t, previous, candidates)
@@ -92,9 +99,5 @@ def choose(log_potentials: Float64[Tensor, "N M"], generator: Generator) -> Int[
 
     It is the first place of a row without a positive potential.
     """
-    cumulative = (log_potentials - log_potentials.amax(1, keepdim=True)).exp().cumsum(1)
-    total = cumulative[:, -1:].nan_to_num(0.0)
-    uniforms = torch.rand((len(total), 1), dtype=torch.float64, generator=generator)
-    places = torch.searchsorted(cumulative.nan_to_num(0.0), uniforms * total, right=True)
-    last = torch.searchsorted(cumulative.nan_to_num(0.0), total)  # where rounding goes beyond it
-    return torch.minimum(places, last).squeeze(1)
+    weights = (log_potentials - log_potentials.amax(1, keepdim=True)).exp().nan_to_num(0.0)
+    return multinomial_rows(weights, 1, generator).squeeze(1).clamp(min=0)

@@ -39,11 +39,10 @@ from torch import Generator, Tensor
 from llmsmc.core.capabilities import Fails
 from llmsmc.core.checks import require_count, require_positive
 from llmsmc.core.particles import concatenate, take
-from llmsmc.core.weights import uniform
 from llmsmc.errors import InputError
-from llmsmc.inference.loop.loop import Population, Run, Stepwise, add_potentials, resample
+from llmsmc.inference.loop.loop import Population, Run, Stepwise, add_potentials, nothing, resample
 from llmsmc.inference.resampling.adaptive import Adaptive
-from llmsmc.inference.resampling.scheme import Resampler
+from llmsmc.inference.resampling.scheme import Resampler, uniforms
 from llmsmc.results.estimates import Guarantee
 
 _ROUNDING: Final = 1e-9  # by which the log of a likelihood may exceed that of the bound
@@ -73,8 +72,7 @@ class RejectionFilter(Stepwise):
 
     def init(self, run: Run) -> Population:
         """Draw initial particles until each has been accepted twice."""
-        own = torch.arange(self.num_particles)
-        return self._extend(run, 0, Population(None, uniform(self.num_particles), own))
+        return self._extend(run, 0, nothing(self.num_particles))
 
     def step(self, run: Run, t: int, population: Population) -> Population:
         """Resample, and draw steps for each particle until two of them have been accepted."""
@@ -128,15 +126,14 @@ class RejectionFilter(Stepwise):
             drawn = run.model.sample_transition(t, previous, generator=steps)
         drawn, log_likelihood = run.observe(t, previous, drawn)
         log_likelihood = add_potentials(torch.zeros(len(waiting)).double(), log_likelihood, t)
-        excess = log_likelihood.max() - math.log(self.bound)
-        if excess > _ROUNDING:
+        chances = log_likelihood - math.log(self.bound)
+        if chances.max() > _ROUNDING:
             raise InputError(
                 "A step is accepted with its likelihood over the bound as probability. Got a "
                 f"likelihood of {math.exp(log_likelihood.max()):.6g} at step {t} with bound = "
                 f"{self.bound:g}; accepted: a bound that no likelihood exceeds."
             )
-        uniforms = torch.rand(len(waiting), dtype=torch.float64, generator=coins)
-        accepted = uniforms.log() < log_likelihood - math.log(self.bound)
+        accepted = uniforms(len(waiting), coins).log() < chances
         if run.supports(Fails):
             accepted &= ~run.model_as(Fails).failed(drawn).cpu()
         return drawn, accepted

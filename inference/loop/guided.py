@@ -6,13 +6,20 @@ The log-potential is the log-likelihood plus the log of transition over proposal
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Generator, Tensor
 
 from llmsmc.core import distributions
 from llmsmc.core.capabilities import DrawsProposals, Finishes, Proposes
-from llmsmc.core.weights import on_host, uniform
-from llmsmc.inference.loop.loop import Population, Run, absorb, add_potentials, extend, init
+from llmsmc.core.weights import on_host
+from llmsmc.inference.loop.loop import (
+    Population,
+    Run,
+    absorb,
+    add_potentials,
+    extend,
+    init,
+    nothing,
+)
 
 
 def can_propose(run: Run) -> bool:
@@ -24,8 +31,7 @@ def init_guided(run: Run, num_particles: int) -> Population:
     """Draw x_0 from the proposal of the model, if it has one, and weigh it."""
     if not can_propose(run):
         return init(run, num_particles)
-    nothing = Population(None, uniform(num_particles), torch.arange(num_particles))
-    return extend_guided(run, 0, nothing)
+    return extend_guided(run, 0, nothing(num_particles))
 
 
 def extend_guided(run: Run, t: int, parents: Population) -> Population:

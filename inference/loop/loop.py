@@ -190,6 +190,11 @@ def resample(run: Run, t: int, population: Population, resampler: Resampler) -> 
     return Population(particles, carried, ancestors, is_drawn, previous=previous)
 
 
+def nothing(num_particles: int) -> Population:
+    """Return N particles of equal weights that have no states yet, the parents of step 0."""
+    return Population(None, uniform(num_particles), torch.arange(num_particles))
+
+
 def init(run: Run, num_particles: int) -> Population:
     """Draw x_0 from the initial distribution and weigh it."""
     generator = run.generator(0, "propagate")
